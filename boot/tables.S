@@ -1,0 +1,146 @@
+// The first tables: the image in 4 KiB pages with its final rights, and one identity page. Never an RWX mapping: each leaf is W^X by
+// itself, without leaning on WXN. They are written once, with the MMU off, and never edited while live; the root switch retires them.
+
+.macro FIRST_TABLE name
+    .section .tables.\name, "aw", %nobits
+    .balign 4096
+    .type first_\name, %object
+    .global first_\name
+first_\name:
+    .skip 4096
+    .size first_\name, 4096
+.endm
+
+    FIRST_TABLE root
+    FIRST_TABLE image_l1
+    FIRST_TABLE image_l2
+    FIRST_TABLE image_l3
+    FIRST_TABLE identity_l1
+    FIRST_TABLE identity_l2
+    FIRST_TABLE identity_l3
+
+// In: x19, x23, x24, x25. Out: goes on in enable_first_mmu with x26. Clobbers x0-x11. MMU: off.
+//
+// Arm ARM, first enable (arm-rules.md, Sequences): lines of the tables that a loader left in the data cache are invalidated before the
+// stores (a dirty one could be evicted over them) and after (a stale clean one could hide them). Never cleaned: that would push stale
+// data over what is written here.
+ROUTINE build_first_tables, .init.text.boot
+    mrs x9, ctr_el0
+    ubfx x9, x9, #16, #4        // DminLine: log2 of words
+    mov x10, #4
+    lsl x9, x10, x9             // bytes in the smallest data-cache line
+    ADDRESS_OF x10, _tables_start
+    ADDRESS_OF x11, _tables_end_exclusive
+
+    mov x0, x10
+.Linvalidate_before:
+    .rept 8                     // a 4 KiB table is a whole number of eight lines, of 512 bytes at most
+    dc ivac, x0
+    add x0, x0, x9
+    .endr
+    cmp x0, x11
+    b.lo .Linvalidate_before
+    dsb sy                      // no line of the tables is cached before the first store to them
+    COUNT_DSB
+
+    mov x0, x10
+.Lzero_tables:
+    .rept 32
+    stp xzr, xzr, [x0], #16
+    .endr
+    cmp x0, x11
+    b.lo .Lzero_tables
+
+    bl map_image_first
+    bl map_identity_first
+
+    dmb sy                      // the stores above are before the maintenance below, in memory order
+    mov x0, x10
+.Linvalidate_after:
+    .rept 8
+    dc ivac, x0
+    add x0, x0, x9
+    .endr
+    cmp x0, x11
+    b.lo .Linvalidate_after
+    dsb sy                      // no stale line hides a descriptor from the walker, which reads through the caches
+    COUNT_DSB
+    b enable_first_mmu
+END_ROUTINE build_first_tables
+
+// Stores a table descriptor: slot \index of \table := \next. Clobbers x0, x1. \index is a number or a register.
+.macro LINK table, index, next
+    ADDRESS_OF x1, \next
+    orr x1, x1, #{TABLE_BITS}
+    ADDRESS_OF x0, \table
+    str x1, [x0, \index, lsl #3]
+    add x27, x27, #1
+.endm
+
+// In: x19. Out: x26 and the image's path from it. Keeps x9-x11, x19-x25. Clobbers x0-x7. MMU: off.
+ROUTINE map_image_first, .init.text.boot
+    ADDRESS_OF x26, first_root
+    mov x2, #{IMAGE_L0_SLOT}
+    LINK first_root, x2, first_image_l1
+    mov x2, #{IMAGE_L1_SLOT}
+    LINK first_image_l1, x2, first_image_l2
+    mov x2, #{IMAGE_L2_SLOT}
+    LINK first_image_l2, x2, first_image_l3
+
+    ADDRESS_OF x7, first_image_l3
+    adr x6, .Lfirst_map
+    adr x5, .Lfirst_map_end
+.Lmap_section:
+    ldrsw x0, [x6]              // where the section starts and ends, from here
+    ldrsw x1, [x6, #4]
+    ldr x2, [x6, #8]            // its attributes
+    add x0, x0, x6
+    add x1, x1, x6
+    add x6, x6, #16
+    sub x3, x0, x19             // offset in the image, which starts on a level 3 table's first slot
+    add x4, x7, x3, lsr #9      // 8 bytes for each 4096
+    sub x3, x1, x0
+    add x27, x27, x3, lsr #12
+    add x0, x0, x2
+    add x1, x1, x2
+.Lmap_page:
+    str x0, [x4], #8
+    add x0, x0, #4096
+    cmp x0, x1
+    b.lo .Lmap_page
+    cmp x6, x5
+    b.lo .Lmap_section
+    ret
+
+// What the image is made of, with final rights. Between these spans are the guard pages of the stacks: never mapped.
+.macro FIRST_SECTION start, end_exclusive, attributes
+    .long \start - (. - 0)
+    .long \end_exclusive - (. - 4)
+    .quad \attributes
+.endm
+    .balign 8
+.Lfirst_map:
+    FIRST_SECTION _text_start, _text_end_exclusive, {LEAF_RX}
+    FIRST_SECTION _rodata_start, _rodata_end_exclusive, {LEAF_RO}
+    FIRST_SECTION _data_start, _data_end_exclusive, {LEAF_RW}
+    FIRST_SECTION _boot_stack_start, _boot_stack_end_exclusive, {LEAF_RW}
+    FIRST_SECTION _boot_exception_stack_start, _boot_exception_stack_end_exclusive, {LEAF_RW}
+.Lfirst_map_end:
+END_ROUTINE map_image_first
+
+// In: x24. Out: the identity page's path from the root. Keeps x9-x11, x19-x26. Clobbers x0-x3. MMU: off.
+ROUTINE map_identity_first, .init.text.boot
+    ubfx x2, x24, #39, #9
+    LINK first_root, x2, first_identity_l1
+    ubfx x2, x24, #30, #9
+    LINK first_identity_l1, x2, first_identity_l2
+    ubfx x2, x24, #21, #9
+    LINK first_identity_l2, x2, first_identity_l3
+    ubfx x2, x24, #12, #9
+    ADDRESS_OF x0, first_identity_l3
+    CONSTANT64 x1, {LEAF_RX}
+    add x1, x1, x24
+    str x1, [x0, x2, lsl #3]
+    add x27, x27, #1
+    ret
+END_ROUTINE map_identity_first

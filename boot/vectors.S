@@ -1,0 +1,78 @@
+// Exception vectors, the same for every CPU and usable before the MMU. Each CPU takes exceptions on a stack of its own, whose top stands in
+// SP_EL0: switching to it needs no register and no memory, so that a stack overflow is reported like any other fault. The exception
+// path takes no lock and never returns.
+//
+// TPIDR_EL0 and TPIDRRO_EL0 are scratch here: no EL0 exists while this image runs.
+
+.macro VECTOR number
+    .balign 0x80
+    msr tpidr_el0, x0
+    mov x0, #\number
+    b vector_common
+.endm
+
+    .section .text.boot.vectors, "ax", %progbits
+    .balign 0x800
+    .type vectors, %function
+    .global vectors
+vectors:
+    VECTOR 0                    // from SP_EL0: an exception inside the exception path
+    VECTOR 1
+    VECTOR 2
+    VECTOR 3
+    VECTOR 4                    // from this EL: the usual kind
+    VECTOR 5
+    VECTOR 6
+    VECTOR 7
+    VECTOR 8                    // from a lower EL: nothing runs there
+    VECTOR 9
+    VECTOR 10
+    VECTOR 11
+    VECTOR 12
+    VECTOR 13
+    VECTOR 14
+    VECTOR 15
+    .balign 0x80
+    .size vectors, . - vectors
+
+// In: x0 vector number, TPIDR_EL0 the interrupted x0. MMU: any.
+ROUTINE vector_common, .text.boot
+    msr tpidrro_el0, x1
+    cmp x0, #4
+    b.lo exception_in_exception
+    mrs x1, sctlr_el2
+    tbz x1, #0, exception_before_mmu
+    msr spsel, #0               // this CPU's exception stack
+    sub sp, sp, #{EXCEPTION_FRAME_BYTES}    // ExceptionFrame (src/el2/exception.rs)
+    stp x2, x3, [sp, #16]
+    stp x4, x5, [sp, #32]
+    stp x6, x7, [sp, #48]
+    stp x8, x9, [sp, #64]
+    stp x10, x11, [sp, #80]
+    stp x12, x13, [sp, #96]
+    stp x14, x15, [sp, #112]
+    stp x16, x17, [sp, #128]
+    stp x18, x19, [sp, #144]
+    stp x20, x21, [sp, #160]
+    stp x22, x23, [sp, #176]
+    stp x24, x25, [sp, #192]
+    stp x26, x27, [sp, #208]
+    stp x28, x29, [sp, #224]
+    mrs x2, tpidr_el0
+    mrs x3, tpidrro_el0
+    stp x2, x3, [sp]            // the interrupted x0 and x1
+    mrs x2, elr_el2
+    stp x30, x2, [sp, #240]
+    mrs x2, spsr_el2
+    mrs x3, esr_el2
+    stp x2, x3, [sp, #256]
+    mrs x2, far_el2
+    msr spsel, #1
+    mov x3, sp                  // the interrupted stack pointer
+    msr spsel, #0
+    stp x2, x3, [sp, #272]
+    mov x1, sp
+    mov x29, #0
+    bl breakwater_exception     // x0 vector number, x1 frame
+    brk #0                      // breakwater_exception does not return
+END_ROUTINE vector_common

@@ -1,0 +1,141 @@
+//! Judges what the walker noted.
+
+use super::{Audit, Declared, Finding, Memory, Run, Seen};
+use crate::addr::{Frame, PAGE_BYTES, PhysSpan, VirtAddr, VirtSpan};
+use crate::descriptor::Rights;
+
+/// Each declaration against the runs, which are in ascending order, and each run against the declarations.
+pub(super) fn against_declarations(audit: &mut Audit, runs: &[Run], declared: &[Declared]) {
+    for declaration in declared {
+        match declaration.output {
+            Some(_) => is_mapped(audit, runs, declaration),
+            None => is_hole(audit, runs, declaration),
+        }
+    }
+    for run in runs {
+        is_declared(audit, run, declared);
+    }
+}
+
+fn is_hole(audit: &mut Audit, runs: &[Run], declaration: &Declared) {
+    for run in runs {
+        if let Some(virt) = run.virt.intersection(declaration.virt) {
+            let phys = run.phys_of(virt.start());
+            audit.report(Finding::HoleMapped { name: declaration.name, virt, phys, found: run.seen });
+        }
+    }
+}
+
+fn is_mapped(audit: &mut Audit, runs: &[Run], declaration: &Declared) {
+    let Declared { name, virt, .. } = *declaration;
+    let mut position = virt.start();
+    for run in runs {
+        let Some(part) = run.virt.intersection(virt) else { continue };
+        report_gap(audit, name, position, part.start());
+        is_as_declared(audit, run, part, declaration);
+        position = part.end_exclusive();
+    }
+    report_gap(audit, name, position, virt.end_exclusive());
+}
+
+fn report_gap(audit: &mut Audit, name: &'static str, start: VirtAddr, end_exclusive: VirtAddr) {
+    if let Some(virt) = VirtSpan::new(start, end_exclusive).filter(|gap| !gap.is_empty()) {
+        audit.report(Finding::Unmapped { name, virt });
+    }
+}
+
+fn is_as_declared(audit: &mut Audit, run: &Run, part: VirtSpan, declaration: &Declared) {
+    let Declared { name, virt, output, attributes } = *declaration;
+    let found = run.phys_of(part.start());
+    let declared = output.and_then(|output| output.checked_add(part.start().raw() - virt.start().raw()));
+    if declared != Some(found) {
+        audit.report(Finding::WrongOutput { name, virt: part, declared, found });
+    }
+    let expected = Seen::expected(attributes);
+    if run.seen != expected {
+        audit.report(Finding::WrongAttributes { name, virt: part, declared: expected, found: run.seen });
+    }
+}
+
+/// Reports each part of the run that no declaration covers.
+fn is_declared(audit: &mut Audit, run: &Run, declared: &[Declared]) {
+    let mut position = run.virt.start();
+    while position < run.virt.end_exclusive() {
+        let spans = || declared.iter().map(|declaration| declaration.virt);
+        let covered_up_to = spans().filter(|span| span.contains(position)).map(VirtSpan::end_exclusive).max();
+        position = match covered_up_to {
+            Some(end_exclusive) => end_exclusive,
+            None => {
+                let later = spans().map(VirtSpan::start).filter(|start| *start > position);
+                let end_exclusive = later.min().unwrap_or(run.virt.end_exclusive()).min(run.virt.end_exclusive());
+                if let Some(virt) = VirtSpan::new(position, end_exclusive) {
+                    audit.report(Finding::Undeclared { virt, phys: run.phys_of(position), found: run.seen });
+                }
+                end_exclusive
+            }
+        };
+    }
+}
+
+/// What must hold of each run by itself.
+pub(super) fn rights_and_memory(audit: &mut Audit, runs: &[Run], memory: Memory<'_>) {
+    for run in runs {
+        let Run { virt, phys, seen } = *run;
+        let rights = seen.rights();
+        if rights.contains(Rights::WRITE | Rights::EXECUTE) {
+            audit.writable_executable += virt.bytes() / PAGE_BYTES;
+            audit.report(Finding::WritableExecutable { virt, phys });
+        }
+        if seen.is_device() {
+            if rights.contains(Rights::EXECUTE) {
+                audit.report(Finding::ExecutableDevice { virt, phys });
+            }
+            continue;
+        }
+        if let Some(phys) = memory.outside_ram(run.phys()) {
+            audit.report(Finding::OutsideRam { virt: run.virt_of(phys.start()), phys });
+        }
+        if let Some(phys) = memory.in_no_map(run.phys()) {
+            audit.report(Finding::InNoMap { virt: run.virt_of(phys.start()), phys });
+        }
+    }
+}
+
+/// What must hold of each pair of runs that share frames.
+pub(super) fn aliases(audit: &mut Audit, runs: &[Run]) {
+    for (index, one) in runs.iter().enumerate() {
+        for other in runs.iter().skip(index + 1) {
+            if let Some(phys) = one.phys().intersection(other.phys()) {
+                judge_alias(audit, phys, one, other);
+            }
+        }
+    }
+}
+
+fn judge_alias(audit: &mut Audit, phys: PhysSpan, one: &Run, other: &Run) {
+    let at = |run: &Run| run.virt_of(phys.start());
+    for (writer, runner) in [(one, other), (other, one)] {
+        if writer.seen.rights().contains(Rights::WRITE) && runner.seen.rights().contains(Rights::EXECUTE) {
+            audit.report(Finding::WritableExecutableAlias { phys, writable: at(writer), executable: at(runner) });
+        }
+    }
+    if one.seen.memory() != other.seen.memory() {
+        audit.report(Finding::MixedMemory { phys, one: (at(one), one.seen), other: (at(other), other.seen) });
+    }
+}
+
+/// What must hold of the frames that the tables themselves lie in.
+pub(super) fn tables(audit: &mut Audit, runs: &[Run], tables: &[Run]) {
+    for table in tables {
+        let frame = Frame::containing(table.phys);
+        for run in runs.iter().filter(|run| run.phys().contains(table.phys)) {
+            let virt = run.virt_of(table.phys);
+            if run.seen.rights().contains(Rights::EXECUTE) {
+                audit.report(Finding::TableExecutable { table: frame, virt });
+            }
+            if !run.seen.is_for_tables() {
+                audit.report(Finding::TableMixedMemory { table: frame, virt, found: run.seen });
+            }
+        }
+    }
+}

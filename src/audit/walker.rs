@@ -1,0 +1,139 @@
+//! Reads every slot of every table once, and notes runs of leaves.
+
+use super::bits::{self, Seen};
+use super::{Audit, Finding, Memory, Place, Run};
+use crate::addr::{Frame, Level, PAGE_BYTES, PhysAddr, PhysSpan, SLOTS, VirtAddr, VirtSpan};
+use crate::walk::ReadTable;
+
+/// Runs grow from the front of the scratch space, tables from its back.
+pub(super) struct Walker<'a, R> {
+    reader: &'a R,
+    memory: Memory<'a>,
+    scratch: &'a mut [Run],
+    runs: usize,
+    tables: usize,
+    full: bool,
+    audit: Audit,
+}
+
+/// A table on the way: where it is, what it translates, and what the tables above forbid.
+#[derive(Clone, Copy)]
+struct Table {
+    frame: Frame,
+    level: Level,
+    virt: VirtAddr,
+    forbidden: u64,
+}
+
+impl<'a, R: ReadTable> Walker<'a, R> {
+    pub(super) fn new(reader: &'a R, memory: Memory<'a>, scratch: &'a mut [Run]) -> Self {
+        Self { reader, memory, scratch, runs: 0, tables: 0, full: false, audit: Audit::default() }
+    }
+
+    pub(super) fn walk(&mut self, root: Frame) {
+        self.visit(Table { frame: root, level: Level::L0, virt: VirtAddr::at(0), forbidden: 0 });
+    }
+
+    /// What was counted and found, the runs in ascending virtual order, and the tables.
+    pub(super) fn into_parts(self) -> (Audit, &'a [Run], &'a [Run]) {
+        let scratch: &'a [Run] = self.scratch;
+        let (runs, rest) = scratch.split_at(self.runs);
+        (self.audit, runs, rest.split_at(rest.len() - self.tables).1)
+    }
+
+    /// At most four deep: levels only go down.
+    fn visit(&mut self, table: Table) {
+        if !self.enter(table) {
+            return;
+        }
+        for index in 0..SLOTS {
+            let raw = self.reader.descriptor(table.frame, index);
+            if raw == 0 {
+                continue;
+            }
+            let offset = (index as u64) << table.level.shift();
+            // Below 2^48: 512 slots of the level span what the table translates.
+            let virt = table.virt.checked_add(offset).unwrap_or(table.virt);
+            let place = Place { table: table.frame, level: table.level, index, virt };
+            match (raw & bits::TYPE, table.level.next()) {
+                (3, Some(level)) => self.descend(place, level, raw, table.forbidden),
+                (3, None) => self.leaf(place, raw, table.forbidden),
+                (1, Some(_)) if table.level.allows_leaf() => self.leaf(place, raw, table.forbidden),
+                _ => self.audit.report(Finding::Dead { place, raw }),
+            }
+        }
+    }
+
+    /// Notes a table; `false` when it must not be read, or was already.
+    fn enter(&mut self, table: Table) -> bool {
+        let Table { frame, virt, .. } = table;
+        let Some(span) = PhysSpan::of(frame.start(), PAGE_BYTES) else { return false };
+        if self.memory.outside_ram(span).is_some() || self.memory.in_no_map(span).is_some() {
+            self.audit.report(Finding::TableOutsideRam { table: frame, virt });
+            return false;
+        }
+        let noted = self.scratch.split_at(self.scratch.len() - self.tables).1;
+        if noted.iter().any(|other| other.phys == frame.start()) {
+            self.audit.report(Finding::TableTwice { table: frame, virt });
+            return false;
+        }
+        let Some(place) = self.scratch.len().checked_sub(self.tables + 1).filter(|place| *place >= self.runs) else {
+            self.overflow();
+            return false;
+        };
+        let virt = VirtSpan::of(virt, PAGE_BYTES).unwrap_or(Run::EMPTY.virt);
+        self.scratch[place] = Run { virt, phys: frame.start(), seen: Seen::NOTHING };
+        self.tables += 1;
+        self.audit.tables += 1;
+        true
+    }
+
+    fn descend(&mut self, place: Place, level: Level, raw: u64, forbidden: u64) {
+        let wrong = bits::wrong_in_table(raw);
+        if wrong != 0 {
+            self.audit.report(Finding::WrongBits { place, raw, wrong });
+        }
+        // 48 bits by the mask, so the address is always in range.
+        let frame = Frame::containing(PhysAddr::at(bits::address(raw, PAGE_BYTES)));
+        self.visit(Table { frame, level, virt: place.virt, forbidden: bits::forbidden_below(raw, forbidden) });
+    }
+
+    fn leaf(&mut self, place: Place, raw: u64, forbidden: u64) {
+        let wrong = bits::wrong_in_leaf(raw, place.level);
+        if wrong != 0 {
+            self.audit.report(Finding::WrongBits { place, raw, wrong });
+        }
+        let bytes = place.level.slot_bytes();
+        // 48 bits by the mask, so the address is always in range.
+        let phys = PhysAddr::at(bits::address(raw, bytes));
+        let Some(virt) = VirtSpan::of(place.virt, bytes) else { return };
+        self.audit.count_leaf(place.level);
+        self.note(Run { virt, phys, seen: Seen::of(raw, forbidden) });
+    }
+
+    /// Notes a leaf: as more of the last run, or as a new one.
+    fn note(&mut self, leaf: Run) {
+        if let Some(last) = self.scratch[..self.runs].last_mut() {
+            let follows = last.virt.end_exclusive() == leaf.virt.start()
+                && last.phys().end_exclusive() == leaf.phys
+                && last.seen == leaf.seen;
+            if follows {
+                last.virt = VirtSpan::new(last.virt.start(), leaf.virt.end_exclusive()).unwrap_or(last.virt);
+                return;
+            }
+        }
+        if self.runs + self.tables < self.scratch.len() {
+            self.scratch[self.runs] = leaf;
+            self.runs += 1;
+        } else {
+            self.overflow();
+        }
+    }
+
+    fn overflow(&mut self) {
+        if !self.full {
+            self.full = true;
+            self.audit.report(Finding::ScratchFull { capacity: self.scratch.len() });
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Boot on the target, phase by phase: what [`crate::bringup`] does, with this machine's registers, memory, console and CPUs.
+//!
+//! Every refusal goes through [`refuse`]: one line, a cause, nothing half done that anyone could trip over.
+
+#![forbid(unsafe_code)]
+
+mod handover;
+mod secondaries;
+
+pub use handover::{Console, Editor, Handover};
+
+use crate::addr::{PhysAddr, PhysSpan};
+use crate::audit::{Audit, Declared};
+use crate::bbm::{Live, Protocol, Tables};
+use crate::bringup::{self, Bringup};
+use crate::command_line::{self, Lossy, Options};
+use crate::device_tree::{self, Conduit, ConsoleKind, HEADER_BYTES, Machine};
+use crate::el2::{self, Cpus, El2, Start, Status, Window, power};
+use crate::errata::Errata;
+use crate::features::Cpu;
+use crate::frames::FrameSupply;
+use crate::layout;
+use crate::ledger::{Ledger, Reading};
+use crate::mapper::Mapper;
+use crate::memory_map::Limits;
+use crate::refusal::Cause;
+use crate::regions::directmap::Directmap;
+use crate::regions::image::{CODE, CONSTANTS, DATA, Image, Part};
+use crate::regions::{Failure, RegionMap, Space, frametable, slots};
+use crate::report::{Leaves, Report};
+use crate::{console, line};
+use core::fmt::Display;
+use secondaries::Secondaries;
+use spin::Mutex;
+
+/// Boots: from the first tables, which assembly has put in force, to audited runtime tables on every CPU.
+#[must_use]
+pub fn boot(start: Start) -> Handover {
+    let mut boot = Boot::with_runtime_tables(start);
+    let mut machine = Machine::new();
+    let tree = boot.read_device_tree(&mut machine);
+    let options = read_command_line(machine.command_line(tree));
+    boot.map_console(&machine);
+    boot.close("device tree");
+
+    let directmap = boot.map_memory(&machine, options);
+    let cpus = secondaries::start(&mut boot, &machine, options);
+    boot.free_what_only_boot_needed(directmap, cpus.identity_stays);
+    let audit = boot.audit(&machine);
+    boot.report(&machine, tree, &cpus, &audit);
+    if audit.mismatches != 0 || audit.writable_executable != 0 {
+        el2::leave(options.exit, Status::AuditFailed);
+    }
+    boot.into_handover(tree, options, &cpus)
+}
+
+/// The machine while it boots.
+struct Boot {
+    start: Start,
+    bringup: Bringup<El2>,
+    tables: Tables<Live>,
+    regions: spin::MutexGuard<'static, RegionMap>,
+    ledger: Ledger,
+    cpu: Cpu,
+}
+
+impl Boot {
+    /// Builds the runtime root and puts it in force: from here on, changes to the tables are fills, and single breaks at the end.
+    fn with_runtime_tables(start: Start) -> Self {
+        let mut ledger = Ledger::new();
+        let pool = start.map.physical(start.image_start, start.map.pool);
+        let mut bringup = Bringup {
+            protocol: Protocol::new(El2::new(start.window()), Errata::empty()),
+            frames: FrameSupply::new(pool),
+            image: image_of(&start),
+        };
+        ledger.close("first tables", reading(&start, &bringup));
+
+        let next = bringup.build().unwrap_or_else(|failure| refuse(Cause::Mapping, failure));
+        ledger.close("runtime tables", reading(&start, &bringup));
+        let tables = bringup.switch(next, start.map.physical(start.image_start, start.map.first_tables));
+        ledger.close("root switch", reading(&start, &bringup));
+
+        let cpu = Cpu::decode(&el2::id_registers()).unwrap_or_else(|unsupported| refuse(Cause::Cpu, unsupported));
+        bringup.protocol.note_errata(cpu.errata);
+        el2::cpu::note_boot_cpu(cpu);
+        let mut regions = el2::regions().lock();
+        bringup.image.declare(&mut regions).unwrap_or_else(|failure| refuse(Cause::Mapping, failure));
+        Self { start, bringup, tables, regions, ledger, cpu }
+    }
+
+    fn space(&mut self) -> Space<'_, El2> {
+        self.bringup.space(&mut self.tables, &mut self.regions)
+    }
+
+    fn close(&mut self, name: &'static str) {
+        self.ledger.close(name, reading(&self.start, &self.bringup));
+    }
+
+    fn set_window(&mut self, change: impl FnOnce(Window) -> Window) {
+        let machine = self.bringup.protocol.machine_mut();
+        let window = machine.window();
+        machine.set_window(change(window));
+    }
+
+    /// Maps the device tree, first the pages of its header, then the rest, and reads it.
+    fn read_device_tree(&mut self, machine: &mut Machine) -> &'static [u8] {
+        let address = self.start.device_tree;
+        device_tree::check_address(address).unwrap_or_else(|error| refuse(Cause::DeviceTree, error));
+        let start = self.reachable(address);
+        let span = |bytes| {
+            PhysSpan::of(start, bytes)
+                .unwrap_or_else(|| refuse(Cause::DeviceTree, "the device tree ends above 48 bits"))
+        };
+        let header = span(HEADER_BYTES as u64);
+        slots::map_device_tree(&mut self.space(), header, None).unwrap_or_else(mapping);
+        let virt = slots::device_tree_address(start);
+        let size = device_tree::header_size(el2::device_tree(virt, HEADER_BYTES))
+            .unwrap_or_else(|error| refuse(Cause::DeviceTree, error));
+        slots::map_device_tree(&mut self.space(), span(size.into()), Some(header)).unwrap_or_else(mapping);
+        let tree = el2::device_tree(virt, size as usize);
+        device_tree::parse(tree, start, machine).unwrap_or_else(|error| refuse(Cause::DeviceTree, error));
+        if machine.psci == Some(Conduit::Smc) && self.start.entry_level == 2 {
+            power::allow();
+        }
+        tree
+    }
+
+    /// `address` as a physical address that this CPU can output.
+    fn reachable(&self, address: u64) -> PhysAddr {
+        PhysAddr::new(address).filter(|start| start.raw() >> self.cpu.output_bits == 0).unwrap_or_else(|| {
+            refuse(Cause::DeviceTree, format_args!("the device tree at {address:#x} is beyond this CPU's addresses"))
+        })
+    }
+
+    fn map_console(&mut self, machine: &Machine) {
+        match machine.console {
+            Some(found) if found.kind == ConsoleKind::Pl011 => {
+                let registers = slots::map_console(&mut self.space(), found.registers).unwrap_or_else(mapping);
+                el2::use_pl011(registers);
+            }
+            Some(found) => line!("breakwater: warning: no driver for the console at {}", found.registers),
+            None => line!("breakwater: warning: the device tree names no console"),
+        }
+        if !console::is_known() && cfg!(feature = "earlycon-semihosting") {
+            console::install(el2::say_to_debugger);
+        }
+    }
+
+    /// Maps RAM, the frametable, and the tables that later mappings on demand will use.
+    fn map_memory(&mut self, machine: &Machine, options: Options) -> Directmap {
+        let image = self.start.image();
+        let limits = Limits { directmap_bytes: layout::DIRECTMAP.bytes(), phys_bits: self.cpu.output_bits.into() };
+        let base = machine.memory.check(image, limits).unwrap_or_else(|error| refuse(Cause::Memory, error)).start();
+        let directmap = Directmap::new(base);
+        // Frames outside the image enter the supply only once they are mapped, so the window may promise them now.
+        self.set_window(|window| window.with_directmap(base));
+        directmap.map(&mut self.space(), &machine.memory, image).unwrap_or_else(mapping);
+        self.close("directmap");
+        frametable::map(&mut self.space(), &machine.memory, base).unwrap_or_else(mapping);
+        self.close("frametable");
+        slots::populate_vmap(&mut self.space(), options.livepatch).unwrap_or_else(mapping);
+        self.close("vmap, livepatch");
+        directmap
+    }
+
+    fn free_what_only_boot_needed(&mut self, directmap: Directmap, identity_stays: bool) {
+        let image = self.bringup.image;
+        if !identity_stays {
+            bringup::drop_identity(&mut self.space(), &image).unwrap_or_else(mapping);
+        }
+        self.close("identity page");
+        let init_end = self.start.map.physical(self.start.image_start, self.start.map.init).end_exclusive();
+        self.set_window(|window| window.without_init(init_end));
+        bringup::free_init(&mut self.space(), &image, directmap).unwrap_or_else(mapping);
+        self.close("free init");
+        bringup::seal(&mut self.space(), &image).unwrap_or_else(mapping);
+        self.close("seal");
+    }
+
+    fn audit(&mut self, machine: &Machine) -> Audit {
+        let window = self.bringup.protocol.machine().window();
+        let audit = bringup::audit(self.tables.root(), &window, &self.regions, &machine.memory);
+        self.close("audit");
+        audit
+    }
+
+    fn report(&mut self, machine: &Machine, tree: &'static [u8], cpus: &Secondaries, audit: &Audit) {
+        let common = el2::cpu::common().unwrap_or(self.cpu);
+        let start = PhysAddr::new(self.start.device_tree).unwrap_or(PhysAddr::at(0));
+        let (image, regions) = (self.start.image(), &*self.regions);
+        let mapper = Mapper::new(&mut self.bringup.protocol, &mut self.bringup.frames, &mut self.tables);
+        let leaves = |region: &Declared| Leaves::of(&mapper, region);
+        let report = Report {
+            image,
+            entry_level: self.start.entry_level,
+            device_tree: PhysSpan::of(start, tree.len() as u64).unwrap_or(image),
+            cpu: &common,
+            cpus: cpus.lines(),
+            firmware: if power::is_available() { "PSCI by SMC" } else { "no PSCI" },
+            identity_stays: cpus.identity_stays,
+            ram_bytes: machine.memory.banks.bytes(),
+            free_frames: mapper.free_frames(),
+            ledger: &self.ledger,
+            regions,
+            audit,
+        };
+        console::print(format_args!("{}", report.text(&leaves)));
+        console::print(format_args!("{}", report.json(&leaves)));
+    }
+
+    fn into_handover(self, tree: &'static [u8], options: Options, cpus: &Secondaries) -> Handover {
+        let Bringup { protocol, frames, .. } = self.bringup;
+        Handover {
+            tables: Mutex::new(Editor { protocol, tables: self.tables }),
+            frames: Mutex::new(frames),
+            regions: el2::regions(),
+            device_tree: tree,
+            console: Console { is_known: console::is_known() },
+            cpus: Cpus::new(cpus.online()),
+            exit: options.exit,
+        }
+    }
+}
+
+fn read_command_line(text: &[u8]) -> Options {
+    let options = command_line::parse(text, |word| {
+        line!("breakwater: warning: unknown option {} ignored", Lossy(word));
+    })
+    .unwrap_or_else(|error| refuse(Cause::CommandLine, error));
+    el2::entry::set_exit(options.exit);
+    options
+}
+
+fn image_of(start: &Start) -> Image {
+    let map = &start.map;
+    let part = |name, virt, attributes| Part { name, virt, attributes };
+    Image {
+        start: start.image_start,
+        parts: [
+            part("init", map.init, CODE),
+            part("identity routines", map.identity, CODE),
+            part("text", map.text, CODE),
+            part("rodata", map.rodata, CONSTANTS),
+            part("sealed data", map.sealed, DATA),
+            part("data", map.data, DATA),
+            part("boot stack", map.stack, DATA),
+            part("boot exception stack", map.exception_stack, DATA),
+        ],
+        identity: start.identity,
+    }
+}
+
+fn reading(start: &Start, bringup: &Bringup<El2>) -> Reading {
+    let mut counts = bringup.protocol.counts();
+    counts.stores += start.stores;
+    counts.maintenance.tlbis += start.maintenance.tlbis;
+    counts.maintenance.dsbs += start.maintenance.dsbs;
+    counts.maintenance.isbs += start.maintenance.isbs;
+    Reading { counts, frames: bringup.frames.taken(), instructions: el2::instructions_retired() }
+}
+
+fn mapping<T>(failure: Failure) -> T {
+    refuse(Cause::Mapping, failure)
+}
+
+/// Says one line and stops, for `cause`.
+fn refuse(cause: Cause, reason: impl Display) -> ! {
+    line!("breakwater: refused: {reason}");
+    el2::leave_refused(el2::entry::wanted_exit(), cause)
+}

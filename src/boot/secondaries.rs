@@ -1,0 +1,84 @@
+//! The other CPUs, one after the other: stacks from free RAM, then PSCI, then straight into the runtime tables.
+
+use super::{Boot, mapping};
+use crate::command_line::Options;
+use crate::device_tree::{Cpu, EnableMethod, Machine};
+use crate::el2::cpu::Outcome;
+use crate::el2::{self, power};
+use crate::errata::Errata;
+use crate::layout::MAX_CPUS;
+use crate::line;
+use crate::regions::stacks;
+use crate::report::CpuLine;
+
+/// What became of the CPUs that the device tree names.
+pub(super) struct Secondaries {
+    lines: [CpuLine; MAX_CPUS],
+    count: usize,
+    /// Whether a CPU may still arrive through the identity page.
+    pub(super) identity_stays: bool,
+}
+
+impl Secondaries {
+    /// A line for each CPU, the boot CPU first.
+    pub(super) fn lines(&self) -> &[CpuLine] {
+        &self.lines[..self.count]
+    }
+
+    /// CPUs that run.
+    pub(super) fn online(&self) -> usize {
+        self.lines().iter().filter(|line| line.online).count()
+    }
+
+    fn note(&mut self, affinity: u64, outcome: &'static str, online: bool) {
+        if let Some(line) = self.lines.get_mut(self.count) {
+            *line = CpuLine { affinity, outcome, online };
+            self.count += 1;
+        }
+    }
+}
+
+/// Starts the CPUs that `machine` names, as far as `options` and the firmware allow.
+pub(super) fn start(boot: &mut Boot, machine: &Machine, options: Options) -> Secondaries {
+    let nobody = CpuLine { affinity: 0, outcome: "", online: false };
+    let mut all = Secondaries { lines: [nobody; MAX_CPUS], count: 0, identity_stays: false };
+    let own = el2::own_affinity();
+    all.note(own, "boot CPU", true);
+    let window = boot.bringup.protocol.machine().window();
+    if power::is_available() {
+        // From the first CPU_ON on, another PE may use the tables: invalidations are broadcast.
+        boot.bringup.protocol.share(Errata::empty());
+        el2::cpu::prepare_mailbox(window);
+    }
+    let limit = options.max_cpus.map_or(MAX_CPUS, |limit| limit.get() as usize).min(MAX_CPUS);
+    for cpu in machine.cpus.as_slice().iter().filter(|cpu| cpu.mpidr != own && cpu.enabled) {
+        let index = all.count;
+        let outcome = if index < limit { start_one(boot, cpu, index) } else { Err("left off: over the limit") };
+        match outcome {
+            Ok(outcome) => {
+                all.identity_stays |= outcome == Outcome::MayStillArrive;
+                all.note(cpu.mpidr, outcome.text(), outcome == Outcome::Online);
+                if outcome != Outcome::Online {
+                    line!("breakwater: warning: CPU {index} (affinity {:#x}) {outcome}", cpu.mpidr);
+                }
+            }
+            Err(reason) => all.note(cpu.mpidr, reason, false),
+        }
+    }
+    boot.close("secondaries");
+    all
+}
+
+fn start_one(boot: &mut Boot, cpu: &Cpu, index: usize) -> Result<Outcome, &'static str> {
+    if cpu.enable_method != EnableMethod::Psci || !power::is_available() {
+        return Err("left off: no PSCI to start it");
+    }
+    let stacks = stacks::map(&mut boot.space(), index).unwrap_or_else(mapping);
+    let window = boot.bringup.protocol.machine().window();
+    let outcome = el2::cpu::start(index, cpu.mpidr, stacks, window);
+    if let Some(common) = el2::cpu::common() {
+        // Errata united over the CPUs that share the tables: one affected core obliges every PE.
+        boot.bringup.protocol.share(common.errata);
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,132 @@
+//! What the architecture asks of a change from one descriptor to another: a pure function, no machine in sight.
+//!
+//! Why it exists: whether a change needs break-before-make is the one decision everything else rests on, so it stands
+//! alone, is tested exhaustively on the host, and is asked before any store.
+//!
+//! Rests on Arm ARM DDI 0487: RDDMVT (the sequence), RWHZWS (what needs it), RJVXRH (tightening *or relaxing* rights owes a TLBI:
+//! an entry that raised a permission fault may be cached). FEAT_BBM levels 1 and 2 relax size changes only; nothing here leans on them.
+
+#![forbid(unsafe_code)]
+
+use crate::descriptor::{Entry, Leaf, Rights};
+use crate::errata::Errata;
+
+/// What a change needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// The slot already says this.
+    Nothing,
+    /// Invalid to valid: store, DSB, ISB before use. No invalidation: a faulting entry is not cached.
+    Fill,
+    /// Rights of a leaf only: one store over the old, then TLBI and DSB.
+    InPlace,
+    /// Break, DSB, TLBI, DSB, and only then make.
+    Break,
+    /// The manager does not do this.
+    Refuse(Why),
+}
+
+/// Why a change is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Why {
+    /// The slot is broken and its invalidation is owed; until then nothing may be made there.
+    InvalidationOwed,
+    /// The slot holds a descriptor that the manager never writes.
+    Foreign,
+}
+
+/// Decides what the change of a slot from `old` to `new` needs on CPUs with `errata`.
+#[must_use]
+pub fn decide(old: Entry, new: Entry, errata: Errata) -> Change {
+    match (old, new) {
+        (Entry::Broken(_), _) | (_, Entry::Broken(_)) => Change::Refuse(Why::InvalidationOwed),
+        (Entry::Foreign(_), _) | (_, Entry::Foreign(_)) => Change::Refuse(Why::Foreign),
+        _ if old == new => Change::Nothing,
+        (Entry::Unused, _) => Change::Fill,
+        (Entry::Leaf(old), Entry::Leaf(new)) if in_place(old, new, errata) => Change::InPlace,
+        _ => Change::Break,
+    }
+}
+
+fn in_place(old: Leaf, new: Leaf, errata: Errata) -> bool {
+    let loses_execution =
+        old.attributes().rights().contains(Rights::EXECUTE) && !new.attributes().rights().contains(Rights::EXECUTE);
+    old.output() == new.output()
+        && old.attributes().same_memory_type(new.attributes())
+        && !errata.contains(Errata::BBM_ALWAYS)
+        && !(errata.contains(Errata::BBM_FOR_XN) && loses_execution)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::{Frame, Level, PhysAddr};
+    use crate::descriptor::{Access, Attributes, DataAccess, DeviceKind};
+
+    const DATA: Attributes = Attributes::Normal(Access::ReadWrite);
+    const RODATA: Attributes = Attributes::Normal(Access::ReadOnly);
+    const CODE: Attributes = Attributes::Normal(Access::ReadExecute);
+
+    fn leaf(output: u64, attributes: Attributes) -> Entry {
+        Entry::Leaf(Leaf::new(Level::L3, PhysAddr::at(output), attributes).unwrap())
+    }
+
+    fn table() -> Entry {
+        Entry::Table(Frame::containing(PhysAddr::at(0x5000)))
+    }
+
+    fn plain(old: Entry, new: Entry) -> Change {
+        decide(old, new, Errata::empty())
+    }
+
+    #[test]
+    fn good_fill_needs_no_invalidation() {
+        assert_eq!(plain(Entry::Unused, leaf(0x1000, DATA)), Change::Fill);
+        assert_eq!(plain(Entry::Unused, table()), Change::Fill);
+    }
+
+    #[test]
+    fn good_same_entry_is_nothing() {
+        assert_eq!(plain(leaf(0x1000, DATA), leaf(0x1000, DATA)), Change::Nothing);
+        assert_eq!(plain(Entry::Unused, Entry::Unused), Change::Nothing);
+    }
+
+    #[test]
+    fn good_rights_change_in_place_either_way() {
+        assert_eq!(plain(leaf(0x1000, DATA), leaf(0x1000, RODATA)), Change::InPlace);
+        assert_eq!(plain(leaf(0x1000, RODATA), leaf(0x1000, DATA)), Change::InPlace);
+        assert_eq!(plain(leaf(0x1000, CODE), leaf(0x1000, RODATA)), Change::InPlace);
+    }
+
+    #[test]
+    fn bad_address_type_size_and_removal_need_a_break() {
+        assert_eq!(plain(leaf(0x1000, DATA), leaf(0x2000, DATA)), Change::Break);
+        assert_eq!(plain(leaf(0x1000, RODATA), leaf(0x2000, RODATA)), Change::Break);
+        let non_cacheable = Attributes::NonCacheable(DataAccess::ReadWrite);
+        let device = |kind| leaf(0x1000, Attributes::Device(kind, DataAccess::ReadWrite));
+        assert_eq!(plain(leaf(0x1000, DATA), leaf(0x1000, non_cacheable)), Change::Break);
+        assert_eq!(plain(leaf(0x1000, non_cacheable), device(DeviceKind::NGnRE)), Change::Break);
+        assert_eq!(plain(device(DeviceKind::NGnRE), device(DeviceKind::NGnRnE)), Change::Break);
+        assert_eq!(plain(leaf(0x1000, DATA), table()), Change::Break);
+        assert_eq!(plain(table(), leaf(0x1000, DATA)), Change::Break);
+        assert_eq!(plain(table(), Entry::Table(Frame::containing(PhysAddr::at(0x6000)))), Change::Break);
+        assert_eq!(plain(leaf(0x1000, DATA), Entry::Unused), Change::Break);
+        assert_eq!(plain(table(), Entry::Unused), Change::Break);
+    }
+
+    #[test]
+    fn bad_making_over_a_broken_or_foreign_slot_is_refused() {
+        assert_eq!(plain(Entry::Broken(2), leaf(0x1000, DATA)), Change::Refuse(Why::InvalidationOwed));
+        assert_eq!(plain(Entry::Foreign(1), leaf(0x1000, DATA)), Change::Refuse(Why::Foreign));
+        assert_eq!(plain(Entry::Foreign(1), Entry::Unused), Change::Refuse(Why::Foreign));
+    }
+
+    #[test]
+    fn good_errata_turn_in_place_into_a_break() {
+        let (code, rodata, data) = (leaf(0x1000, CODE), leaf(0x1000, RODATA), leaf(0x1000, DATA));
+        assert_eq!(decide(code, rodata, Errata::BBM_FOR_XN), Change::Break);
+        assert_eq!(decide(data, rodata, Errata::BBM_FOR_XN), Change::InPlace);
+        assert_eq!(decide(data, rodata, Errata::BBM_ALWAYS), Change::Break);
+        assert_eq!(decide(data, data, Errata::BBM_ALWAYS), Change::Nothing);
+    }
+}

@@ -1,0 +1,149 @@
+//! The CPUs and how to start them.
+
+#![forbid(unsafe_code)]
+
+use dtoolkit::Node;
+use dtoolkit::fdt::FdtNode;
+use dtoolkit::standard::NodeStandard;
+
+use super::node::{children, is_available, malformed, number, reg, span, string};
+use super::{Error, NodeName};
+use crate::addr::PhysAddr;
+
+/// CPUs that are kept; further ones are counted.
+pub const MAX_CPUS: usize = 256;
+/// The affinity fields of MPIDR_EL1 (Aff3 and Aff2..Aff0), which is all that a CPU's `reg` may hold.
+const AFFINITY_MASK: u64 = 0xff_00ff_ffff;
+
+/// How a CPU is started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EnableMethod {
+    /// By PSCI's CPU_ON.
+    Psci,
+    /// By storing the entry point's address where the CPU spins.
+    SpinTable {
+        /// Where it looks for the address: 8 bytes.
+        release_address: PhysAddr,
+    },
+    /// Not in a way that we know.
+    None,
+}
+
+/// A CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cpu {
+    /// The affinity fields of its MPIDR_EL1.
+    pub mpidr: u64,
+    /// How it is started.
+    pub enable_method: EnableMethod,
+    /// Whether it may be started: its `status` is absent or okay.
+    pub enabled: bool,
+}
+
+/// The CPUs in the tree's order: at most [`MAX_CPUS`], no two with one identity.
+#[derive(Clone, Debug)]
+pub struct CpuList {
+    cpus: [Cpu; MAX_CPUS],
+    len: usize,
+    dropped: usize,
+}
+
+impl CpuList {
+    /// The list of no CPUs.
+    #[must_use]
+    pub const fn new() -> Self {
+        const NOBODY: Cpu = Cpu { mpidr: 0, enable_method: EnableMethod::None, enabled: false };
+        Self { cpus: [NOBODY; MAX_CPUS], len: 0, dropped: 0 }
+    }
+
+    /// The CPUs that were kept.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Cpu] {
+        self.cpus.get(..self.len).unwrap_or(&[])
+    }
+
+    /// How many more the tree has.
+    #[must_use]
+    pub const fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    fn push(&mut self, cpu: Cpu) -> Result<(), Error> {
+        if self.as_slice().iter().any(|other| other.mpidr == cpu.mpidr) {
+            return Err(Error::DuplicateCpu { mpidr: cpu.mpidr });
+        }
+        match self.cpus.get_mut(self.len) {
+            Some(slot) => {
+                *slot = cpu;
+                self.len += 1;
+            }
+            None => self.dropped += 1,
+        }
+        Ok(())
+    }
+}
+
+impl Default for CpuList {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The instruction that reaches the PSCI firmware.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Conduit {
+    /// SMC: firmware at EL3.
+    Smc,
+    /// HVC: a hypervisor below us. At EL2 it would trap to ourselves.
+    Hvc,
+}
+
+/// Adds the CPUs of /cpus to `cpus`.
+pub(super) fn read(root: FdtNode<'_>, cpus: &mut CpuList) -> Result<(), Error> {
+    let Some(parent) = root.child("cpus") else { return Ok(()) };
+    for node in children(parent)?.filter(is_cpu) {
+        cpus.push(read_cpu(node)?)?;
+    }
+    Ok(())
+}
+
+fn is_cpu(node: &FdtNode<'_>) -> bool {
+    node.name_without_address() == "cpu" || string(*node, "device_type") == Some(b"cpu")
+}
+
+fn read_cpu(node: FdtNode<'_>) -> Result<Cpu, Error> {
+    // A CPU's reg may hold one identity per thread, but Arm gives every thread a node: the first is the CPU's.
+    let first = reg(node)?.next().transpose()?;
+    let mpidr = first.map(|(mpidr, _)| mpidr).filter(|mpidr| mpidr & !AFFINITY_MASK == 0);
+    let mpidr = mpidr.ok_or(Error::MalformedReg { node: NodeName::new(node.name()) })?;
+    Ok(Cpu { mpidr, enable_method: enable_method(node)?, enabled: is_available(node) })
+}
+
+fn enable_method(node: FdtNode<'_>) -> Result<EnableMethod, Error> {
+    match string(node, "enable-method") {
+        Some(b"psci") => Ok(EnableMethod::Psci),
+        Some(b"spin-table") => {
+            let property = "cpu-release-addr";
+            let address = number(node, property)?.filter(|address| address.is_multiple_of(8));
+            let slot = span(node.name(), address.ok_or(malformed(node, property))?, 8)?;
+            Ok(EnableMethod::SpinTable { release_address: slot.start() })
+        }
+        _ => Ok(EnableMethod::None),
+    }
+}
+
+/// How PSCI 0.2 or later is called; `None` when there is none. PSCI 0.1 has function numbers of its own: not supported.
+pub(super) fn psci(root: FdtNode<'_>) -> Option<Conduit> {
+    let firmware = root.child("firmware");
+    let node = find_psci(root).or_else(|| find_psci(firmware?))?;
+    match string(node, "method") {
+        Some(b"smc") => Some(Conduit::Smc),
+        Some(b"hvc") => Some(Conduit::Hvc),
+        _ => None,
+    }
+}
+
+fn find_psci(parent: FdtNode<'_>) -> Option<FdtNode<'_>> {
+    let speaks_0_2 = |node: &FdtNode<'_>| node.is_compatible("arm,psci-0.2") || node.is_compatible("arm,psci-1.0");
+    parent.children().find(|node| speaks_0_2(node) && is_available(*node))
+}

@@ -1,0 +1,144 @@
+//! Claims about the console.
+
+use super::*;
+
+fn uart(name: &str, compatible: &str, reg: &[u32], properties: Properties<'_>) -> DeviceTreeNode {
+    let own = [("compatible", text(compatible)), ("reg", cells(reg))];
+    node(name, &[&own, properties].concat(), vec![])
+}
+
+fn console_of(stdout: &str, children: Vec<DeviceTreeNode>) -> Result<Option<Console>, Error> {
+    let chosen = node("chosen", &[("stdout-path", text(stdout))], vec![]);
+    let aliases = node("aliases", &[("serial0", text("/soc/serial@3000"))], vec![]);
+    read(&machine([vec![chosen, aliases], children].concat())).map(|machine| machine.console)
+}
+
+fn bus(ranges: Option<Vec<u8>>, children: Vec<DeviceTreeNode>) -> DeviceTreeNode {
+    let ranges = ranges.map(|ranges| ("ranges", ranges));
+    node("soc", &[cell_counts(1, 1), ranges.into_iter().collect()].concat(), children)
+}
+
+#[test]
+fn good_pl011_by_its_path() {
+    for path in ["/pl011@9000000", "/pl011@9000000:115200n8", "/pl011"] {
+        let pl011 = uart("pl011@9000000", "arm,pl011\0arm,primecell", &[0, 0x900_0000, 0, 0x1000], &[]);
+        let expected =
+            Console { kind: ConsoleKind::Pl011, registers: span(0x900_0000, 0x1000), reg_shift: 0, reg_io_width: 4 };
+        assert_eq!(console_of(path, vec![pl011]), Ok(Some(expected)));
+    }
+}
+
+#[test]
+fn good_uart_by_alias_behind_two_buses() {
+    let mini = uart("serial@3000", "brcm,bcm2835-aux-uart", &[0x7e21_5040, 0x40], &[]);
+    let ranges = cells(&[0x7c00_0000, 0, 0xfc00_0000, 0x380_0000]);
+    let console = console_of("serial0:115200n8", vec![bus(Some(ranges), vec![mini])]).unwrap().unwrap();
+    assert_eq!(console.kind, ConsoleKind::Ns16550);
+    assert_eq!(console.registers, span(0xfe21_5040, 0x40));
+    assert_eq!((console.reg_shift, console.reg_io_width), (2, 4));
+}
+
+#[test]
+fn good_registers_at_the_very_end_of_a_range() {
+    let serial = uart("serial@3000", "arm,pl011", &[0x3000, 0x100], &[]);
+    let ranges = cells(&[0x1000, 0, 0x9000, 0x80, 0x2000, 0, 0x2_0000, 0x1100]);
+    let console = console_of("serial0", vec![bus(Some(ranges), vec![serial])]).unwrap().unwrap();
+    assert_eq!(console.registers, span(0x2_1000, 0x100));
+}
+
+#[test]
+fn good_empty_ranges_change_nothing() {
+    let uart = uart("serial@3000", "cdns,uart-r1p12\0xlnx,xuartps", &[0x3000, 0x100], &[]);
+    let console = console_of("serial0", vec![bus(Some(vec![]), vec![uart])]).unwrap().unwrap();
+    assert_eq!((console.kind, console.registers), (ConsoleKind::Cadence, span(0x3000, 0x100)));
+}
+
+#[test]
+fn good_kinds_by_the_first_compatible_that_is_known() {
+    for (compatible, kind) in [
+        ("arm,sbsa-uart", ConsoleKind::Pl011),
+        ("brcm,bcm7271-uart\0ns16550a", ConsoleKind::Ns16550),
+        ("rockchip,rk3399-uart\0snps,dw-apb-uart", ConsoleKind::Ns16550),
+        ("fsl,imx8mp-uart\0fsl,imx6q-uart", ConsoleKind::Imx),
+        ("amlogic,meson-uart", ConsoleKind::Unknown),
+        ("arm,pl01", ConsoleKind::Unknown),
+    ] {
+        let uart = uart("u", compatible, &[0, 0x1000, 0, 0x1000], &[]);
+        assert_eq!(console_of("/u", vec![uart]).unwrap().unwrap().kind, kind, "{compatible}");
+    }
+}
+
+#[test]
+fn good_8250_says_how_its_registers_are_spaced() {
+    let spaced = [("reg-shift", cells(&[2])), ("reg-io-width", cells(&[4]))];
+    let reg = [0, 0x1000, 0, 0x1000];
+    let console = console_of("/u", vec![uart("u", "ns16550a", &reg, &spaced)]).unwrap().unwrap();
+    assert_eq!((console.reg_shift, console.reg_io_width), (2, 4));
+    let console = console_of("/u", vec![uart("u", "ns16550a", &reg, &[])]).unwrap().unwrap();
+    assert_eq!((console.reg_shift, console.reg_io_width), (0, 1));
+}
+
+#[test]
+fn bad_8250_spacing_is_refused() {
+    let reg = [0, 0x1000, 0, 0x1000];
+    let shift = uart("u", "ns16550a", &reg, &[("reg-shift", cells(&[64]))]);
+    assert_eq!(console_of("/u", vec![shift]), Err(malformed("u", "reg-shift")));
+    let width = uart("u", "ns16550a", &reg, &[("reg-io-width", cells(&[3]))]);
+    assert_eq!(console_of("/u", vec![width]), Err(malformed("u", "reg-io-width")));
+}
+
+#[test]
+fn bad_paths_are_no_console() {
+    let uart = || uart("u@1000", "arm,pl011", &[0, 0x1000, 0, 0x1000], &[]);
+    for path in ["", "/", "u", "/v", "/u@2000", "/u@1000/x", ":", "serial1"] {
+        assert_eq!(console_of(path, vec![uart()]), Ok(None), "{path}");
+    }
+    assert_eq!(read(&machine(vec![uart()])).unwrap().console, None);
+}
+
+#[test]
+fn bad_the_root_is_no_console() {
+    let mut tree = chosen(&[("stdout-path", text("/"))], vec![]);
+    tree.root.add_property(DeviceTreeProperty::new_unchecked("reg", cells(&[0, 0x1000, 0x1000]).as_slice()));
+    assert_eq!(read(&tree).unwrap().console, None);
+}
+
+#[test]
+fn bad_uart_that_cannot_be_used_is_no_console() {
+    let reg = [0, 0x1000, 0, 0x1000];
+    let disabled = uart("u", "arm,pl011", &reg, &[("status", text("disabled"))]);
+    assert_eq!(console_of("/u", vec![disabled]), Ok(None));
+    assert_eq!(console_of("/u", vec![node("u", &[("compatible", text("arm,pl011"))], vec![])]), Ok(None));
+}
+
+#[test]
+fn bad_uart_that_no_bus_translates_is_no_console() {
+    let serial = || uart("serial@3000", "arm,pl011", &[0x3000, 0x100], &[]);
+    assert_eq!(console_of("serial0", vec![bus(None, vec![serial()])]), Ok(None));
+    // Ranges that end one byte before the registers do, before them, or start after them.
+    for (start, length) in [(0x3000, 0xff), (0x2f80, 0x17f), (0x2000, 0x1000), (0x2000, 0x80), (0x3001, 0x1000)] {
+        let short = cells(&[start, 0, start, length]);
+        assert_eq!(console_of("serial0", vec![bus(Some(short), vec![serial()])]), Ok(None), "{start:#x} {length:#x}");
+    }
+}
+
+#[test]
+fn bad_ranges_are_refused() {
+    let serial = || uart("serial@3000", "arm,pl011", &[0x3000, 0x100], &[]);
+    let error = malformed("soc", "ranges");
+    assert_eq!(console_of("serial0", vec![bus(Some(vec![0; 12]), vec![serial()])]), Err(error));
+    let wraps = cells(&[0x2000, u32::MAX, u32::MAX - 0xff, 0x4000]);
+    assert_eq!(console_of("serial0", vec![bus(Some(wraps), vec![serial()])]), Err(error));
+}
+
+#[test]
+fn bad_console_in_ram_would_have_two_memory_types() {
+    let uart = uart("u", "arm,pl011", &[0, 0x3fff_f800, 0, 0x801], &[]);
+    let error = Error::ConsoleInRam { registers: span(0x3fff_f800, 0x801), bank: span(0x4000_0000, 0x4000_0000) };
+    assert_eq!(console_of("/u", vec![uart]), Err(error));
+}
+
+#[test]
+fn bad_uart_registers_with_half_an_entry() {
+    assert_eq!(console_of("/u", vec![uart("u", "arm,pl011", &[0, 0x1000], &[])]), Err(malformed_reg("u")));
+}

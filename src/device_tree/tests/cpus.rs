@@ -1,0 +1,106 @@
+//! Claims about CPUs and PSCI.
+
+use super::*;
+
+fn cpus(address_cells: u32, children: Vec<DeviceTreeNode>) -> DeviceTree {
+    machine(vec![node("cpus", &cell_counts(address_cells, 0), children)])
+}
+
+fn cpu(name: &str, reg: &[u32], properties: Properties<'_>) -> DeviceTreeNode {
+    let reg = [("device_type", text("cpu")), ("reg", cells(reg))];
+    node(name, &[&reg, properties].concat(), vec![])
+}
+
+fn psci(method: &str, compatible: &str) -> DeviceTreeNode {
+    node("psci", &[("compatible", text(compatible)), ("method", text(method))], vec![])
+}
+
+#[test]
+fn good_cpus_with_their_enable_methods() {
+    let by_psci = ("enable-method", text("psci"));
+    let by_table = ("enable-method", text("spin-table"));
+    let address = ("cpu-release-addr", cells(&[0, 0xd8]));
+    let tree = cpus(
+        2,
+        vec![
+            node("cpu-map", &[], vec![]),
+            cpu("cpu@0", &[0, 0], &[]),
+            cpu("cpu@100000001", &[1, 1], std::slice::from_ref(&by_psci)),
+            cpu("cpu@2", &[0, 2], &[by_table, address]),
+            cpu("cpu@3", &[0, 3], &[by_psci, ("status", text("disabled"))]),
+        ],
+    );
+    let table = EnableMethod::SpinTable { release_address: PhysAddr::at(0xd8) };
+    let expected = [
+        (0, EnableMethod::None, true),
+        (0x1_0000_0001, EnableMethod::Psci, true),
+        (2, table, true),
+        (3, EnableMethod::Psci, false),
+    ];
+    let expected = expected.map(|(mpidr, enable_method, enabled)| Cpu { mpidr, enable_method, enabled });
+    let machine = read(&tree).unwrap();
+    assert_eq!(machine.cpus.as_slice(), expected);
+    assert_eq!(machine.cpus.dropped(), 0);
+}
+
+#[test]
+fn good_cpu_of_one_cell_known_by_its_name() {
+    let nameless = node("cpu@7", &[("reg", cells(&[7]))], vec![]);
+    assert_eq!(read(&cpus(1, vec![nameless])).unwrap().cpus.as_slice()[0].mpidr, 7);
+}
+
+#[test]
+fn good_cpus_beyond_the_list_are_counted() {
+    let all = (0..MAX_CPUS as u32 + 3).map(|i| cpu(&format!("cpu@{i}"), &[i], &[])).collect();
+    let machine = read(&cpus(1, all)).unwrap();
+    assert_eq!(machine.cpus.as_slice().len(), MAX_CPUS);
+    assert_eq!(machine.cpus.dropped(), 3);
+}
+
+#[test]
+fn bad_cpu_without_reg() {
+    let tree = cpus(1, vec![node("cpu@1", &[("device_type", text("cpu"))], vec![])]);
+    assert_eq!(refusal(&tree), malformed_reg("cpu@1"));
+}
+
+#[test]
+fn bad_cpu_with_bits_beyond_the_affinity_fields() {
+    assert_eq!(refusal(&cpus(1, vec![cpu("cpu@1", &[0x8000_0001], &[])])), malformed_reg("cpu@1"));
+    assert_eq!(refusal(&cpus(3, vec![cpu("cpu@1", &[0, 0, 1], &[])])), malformed_reg("cpu@1"));
+}
+
+#[test]
+fn bad_two_cpus_of_one_identity() {
+    let tree = cpus(1, vec![cpu("cpu@0", &[1], &[]), cpu("cpu@1", &[1], &[])]);
+    assert_eq!(refusal(&tree), Error::DuplicateCpu { mpidr: 1 });
+}
+
+#[test]
+fn bad_spin_table_without_an_aligned_address() {
+    let by_table = ("enable-method", text("spin-table"));
+    let error = malformed("cpu@0", "cpu-release-addr");
+    assert_eq!(refusal(&cpus(1, vec![cpu("cpu@0", &[0], std::slice::from_ref(&by_table))])), error);
+    let odd = ("cpu-release-addr", cells(&[0, 0xdc]));
+    assert_eq!(refusal(&cpus(1, vec![cpu("cpu@0", &[0], &[by_table.clone(), odd])])), error);
+    let far = ("cpu-release-addr", cells(&[u32::MAX, 0]));
+    let beyond = refusal(&cpus(1, vec![cpu("cpu@0", &[0], &[by_table, far])]));
+    assert!(matches!(beyond, Error::BeyondAddressBits { .. }));
+}
+
+#[test]
+fn good_psci_at_the_root_or_under_firmware() {
+    let at_root = machine(vec![psci("smc", "arm,psci-1.0\0arm,psci-0.2\0arm,psci")]);
+    assert_eq!(read(&at_root).unwrap().psci, Some(Conduit::Smc));
+    let below = machine(vec![node("firmware", &[], vec![psci("hvc", "arm,psci-0.2")])]);
+    assert_eq!(read(&below).unwrap().psci, Some(Conduit::Hvc));
+}
+
+#[test]
+fn bad_psci_that_cannot_be_called_is_none() {
+    let mut disabled = psci("smc", "arm,psci-1.0");
+    disabled.add_property(DeviceTreeProperty::new_unchecked("status", "disabled"));
+    for node in [psci("smc", "arm,psci"), psci("svc", "arm,psci-1.0"), psci("smc", "arm,psci-1.00"), disabled] {
+        assert_eq!(read(&machine(vec![node])).unwrap().psci, None);
+    }
+    assert_eq!(read(&machine(vec![])).unwrap().psci, None);
+}

@@ -1,0 +1,217 @@
+//! Claims about memory, reserved regions and boot modules.
+
+use super::*;
+
+fn reserved(properties: Properties<'_>, children: Vec<DeviceTreeNode>) -> DeviceTree {
+    let properties = [&cell_counts(2, 2), properties].concat();
+    machine(vec![node("reserved-memory", &properties, children)])
+}
+
+fn banks(tree: &DeviceTree) -> Vec<PhysSpan> {
+    read(tree).unwrap().memory.banks.iter().collect()
+}
+
+fn module(name: &str, compatible: &str, reg: &[u32]) -> DeviceTreeNode {
+    node(name, &[("compatible", text(compatible)), ("reg", cells(reg))], vec![])
+}
+
+#[test]
+fn good_banks_are_sorted_and_merged() {
+    let tree = bare(vec![
+        memory("memory@8000000000", &[0x80, 0, 0, 0x1000]),
+        memory("memory@40001000", &[0, 0x4000_1000, 0, 0x1000, 0, 0x4000_0000, 0, 0x1800]),
+    ]);
+    assert_eq!(banks(&tree), [span(0x4000_0000, 0x2000), span(0x80_0000_0000, 0x1000)]);
+}
+
+#[test]
+fn good_banks_of_one_cell() {
+    let mut tree = DeviceTree::new();
+    tree.root = node("", &cell_counts(1, 1), vec![memory("memory", &[0, 0x1000_0000])]);
+    assert_eq!(banks(&tree), [span(0, 0x1000_0000)]);
+}
+
+#[test]
+fn good_cell_counts_default_to_two_and_one() {
+    let mut tree = DeviceTree::new();
+    tree.root = node("", &[], vec![memory("memory", &[1, 0, 0x1000])]);
+    assert_eq!(banks(&tree), [span(1 << 32, 0x1000)]);
+}
+
+#[test]
+fn good_disabled_and_empty_banks_are_left_out() {
+    let mut disabled = memory("memory@0", &[0, 0, 0, 0x1000]);
+    disabled.add_property(DeviceTreeProperty::new_unchecked("status", "disabled"));
+    let empty = memory("memory@80000000", &[0, 0x8000_0000, 0, 0]);
+    assert_eq!(banks(&machine(vec![disabled, empty])), [span(0x4000_0000, 0x4000_0000)]);
+}
+
+#[test]
+fn bad_no_memory_node() {
+    assert_eq!(refusal(&bare(vec![])), Error::Memory(memory_map::Error::NoRam));
+    let empty = bare(vec![memory("memory@0", &[0, 0, 0, 0])]);
+    assert_eq!(refusal(&empty), Error::Memory(memory_map::Error::NoRam));
+}
+
+#[test]
+fn bad_bank_with_half_an_entry() {
+    let tree = bare(vec![memory("memory@0", &[0, 0, 0])]);
+    assert_eq!(refusal(&tree), malformed_reg("memory@0"));
+}
+
+#[test]
+fn bad_bank_without_reg() {
+    let tree = bare(vec![node("memory", &[("device_type", text("memory"))], vec![])]);
+    assert_eq!(refusal(&tree), malformed_reg("memory"));
+}
+
+#[test]
+fn bad_bank_of_three_cells() {
+    let mut tree = DeviceTree::new();
+    tree.root = node("", &cell_counts(3, 1), vec![memory("memory", &[0, 0, 0, 0x1000])]);
+    assert_eq!(refusal(&tree), malformed_reg("memory"));
+}
+
+#[test]
+fn bad_cell_count_that_is_no_number() {
+    let mut tree = machine(vec![]);
+    tree.root.add_property(DeviceTreeProperty::new_unchecked("#size-cells", "two"));
+    // "two" and its NUL are four bytes: a number, if an absurd one.
+    assert_eq!(refusal(&tree), malformed_reg("memory@40000000"));
+    tree.root.add_property(DeviceTreeProperty::new_unchecked("#size-cells", "2"));
+    assert_eq!(refusal(&tree), malformed("", "#size-cells"));
+}
+
+#[test]
+fn bad_bank_beyond_48_bits() {
+    let tree = bare(vec![memory("memory@1", &[0xffff, 0xffff_f000, 0, 0x2000])]);
+    let error = Error::BeyondAddressBits { node: NodeName::new("memory@1"), address: 0xffff_ffff_f000, bytes: 0x2000 };
+    assert_eq!(refusal(&tree), error);
+    let wraps = bare(vec![memory("memory@1", &[0, 0x1000, u32::MAX, u32::MAX])]);
+    assert!(matches!(refusal(&wraps), Error::BeyondAddressBits { .. }));
+}
+
+#[test]
+fn bad_more_banks_than_the_list_holds() {
+    let reg: Vec<u32> = (0..=memory_map::MAX_BANKS as u32).flat_map(|i| [0, i << 20, 0, 0x1000]).collect();
+    let error = refusal(&bare(vec![memory("memory", &reg)]));
+    assert_eq!(error.to_string(), "device tree has more than 64 memory banks");
+    assert!(read(&bare(vec![memory("memory", &reg[4..])])).is_ok());
+}
+
+#[test]
+fn good_memreserve_is_reserved() {
+    let mut tree = machine(vec![]);
+    tree.memory_reservations = vec![MemoryReservation::new(0x4000_0000, 0x800), MemoryReservation::new(0x1000, 0)];
+    let map = read(&tree).unwrap().memory;
+    assert_eq!(map.reserved.as_slice(), [span(0x4000_0000, 0x800)]);
+    assert!(map.no_map.is_empty());
+}
+
+#[test]
+fn bad_memreserve_beyond_48_bits() {
+    let mut tree = machine(vec![]);
+    tree.memory_reservations = vec![MemoryReservation::new(u64::MAX, 1)];
+    let error = Error::BeyondAddressBits { node: NodeName::new("memreserve"), address: u64::MAX, bytes: 1 };
+    assert_eq!(refusal(&tree), error);
+}
+
+#[test]
+fn good_reserved_memory_by_no_map() {
+    let keep = node("keep@50000000", &[("reg", cells(&[0, 0x5000_0000, 0, 0x1000]))], vec![]);
+    let hide = [("reg", cells(&[0, 0x6000_0000, 0, 0x10, 0, 0x6100_0000, 0, 0x10])), ("no-map", vec![])];
+    let dynamic = node("cma", &[("size", cells(&[0, 0x100_0000]))], vec![]);
+    let off = [("reg", cells(&[0, 0x7000_0000, 0, 0x1000])), ("status", text("disabled"))];
+    let children = vec![keep, node("hide@60000000", &hide, vec![]), dynamic, node("off@70000000", &off, vec![])];
+    let map = read(&reserved(&[("ranges", vec![])], children)).unwrap().memory;
+    assert_eq!(map.reserved.as_slice(), [span(0x5000_0000, 0x1000)]);
+    assert_eq!(map.no_map.as_slice(), [span(0x6000_0000, 0x10), span(0x6100_0000, 0x10)]);
+}
+
+#[test]
+fn bad_reserved_memory_behind_a_translation() {
+    let tree = reserved(&[("ranges", cells(&[0, 0, 0, 0x1000, 0, 0x1000]))], vec![]);
+    assert_eq!(refusal(&tree), malformed("reserved-memory", "ranges"));
+}
+
+#[test]
+fn bad_reserved_memory_with_half_an_entry() {
+    let tree = reserved(&[], vec![node("x@1", &[("reg", cells(&[0, 1, 2]))], vec![])]);
+    assert_eq!(refusal(&tree), malformed_reg("x@1"));
+}
+
+#[test]
+fn bad_more_reserved_regions_than_the_list_holds() {
+    let reg: Vec<u32> = (0..=memory_map::MAX_RESERVED as u32).flat_map(|i| [0, i << 20, 0, 0x1000]).collect();
+    let no_map = |properties: Properties<'_>| reserved(&[], vec![node("x", properties, vec![])]);
+    let kept = [("reg", cells(&reg))];
+    assert_eq!(refusal(&no_map(&kept)).to_string(), "device tree has more than 128 reserved regions");
+    let hidden = [("reg", cells(&reg)), ("no-map", vec![])];
+    assert_eq!(refusal(&no_map(&hidden)).to_string(), "device tree has more than 128 no-map regions");
+}
+
+#[test]
+fn good_boot_modules_by_kind() {
+    let nested = node(
+        "domU1",
+        &[&cell_counts(1, 1)[..], &[("compatible", text("xen,domain"))]].concat(),
+        vec![module("module@3000", "multiboot,device-tree\0multiboot,module", &[0x4300_0000, 0x1000])],
+    );
+    let modules = vec![
+        module("module@1000", "multiboot,kernel\0multiboot,module", &[0x4100_0000, 0x1000]),
+        module("module@2000", "xen,linux-initrd\0xen,multiboot-module", &[0x4200_0000, 0x1000]),
+        nested,
+        module("module@4000", "xen,xsm-policy\0multiboot,module", &[0x4400_0000, 0x1000]),
+        module("module@5000", "multiboot,module", &[0x4500_0000, 0x1001]),
+        module("something@6000", "vendor,else", &[0x4600_0000, 0x1000]),
+    ];
+    let found: Vec<_> = read(&chosen(&cell_counts(1, 1), modules)).unwrap().memory.modules().collect();
+    let expected = [
+        (ModuleKind::Kernel, 0x4100_0000, 0x1000),
+        (ModuleKind::Ramdisk, 0x4200_0000, 0x1000),
+        (ModuleKind::DeviceTree, 0x4300_0000, 0x1000),
+        (ModuleKind::Xsm, 0x4400_0000, 0x1000),
+        (ModuleKind::Other, 0x4500_0000, 0x1001),
+    ];
+    assert_eq!(found, expected.map(|(kind, start, bytes)| Module { span: span(start, bytes), kind }));
+}
+
+#[test]
+fn bad_boot_module_without_reg() {
+    let lost = node("module@1", &[("compatible", text("multiboot,module"))], vec![]);
+    assert_eq!(refusal(&chosen(&cell_counts(1, 1), vec![lost])), malformed_reg("module@1"));
+}
+
+#[test]
+fn bad_more_boot_modules_than_the_list_holds() {
+    let one = |i: u32| module(&format!("module@{i}"), "multiboot,module", &[0x4100_0000 + (i << 16), 0x1000]);
+    let tree = |count| chosen(&cell_counts(1, 1), (0..count).map(one).collect());
+    assert!(read(&tree(memory_map::MAX_MODULES as u32)).is_ok());
+    let error = refusal(&tree(memory_map::MAX_MODULES as u32 + 1));
+    assert_eq!(error.to_string(), "device tree has more than 16 boot modules");
+}
+
+#[test]
+fn good_initrd_of_one_or_two_cells() {
+    for (start, end) in [([0, 0x4800_0000].as_slice(), [0, 0x4900_0000].as_slice()), (&[0x4800_0000], &[0x4900_0000])] {
+        let tree = chosen(&[("linux,initrd-start", cells(start)), ("linux,initrd-end", cells(end))], vec![]);
+        let modules: Vec<_> = read(&tree).unwrap().memory.modules().collect();
+        assert_eq!(modules, [Module { span: span(0x4800_0000, 0x100_0000), kind: ModuleKind::Ramdisk }]);
+    }
+}
+
+#[test]
+fn good_empty_initrd_is_none() {
+    let tree = chosen(&[("linux,initrd-start", cells(&[0x1000])), ("linux,initrd-end", cells(&[0x1000]))], vec![]);
+    assert_eq!(read(&tree).unwrap().memory.modules().count(), 0);
+}
+
+#[test]
+fn bad_initrd_that_runs_backwards_or_has_one_end() {
+    let start = ("linux,initrd-start", cells(&[0x2000]));
+    let backwards = chosen(&[start.clone(), ("linux,initrd-end", cells(&[0x1000]))], vec![]);
+    assert_eq!(refusal(&backwards), malformed("chosen", "linux,initrd-end"));
+    assert_eq!(refusal(&chosen(&[start], vec![])), malformed("chosen", "linux,initrd-end"));
+    let odd = [("linux,initrd-start", vec![1, 2, 3])];
+    assert_eq!(refusal(&chosen(&odd, vec![])), malformed("chosen", "linux,initrd-start"));
+}

@@ -1,0 +1,283 @@
+//! The other CPUs: their records, how they are started, and what they do until someone has work for them.
+
+use super::registers::{self, Deadline, Translation};
+use super::window::Window;
+use super::{barrier, image, instruction, power};
+use crate::addr::{VirtAddr, VirtSpan};
+use crate::features::{Cpu, RELIED_ON};
+use crate::layout::MAX_CPUS;
+use crate::regions::stacks::Stacks;
+use core::fmt;
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use spin::{Mutex, Once};
+use static_assertions::const_assert_eq;
+
+/// How long a started CPU may take to report, in milliseconds.
+const REPORT_LIMIT_MS: u64 = 1000;
+
+const NOT_STARTED: u32 = 0;
+const ONLINE: u32 = 1;
+const UNSUITED: u32 = 2;
+
+/// What one CPU and the others know of each other. secondary.S reads the first two words, and writes `refused` with its MMU off.
+#[derive(Debug)]
+#[repr(C, align(128))]
+struct CpuRecord {
+    stack_top: AtomicU64,
+    exception_stack_top: AtomicU64,
+    state: AtomicU32,
+    affinity: AtomicU64,
+    work: AtomicUsize,
+    argument: AtomicUsize,
+    /// On a line of its own up to 64 bytes: written as Device memory, so the boot CPU must not hold it dirty.
+    refused: Line,
+}
+
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Line(AtomicU32);
+
+/// Where secondary.S leaves the cause of a refusal, from the start of a record.
+pub(super) const CPU_RECORD_REFUSED: usize = core::mem::offset_of!(CpuRecord, refused);
+const_assert_eq!(CPU_RECORD_REFUSED, 64);
+const_assert_eq!(core::mem::offset_of!(CpuRecord, exception_stack_top), 8);
+
+impl CpuRecord {
+    const fn new() -> Self {
+        Self {
+            stack_top: AtomicU64::new(0),
+            exception_stack_top: AtomicU64::new(0),
+            state: AtomicU32::new(NOT_STARTED),
+            affinity: AtomicU64::new(u64::MAX),
+            work: AtomicUsize::new(0),
+            argument: AtomicUsize::new(0),
+            refused: Line(AtomicU32::new(0)),
+        }
+    }
+}
+
+/// The records, by CPU index; 0 is the boot CPU's. In .data, not .bss: zeroing them at entry would cost more than the file grows.
+#[unsafe(link_section = ".data.cpu_records")]
+static RECORDS: [CpuRecord; MAX_CPUS] = [const { CpuRecord::new() }; MAX_CPUS];
+
+/// What a secondary loads with its MMU off.
+#[derive(Debug)]
+#[repr(C, align(128))]
+struct Mailbox {
+    root: AtomicU64,
+    tcr: AtomicU64,
+    link_offset: AtomicU64,
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".sealed.secondary_mailbox")]
+static secondary_mailbox: Mailbox =
+    Mailbox { root: AtomicU64::new(0), tcr: AtomicU64::new(0), link_offset: AtomicU64::new(0) };
+
+/// What the running CPUs have in common; a secondary intersects itself into it before it reports.
+static COMMON: Mutex<Option<Cpu>> = Mutex::new(None);
+/// The translation registers of the boot CPU after the root switch: every other must end up with the same.
+static EXPECTED: Once<Translation> = Once::new();
+
+/// What became of a CPU that was to be started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It runs in the runtime tables, on its own stack, and waits for work.
+    Online,
+    /// It stopped itself; the number is a [`crate::refusal::Cause`].
+    Refused(u32),
+    /// The firmware would not start it.
+    NotStarted,
+    /// It did not report in time and is off: it will not arrive.
+    Silent,
+    /// It did not report in time and may still arrive: the identity page must stay.
+    MayStillArrive,
+}
+
+impl Outcome {
+    /// The same in words.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Refused(_) => "refused to join",
+            Self::NotStarted => "was not started by the firmware",
+            Self::Silent => "did not report, and is off",
+            Self::MayStillArrive => "did not report, and may still arrive",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())?;
+        match self {
+            Self::Refused(cause) => write!(f, " (cause {cause})"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Notes the boot CPU: its affinity, and what it has.
+pub fn note_boot_cpu(cpu: Cpu) {
+    RECORDS[0].affinity.store(registers::own_affinity(), Ordering::Relaxed);
+    RECORDS[0].state.store(ONLINE, Ordering::Relaxed);
+    *COMMON.lock() = Some(cpu);
+}
+
+/// What every running CPU has.
+#[must_use]
+pub fn common() -> Option<Cpu> {
+    *COMMON.lock()
+}
+
+/// Leaves what secondaries load with their MMU off where they find it: the tables in force here, cleaned to the point of coherency.
+pub fn prepare_mailbox(window: Window) {
+    let translation = *EXPECTED.call_once(registers::translation);
+    secondary_mailbox.root.store(translation.ttbr0, Ordering::Relaxed);
+    secondary_mailbox.tcr.store(translation.tcr, Ordering::Relaxed);
+    secondary_mailbox.link_offset.store(window.link_offset(), Ordering::Relaxed);
+    instruction::dc_civac((&raw const secondary_mailbox).cast());
+    barrier::dsb_sy(); // the mailbox is in memory before a CPU with its caches off is released to read it
+}
+
+/// Starts CPU `index`, which firmware knows by `affinity`, on `stacks`, and waits until it has reported or cannot any more.
+pub fn start(index: usize, affinity: u64, stacks: Stacks, window: Window) -> Outcome {
+    let Some(record) = RECORDS.get(index) else { return Outcome::NotStarted };
+    record.affinity.store(affinity, Ordering::Relaxed);
+    record.stack_top.store(stacks.stack.end_exclusive().raw(), Ordering::Relaxed);
+    record.exception_stack_top.store(stacks.exception_stack.end_exclusive().raw(), Ordering::Relaxed);
+    let refused: *const u8 = (&raw const record.refused).cast();
+    instruction::dc_civac(refused);
+    barrier::dsb_sy(); // the record is written and its refusal line clean in memory before the CPU runs with its caches off
+    let context = (&raw const *record as u64).wrapping_sub(window.link_offset());
+    if power::cpu_on(affinity, image::secondary_entry_address(window.link_offset()), context).is_err() {
+        return Outcome::NotStarted;
+    }
+    let deadline = Deadline::after(REPORT_LIMIT_MS);
+    loop {
+        match record.state.load(Ordering::Acquire) {
+            ONLINE => return Outcome::Online,
+            UNSUITED => return Outcome::Refused(crate::refusal::Cause::Secondary as u32),
+            _ if deadline.has_passed() => return silent(record, affinity),
+            _ => core::hint::spin_loop(),
+        }
+    }
+}
+
+fn silent(record: &CpuRecord, affinity: u64) -> Outcome {
+    if !power::is_off(affinity) {
+        return Outcome::MayStillArrive;
+    }
+    instruction::dc_civac((&raw const record.refused).cast());
+    barrier::dsb_sy(); // what it stored with its MMU off is read from memory, not from a stale line
+    match record.refused.0.load(Ordering::Acquire) {
+        0 => Outcome::Silent,
+        cause => Outcome::Refused(cause),
+    }
+}
+
+/// secondary.S, secondary_on_link_address: MMU on, on this CPU's own stack.
+#[unsafe(no_mangle)]
+extern "C" fn breakwater_secondary(record: &'static CpuRecord) -> ! {
+    if !joins() {
+        record.state.store(UNSUITED, Ordering::Release);
+        power::cpu_off();
+        super::park();
+    }
+    record.state.store(ONLINE, Ordering::Release);
+    loop {
+        let work = record.work.load(Ordering::Acquire);
+        if work == 0 {
+            instruction::wfe();
+            continue;
+        }
+        // SAFETY: only `Cpus::run` stores here, from a function of this very type; 0 was excluded.
+        let work = unsafe { core::mem::transmute::<usize, fn(usize)>(work) };
+        work(record.argument.load(Ordering::Relaxed));
+        record.work.store(0, Ordering::Release);
+        instruction::sev();
+    }
+}
+
+/// Whether this CPU has what the running ones rely on and runs in their tables, with WXN.
+fn joins() -> bool {
+    let Ok(own) = Cpu::decode(&registers::id_registers()) else { return false };
+    let mut common = COMMON.lock();
+    let Some(running) = *common else { return false };
+    if own.may_join(&running, RELIED_ON).is_err() || EXPECTED.get() != Some(&registers::translation()) {
+        return false;
+    }
+    *common = Some(running.common(own));
+    true
+}
+
+/// The CPUs that run, for whoever takes over.
+#[derive(Debug)]
+pub struct Cpus {
+    online: usize,
+}
+
+impl Cpus {
+    /// The CPUs after boot: the boot CPU and `online - 1` others.
+    #[must_use]
+    pub fn new(online: usize) -> Self {
+        Self { online }
+    }
+
+    /// How many run.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.online
+    }
+
+    /// The indices of the other CPUs that run.
+    pub fn others(&self) -> impl Iterator<Item = usize> {
+        (1..MAX_CPUS).filter(|&index| RECORDS[index].state.load(Ordering::Acquire) == ONLINE)
+    }
+
+    /// Runs `work` with `argument` on CPU `index`, which must be one of [`Self::others`], and returns at once.
+    ///
+    /// # Panics
+    /// When the CPU is not online or still has work.
+    pub fn run(&self, index: usize, work: fn(usize), argument: usize) {
+        let record = &RECORDS[index];
+        assert!(index != 0 && record.state.load(Ordering::Acquire) == ONLINE, "work goes to an online CPU");
+        assert!(record.work.load(Ordering::Acquire) == 0, "a CPU has one piece of work at a time");
+        record.argument.store(argument, Ordering::Relaxed);
+        record.work.store(work as usize, Ordering::Release);
+        barrier::dsb_ish(); // the work is visible before the event that announces it
+        instruction::sev();
+    }
+
+    /// Waits until CPU `index` has done its work.
+    pub fn wait(&self, index: usize) {
+        while RECORDS[index].work.load(Ordering::Acquire) != 0 {
+            core::hint::spin_loop();
+        }
+    }
+}
+
+/// The index of this CPU, or 0 when it is not known yet. Takes no lock.
+pub(super) fn current_index() -> usize {
+    let own = registers::own_affinity();
+    RECORDS.iter().position(|record| record.affinity.load(Ordering::Relaxed) == own).unwrap_or(0)
+}
+
+/// The stack whose guard page holds `address`, by name. Takes no lock.
+pub(super) fn guarded_stack(address: u64) -> Option<&'static str> {
+    let map = image::image_map();
+    let virt = VirtAddr::new(address)?;
+    let below = |stack: VirtSpan| {
+        let guard = stack.start().raw().checked_sub(crate::addr::PAGE_BYTES)?;
+        VirtSpan::new(VirtAddr::new(guard)?, stack.start())
+    };
+    let hit = |stack: VirtSpan| below(stack).is_some_and(|guard| guard.contains(virt));
+    if hit(map.stack) {
+        return Some("the boot CPU's stack");
+    }
+    if hit(map.exception_stack) {
+        return Some("the boot CPU's exception stack");
+    }
+    crate::regions::stacks::is_guard(virt).then_some("a secondary's stack")
+}

@@ -1,0 +1,107 @@
+//! Where the parts of the image are: linker.ld's symbols as addresses.
+
+use crate::addr::{PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+use crate::layout;
+use crate::regions::RegionMap;
+use spin::Mutex;
+
+macro_rules! symbols {
+    ($($name:ident),* $(,)?) => {
+        unsafe extern "C" {
+            $(static $name: u8;)*
+        }
+    };
+}
+
+symbols! {
+    _text_start, _text_end_exclusive, _init_start, _init_end_exclusive, _idmap_start, _idmap_end_exclusive,
+    _rodata_start, _rodata_end_exclusive, _sealed_start, _sealed_end_exclusive, _data_end_exclusive,
+    _tables_start, _tables_end_exclusive, _pool_start, _pool_end_exclusive, _boot_stack_start, _boot_stack_end_exclusive,
+    _boot_exception_stack_start, _boot_exception_stack_end_exclusive, _image_end_exclusive, secondary_entry,
+}
+
+/// The parts of the image, at the addresses they are linked at.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageMap {
+    /// Everything, guard pages included.
+    pub whole: VirtSpan,
+    /// Code and header that boot frees at its end.
+    pub init: VirtSpan,
+    /// The identity page.
+    pub identity: VirtSpan,
+    /// Code that stays.
+    pub text: VirtSpan,
+    /// Constants.
+    pub rodata: VirtSpan,
+    /// Data that is read-only after boot.
+    pub sealed: VirtSpan,
+    /// Data, .bss, the first tables and the pool.
+    pub data: VirtSpan,
+    /// The first tables, part of `data`.
+    pub first_tables: VirtSpan,
+    /// The link-time pool of table frames, part of `data`.
+    pub pool: VirtSpan,
+    /// The boot CPU's stack.
+    pub stack: VirtSpan,
+    /// The boot CPU's exception stack.
+    pub exception_stack: VirtSpan,
+}
+
+impl ImageMap {
+    /// Where `part` of the image is, when the image's first byte is at `image_start`.
+    #[must_use]
+    pub fn physical(&self, image_start: PhysAddr, part: VirtSpan) -> PhysSpan {
+        let offset = part.start().raw() - self.whole.start().raw();
+        // The image lies below 10 TiB (head.S refuses it otherwise), so the sum is in range.
+        let start = PhysAddr::at(image_start.raw() + offset);
+        PhysSpan::of(start, part.bytes()).unwrap_or_else(|| unreachable!("the image lies below 10 TiB"))
+    }
+}
+
+/// linker.ld's map of this image.
+#[must_use]
+pub fn image_map() -> ImageMap {
+    let span = |start: *const u8, end_exclusive: *const u8| {
+        VirtSpan::new(VirtAddr::at(start as u64), VirtAddr::at(end_exclusive as u64))
+            .unwrap_or_else(|| unreachable!("linker.ld orders its symbols"))
+    };
+    ImageMap {
+        whole: span(&raw const _text_start, &raw const _image_end_exclusive),
+        init: span(&raw const _init_start, &raw const _init_end_exclusive),
+        identity: span(&raw const _idmap_start, &raw const _idmap_end_exclusive),
+        text: span(&raw const _idmap_end_exclusive, &raw const _text_end_exclusive),
+        rodata: span(&raw const _rodata_start, &raw const _rodata_end_exclusive),
+        sealed: span(&raw const _sealed_start, &raw const _sealed_end_exclusive),
+        data: span(&raw const _sealed_end_exclusive, &raw const _data_end_exclusive),
+        first_tables: span(&raw const _tables_start, &raw const _tables_end_exclusive),
+        pool: span(&raw const _pool_start, &raw const _pool_end_exclusive),
+        stack: span(&raw const _boot_stack_start, &raw const _boot_stack_end_exclusive),
+        exception_stack: span(&raw const _boot_exception_stack_start, &raw const _boot_exception_stack_end_exclusive),
+    }
+}
+
+/// Where the secondaries enter, physically, when link addresses are `link_offset` above physical ones.
+pub(super) fn secondary_entry_address(link_offset: u64) -> PhysAddr {
+    let link_address = (&raw const secondary_entry) as u64;
+    debug_assert!(layout::IMAGE.contains(VirtAddr::at(link_address)));
+    PhysAddr::at(link_address.wrapping_sub(link_offset))
+}
+
+/// The device tree's first `bytes` bytes, mapped at `virt`.
+#[must_use]
+pub fn device_tree(virt: VirtAddr, bytes: usize) -> &'static [u8] {
+    let last = virt.checked_add(bytes as u64).unwrap_or_else(|| unreachable!("the slot lies below 2^48"));
+    assert!(layout::DEVICE_TREE.contains(virt) && last <= layout::DEVICE_TREE.end_exclusive());
+    // SAFETY: boot.rs maps the pages of the tree read-only in its slot before it asks, and never unmaps them; no alias is written.
+    unsafe { core::slice::from_raw_parts(virt.raw() as *const u8, bytes) }
+}
+
+/// The declarations of what is mapped. In .data, not .bss: zeroing them at entry would cost more than the file grows.
+#[unsafe(link_section = ".data.regions")]
+static REGIONS: Mutex<RegionMap> = Mutex::new(RegionMap::new());
+
+/// The declarations of what is mapped.
+#[must_use]
+pub fn regions() -> &'static Mutex<RegionMap> {
+    &REGIONS
+}

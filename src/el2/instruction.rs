@@ -1,0 +1,101 @@
+//! Instructions that no crate has, one a function.
+
+use crate::machine::VaOperand;
+use core::arch::asm;
+
+macro_rules! tlbi {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {$(
+        $(#[$doc])*
+        #[inline(always)]
+        pub(super) fn $name() {
+            // SAFETY: removes cached translations only; the tables, which say the same or less, stay as they are.
+            unsafe { asm!($text, options(nostack, preserves_flags)) }
+        }
+    )*};
+    ($($(#[$doc:meta])* $name:ident(operand) = $text:literal;)*) => {$(
+        $(#[$doc])*
+        #[inline(always)]
+        pub(super) fn $name(operand: VaOperand) {
+            // SAFETY: removes cached translations only; the tables, which say the same or less, stay as they are.
+            unsafe { asm!($text, in(reg) operand.raw(), options(nostack, preserves_flags)) }
+        }
+    )*};
+}
+
+tlbi! {
+    /// Everything of EL2, on this PE.
+    tlbi_alle2 = "tlbi alle2";
+    /// Everything of EL2, on every PE of the domain.
+    tlbi_alle2is = "tlbi alle2is";
+}
+tlbi! {
+    /// Every level of the walk of one address, on this PE.
+    tlbi_vae2(operand) = "tlbi vae2, {}";
+    /// Every level of the walk of one address, on every PE of the domain.
+    tlbi_vae2is(operand) = "tlbi vae2is, {}";
+    /// The last level of the walk of one address, on this PE.
+    tlbi_vale2(operand) = "tlbi vale2, {}";
+    /// The last level of the walk of one address, on every PE of the domain.
+    tlbi_vale2is(operand) = "tlbi vale2is, {}";
+}
+
+/// Cleans and invalidates the line of `address` to the point of coherency. Never CVAC alone: Cortex-A53 errata 819472, 824069, 826319
+/// and 827319 want this one, which does more than is asked elsewhere.
+#[inline(always)]
+pub(super) fn dc_civac(address: *const u8) {
+    // SAFETY: writes back and drops a cache line; memory keeps its contents. The address is of a live reference (cpu.rs).
+    unsafe { asm!("dc civac, {}", in(reg) address, options(nostack, preserves_flags)) }
+}
+
+/// Loads 64 bits in one access.
+///
+/// # Safety
+/// `address` is mapped, readable Normal memory and 8-byte aligned.
+#[inline(always)]
+pub(super) unsafe fn load(address: usize) -> u64 {
+    let value;
+    // SAFETY: the caller vouches for the address.
+    unsafe { asm!("ldr {}, [{}]", out(reg) value, in(reg) address, options(nostack, preserves_flags, readonly)) }
+    value
+}
+
+/// Stores 64 bits in one access.
+///
+/// # Safety
+/// `address` is mapped, writable Normal memory, 8-byte aligned, and no Rust object lives there.
+#[inline(always)]
+pub(super) unsafe fn store(address: usize, value: u64) {
+    // SAFETY: the caller vouches for the address.
+    unsafe { asm!("str {}, [{}]", in(reg) value, in(reg) address, options(nostack, preserves_flags)) }
+}
+
+/// Stores 16 zero bytes at `address + OFFSET`.
+///
+/// # Safety
+/// As for [`store`], for both words.
+#[inline(always)]
+pub(super) unsafe fn store_zero_pair<const OFFSET: usize>(address: usize) {
+    // SAFETY: the caller vouches for the address.
+    unsafe { asm!("stp xzr, xzr, [{}, #{}]", in(reg) address, const OFFSET, options(nostack, preserves_flags)) }
+}
+
+/// Waits for an event.
+#[inline(always)]
+pub(super) fn wfe() {
+    aarch64_cpu::asm::wfe();
+}
+
+/// Sends an event to every PE.
+#[inline(always)]
+pub(super) fn sev() {
+    aarch64_cpu::asm::sev();
+}
+
+/// Asks the debugger for `operation` with `parameter` (Arm semihosting). Without a debugger this is an exception: only on request.
+#[inline(always)]
+pub(super) fn semihost(operation: u64, parameter: usize) -> u64 {
+    let result;
+    // SAFETY: the operations used (WRITE0, EXIT_EXTENDED) read memory of live references and write none.
+    unsafe { asm!("hlt #0xf000", inout("x0") operation => result, in("x1") parameter, options(nostack)) }
+    result
+}

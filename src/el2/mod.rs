@@ -1,0 +1,30 @@
+//! The target: EL2 of an Arm64 CPU. The only module with `unsafe`, one instruction a function, and the glue to boot/.
+//!
+//! What must hold, and what every `SAFETY` comment here leans on:
+//! - boot/ enters Rust once on the boot CPU ([`entry`]) and once on each other CPU ([`cpu`]), on a stack of its own, at the link address;
+//! - physical memory is reached through [`window::Window`] alone, which yields only addresses of the image's data or of the directmap, both
+//!   mapped as Normal, writable, never executable;
+//! - tables are edited through [`crate::bbm::Protocol`] alone, of which the image makes one.
+
+mod assembly;
+mod barrier;
+pub mod cpu;
+pub mod entry;
+mod exception;
+mod exit;
+mod image;
+mod instruction;
+mod memory;
+pub mod power;
+mod registers;
+mod uart;
+mod window;
+
+pub use cpu::Cpus;
+pub use entry::Start;
+pub use exit::{Status, leave, leave_refused, park, say_to_debugger};
+pub use image::{ImageMap, device_tree, image_map, regions};
+pub use memory::El2;
+pub use registers::{Translation, id_registers, instructions_retired, own_affinity, translation};
+pub use uart::use_pl011;
+pub use window::Window;

@@ -1,0 +1,108 @@
+//! System registers as values.
+
+use crate::features::IdRegisters;
+use aarch64_cpu::registers::{
+    CNTFRQ_EL0, CNTPCT_EL0, ID_AA64DFR0_EL1, ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1,
+    ID_AA64PFR0_EL1, ID_AA64PFR1_EL1, MAIR_EL2, MIDR_EL1, MPIDR_EL1, Readable, SCTLR_EL2, TCR_EL2, TTBR0_EL2,
+};
+use core::arch::asm;
+
+macro_rules! read {
+    ($($(#[$doc:meta])* $name:ident = $register:literal;)*) => {$(
+        $(#[$doc])*
+        #[inline(always)]
+        fn $name() -> u64 {
+            let value;
+            // SAFETY: reads a register that exists at EL2 (ID space reads 0 where nothing is defined) and changes nothing.
+            unsafe { asm!(concat!("mrs {}, ", $register), out(reg) value, options(nomem, nostack, preserves_flags)) }
+            value
+        }
+    )*};
+}
+
+read! {
+    /// ID_AA64MMFR3_EL1, which the assembler may not know by name.
+    id_aa64mmfr3 = "S3_0_C0_C7_3";
+    /// ID_AA64MMFR4_EL1, which the assembler may not know by name.
+    id_aa64mmfr4 = "S3_0_C0_C7_4";
+    /// CTR_EL0.
+    ctr = "ctr_el0";
+    /// Which common events the PMU can count, 0 to 31 in bits 31:0.
+    pmceid0 = "pmceid0_el0";
+    /// Event counter 0, which head.S set to INST_RETIRED.
+    pmevcntr0 = "pmevcntr0_el0";
+}
+
+/// The translation registers of the EL2 regime on one CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Translation {
+    /// SCTLR_EL2.
+    pub sctlr: u64,
+    /// TTBR0_EL2.
+    pub ttbr0: u64,
+    /// TCR_EL2.
+    pub tcr: u64,
+    /// MAIR_EL2.
+    pub mair: u64,
+}
+
+/// This CPU's translation registers.
+#[must_use]
+pub fn translation() -> Translation {
+    Translation { sctlr: SCTLR_EL2.get(), ttbr0: TTBR0_EL2.get(), tcr: TCR_EL2.get(), mair: MAIR_EL2.get() }
+}
+
+/// This CPU's ID registers.
+#[must_use]
+pub fn id_registers() -> IdRegisters {
+    IdRegisters {
+        midr: MIDR_EL1.get(),
+        mmfr0: ID_AA64MMFR0_EL1.get(),
+        mmfr1: ID_AA64MMFR1_EL1.get(),
+        mmfr2: ID_AA64MMFR2_EL1.get(),
+        mmfr3: id_aa64mmfr3(),
+        mmfr4: id_aa64mmfr4(),
+        isar0: ID_AA64ISAR0_EL1.get(),
+        pfr0: ID_AA64PFR0_EL1.get(),
+        pfr1: ID_AA64PFR1_EL1.get(),
+        dfr0: ID_AA64DFR0_EL1.get(),
+        ctr: ctr(),
+    }
+}
+
+/// This CPU's affinity: MPIDR_EL1 Aff3 in 39:32, Aff2 to Aff0 in 23:0, as PSCI and the device tree name it.
+#[must_use]
+pub fn own_affinity() -> u64 {
+    MPIDR_EL1.get() & 0x00ff_00ff_ffff
+}
+
+/// Instructions retired since head.S started the counter, modulo 2^32, or `None` where the PMU cannot count them (QEMU can under -icount).
+#[must_use]
+pub fn instructions_retired() -> Option<u32> {
+    const INST_RETIRED: u64 = 1 << 8;
+    let version = (ID_AA64DFR0_EL1.get() >> 8) & 0xf;
+    if version == 0 || version == 15 || pmceid0() & INST_RETIRED == 0 {
+        return None;
+    }
+    Some(pmevcntr0() as u32)
+}
+
+/// A moment of the system counter, to wait by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline(u64);
+
+impl Deadline {
+    /// `milliseconds` from now. Where CNTFRQ_EL0 was never set, 1 GHz is assumed.
+    pub(super) fn after(milliseconds: u64) -> Self {
+        let frequency = match CNTFRQ_EL0.get() {
+            0 => 1_000_000_000,
+            frequency => frequency,
+        };
+        Self(CNTPCT_EL0.get().saturating_add(frequency / 1000 * milliseconds))
+    }
+
+    /// Whether the moment has passed.
+    pub(super) fn has_passed(self) -> bool {
+        CNTPCT_EL0.get() >= self.0
+    }
+}

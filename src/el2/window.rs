@@ -1,0 +1,81 @@
+//! How physical memory is reached with the MMU on.
+
+use super::instruction;
+use crate::addr::{Frame, PhysAddr, PhysSpan, SLOTS};
+use crate::layout;
+use crate::walk::ReadTable;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Physical to virtual: what lies in the image through its link address, the rest through the directmap once that exists.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// What is reached at the link address.
+    image: PhysSpan,
+    /// Link address - physical address.
+    link_offset: u64,
+    /// Directmap address - physical address, wrapping; 0 before there is one.
+    directmap_offset: u64,
+}
+
+/// The window that the exception path uses, kept apart because that path can be given nothing.
+#[unsafe(link_section = ".sealed.window")]
+static PUBLISHED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+
+impl Window {
+    /// The window before there is a directmap: it reaches the image, `image`, alone.
+    #[must_use]
+    pub fn image_only(image: PhysSpan) -> Self {
+        Self { image, link_offset: layout::LINK_ADDRESS.wrapping_sub(image.start().raw()), directmap_offset: 0 }
+    }
+
+    /// The same with a directmap whose first byte is `base`.
+    #[must_use]
+    pub fn with_directmap(self, base: PhysAddr) -> Self {
+        Self { directmap_offset: layout::DIRECTMAP.start().raw().wrapping_sub(base.raw()), ..self }
+    }
+
+    /// The same after the image's first pages, up to `start`, were unmapped: they are reached through the directmap.
+    #[must_use]
+    pub fn without_init(self, start: PhysAddr) -> Self {
+        Self { image: PhysSpan::new(start, self.image.end_exclusive()).unwrap_or(self.image), ..self }
+    }
+
+    /// Link address - physical address, wrapping.
+    #[must_use]
+    pub fn link_offset(self) -> u64 {
+        self.link_offset
+    }
+
+    /// The virtual address of `frame`.
+    #[inline]
+    pub(super) fn address(self, frame: Frame) -> usize {
+        let start = frame.start();
+        let offset = if self.image.contains(start) { self.link_offset } else { self.directmap_offset };
+        start.raw().wrapping_add(offset) as usize
+    }
+
+    /// Lets the exception path use this window.
+    pub(super) fn publish(self) {
+        let words =
+            [self.image.start().raw(), self.image.end_exclusive().raw(), self.link_offset, self.directmap_offset];
+        for (place, word) in PUBLISHED.iter().zip(words) {
+            place.store(word, Ordering::Relaxed);
+        }
+    }
+
+    /// The window that was published last.
+    pub(super) fn published() -> Option<Self> {
+        let [start, end_exclusive, link_offset, directmap_offset] =
+            [0, 1, 2, 3].map(|index| PUBLISHED[index].load(Ordering::Relaxed));
+        let image = PhysSpan::new(PhysAddr::new(start)?, PhysAddr::new(end_exclusive)?)?;
+        (!image.is_empty()).then_some(Self { image, link_offset, directmap_offset })
+    }
+}
+
+impl ReadTable for Window {
+    fn descriptor(&self, table: Frame, index: usize) -> u64 {
+        let address = self.address(table) + 8 * (index % SLOTS);
+        // SAFETY: walks start at the root in force, whose tables all lie where the window reaches; 8-byte aligned within its frame.
+        unsafe { instruction::load(address) }
+    }
+}

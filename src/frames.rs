@@ -1,0 +1,159 @@
+//! The frame supply: where page-table frames come from and where they return to.
+//!
+//! Why it exists: boot needs frames before it knows of any RAM, and must never take one that someone else owns. So there is a pool
+//! that the image brings along, then frames that the image no longer needs, then RAM that is mapped, in that order.
+//!
+//! What must hold: every frame in the supply can be reached through the window (it lies in the image or in the directmap), and no TLB or
+//! walk cache holds anything of its past: frames of former tables come in only as [`Released`], freed pages only on a proof.
+
+#![forbid(unsafe_code)]
+
+use crate::addr::{Frame, PAGE_BYTES, PhysSpan};
+use crate::bbm::{Invalidated, Released};
+use crate::memory_map::{Full, SpanList};
+
+/// Spans of free RAM that the supply can hold.
+const RAM_SPANS: usize = 192;
+/// Spans of former table frames and freed image pages.
+const RETURNED_SPANS: usize = 32;
+
+/// Frames that nobody uses.
+#[derive(Debug)]
+pub struct FrameSupply {
+    pool: PhysSpan,
+    lists: Option<Lists>,
+    taken: u64,
+}
+
+/// What is free beside the pool. Absent until something is: boot builds its runtime tables before, and counts instructions.
+#[derive(Debug)]
+struct Lists {
+    returned: SpanList<RETURNED_SPANS>,
+    ram: SpanList<RAM_SPANS>,
+}
+
+const NO_LISTS: Lists = Lists { returned: SpanList::new(), ram: SpanList::new() };
+
+impl FrameSupply {
+    /// A supply of the frames of `pool`, which must be the caller's alone and hold whole frames.
+    #[must_use]
+    pub fn new(pool: PhysSpan) -> Self {
+        Self { pool, lists: None, taken: 0 }
+    }
+
+    /// Frames left.
+    #[must_use]
+    pub fn available(&self) -> u64 {
+        let listed = self.lists.as_ref().map_or(0, |lists| lists.returned.bytes() + lists.ram.bytes());
+        (self.pool.bytes() + listed) / PAGE_BYTES
+    }
+
+    /// Whether at least `count` frames are left: [`Self::available`] without counting further than needed.
+    #[must_use]
+    pub fn has(&self, count: u64) -> bool {
+        self.pool.bytes() / PAGE_BYTES >= count || self.available() >= count
+    }
+
+    /// Frames taken since the beginning, whether or not they came back.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Free RAM, in ascending order.
+    pub fn ram(&self) -> impl Iterator<Item = PhysSpan> + '_ {
+        self.lists.iter().flat_map(|lists| lists.ram.iter())
+    }
+
+    /// Takes one frame: of the pool, else of what was returned, else of RAM. Its contents are unknown.
+    pub fn take(&mut self) -> Option<Frame> {
+        let frame = if self.pool.is_empty() {
+            let lists = self.lists.as_mut()?;
+            pop(&mut lists.returned).or_else(|| pop(&mut lists.ram))?
+        } else {
+            let frame = Frame::containing(self.pool.start());
+            self.pool = PhysSpan::new(frame.checked_add(1)?.start(), self.pool.end_exclusive())?;
+            frame
+        };
+        self.taken += 1;
+        Some(frame)
+    }
+
+    /// Takes `bytes` of RAM in one piece that starts at a multiple of `align` (a power of two, at least a page), or nothing.
+    /// Its contents are unknown.
+    pub fn take_ram(&mut self, bytes: u64, align: u64) -> Option<PhysSpan> {
+        let ram = &mut self.lists.as_mut()?.ram;
+        let piece = ram.iter().find_map(|span| {
+            let piece = PhysSpan::of(span.start().align_up(align), bytes)?;
+            span.covers(piece).then_some(piece)
+        })?;
+        ram.remove(piece).ok()?;
+        self.taken += bytes / PAGE_BYTES;
+        Some(piece)
+    }
+
+    fn lists(&mut self) -> &mut Lists {
+        self.lists.get_or_insert(NO_LISTS)
+    }
+
+    /// Adds free RAM that the window reaches. Only whole frames count.
+    ///
+    /// # Errors
+    /// When there are too many separate spans; the supply is then as before.
+    pub fn add_ram(&mut self, span: PhysSpan) -> Result<(), Full> {
+        self.lists().ram.insert(span.page_core())
+    }
+
+    /// Takes back the frames of former tables. Should the list of separate spans be full, a frame stays unused for ever rather than
+    /// unsafe.
+    pub fn release(&mut self, released: &Released) {
+        for frame in released.frames() {
+            // Full: the frame is lost to the supply, which harms nobody.
+            let _ = PhysSpan::of(frame.start(), PAGE_BYTES).map(|span| self.lists().returned.insert(span));
+        }
+    }
+
+    /// Takes back pages that were unmapped everywhere, on the proof that no TLB translates to them any more.
+    ///
+    /// # Errors
+    /// When there are too many separate spans; the supply is then as before.
+    pub fn add_unmapped(&mut self, span: PhysSpan, _proof: &Invalidated) -> Result<(), Full> {
+        self.lists().returned.insert(span.page_core())
+    }
+}
+
+fn pop<const N: usize>(list: &mut SpanList<N>) -> Option<Frame> {
+    let first = list.iter().next()?;
+    let frame = Frame::containing(first.start());
+    list.remove(PhysSpan::of(frame.start(), PAGE_BYTES)?).ok()?;
+    Some(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::PhysAddr;
+
+    fn span(start: u64, bytes: u64) -> PhysSpan {
+        PhysSpan::of(PhysAddr::at(start), bytes).unwrap()
+    }
+
+    #[test]
+    fn good_pool_first_then_ram() {
+        let mut supply = FrameSupply::new(span(0x10_0000, 2 * PAGE_BYTES));
+        supply.add_ram(span(0x4000_0800, 3 * PAGE_BYTES)).unwrap();
+        let taken: Vec<u64> = core::iter::from_fn(|| supply.take()).map(|frame| frame.start().raw()).collect();
+        assert_eq!(taken, [0x10_0000, 0x10_1000, 0x4000_1000, 0x4000_2000]);
+        assert_eq!((supply.available(), supply.taken()), (0, 4));
+    }
+
+    #[test]
+    fn good_aligned_piece_leaves_the_rest() {
+        let mut supply = FrameSupply::new(span(0, 0));
+        supply.add_ram(span(0x1000, 0x40_0000)).unwrap();
+        assert_eq!(supply.take_ram(0x20_0000, 0x20_0000), Some(span(0x20_0000, 0x20_0000)));
+        assert_eq!(supply.available(), 0x200);
+        assert_eq!(supply.take_ram(0x20_0000, 0x20_0000), None);
+        assert_eq!(supply.available(), 0x200, "a refusal takes nothing");
+    }
+}

@@ -1,0 +1,116 @@
+//! The virtual address map, which is Xen's (arm64, 48 bits, 4 KiB granule).
+//!
+//! ```text
+//!  L0 slot   address                    what
+//!   0..=19   0 .. 10 TiB                reserved for the identity page, wherever the image was loaded
+//!      20    0x0a00_0000_0000           XEN_BASE
+//!              +  2 MiB .. 10 MiB       IMAGE        text, rodata, sealed data, data, stacks: 4 KiB pages, final rights
+//!              + 10 MiB .. 12 MiB       FIXMAP       console, misc slots
+//!              + 12 MiB .. 16 MiB       DEVICE_TREE  read-only, at most 2 MiB, may straddle
+//!              + 16 MiB .. 18 MiB       LIVEPATCH    when configured
+//!              + 16 MiB .. 24 MiB       (temporary image copy of cache colouring; not at boot)
+//!              +  1 GiB ..  2 GiB       VMAP         ioremap, stacks of the secondaries
+//!              + 32 GiB .. 64 GiB       FRAMETABLE   one FrameInfo for each frame of RAM
+//! 256..=265    0x8000_0000_0000         DIRECTMAP    RAM at a constant distance, the image left out
+//! ```
+
+use crate::addr::{ADDRESS_BITS, Level, PAGE_BYTES, PhysSpan, VirtAddr, VirtSpan};
+use static_assertions::const_assert;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+/// L0 slot of the hypervisor's own map.
+pub const XEN_SLOT: usize = 20;
+/// Where that slot begins, in bytes.
+pub const XEN_BASE: u64 = (XEN_SLOT as u64) << 39;
+
+const fn part(start: u64, bytes: u64) -> VirtSpan {
+    match VirtSpan::of(VirtAddr::at(start), bytes) {
+        Some(span) => span,
+        None => panic!("a part of the map has at most 48 bits"),
+    }
+}
+
+/// No byte at all.
+pub const NOWHERE: VirtSpan = part(0, 0);
+/// The identity page may fall anywhere here, and nothing else may.
+pub const IDENTITY: VirtSpan = part(0, XEN_BASE);
+/// The image, linked at the first byte.
+pub const IMAGE: VirtSpan = part(XEN_BASE + 2 * MIB, 8 * MIB);
+/// Single pages for devices and passing needs.
+pub const FIXMAP: VirtSpan = part(XEN_BASE + 10 * MIB, 2 * MIB);
+/// The device tree.
+pub const DEVICE_TREE: VirtSpan = part(XEN_BASE + 12 * MIB, 4 * MIB);
+/// Code that is patched in at run time.
+pub const LIVEPATCH: VirtSpan = part(XEN_BASE + 16 * MIB, 2 * MIB);
+/// Mappings made on demand.
+pub const VMAP: VirtSpan = part(XEN_BASE + GIB, GIB);
+/// One [`FRAME_INFO_BYTES`] for each frame that the directmap can hold.
+pub const FRAMETABLE: VirtSpan = part(XEN_BASE + 32 * GIB, 32 * GIB);
+/// RAM.
+pub const DIRECTMAP: VirtSpan = part(256 << 39, 10 << 39);
+
+/// Where the image is linked; linker.ld says the same number and asserts it.
+pub const LINK_ADDRESS: u64 = IMAGE.start().raw();
+/// Where the fixmap keeps the console's registers.
+pub const FIXMAP_CONSOLE: VirtSpan = part(FIXMAP.start().raw(), 16 * PAGE_BYTES);
+/// The most a device tree may have, in bytes.
+pub const DEVICE_TREE_BYTES_MAX: u64 = 2 * MIB;
+/// What the frametable keeps for a frame, in bytes.
+pub const FRAME_INFO_BYTES: u64 = 16;
+/// CPUs that one image can bring up.
+pub const MAX_CPUS: usize = 128;
+/// Frames in the link-time pool of the image.
+pub const POOL_FRAMES: usize = 32;
+
+/// Frames the pool must be good for before RAM is mapped: the runtime root with the paths to image (2 MiB), fixmap and identity page;
+/// two level 3 tables for a device tree that straddles; and the first span of the directmap at its worst.
+pub const POOL_FRAMES_WORST_CASE: usize = (1 + 3 + 1 + 3) + 2 + FIRST_SPAN_FRAMES;
+/// The directmap's ten L0 slots may each want a level 1 table; a span has two ragged ends, each wanting levels 2 and 3.
+const FIRST_SPAN_FRAMES: usize = 10 + 2 * 2;
+
+/// Whether the identity page of an image at `image` stays clear of the hypervisor's own map. head.S decides the same before the
+/// MMU is on, from the same constant ([`IDENTITY`]'s end).
+#[must_use]
+pub const fn allows_identity_page(image: PhysSpan) -> bool {
+    image.end_exclusive().raw() <= IDENTITY.end_exclusive().raw()
+}
+
+const_assert!(POOL_FRAMES >= POOL_FRAMES_WORST_CASE);
+const_assert!(IMAGE.start().slot(Level::L0) == XEN_SLOT);
+const_assert!(IMAGE.start().slot(Level::L3) == 0);
+const_assert!(IMAGE.end_exclusive().raw() == FIXMAP.start().raw());
+const_assert!(FIXMAP.end_exclusive().raw() == DEVICE_TREE.start().raw());
+const_assert!(DEVICE_TREE.end_exclusive().raw() == LIVEPATCH.start().raw());
+const_assert!(VMAP.end_exclusive().raw() <= FRAMETABLE.start().raw());
+const_assert!(IDENTITY.end_exclusive().raw() == 10 * TIB);
+const_assert!(DIRECTMAP.bytes() == 5 * TIB);
+const_assert!(DIRECTMAP.end_exclusive().raw() <= 1 << ADDRESS_BITS);
+// A device tree of the greatest size, at any offset within its first page, fits in its part.
+const_assert!(DEVICE_TREE_BYTES_MAX + PAGE_BYTES <= DEVICE_TREE.bytes());
+// Each frame of the directmap has its place in the frametable.
+const_assert!(DIRECTMAP.bytes() / PAGE_BYTES * FRAME_INFO_BYTES <= FRAMETABLE.bytes());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::PhysAddr;
+
+    fn image_at(start: u64) -> PhysSpan {
+        PhysSpan::of(PhysAddr::at(start), 2 * MIB).unwrap()
+    }
+
+    #[test]
+    fn good_image_up_to_ten_tib() {
+        assert!(allows_identity_page(image_at(0)));
+        assert!(allows_identity_page(image_at(10 * TIB - 2 * MIB)));
+    }
+
+    #[test]
+    fn bad_image_that_ends_above_ten_tib() {
+        assert!(!allows_identity_page(image_at(10 * TIB - 2 * MIB + PAGE_BYTES)));
+        assert!(!allows_identity_page(image_at(10 * TIB)));
+    }
+}

@@ -1,0 +1,77 @@
+//! Breakwater: the boot-time MMU core of an Arm64 hypervisor.
+//!
+//! Xen 4.11 stopped booting on one board and kept booting on another: its boot code replaced live translations without
+//! break-before-make, and whether a TLB conflict struck depended on code layout and on what each core happened to cache. Here the wrong
+//! order does not compile. An assembly stub (`boot/`) enters at EL2 with the MMU off and builds first tables that are W^X from the first
+//! translated instruction; a manager in safe Rust then builds Xen's initial mappings, switches to them with the MMU off in between,
+//! maps RAM by fills alone, starts the other CPUs straight into the result, frees what was only needed on the way, and audits what is left.
+//!
+//! # Words
+//!
+//! As the Arm Architecture Reference Manual has them. *Descriptor*: a 64-bit entry of a translation table. *Walk*: reading
+//! descriptors level by level. *Leaf*: a block or page descriptor, where a walk ends. *Break*: make a valid descriptor invalid.
+//! *Invalidate*: TLBI and its DSB. *Make*: make it valid again. *Fill*: make a descriptor valid that never was; needs no invalidation.
+//! *Frame*: 4 KiB of physical memory; *page*: of virtual. *Root*: the table that TTBR0_EL2 names. *Identity page*: mapped where its
+//! virtual and physical addresses agree, so that the MMU can be turned on and off while it executes.
+//!
+//! # Reading order, thirty minutes
+//!
+//! [`layout`]; boot/head.S, tables.S, mmu.S; main.rs and [`bringup`] with `boot.rs`; [`mapper`]; [`bbm`]; [`machine`];
+//! then [`descriptor`] and [`change`].
+//!
+//! # Who may depend on whom
+//!
+//! `addr <- descriptor <- change`; `machine <- bbm <- mapper <- regions <- bringup <- boot`. `el2` implements [`machine::Machine`]; only
+//! `boot`, `main` and the on-target tests name it, and only it is `unsafe`.
+
+#![cfg_attr(target_os = "none", no_std)]
+#![deny(unsafe_code)]
+
+pub mod addr;
+pub mod audit;
+pub mod bbm;
+#[cfg(target_os = "none")]
+pub mod boot;
+pub mod bringup;
+pub mod change;
+pub mod command_line;
+pub mod console;
+pub mod descriptor;
+pub mod device_tree;
+#[cfg(target_os = "none")]
+#[allow(unsafe_code)]
+pub mod el2;
+pub mod errata;
+pub mod fault;
+pub mod features;
+pub mod frames;
+pub mod layout;
+pub mod ledger;
+pub mod machine;
+pub mod mapper;
+pub mod memory_map;
+pub mod refusal;
+pub mod regions;
+pub mod report;
+pub mod walk;
+
+/// Names the function that an image runs once assembly has done its part: `entry!(main)` with `fn main(start: Start) -> !`. On a host,
+/// where there is nothing to boot, it leaves a `main` that says so.
+#[macro_export]
+macro_rules! entry {
+    ($function:path) => {
+        #[cfg(target_os = "none")]
+        const _: () = {
+            #[unsafe(no_mangle)]
+            extern "Rust" fn breakwater_main(start: $crate::el2::Start) -> ! {
+                let function: fn($crate::el2::Start) -> ! = $function;
+                function(start)
+            }
+        };
+        #[cfg(not(target_os = "none"))]
+        fn main() {
+            eprintln!("this is a bare-metal image: `cargo xtask test boot` builds and boots it");
+            std::process::exit(2);
+        }
+    };
+}

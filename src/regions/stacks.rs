@@ -1,0 +1,107 @@
+//! Stacks of the secondaries, in vmap, each with a page below it that is never mapped.
+//!
+//! ```text
+//! VMAP end - MAX_CPUS slots of 64 KiB, one a CPU:
+//!   + 0        guard
+//!   + 4 KiB    exception stack, 8 KiB
+//!   + 12 KiB   guard
+//!   + 16 KiB   stack, 32 KiB
+//!   + 48 KiB   nothing
+//! ```
+
+#![forbid(unsafe_code)]
+
+use super::{Failure, Space, image};
+use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtSpan};
+use crate::audit::Declared;
+use crate::layout::{MAX_CPUS, VMAP};
+use crate::machine::Machine;
+use static_assertions::const_assert;
+
+const SLOT_BYTES: u64 = 64 << 10;
+const EXCEPTION_STACK_OFFSET: u64 = PAGE_BYTES;
+const EXCEPTION_STACK_BYTES: u64 = 8 << 10;
+const STACK_OFFSET: u64 = 16 << 10;
+const STACK_BYTES: u64 = 32 << 10;
+
+const_assert!(EXCEPTION_STACK_OFFSET + EXCEPTION_STACK_BYTES + PAGE_BYTES <= STACK_OFFSET);
+const_assert!(STACK_OFFSET + STACK_BYTES < SLOT_BYTES);
+const_assert!(MAX_CPUS as u64 * SLOT_BYTES <= VMAP.bytes() / 2);
+
+/// The stacks of a CPU.
+#[derive(Clone, Copy, Debug)]
+pub struct Stacks {
+    /// Where it runs.
+    pub stack: VirtSpan,
+    /// Where it takes exceptions.
+    pub exception_stack: VirtSpan,
+}
+
+const fn region_start() -> u64 {
+    VMAP.end_exclusive().raw() - MAX_CPUS as u64 * SLOT_BYTES
+}
+
+/// Where the stacks of CPU `index` are, mapped or not.
+///
+/// # Panics
+/// When there is no such CPU: `index` is below [`MAX_CPUS`].
+#[must_use]
+pub fn stacks_of(index: usize) -> Stacks {
+    assert!(index < MAX_CPUS, "CPU indices are below MAX_CPUS");
+    let slot = region_start() + index as u64 * SLOT_BYTES;
+    let span = |offset, bytes| {
+        VirtSpan::of(VirtAddr::at(slot + offset), bytes).unwrap_or_else(|| unreachable!("stacks lie in vmap"))
+    };
+    Stacks {
+        stack: span(STACK_OFFSET, STACK_BYTES),
+        exception_stack: span(EXCEPTION_STACK_OFFSET, EXCEPTION_STACK_BYTES),
+    }
+}
+
+/// Whether `virt` lies in the page below one of the stacks.
+#[must_use]
+pub fn is_guard(virt: VirtAddr) -> bool {
+    let Some(offset) = virt.raw().checked_sub(region_start()).filter(|_| VMAP.contains(virt)) else { return false };
+    let page = offset % SLOT_BYTES / PAGE_BYTES * PAGE_BYTES;
+    page == EXCEPTION_STACK_OFFSET - PAGE_BYTES || page == STACK_OFFSET - PAGE_BYTES
+}
+
+/// Maps the stacks of CPU `index`, whose frames come from free RAM.
+///
+/// # Errors
+/// [`Failure`]; what was mapped before stays declared.
+pub fn map<M: Machine>(space: &mut Space<'_, M>, index: usize) -> Result<Stacks, Failure> {
+    let stacks = stacks_of(index);
+    for (name, virt) in [("CPU stack", stacks.stack), ("CPU exception stack", stacks.exception_stack)] {
+        let bytes = virt.bytes();
+        let piece = space.frames.take_ram(bytes, PAGE_BYTES).ok_or(Failure::NoRam { name, bytes })?;
+        let region = Declared { name, virt, output: Some(piece.start()), attributes: image::DATA };
+        space.map(region, Level::L3)?;
+    }
+    Ok(stacks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_each_stack_has_a_guard_below() {
+        for index in [0, 1, MAX_CPUS - 1] {
+            let Stacks { stack, exception_stack } = stacks_of(index);
+            for span in [stack, exception_stack] {
+                assert!(VMAP.covers(span));
+                assert!(is_guard(VirtAddr::at(span.start().raw() - 1)), "below {span:?}");
+                assert!(!is_guard(span.start()));
+                assert!(!is_guard(VirtAddr::at(span.end_exclusive().raw() - 1)));
+            }
+        }
+    }
+
+    #[test]
+    fn bad_addresses_outside_the_stacks_are_no_guards() {
+        assert!(!is_guard(VMAP.start()));
+        assert!(!is_guard(VirtAddr::at(VMAP.end_exclusive().raw())));
+        assert!(!is_guard(VirtAddr::at(0)));
+    }
+}

@@ -1,0 +1,240 @@
+//! The boot report: what a person reads, and the same facts as one line of JSON.
+
+#![forbid(unsafe_code)]
+
+use crate::addr::{Level, PhysAddr, PhysSpan};
+use crate::audit::{Audit, Declared};
+use crate::features::Cpu;
+use crate::ledger::{Ledger, Phase};
+use crate::machine::Machine;
+use crate::mapper::Mapper;
+use crate::regions::RegionMap;
+use core::fmt::{self, Write};
+
+/// One CPU, as the report shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuLine {
+    /// Its affinity, as PSCI and the device tree name it.
+    pub affinity: u64,
+    /// What became of it.
+    pub outcome: &'static str,
+    /// Whether it runs.
+    pub online: bool,
+}
+
+/// Leaves of a region, by level: 4 KiB pages, 2 MiB and 1 GiB blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Leaves {
+    /// 4 KiB.
+    pub pages: u64,
+    /// 2 MiB.
+    pub blocks_2m: u64,
+    /// 1 GiB.
+    pub blocks_1g: u64,
+}
+
+impl Leaves {
+    /// Counts the leaves that translate `region` now.
+    #[must_use]
+    pub fn of<M: Machine, S>(mapper: &Mapper<'_, M, S>, region: &Declared) -> Self {
+        let mut leaves = Self::default();
+        let mut virt = region.virt.start();
+        while virt < region.virt.end_exclusive() {
+            let Some((level, _)) = mapper.query(virt) else { break };
+            match level {
+                Level::L1 => leaves.blocks_1g += 1,
+                Level::L2 => leaves.blocks_2m += 1,
+                _ => leaves.pages += 1,
+            }
+            let Some(next) = virt.align_down(level.slot_bytes()).checked_add(level.slot_bytes()) else { break };
+            virt = next;
+        }
+        leaves
+    }
+}
+
+/// Everything the report says.
+#[derive(Debug)]
+pub struct Report<'a> {
+    /// Where the image is.
+    pub image: PhysSpan,
+    /// Exception level of entry.
+    pub entry_level: u8,
+    /// Where the device tree is.
+    pub device_tree: PhysSpan,
+    /// What all CPUs that run have in common.
+    pub cpu: &'a Cpu,
+    /// CPUs that the device tree names, the boot CPU first.
+    pub cpus: &'a [CpuLine],
+    /// Who starts and stops CPUs.
+    pub firmware: &'static str,
+    /// Whether the identity page had to stay, and why.
+    pub identity_stays: bool,
+    /// Bytes of RAM.
+    pub ram_bytes: u64,
+    /// Frames left.
+    pub free_frames: u64,
+    /// The phases.
+    pub ledger: &'a Ledger,
+    /// The regions.
+    pub regions: &'a RegionMap,
+    /// What the audit found.
+    pub audit: &'a Audit,
+}
+
+impl Report<'_> {
+    /// CPUs that run.
+    #[must_use]
+    pub fn online(&self) -> usize {
+        self.cpus.iter().filter(|cpu| cpu.online).count()
+    }
+
+    /// The readable report. `leaves` counts a region's leaves.
+    pub fn text(&self, leaves: &dyn Fn(&Declared) -> Leaves) -> impl fmt::Display {
+        fmt::from_fn(move |f| self.write_text(f, leaves))
+    }
+
+    /// The same facts as one line, `BOOT-REPORT {json}`.
+    pub fn json(&self, leaves: &dyn Fn(&Declared) -> Leaves) -> impl fmt::Display {
+        fmt::from_fn(move |f| self.write_json(f, leaves))
+    }
+
+    fn write_text(&self, out: &mut impl Write, leaves: impl Fn(&Declared) -> Leaves) -> fmt::Result {
+        self.write_machine(out)?;
+        writeln!(out, "\nregions")?;
+        writeln!(out, "  {:<22} {:<32} {:<15} {:>12}  rights, leaves", "name", "virtual", "physical", "size")?;
+        for region in self.regions.iter() {
+            write_region(out, region, leaves(region))?;
+        }
+        writeln!(out, "\nphases")?;
+        writeln!(
+            out,
+            "  {:<22} {:>7} {:>6} {:>6} {:>6} {:>7} {:>13}",
+            "name", "stores", "TLBIs", "DSBs", "ISBs", "frames", "instructions"
+        )?;
+        for phase in self.ledger.phases().chain([&self.ledger.total()]) {
+            write_phase(out, phase)?;
+        }
+        let audit = self.audit;
+        writeln!(
+            out,
+            "\naudit: {} pages, {} mismatches, {} writable and executable",
+            audit.pages, audit.mismatches, audit.writable_executable
+        )?;
+        match &audit.first {
+            Some(finding) => writeln!(out, "  first: {finding}"),
+            None => Ok(()),
+        }
+    }
+
+    fn write_machine(&self, out: &mut impl Write) -> fmt::Result {
+        writeln!(out, "breakwater: booted at {} (entered at EL{})", self.image, self.entry_level)?;
+        writeln!(out, "  device tree  {}", self.device_tree)?;
+        writeln!(out, "  RAM          {} MiB, {} frames free", self.ram_bytes >> 20, self.free_frames)?;
+        let cpu = self.cpu;
+        writeln!(out, "  CPU          MIDR {:#010x}, {}-bit physical addresses", cpu.midr, cpu.physical_bits)?;
+        writeln!(out, "  features     {} (BBM level {})", cpu.features, cpu.bbm_level)?;
+        writeln!(out, "  errata       {}", cpu.errata)?;
+        writeln!(out, "  firmware     {}", self.firmware)?;
+        write!(out, "  CPUs online  {} of {}", self.online(), self.cpus.len())?;
+        for (index, line) in self.cpus.iter().enumerate().filter(|(_, line)| !line.online) {
+            write!(out, "; CPU {index} (affinity {:#x}) {}", line.affinity, line.outcome)?;
+        }
+        writeln!(out)?;
+        if self.identity_stays {
+            writeln!(out, "  identity page stays mapped: a CPU may still arrive through it")?;
+        }
+        Ok(())
+    }
+
+    fn write_json(&self, out: &mut impl Write, leaves: impl Fn(&Declared) -> Leaves) -> fmt::Result {
+        let cpu = self.cpu;
+        write!(out, "BOOT-REPORT {{\"version\":1,\"image\":{},", Span(self.image))?;
+        write!(out, "\"entry_level\":{},\"device_tree\":{},", self.entry_level, Span(self.device_tree))?;
+        write!(out, "\"cpu\":{{\"midr\":{},\"physical_bits\":{},", cpu.midr, cpu.physical_bits)?;
+        write!(out, "\"features\":\"{}\",\"bbm_level\":{},", cpu.features, cpu.bbm_level)?;
+        write!(out, "\"errata\":\"{}\"}},\"firmware\":\"{}\",", cpu.errata, self.firmware)?;
+        write!(out, "\"cpus\":{{\"online\":{},\"present\":{}}},", self.online(), self.cpus.len())?;
+        write!(out, "\"identity_stays\":{},", self.identity_stays)?;
+        write!(out, "\"ram_bytes\":{},\"free_frames\":{},\"regions\":[", self.ram_bytes, self.free_frames)?;
+        for (index, region) in self.regions.iter().enumerate() {
+            write_region_json(out, index, region, leaves(region))?;
+        }
+        write!(out, "],\"phases\":[")?;
+        for (index, phase) in self.ledger.phases().enumerate() {
+            write!(out, "{}", if index == 0 { "" } else { "," })?;
+            write_phase_json(out, phase)?;
+        }
+        write!(out, "],\"total\":")?;
+        write_phase_json(out, &self.ledger.total())?;
+        let audit = self.audit;
+        writeln!(
+            out,
+            ",\"audit\":{{\"pages\":{},\"mismatches\":{},\"writable_executable\":{}}}}}",
+            audit.pages, audit.mismatches, audit.writable_executable
+        )
+    }
+}
+
+struct Span(PhysSpan);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{\"start\":{},\"bytes\":{}}}", self.0.start().raw(), self.0.bytes())
+    }
+}
+
+fn write_region(out: &mut impl Write, region: &Declared, leaves: Leaves) -> fmt::Result {
+    let Declared { name, virt, output, attributes } = region;
+    let output = output.unwrap_or(PhysAddr::at(0));
+    let kib = virt.bytes() >> 10;
+    write!(out, "  {name:<22} {virt} {output} {kib:>8} KiB  {attributes}")?;
+    for (count, unit) in [(leaves.pages, "4K"), (leaves.blocks_2m, "2M"), (leaves.blocks_1g, "1G")] {
+        if count > 0 {
+            write!(out, ", {count} x {unit}")?;
+        }
+    }
+    writeln!(out)
+}
+
+fn write_region_json(out: &mut impl Write, index: usize, region: &Declared, leaves: Leaves) -> fmt::Result {
+    let Declared { name, virt, output, attributes } = region;
+    let separator = if index == 0 { "" } else { "," };
+    let output = output.unwrap_or(PhysAddr::at(0)).raw();
+    write!(
+        out,
+        "{separator}{{\"name\":\"{name}\",\"va\":{},\"pa\":{output},\"bytes\":{},\"rights\":\"{}\",\"memory\":\"{attributes}\",",
+        virt.start().raw(),
+        virt.bytes(),
+        attributes.rights()
+    )?;
+    write!(out, "\"pages\":{},\"blocks_2m\":{},\"blocks_1g\":{}}}", leaves.pages, leaves.blocks_2m, leaves.blocks_1g)
+}
+
+fn write_phase(out: &mut impl Write, phase: &Phase) -> fmt::Result {
+    let Phase { name, counts, frames, instructions } = phase;
+    let maintenance = counts.maintenance;
+    write!(
+        out,
+        "  {name:<22} {:>7} {:>6} {:>6} {:>6} {frames:>7} ",
+        counts.stores, maintenance.tlbis, maintenance.dsbs, maintenance.isbs
+    )?;
+    match instructions {
+        Some(instructions) => writeln!(out, "{instructions:>13}"),
+        None => writeln!(out, "{:>13}", "not counted"),
+    }
+}
+
+fn write_phase_json(out: &mut impl Write, phase: &Phase) -> fmt::Result {
+    let Phase { name, counts, frames, instructions } = phase;
+    let maintenance = counts.maintenance;
+    write!(
+        out,
+        "{{\"name\":\"{name}\",\"stores\":{},\"tlbis\":{},\"dsbs\":{},\"isbs\":{},\"frames\":{frames},\"instructions\":",
+        counts.stores, maintenance.tlbis, maintenance.dsbs, maintenance.isbs
+    )?;
+    match instructions {
+        Some(instructions) => write!(out, "{instructions}}}"),
+        None => write!(out, "null}}"),
+    }
+}
