@@ -31,27 +31,33 @@ refused:
     b refused
 END_ROUTINE park_refused
 
-// An exception with M=0: no stack, no Rust. In: TPIDR_EL0, TPIDRRO_EL0 the interrupted x0, x1; syndrome registers of EL2.
-// x9 ESR, x10 ELR, x11 FAR stay for a debugger.
-ROUTINE exception_before_mmu, .text.boot
-    mrs x9, esr_el2
-    mrs x10, elr_el2
-    mrs x11, far_el2
-    mov x0, #{CAUSE_EXCEPTION_BEFORE_MMU}
+// Stops for \cause, or for the cause there is already: without a debugger, telling one of the first refusal is an exception itself.
+// Clobbers x9, x10.
+.macro REFUSE_ONCE cause
+    ADDRESS_OF x9, refusal_cause
+    ldr x0, [x9]
+    cbnz x0, park_refused
+    mov x0, #\cause
+    str x0, [x9]
     b say_syndrome
+.endm
+
+// An exception with M=0: no stack, no Rust.
+ROUTINE exception_before_mmu, .text.boot
+    REFUSE_ONCE {CAUSE_EXCEPTION_BEFORE_MMU}
 END_ROUTINE exception_before_mmu
 
 // An exception inside the exception path: whatever that path needs is broken, so nothing of it is used again.
 ROUTINE exception_in_exception, .text.boot
+    REFUSE_ONCE {CAUSE_EXCEPTION_IN_EXCEPTION}
+END_ROUTINE exception_in_exception
+
+// In: x0 cause. With earlycon=semihosting prints ESR_EL2, ELR_EL2 and FAR_EL2, one hex digit a call; they stay in x9, x10 and x11 for a
+// debugger. Clobbers x1-x8, x12-x14.
+ROUTINE say_syndrome, .text.boot
     mrs x9, esr_el2
     mrs x10, elr_el2
     mrs x11, far_el2
-    mov x0, #{CAUSE_EXCEPTION_IN_EXCEPTION}
-    b say_syndrome
-END_ROUTINE exception_in_exception
-
-// In: x0 cause, x9-x11. With earlycon=semihosting prints the three registers, one hex digit a call. Clobbers x1-x8, x12-x14.
-ROUTINE say_syndrome, .text.boot
 .if {EARLYCON_SEMIHOSTING}
     mov x12, x0
     ADDRESS_OF x14, syndrome_digits

@@ -194,6 +194,7 @@ impl Boot {
         let report = Report {
             image,
             entry_level: self.start.entry_level,
+            entry_sctlr: self.start.entry_sctlr,
             device_tree: PhysSpan::of(start, tree.len() as u64).unwrap_or(image),
             cpu: &common,
             cpus: cpus.lines(),
@@ -267,5 +268,6 @@ fn mapping<T>(failure: Failure) -> T {
 /// Says one line and stops, for `cause`.
 fn refuse(cause: Cause, reason: impl Display) -> ! {
     line!("breakwater: refused: {reason}");
+    el2::say_what_is_kept();
     el2::leave_refused(el2::entry::wanted_exit(), cause)
 }

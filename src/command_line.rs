@@ -85,6 +85,7 @@ impl fmt::Display for Lossy<'_> {
 ///
 /// # Errors
 /// [`Error`] for the first known option that is malformed.
+#[inline(never)] // linker.ld keeps it with init, which boot frees
 pub fn parse<'a>(line: &'a [u8], mut unknown: impl FnMut(&'a [u8])) -> Result<Options, Error<'a>> {
     let mut options = Options::default();
     let words = Words { rest: line };

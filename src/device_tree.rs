@@ -95,6 +95,7 @@ pub const fn check_address(address: u64) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Truncated`], [`Error::BadMagic`], [`Error::UnsupportedVersion`], [`Error::TooSmall`], [`Error::TooLarge`].
+#[inline(never)] // as parse
 pub fn header_size(bytes: &[u8]) -> Result<u32, Error> {
     structure::total_size(bytes)
 }
@@ -103,6 +104,7 @@ pub fn header_size(bytes: &[u8]) -> Result<u32, Error> {
 ///
 /// # Errors
 /// Every variant of [`Error`] but those of [`check_address`]. `machine` then holds nothing to rely on.
+#[inline(never)] // linker.ld keeps this module with init, which boot frees
 pub fn parse(tree: &[u8], tree_start: PhysAddr, machine: &mut Machine) -> Result<(), Error> {
     let tree = structure::check(tree)?;
     let tree_span = PhysSpan::of(tree_start, tree.len() as u64).ok_or(Error::BadAddress { start: tree_start })?;

@@ -52,6 +52,18 @@ pub const FRAMETABLE: VirtSpan = part(XEN_BASE + 32 * GIB, 32 * GIB);
 /// RAM.
 pub const DIRECTMAP: VirtSpan = part(256 << 39, 10 << 39);
 
+/// The parts, as the report names them.
+pub const AREAS: [(&str, VirtSpan); 8] = [
+    ("identity", IDENTITY),
+    ("image", IMAGE),
+    ("fixmap", FIXMAP),
+    ("device tree", DEVICE_TREE),
+    ("livepatch", LIVEPATCH),
+    ("vmap", VMAP),
+    ("frametable", FRAMETABLE),
+    ("directmap", DIRECTMAP),
+];
+
 /// Where the image is linked; linker.ld says the same number and asserts it.
 pub const LINK_ADDRESS: u64 = IMAGE.start().raw();
 /// Where the fixmap keeps the console's registers.

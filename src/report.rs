@@ -2,9 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use crate::addr::{Level, PhysAddr, PhysSpan};
+use crate::addr::{Level, PhysAddr, PhysSpan, VirtSpan};
 use crate::audit::{Audit, Declared};
 use crate::features::Cpu;
+use crate::layout;
 use crate::ledger::{Ledger, Phase};
 use crate::machine::Machine;
 use crate::mapper::Mapper;
@@ -60,6 +61,8 @@ pub struct Report<'a> {
     pub image: PhysSpan,
     /// Exception level of entry.
     pub entry_level: u8,
+    /// SCTLR_EL2 at entry; 0 when entered at EL3.
+    pub entry_sctlr: u64,
     /// Where the device tree is.
     pub device_tree: PhysSpan,
     /// What all CPUs that run have in common.
@@ -99,8 +102,17 @@ impl Report<'_> {
         fmt::from_fn(move |f| self.write_json(f, leaves))
     }
 
+    /// Bytes mapped in `area`.
+    fn mapped(&self, area: VirtSpan) -> u64 {
+        self.regions.iter().filter(|region| area.covers(region.virt)).map(|region| region.virt.bytes()).sum()
+    }
+
     fn write_text(&self, out: &mut impl Write, leaves: impl Fn(&Declared) -> Leaves) -> fmt::Result {
         self.write_machine(out)?;
+        writeln!(out, "\nareas")?;
+        for (name, span) in layout::AREAS {
+            writeln!(out, "  {name:<22} {span} {:>12} MiB  {} KiB mapped", span.bytes() >> 20, self.mapped(span) >> 10)?;
+        }
         writeln!(out, "\nregions")?;
         writeln!(out, "  {:<22} {:<32} {:<15} {:>12}  rights, leaves", "name", "virtual", "physical", "size")?;
         for region in self.regions.iter() {
@@ -129,6 +141,8 @@ impl Report<'_> {
 
     fn write_machine(&self, out: &mut impl Write) -> fmt::Result {
         writeln!(out, "breakwater: booted at {} (entered at EL{})", self.image, self.entry_level)?;
+        let on = |bit: u32| if self.entry_sctlr >> bit & 1 == 1 { "on" } else { "off" };
+        writeln!(out, "  at entry     MMU {}, data cache {}, instruction cache {}", on(0), on(2), on(12))?;
         writeln!(out, "  device tree  {}", self.device_tree)?;
         writeln!(out, "  RAM          {} MiB, {} frames free", self.ram_bytes >> 20, self.free_frames)?;
         let cpu = self.cpu;
@@ -150,13 +164,20 @@ impl Report<'_> {
     fn write_json(&self, out: &mut impl Write, leaves: impl Fn(&Declared) -> Leaves) -> fmt::Result {
         let cpu = self.cpu;
         write!(out, "BOOT-REPORT {{\"version\":1,\"image\":{},", Span(self.image))?;
-        write!(out, "\"entry_level\":{},\"device_tree\":{},", self.entry_level, Span(self.device_tree))?;
+        write!(out, "\"entry_level\":{},\"entry_sctlr\":{},", self.entry_level, self.entry_sctlr)?;
+        write!(out, "\"device_tree\":{},", Span(self.device_tree))?;
         write!(out, "\"cpu\":{{\"midr\":{},\"physical_bits\":{},", cpu.midr, cpu.physical_bits)?;
         write!(out, "\"features\":\"{}\",\"bbm_level\":{},", cpu.features, cpu.bbm_level)?;
         write!(out, "\"errata\":\"{}\"}},\"firmware\":\"{}\",", cpu.errata, self.firmware)?;
         write!(out, "\"cpus\":{{\"online\":{},\"present\":{}}},", self.online(), self.cpus.len())?;
         write!(out, "\"identity_stays\":{},", self.identity_stays)?;
-        write!(out, "\"ram_bytes\":{},\"free_frames\":{},\"regions\":[", self.ram_bytes, self.free_frames)?;
+        write!(out, "\"ram_bytes\":{},\"free_frames\":{},\"areas\":[", self.ram_bytes, self.free_frames)?;
+        for (index, (name, span)) in layout::AREAS.into_iter().enumerate() {
+            let separator = if index == 0 { "" } else { "," };
+            let (va, bytes, mapped) = (span.start().raw(), span.bytes(), self.mapped(span));
+            write!(out, "{separator}{{\"name\":\"{name}\",\"va\":{va},\"bytes\":{bytes},\"mapped\":{mapped}}}")?;
+        }
+        write!(out, "],\"regions\":[")?;
         for (index, region) in self.regions.iter().enumerate() {
             write_region_json(out, index, region, leaves(region))?;
         }

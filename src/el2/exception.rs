@@ -77,8 +77,6 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 }
 
 fn stop(status: exit::Status) -> ! {
-    if !console::is_known() && cfg!(feature = "earlycon-semihosting") {
-        console::drain_to(exit::say_to_debugger);
-    }
+    exit::say_what_is_kept();
     exit::leave(super::entry::exit(), status)
 }

@@ -2,6 +2,7 @@
 
 use super::{assembly, instruction, power};
 use crate::command_line::Exit;
+use crate::console;
 use crate::refusal::Cause;
 
 /// What a debugger is told when the run ends: the process's exit status.
@@ -58,6 +59,13 @@ pub fn park() -> ! {
 /// Prints `text` on the debugger's console. Without a debugger this is an exception.
 pub fn say_to_debugger(byte: u8) {
     let _ = instruction::semihost(SYS_WRITEC, (&raw const byte) as usize);
+}
+
+/// Shows what was printed before the console was known, where the image was built to say it to a debugger.
+pub fn say_what_is_kept() {
+    if !console::is_known() && cfg!(feature = "earlycon-semihosting") {
+        console::drain_to(say_to_debugger);
+    }
 }
 
 fn exit_to_debugger(status: Status) {

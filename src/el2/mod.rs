@@ -22,7 +22,7 @@ mod window;
 
 pub use cpu::Cpus;
 pub use entry::Start;
-pub use exit::{Status, leave, leave_refused, park, say_to_debugger};
+pub use exit::{Status, leave, leave_refused, park, say_to_debugger, say_what_is_kept};
 pub use image::{ImageMap, device_tree, image_map, regions};
 pub use memory::El2;
 pub use registers::{Translation, id_registers, instructions_retired, own_affinity, translation};

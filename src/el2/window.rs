@@ -74,6 +74,9 @@ impl Window {
 
 impl ReadTable for Window {
     fn descriptor(&self, table: Frame, index: usize) -> u64 {
+        if self.directmap_offset == 0 && !self.image.contains(table.start()) {
+            return 0; // what cannot be reached reads as no descriptor: the exception path must not fault on a corrupt one
+        }
         let address = self.address(table) + 8 * (index % SLOTS);
         // SAFETY: walks start at the root in force, whose tables all lie where the window reaches; 8-byte aligned within its frame.
         unsafe { instruction::load(address) }

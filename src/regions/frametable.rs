@@ -21,6 +21,7 @@ pub const CHUNK_BYTES: u64 = BLOCK_BYTES / layout::FRAME_INFO_BYTES * PAGE_BYTES
 ///
 /// # Errors
 /// [`Failure`] when free RAM runs out or the mapper refuses.
+#[inline(never)] // linker.ld keeps this module with init, which boot frees
 pub fn map<M: Machine>(space: &mut Space<'_, M>, memory: &MemoryMap, base: PhysAddr) -> Result<(), Failure> {
     let mut next_chunk = 0;
     for bank in memory.banks.iter() {
