@@ -4,7 +4,7 @@
 //! value for "writable and executable", "executable device" or a misaligned block; what it reads is decoded into one or
 //! reported as [`Entry::Foreign`] with the number.
 //!
-//! Fields, Arm ARM DDI 0487, VMSAv8-64 descriptor formats: valid 0, table-or-page 1, AttrIndx 4:2, AP[1] 6 (RES1 here), AP[2] 7
+//! Fields, Arm ARM DDI 0487, VMSAv8-64 descriptor formats: valid 0, table-or-page 1, AttrIndx 4:2, AP\[1\] 6 (RES1 here), AP\[2\] 7
 //! (read-only), SH 9:8, AF 10, nG 11 (RES0 here), output address 47:12, contiguous 52, XN 54.
 
 use crate::addr::{Frame, Level, PhysAddr};

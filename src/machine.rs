@@ -75,17 +75,13 @@ impl fmt::Display for Slot {
     }
 }
 
-/// A TLB maintenance instruction of the EL2 regime.
+/// A TLB maintenance instruction of the EL2 regime. Only leaves are ever broken, so the forms by address are those of the last level.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tlbi {
     /// ALLE2: everything of EL2, on this PE.
     All,
     /// ALLE2IS: everything of EL2, on every PE of the Inner Shareable domain.
     AllBroadcast,
-    /// VAE2: every level of the walk of one address, on this PE.
-    Va(VaOperand),
-    /// VAE2IS: the same by broadcast.
-    VaBroadcast(VaOperand),
     /// VALE2: the last level of the walk of one address, on this PE.
     LeafVa(VaOperand),
     /// VALE2IS: the same by broadcast.
@@ -96,11 +92,11 @@ impl Tlbi {
     /// Whether other PEs do it too.
     #[must_use]
     pub const fn is_broadcast(self) -> bool {
-        matches!(self, Self::AllBroadcast | Self::VaBroadcast(_) | Self::LeafVaBroadcast(_))
+        matches!(self, Self::AllBroadcast | Self::LeafVaBroadcast(_))
     }
 }
 
-/// The operand of a TLBI by VA: VA[55:12] in bits 43:0, TTL 0 (any level) in 47:44, 63:48 RES0 (arm-rules: RSQXYZ, RXKMMX).
+/// The operand of a TLBI by VA: VA\[55:12\] in bits 43:0, TTL 0 (any level) in 47:44, 63:48 RES0 (arm-rules: RSQXYZ, RXKMMX).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct VaOperand(u64);
 

@@ -111,7 +111,12 @@ impl Report<'_> {
         self.write_machine(out)?;
         writeln!(out, "\nareas")?;
         for (name, span) in layout::AREAS {
-            writeln!(out, "  {name:<22} {span} {:>12} MiB  {} KiB mapped", span.bytes() >> 20, self.mapped(span) >> 10)?;
+            writeln!(
+                out,
+                "  {name:<22} {span} {:>12} MiB  {} KiB mapped",
+                span.bytes() >> 20,
+                self.mapped(span) >> 10
+            )?;
         }
         writeln!(out, "\nregions")?;
         writeln!(out, "  {:<22} {:<32} {:<15} {:>12}  rights, leaves", "name", "virtual", "physical", "size")?;

@@ -25,7 +25,16 @@ impl Editor {
 /// Where a hypervisor takes over: on the boot CPU, at EL2, MMU and caches on, interrupts masked, in audited runtime tables that every online
 /// CPU shares; nothing broken that is not invalidated, no maintenance owed.
 ///
-/// Locks are taken in the order of the fields.
+/// A hypervisor is a function from this to never: `fn hand_over(handover: Handover) -> !`, called with what [`super::boot`] returns. It may
+/// edit at once, from any CPU that [`Cpus::run`] has given work:
+///
+/// ```ignore
+/// let mut frames = handover.frames.lock();
+/// handover.tables.lock().mapper(&mut frames).map(request)?;
+/// ```
+///
+/// Locks are taken in the order `frames`, `tables`, `regions`. Nothing that any online CPU stands on may be unmapped or remapped: text,
+/// stacks, vectors, and the tables' own frames; [`Self::regions`] says where they are.
 #[derive(Debug)]
 pub struct Handover {
     /// The page-table lock, and the tables behind it.

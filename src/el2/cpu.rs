@@ -60,6 +60,9 @@ impl CpuRecord {
 #[unsafe(link_section = ".data.cpu_records")]
 static RECORDS: [CpuRecord; MAX_CPUS] = [const { CpuRecord::new() }; MAX_CPUS];
 
+/// Bytes of the mailbox that a secondary loads.
+const MAILBOX_BYTES: usize = 24;
+
 /// What a secondary loads with its MMU off.
 #[derive(Debug)]
 #[repr(C, align(128))]
@@ -137,8 +140,16 @@ pub fn prepare_mailbox(window: Window) {
     secondary_mailbox.root.store(translation.ttbr0, Ordering::Relaxed);
     secondary_mailbox.tcr.store(translation.tcr, Ordering::Relaxed);
     secondary_mailbox.link_offset.store(window.link_offset(), Ordering::Relaxed);
-    instruction::dc_civac((&raw const secondary_mailbox).cast());
+    let start: *const u8 = (&raw const secondary_mailbox).cast();
+    for offset in (0..MAILBOX_BYTES).step_by(data_line_bytes()) {
+        instruction::dc_civac(start.wrapping_add(offset));
+    }
     barrier::dsb_sy(); // the mailbox is in memory before a CPU with its caches off is released to read it
+}
+
+/// Bytes in this CPU's smallest data-cache line.
+fn data_line_bytes() -> usize {
+    common().map_or(16, |cpu| cpu.data_line_bytes.into())
 }
 
 /// Starts CPU `index`, which firmware knows by `affinity`, on `stacks`, and waits until it has reported or cannot any more.

@@ -29,10 +29,6 @@ tlbi! {
     tlbi_alle2is = "tlbi alle2is";
 }
 tlbi! {
-    /// Every level of the walk of one address, on this PE.
-    tlbi_vae2(operand) = "tlbi vae2, {}";
-    /// Every level of the walk of one address, on every PE of the domain.
-    tlbi_vae2is(operand) = "tlbi vae2is, {}";
     /// The last level of the walk of one address, on this PE.
     tlbi_vale2(operand) = "tlbi vale2, {}";
     /// The last level of the walk of one address, on every PE of the domain.

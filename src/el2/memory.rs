@@ -71,8 +71,6 @@ impl Machine for El2 {
         match operation {
             Tlbi::All => instruction::tlbi_alle2(),
             Tlbi::AllBroadcast => instruction::tlbi_alle2is(),
-            Tlbi::Va(operand) => instruction::tlbi_vae2(operand),
-            Tlbi::VaBroadcast(operand) => instruction::tlbi_vae2is(operand),
             Tlbi::LeafVa(operand) => instruction::tlbi_vale2(operand),
             Tlbi::LeafVaBroadcast(operand) => instruction::tlbi_vale2is(operand),
         }
