@@ -41,7 +41,7 @@ ROUTINE vector_common, .text.boot
     cmp x0, #4
     b.lo exception_in_exception
     mrs x1, sctlr_el2
-    tbz x1, #0, exception_before_mmu
+    tbz x1, #0, .Lbefore_mmu    // TBZ reaches 32 KiB; where a layout seed puts the routine is further
     msr spsel, #0               // this CPU's exception stack
     sub sp, sp, #{EXCEPTION_FRAME_BYTES}    // ExceptionFrame (src/el2/exception.rs)
     stp x2, x3, [sp, #16]
@@ -75,4 +75,6 @@ ROUTINE vector_common, .text.boot
     mov x29, #0
     bl breakwater_exception     // x0 vector number, x1 frame
     brk #0                      // breakwater_exception does not return
+.Lbefore_mmu:
+    b exception_before_mmu
 END_ROUTINE vector_common
