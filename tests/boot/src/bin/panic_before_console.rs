@@ -1,0 +1,11 @@
+//! A panic before the console is known reaches the debugger that the image was built for, with all that was said before.
+
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+breakwater::entry!(main);
+
+#[cfg(target_os = "none")]
+fn main(start: breakwater::el2::Start) -> ! {
+    breakwater::line!("fact: said before the console is known");
+    panic!("a promise was broken before the console, entered at EL{}", start.entry_level)
+}

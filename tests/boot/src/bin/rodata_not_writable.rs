@@ -1,0 +1,10 @@
+//! Constants cannot be written.
+
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+breakwater_boot_tests::fact!(|booted| {
+    let address = booted.start.map.rodata.start().raw() + MARKED_OFFSET;
+    say!("fact: write to rodata at {address:#x}");
+    probe::write(address, 0);
+    booted.failed("rodata was written");
+});

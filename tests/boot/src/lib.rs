@@ -1,0 +1,48 @@
+//! What the programs of tests/boot share: one QEMU program for each fact about the booted image.
+//!
+//! A program boots, says what it is about to do, and does it. Where a fault is the fact, the image's own exception path says so and ends
+//! the run with status 4: facts.toml holds the lines that must appear. A fault that does not come is a line `FACT FAILED: ...` and
+//! status 3. A fact that needs no fault ends in a line `fact holds: ...` and status 0.
+//!
+//! What must hold: a program judges by what the hardware does (a load, a store, a fetch, a translation by AT), not by what the manager
+//! believes. All `unsafe` is in [`probe`].
+
+#![cfg_attr(target_os = "none", no_std)]
+
+#[cfg(target_os = "none")]
+mod booted;
+#[cfg(target_os = "none")]
+pub mod probe;
+#[cfg(target_os = "none")]
+pub mod supply;
+
+#[cfg(target_os = "none")]
+pub use booted::{Booted, overflow_stack};
+
+/// An offset within a page that no other access of a program uses: a FAR that ends in it is the fact's own.
+pub const MARKED_OFFSET: u64 = 0x5a8;
+
+/// What every program needs.
+#[cfg(target_os = "none")]
+pub mod prelude {
+    pub use crate::{Booted, MARKED_OFFSET, probe};
+    pub use breakwater::addr::{PAGE_BYTES, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+    pub use breakwater::line as say;
+}
+
+/// A program that boots and then runs a block, which has the machine under the name it gives and does not return. On a host the program
+/// only says what it is.
+#[macro_export]
+macro_rules! fact {
+    (|$booted:ident| $body:block) => {
+        breakwater::entry!(fact);
+
+        #[cfg(target_os = "none")]
+        fn fact(start: breakwater::el2::Start) -> ! {
+            #[allow(unused_imports, reason = "not every fact needs all of it")]
+            use $crate::prelude::*;
+            let $booted = Booted::after_boot(start);
+            $body
+        }
+    };
+}

@@ -1,0 +1,91 @@
+//! What the facts do to the machine, one instruction a function: the only `unsafe` of the on-target tests.
+//!
+//! The functions are safe to call on purpose, although they take any address: a fact program owns the whole machine, and either the access
+//! is of memory that it has taken for itself, or it must fault, or the run ends with `FACT FAILED` right after it.
+
+use breakwater::addr::PhysAddr;
+use core::arch::asm;
+
+/// `ret`: what a call to data must never reach.
+pub const RET: u32 = 0xd65f_03c0;
+
+/// Loads 64 bits from `address`.
+#[inline(never)]
+pub fn read(address: u64) -> u64 {
+    let value;
+    // SAFETY: a load changes nothing; where it may not be done, it faults, which is the fact (module head).
+    unsafe { asm!("ldr {}, [{}]", out(reg) value, in(reg) address, options(nostack, preserves_flags, readonly)) }
+    value
+}
+
+/// Stores 64 bits at `address`.
+#[inline(never)]
+pub fn write(address: u64, value: u64) {
+    // SAFETY: memory that the program took, or a fault (module head).
+    unsafe { asm!("str {}, [{}]", in(reg) value, in(reg) address, options(nostack, preserves_flags)) }
+}
+
+/// Calls `address`, where a `ret` must stand in case the fetch is allowed after all.
+#[inline(never)]
+pub fn call(address: u64) {
+    // SAFETY: a fault, or a `ret` that comes straight back (module head).
+    unsafe { asm!("blr {}", in(reg) address, clobber_abi("C")) }
+}
+
+/// Makes what was stored at `address` visible to fetches, so that only rights can stop them.
+#[inline(never)]
+pub fn publish_code(address: u64) {
+    // SAFETY: cache maintenance by address; memory keeps its contents.
+    unsafe { asm!("dc cvau, {0}", "dsb ish", "ic ivau, {0}", "dsb ish", "isb", in(reg) address, options(nostack, preserves_flags)) }
+}
+
+/// Where the hardware translates a read of `address` to, or `None` when it would fault: AT S1E2R, not our own walk.
+#[inline(never)]
+#[must_use]
+pub fn translate(address: u64) -> Option<PhysAddr> {
+    translated(address, || {
+        // SAFETY: AT writes PAR_EL1 alone, and never faults on what it translates.
+        unsafe { asm!("at s1e2r, {}", "isb", in(reg) address, options(nostack, preserves_flags)) }
+    })
+}
+
+/// Where the hardware translates a write of `address` to, or `None` when it would fault: AT S1E2W.
+#[inline(never)]
+#[must_use]
+pub fn translate_write(address: u64) -> Option<PhysAddr> {
+    translated(address, || {
+        // SAFETY: AT writes PAR_EL1 alone, and never faults on what it translates.
+        unsafe { asm!("at s1e2w, {}", "isb", in(reg) address, options(nostack, preserves_flags)) }
+    })
+}
+
+fn translated(address: u64, at: impl Fn()) -> Option<PhysAddr> {
+    const FAILED: u64 = 1;
+    const OUTPUT: u64 = 0x0000_ffff_ffff_f000;
+    at();
+    let result: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mrs {}, par_el1", out(reg) result, options(nomem, nostack, preserves_flags)) }
+    (result & FAILED == 0).then(|| PhysAddr::at(result & OUTPUT | address & 0xfff))
+}
+
+/// Points this CPU's exception stack, SP_EL0, at `address`.
+pub fn set_exception_stack(address: u64) {
+    // SAFETY: Rust runs on SP_EL2; SP_EL0 is used by the exception path alone, which is what the fact breaks.
+    unsafe { asm!("msr sp_el0, {}", in(reg) address, options(nomem, nostack, preserves_flags)) }
+}
+
+/// Executes BRK with every register that a program may set holding its own number in each half: `0x000000NN_000000NN`.
+pub fn break_with_known_registers() -> ! {
+    // SAFETY: BRK is an exception that the image reports and that never returns, so no register needs to survive.
+    unsafe {
+        asm!(
+            ".irp number, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30",
+            "movz x\\number, #\\number",
+            "movk x\\number, #\\number, lsl #32",
+            ".endr",
+            "brk #0x2b2b",
+            options(noreturn)
+        )
+    }
+}

@@ -1,0 +1,320 @@
+//! What is written down, and when.
+//!
+//! QEMU calls from every CPU's thread; one lock keeps lines whole and, within a CPU, in order. Across CPUs the order is that of the
+//! callbacks' arrival. What is known per translated instruction is kept in a table of sites, so that QEMU carries a
+//! number instead of a pointer.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use breakwater_trace::{Call, Decoded, End, Event, HEADER, Record, Register, Step, decode};
+
+use crate::ffi::{self, Access, Block, Counter, Registers};
+use crate::options::{Loads, Options};
+
+/// Registers whose first values are written down.
+const FOUND: [&str; 10] = [
+    "sctlr_el2",
+    "hcr_el2",
+    "tcr_el2",
+    "tcr2_el2",
+    "ttbr0_el2",
+    "mair_el2",
+    "vbar_el2",
+    "id_aa64mmfr0_el1",
+    "id_aa64mmfr1_el1",
+    "id_aa64mmfr2_el1",
+];
+
+/// The vectors of one exception level take 2 KiB, each slot 128 bytes.
+const VECTORS_BYTES: u64 = 0x800;
+const VECTOR_BYTES: u64 = 0x80;
+
+static SESSION: OnceLock<Session> = OnceLock::new();
+
+/// Everything that lives from installation to exit.
+struct Session {
+    options: Options,
+    counter: Counter,
+    registers: OnceLock<Registers>,
+    /// Per CPU: SCTLR_EL2.M. Outside the lock, because every load asks.
+    mmu_on: Vec<AtomicBool>,
+    log: Mutex<Log>,
+}
+
+/// What is known of an instruction, or of the straight run that begins with it, since its translation.
+#[derive(Clone, Copy)]
+struct Site {
+    pc: u64,
+    decoded: Option<Decoded>,
+    run: u32,
+}
+
+/// The trace file and what is needed to fill it.
+struct Log {
+    out: BufWriter<File>,
+    written: u64,
+    ended: bool,
+    sites: Vec<Site>,
+    known: HashMap<(u64, u32, u32), u32>,
+    /// VBAR_EL2 per CPU, as written.
+    vectors: Vec<u64>,
+}
+
+/// Starts a session; the reason if it cannot be.
+pub(crate) fn install(usable: bool, cpus: usize, arguments: &[String]) -> Result<(), String> {
+    if !usable {
+        return Err("only qemu-system-aarch64 can be recorded".into());
+    }
+    let options = Options::parse(arguments)?;
+    let file = File::create(&options.out).map_err(|error| format!("{}: {error}", options.out.display()))?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    writeln!(out, "{HEADER}").map_err(|error| error.to_string())?;
+    let log = Log { out, written: 0, ended: false, sites: Vec::new(), known: HashMap::new(), vectors: vec![0; cpus] };
+    let session = Session {
+        options,
+        counter: Counter::new(),
+        registers: OnceLock::new(),
+        mmu_on: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
+        log: Mutex::new(log),
+    };
+    SESSION.set(session).map_err(|_| "installed twice".into())
+}
+
+/// The session; callbacks come only after a successful [`install`].
+fn session() -> &'static Session {
+    SESSION.get().expect("QEMU calls back only after installation")
+}
+
+/// A CPU came into being (it may be off for long).
+pub(crate) fn appeared(_cpu: u32, list: impl FnOnce() -> Registers) {
+    session().registers.get_or_init(list);
+}
+
+/// Code was translated: decides what is to be reported of it.
+pub(crate) fn translated(block: &Block<'_>) {
+    let session = session();
+    let mut log = session.log();
+    let run = block.instructions().count() as u32;
+    for (index, instruction) in block.instructions().enumerate() {
+        let (pc, word) = (instruction.va(), instruction.word());
+        let decoded = decode(word);
+        let site = log.site(pc, word, if index == 0 { run } else { 0 });
+        if index == 0 {
+            block.report_start(&session.counter, site);
+            if let Some(limit) = session.options.limit {
+                block.report_limit(&session.counter, limit);
+            }
+            if session.options.fetches {
+                block.report_fetch(site);
+            }
+        }
+        instruction.count(&session.counter);
+        if index == 0 && pc.is_multiple_of(VECTOR_BYTES) {
+            instruction.report_entry(site);
+        }
+        if decoded.is_some() {
+            instruction.report_execution(site);
+        }
+        instruction.report_accesses(site);
+    }
+}
+
+/// A CPU is about to execute its first instruction.
+pub(crate) fn started(cpu: u32, site: u32) {
+    let session = session();
+    let mut log = session.log();
+    let pc = log.sites[site as usize].pc;
+    let exception_level = (session.read("cpsr") >> 2 & 3) as u8;
+    session.write(&mut log, Step { cpu, instruction: 1, pc, event: Event::Start { exception_level } });
+    for name in FOUND {
+        let value = session.registers.get().and_then(|registers| registers.read(name));
+        if let (Some(value), Some(register)) = (value, Register::from_text(name)) {
+            session.take_effect(&mut log, cpu, name, value);
+            session.write(&mut log, Step { cpu, instruction: 1, pc, event: Event::Found { register, value } });
+        }
+    }
+}
+
+/// A straight run of instructions begins.
+pub(crate) fn fetched(cpu: u32, site: u32) {
+    let session = session();
+    // The run's first instruction has not been counted yet.
+    let instruction = session.counter.of(cpu) + 1;
+    let mut log = session.log();
+    let Site { pc, run, .. } = log.sites[site as usize];
+    session.write(&mut log, Step { cpu, instruction, pc, event: Event::Fetch { instructions: run } });
+}
+
+/// An instruction at an address that may be a vector is about to execute.
+pub(crate) fn entered(cpu: u32, site: u32) {
+    let session = session();
+    let mut log = session.log();
+    let pc = log.sites[site as usize].pc;
+    let vectors = log.vectors.get(cpu as usize).copied().unwrap_or(0);
+    if vectors == 0 || pc.wrapping_sub(vectors) >= VECTORS_BYTES {
+        return;
+    }
+    let event = Event::Exception {
+        syndrome: session.read("esr_el2"),
+        link: session.read("elr_el2"),
+        fault_address: session.read("far_el2"),
+    };
+    session.write_now(&mut log, cpu, pc, event);
+}
+
+/// An instruction of interest is about to execute.
+pub(crate) fn executes(cpu: u32, site: u32) {
+    let session = session();
+    let mut log = session.log();
+    let Site { pc, decoded: Some(decoded), .. } = log.sites[site as usize] else { return };
+    let event = match decoded {
+        Decoded::Msr { register, rt } => {
+            let value = session.general(rt);
+            session.take_effect(&mut log, cpu, register.name().unwrap_or_default(), value);
+            Event::Msr { register, value }
+        }
+        Decoded::Mrs { register } => Event::Mrs { register },
+        Decoded::Maintain { operation, rt } => Event::Maintain { operation, operand: session.general(rt) },
+        Decoded::Dsb(barrier) => Event::Dsb(barrier),
+        Decoded::Dmb(barrier) => Event::Dmb(barrier),
+        Decoded::Isb => Event::Isb,
+        Decoded::Eret => Event::Eret,
+        Decoded::Call { call, immediate } => call_event(session, call, immediate),
+    };
+    session.write_now(&mut log, cpu, pc, event);
+}
+
+/// A call with its first four arguments.
+fn call_event(session: &Session, call: Call, immediate: u16) -> Event {
+    let arguments = [0, 1, 2, 3].map(|rt| session.general(rt));
+    Event::Call { call, immediate, arguments }
+}
+
+/// A load or store was performed.
+pub(crate) fn accessed(cpu: u32, site: u32, access: &Access<'_>) {
+    let session = session();
+    let store = access.is_store();
+    let wanted = match session.options.loads {
+        Loads::Always => true,
+        Loads::Never => store,
+        Loads::MmuOff => store || !session.mmu_on.get(cpu as usize).is_some_and(|on| on.load(Ordering::Relaxed)),
+    };
+    if !wanted {
+        return;
+    }
+    let access = access.read();
+    let mut log = session.log();
+    let pc = log.sites[site as usize].pc;
+    match access {
+        Some(access) => {
+            let event = if store { Event::Store(access) } else { Event::Load(access) };
+            session.write_now(&mut log, cpu, pc, event);
+        }
+        // Never seen; said where a reader of the trace looks, since the event cannot be written.
+        None => log.line(format_args!("# CPU {cpu}: access at {pc:x} without a physical address")),
+    }
+}
+
+/// The instruction limit was reached.
+pub(crate) fn reached_limit() {
+    let session = session();
+    session.end(&mut session.log(), End::Limit);
+}
+
+/// QEMU exits.
+pub(crate) fn exited() {
+    let session = session();
+    session.end(&mut session.log(), End::Exit);
+}
+
+impl Session {
+    /// The log; a thread that panicked with it held has aborted the process.
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A register of the executing CPU, 0 where QEMU does not show it.
+    fn read(&self, name: &str) -> u64 {
+        self.registers.get().and_then(|registers| registers.read(name)).unwrap_or(0)
+    }
+
+    /// General register `number`; 31 reads as zero.
+    fn general(&self, number: u8) -> u64 {
+        if number >= 31 { 0 } else { self.read(&format!("x{number}")) }
+    }
+
+    /// Follows the two registers that decide what is reported at all.
+    fn take_effect(&self, log: &mut Log, cpu: u32, register: &str, value: u64) {
+        match register {
+            "sctlr_el2" => {
+                if let Some(on) = self.mmu_on.get(cpu as usize) {
+                    on.store(value & 1 != 0, Ordering::Relaxed);
+                }
+            }
+            "vbar_el2" => {
+                if let Some(vectors) = log.vectors.get_mut(cpu as usize) {
+                    *vectors = value & !(VECTORS_BYTES - 1);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes an event of the instruction that `cpu` is executing.
+    fn write_now(&self, log: &mut Log, cpu: u32, pc: u64, event: Event) {
+        let instruction = self.counter.of(cpu);
+        self.write(log, Step { cpu, instruction, pc, event });
+    }
+
+    fn write(&self, log: &mut Log, step: Step) {
+        log.line(format_args!("{}", Record::Step(step)));
+        if log.written > self.options.cap_bytes {
+            self.end(log, End::Cap);
+        }
+    }
+
+    /// Writes the counts and the reason, once, and stops a machine that has not stopped by itself.
+    fn end(&self, log: &mut Log, reason: End) {
+        if log.ended {
+            return;
+        }
+        for cpu in 0..ffi::cpus() {
+            let instructions = self.counter.of(cpu);
+            log.line(format_args!("{}", Record::Count { cpu, instructions }));
+        }
+        log.line(format_args!("{}", Record::End(reason)));
+        log.ended = true;
+        if let Err(error) = log.out.flush() {
+            ffi::say(&format!("breakwater-recorder: {}: {error}", self.options.out.display()));
+        }
+        if reason != End::Exit {
+            ffi::stop_machine();
+        }
+    }
+}
+
+impl Log {
+    /// Writes a line. A failing disk shows as a trace without its end, which readers refuse.
+    fn line(&mut self, text: core::fmt::Arguments<'_>) {
+        if self.ended {
+            return;
+        }
+        let text = format!("{text}\n");
+        self.written += text.len() as u64;
+        let _ = self.out.write_all(text.as_bytes());
+    }
+
+    /// The number of the site with this address and encoding; translating it again adds none.
+    fn site(&mut self, pc: u64, word: u32, run: u32) -> u32 {
+        let next = self.sites.len() as u32;
+        let number = *self.known.entry((pc, word, run)).or_insert(next);
+        if number == next {
+            self.sites.push(Site { pc, decoded: decode(word), run });
+        }
+        number
+    }
+}

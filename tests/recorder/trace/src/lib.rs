@@ -1,0 +1,27 @@
+//! The trace format: what an EL2 image did to its translation regime, one event a line.
+//!
+//! A trace is the meeting point of whoever watches a boot (the QEMU plugin of `tests/recorder`, a debugger, a
+//! person with an editor) and whoever judges it. So the format says *what happened* and never what it means: no
+//! event says that something is a table, a break or a fault. `tests/recorder/README.md` documents the text form with an
+//! example.
+//!
+//! * [`Record`] is one line, [`Step`] the ones that belong to an instruction, [`Event`] what that instruction did.
+//! * [`names`] knows registers and maintenance operations by encoding and by name, [`decode()`] finds them in an
+//!   instruction word.
+//! * [`text`] parses a line or a whole file. Hostile input ends in a [`text::Malformed`] that carries the line, never in a
+//!   panic.
+
+#![forbid(unsafe_code)]
+
+pub mod decode;
+pub mod event;
+pub mod names;
+pub mod text;
+
+pub use decode::{Decoded, decode};
+pub use event::{Access, Barrier, Call, End, Event, Record, Step};
+pub use names::{Operation, Register};
+pub use text::{HEADER, Malformed, Reader};
+
+#[cfg(test)]
+mod tests;

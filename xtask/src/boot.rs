@@ -1,0 +1,148 @@
+//! `cargo xtask boot`: set up, build, boot, judge.
+
+use crate::image::{self, Image, Recipe};
+use crate::loader::{self, Entry};
+use crate::machine::Machine;
+use crate::setup::{self, Qemu};
+use crate::verdict::{self, Failure};
+use crate::{exec, guest, paths, ui};
+use anyhow::Result;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Shown by `--help`.
+pub(crate) const EXIT_STATUSES: &str = "Exit status: 0 success, 1 set-up or build failed, 2 wrong command line, 10 hang, 11 panic, \
+    12 exception, 13 refused, 14 no report, 15 malformed report, 16 audit found a mismatch, 17 QEMU's status was not 0, 18 endless output";
+
+/// `cargo xtask boot`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    machine: Machine,
+    /// Boot the layout of this seed
+    #[arg(long, value_name = "N")]
+    layout_seed: Option<u64>,
+    /// Load the image at this physical address, any 4 KiB page of the memory
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    load_address: Option<u64>,
+    /// Command line of the image; exit=semihosting is added unless it says exit= itself
+    #[arg(long, default_value = "", value_name = "LINE", allow_hyphen_values = true)]
+    append: String,
+    /// Use this QEMU
+    #[arg(long, value_name = "FILE", env = "BREAKWATER_QEMU")]
+    qemu: Option<PathBuf>,
+    /// Wait for a debugger on port 1234 before the first instruction
+    #[arg(long)]
+    gdb: bool,
+    /// Print the report as JSON on standard output, and nothing else there
+    #[arg(long)]
+    json: bool,
+    /// Seconds until a boot counts as hung
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    timeout: u64,
+}
+
+/// A physical address, decimal or with 0x.
+fn address(text: &str) -> Result<u64, String> {
+    let digits = text.replace('_', "");
+    let parsed = digits.strip_prefix("0x").map_or_else(|| digits.parse(), |hex| u64::from_str_radix(hex, 16));
+    parsed.map_err(|error| format!("{error}"))
+}
+
+/// One boot, ready to run.
+pub(crate) struct Boot<'a> {
+    pub(crate) qemu: &'a Qemu,
+    pub(crate) img: &'a Path,
+    pub(crate) machine: &'a Machine,
+    pub(crate) entry: &'a Entry,
+    /// Where files for this boot alone may go.
+    pub(crate) scratch: &'a Path,
+}
+
+impl Boot<'_> {
+    /// The QEMU command line.
+    ///
+    /// # Errors
+    /// The machine or the way in cannot be had.
+    pub(crate) fn command(&self) -> Result<Command> {
+        let mut command = self.qemu.command();
+        command.args(self.machine.arguments()?);
+        command.args(loader::arguments(self.entry, self.machine, self.img, self.scratch)?);
+        guest::quiet_console(&mut command);
+        Ok(command)
+    }
+}
+
+/// The command line with a way to leave QEMU: the image parks by default, for the sake of boards.
+pub(crate) fn with_exit(append: &str) -> String {
+    if append.split_whitespace().any(|word| word.starts_with("exit=")) {
+        return append.to_owned();
+    }
+    format!("{append} exit=semihosting").trim().to_owned()
+}
+
+/// Runs `boot`. A failed boot is an error of type [`Failure`].
+///
+/// # Errors
+/// Set-up, build or boot failed.
+pub(crate) fn command(args: &Args) -> Result<()> {
+    // Checked before anything is fetched or built.
+    args.machine.memory_bytes()?;
+    let ready = setup::ready(args.qemu.as_deref())?;
+    let image = image::build(&ready.toolchain, &Recipe { layout_seed: args.layout_seed, ..Recipe::default() })?;
+    if args.layout_seed.is_some() {
+        ui::step("Layout", &format!("symbol order {:016x}", image.order_hash));
+    }
+    let report = run(args, &ready.qemu, &image)?;
+    if args.json {
+        anstream::println!("{report}");
+    }
+    Ok(())
+}
+
+fn run(args: &Args, qemu: &Qemu, image: &Image) -> Result<Value> {
+    let entry = Entry::Kernel { load_address: args.load_address, append: with_exit(&args.append) };
+    let scratch = paths::out().join("boot");
+    let boot = Boot { qemu, img: &image.img, machine: &args.machine, entry: &entry, scratch: &scratch };
+    let mut command = boot.command()?;
+    if args.gdb {
+        command.args(["-S", "-s"]);
+        anstream::eprintln!("attach with: gdb-multiarch {} -ex 'target remote :1234'", paths::shown(&image.elf));
+        anstream::eprintln!("then: break primary_entry (before the MMU is on, use the load address instead), continue");
+    }
+    ui::command(&exec::shown(&command));
+    let timeout = if args.gdb { Duration::from_secs(24 * 3600) } else { Duration::from_secs(args.timeout) };
+    let finished = guest::run(&mut command, timeout, !args.json)?;
+    for line in finished.messages.lines() {
+        anstream::eprintln!("{line}");
+    }
+    let verdict = verdict::judge(&finished);
+    if let (Err(_), true) = (&verdict, args.json) {
+        anstream::eprint!("{}", finished.serial);
+    }
+    let report = verdict.map_err(|failure: Failure| anyhow::Error::new(failure))?;
+    let pages = report.pointer("/audit/pages").and_then(Value::as_u64).unwrap_or_default();
+    ui::step("Booted", &format!("in {:.2} s: {pages} pages audited, as declared", finished.took.as_secs_f64()));
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_an_exit_is_added_only_where_none_is_given() {
+        assert_eq!(with_exit(""), "exit=semihosting");
+        assert_eq!(with_exit("exit=psci"), "exit=psci");
+        assert_eq!(with_exit("noexit=1"), "noexit=1 exit=semihosting");
+    }
+
+    #[test]
+    fn good_addresses_read_in_both_bases() {
+        assert_eq!(address("0x1_4000_3000"), Ok(0x1_4000_3000));
+        assert_eq!(address("4096"), Ok(4096));
+        assert!(address("here").is_err());
+    }
+}

@@ -1,0 +1,238 @@
+//! Building the image: Cargo links the ELF, xtask checks it and flattens it into the file that loaders take.
+//!
+//! A layout seed links the same objects again in another order and with other gaps, so that no boot depends on where the linker
+//! happens to put things. The link keeps what it was made of (`--reproduce`), which makes a seed cost one link and no compilation.
+
+use crate::elf::Elf;
+use crate::linkmap::LinkMap;
+use crate::setup::{self, Toolchain};
+use crate::{checks, exec, paths, ui};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where a refusal goes that happens before the command line is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Earlycon {
+    /// Nowhere: for boards without a debugger, where a semihosting call would be an exception
+    None,
+    /// To the debugger: for QEMU
+    #[default]
+    Semihosting,
+}
+
+/// What to build.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Recipe {
+    pub(crate) layout_seed: Option<u64>,
+    pub(crate) earlycon: Earlycon,
+    /// Another place than the usual one, for a build that must not disturb it.
+    pub(crate) target_dir: Option<PathBuf>,
+}
+
+/// A built image.
+#[derive(Debug, Clone)]
+pub(crate) struct Image {
+    /// With symbols.
+    pub(crate) elf: PathBuf,
+    /// What loaders take.
+    pub(crate) img: PathBuf,
+    pub(crate) order_hash: u64,
+}
+
+/// `cargo xtask build`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Shuffle sections and insert gaps by this number; the result goes to target/breakwater/seed-N
+    #[arg(long, value_name = "N")]
+    layout_seed: Option<u64>,
+    /// Where a refusal goes that happens before the command line is read
+    #[arg(long, value_enum, default_value_t)]
+    earlycon: Earlycon,
+    /// Build with the distribution's compiler, and core from its source
+    #[arg(long)]
+    fallback_toolchain: bool,
+}
+
+/// Runs `build` and prints where the files are.
+///
+/// # Errors
+/// Set-up, compilation or a check failed.
+pub(crate) fn command(args: &Args) -> Result<()> {
+    let (toolchain, target_dir) = if args.fallback_toolchain {
+        (setup::fallback_toolchain()?, Some(paths::out().join("fallback")))
+    } else {
+        let _lock = paths::lock()?;
+        (setup::toolchain(setup::Install::Allowed)?, None)
+    };
+    let image = build(&toolchain, &Recipe { layout_seed: args.layout_seed, earlycon: args.earlycon, target_dir })?;
+    anstream::println!("{}", paths::shown(&image.elf));
+    anstream::println!("{}", paths::shown(&image.img));
+    anstream::println!("symbol order {:016x}", image.order_hash);
+    Ok(())
+}
+
+/// Compiles, links, checks and flattens.
+///
+/// # Errors
+/// Any of that failed.
+pub(crate) fn build(toolchain: &Toolchain, recipe: &Recipe) -> Result<Image> {
+    let _lock = paths::lock()?;
+    let name = match recipe.earlycon {
+        Earlycon::None => "breakwater-silent",
+        Earlycon::Semihosting => "breakwater",
+    };
+    let target_dir = recipe.target_dir.clone().unwrap_or_else(paths::target);
+    let release = target_dir.join(paths::TARGET).join("release");
+    fs::create_dir_all(&release)?;
+    // Beside what Cargo links, so that they vanish with it and are never older.
+    let (map, inputs) = (release.join(format!("{name}.map")), release.join(format!("{name}.tar")));
+    let mut cargo = cargo(toolchain, "rustc", recipe.target_dir.as_deref());
+    cargo.args(["--package", "breakwater", "--bin", "breakwater"]);
+    if recipe.earlycon == Earlycon::Semihosting {
+        cargo.args(["--features", "earlycon-semihosting"]);
+    }
+    cargo.arg("--").arg(link_arg("-Map=", &map)).arg(link_arg("--reproduce=", &inputs));
+    exec::run(&mut cargo).context("the image does not build")?;
+    let out = recipe.target_dir.clone().unwrap_or_else(paths::out);
+    match recipe.layout_seed {
+        None => finish(&release.join("breakwater"), &map, &out, name),
+        Some(seed) => {
+            ui::step("Linking", &format!("layout seed {seed}"));
+            let dir = out.join(format!("seed-{seed}"));
+            fs::create_dir_all(&dir)?;
+            let relink = Relink::new(toolchain, &inputs, &out.join(format!("{name}.link")))?;
+            let linked = dir.join("linked");
+            relink.seed(seed, &linked)?;
+            let image = finish(&linked, &linked.with_extension("map"), &dir, name)?;
+            fs::remove_file(linked)?;
+            Ok(image)
+        }
+    }
+}
+
+/// `cargo build` or the like for the image's target, with either toolchain.
+pub(crate) fn cargo(toolchain: &Toolchain, verb: &str, target_dir: Option<&Path>) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(paths::root()).args([verb, "--release", "--target", paths::TARGET]);
+    if let Some(dir) = target_dir {
+        command.arg("--target-dir").arg(dir);
+    }
+    if let Toolchain::BuildStd { rustc, linker } = toolchain {
+        command.arg("-Zbuild-std=core,compiler_builtins");
+        command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1").env("CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_LINKER", linker);
+    }
+    command
+}
+
+fn link_arg(option: &str, file: &Path) -> String {
+    format!("-Clink-arg={option}{}", file.display())
+}
+
+/// Checks a linked image and puts ELF and flat file where they belong.
+fn finish(linked: &Path, map: &Path, dir: &Path, name: &str) -> Result<Image> {
+    let elf = Elf::read(linked)?;
+    checks::check(&elf, &LinkMap::read(map)?)?;
+    fs::create_dir_all(dir)?;
+    let image = place(linked, &elf, dir, name)?;
+    Ok(image)
+}
+
+/// Copies the ELF to its place and flattens it beside.
+///
+/// # Errors
+/// A file cannot be written.
+pub(crate) fn place(linked: &Path, elf: &Elf, dir: &Path, name: &str) -> Result<Image> {
+    let image = Image {
+        elf: dir.join(format!("{name}.elf")),
+        img: dir.join(format!("{name}.img")),
+        order_hash: elf.order_hash(),
+    };
+    replace(&image.elf, &fs::read(linked)?)?;
+    replace(&image.img, &elf.flatten()?)?;
+    Ok(image)
+}
+
+/// Writes a file by way of a temporary one: a boot that runs at the same time reads the old or the new.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    let partial = path.with_extension("partial");
+    fs::write(&partial, bytes)?;
+    fs::rename(&partial, path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A link that can be repeated: the objects, the script and the options of the first.
+pub(crate) struct Relink {
+    linker: PathBuf,
+    dir: PathBuf,
+}
+
+impl Relink {
+    /// Unpacks what the link kept, unless that has been done since.
+    ///
+    /// # Errors
+    /// There is no linker, or the archive cannot be unpacked.
+    pub(crate) fn new(toolchain: &Toolchain, inputs: &Path, into: &Path) -> Result<Self> {
+        let linker = match toolchain {
+            Toolchain::BuildStd { linker, .. } => linker.clone(),
+            Toolchain::Pinned => setup::linker()?,
+        };
+        let made = |path: &Path| fs::metadata(path).and_then(|file| file.modified());
+        let fresh = matches!((made(into), made(inputs)), (Ok(unpacked), Ok(archive)) if unpacked >= archive);
+        if !fresh {
+            paths::fill_whole(into, |dir| {
+                exec::run(Command::new("tar").arg("-xf").arg(inputs).arg("-C").arg(dir).arg("--strip-components=1"))
+            })?;
+        }
+        Ok(Self { linker, dir: into.to_path_buf() })
+    }
+
+    /// Links once more, in the order and with the gaps that `seed` says; the map goes beside the result.
+    ///
+    /// # Errors
+    /// The link fails, for example because an ASSERT of the linker script does not hold.
+    pub(crate) fn seed(&self, seed: u64, linked: &Path) -> Result<()> {
+        let mut command = Command::new(&self.linker);
+        if self.linker.file_name().is_some_and(|name| name == "rust-lld") {
+            command.args(["-flavor", "gnu"]);
+        }
+        command.current_dir(&self.dir).arg("@response.txt").arg("-o").arg(linked);
+        command.arg(format!("-Map={}", linked.with_extension("map").display()));
+        command.arg(format!("--shuffle-sections=*={}", seed & 0x7fff_ffff));
+        command.args(gaps(seed).into_iter().map(|(place, bytes)| format!("--defsym=layout_pad_{place}={bytes}")));
+        exec::ask(&mut command).with_context(|| format!("layout seed {seed} does not link"))?;
+        Ok(())
+    }
+}
+
+/// The gaps that a seed puts before the code and the tables. Within a page a step of 64 bytes keeps every alignment; tables move by
+/// whole pages.
+fn gaps(seed: u64) -> [(&'static str, u64); 4] {
+    let mut state = seed;
+    let mut below = |bound: u64| {
+        // SplitMix64: neighbouring seeds must not give neighbouring gaps.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    };
+    [("init", below(64) * 64), ("idmap", below(16) * 64), ("text", below(64) * 64), ("tables", below(16) * 4096)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn good_gaps_spread_and_stay_within_bounds() {
+        for place in 0..4 {
+            let seen: BTreeSet<u64> = (0..300).map(|seed| gaps(seed)[place].1).collect();
+            assert!(seen.len() >= 8);
+        }
+        assert!((0..300).all(|seed| gaps(seed)[1].1 < 1024 && gaps(seed)[2].1 < 4096));
+    }
+}

@@ -1,0 +1,157 @@
+//! The emulated machine: what is asked for, and the QEMU options that say so.
+
+use anyhow::{Context, Result, bail};
+
+/// Where `virt` puts its memory.
+pub(crate) const RAM_BASE: u64 = 0x4000_0000;
+
+/// A `virt` machine.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Machine {
+    /// CPU model
+    #[arg(long, default_value = "cortex-a57", value_name = "MODEL")]
+    pub(crate) cpu: String,
+    /// Number of CPUs
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    pub(crate) smp: u32,
+    /// Memory, with K, M or G; a bare number is MiB
+    #[arg(long, default_value = "2G", value_name = "SIZE")]
+    pub(crate) memory: String,
+    /// Interrupt controller: 2, 3, 4 or max
+    #[arg(long, default_value = "3", value_name = "VERSION")]
+    pub(crate) gic: String,
+    /// Two banks of memory, one per NUMA node
+    #[arg(long)]
+    pub(crate) numa: bool,
+    /// Count instructions: virtual time is their number, and two runs are alike
+    #[arg(long)]
+    pub(crate) icount: bool,
+    /// Another option for -M, such as acpi=off (may be repeated)
+    #[arg(long = "machine-option", value_name = "OPTION")]
+    pub(crate) options: Vec<String>,
+    /// Where the CPUs start
+    #[arg(skip)]
+    pub(crate) level: Level,
+}
+
+/// The exception level that the first instruction runs at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Level {
+    /// Too low for a hypervisor.
+    El1,
+    /// As a loader or firmware leaves it.
+    #[default]
+    El2,
+    /// No firmware below.
+    El3,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            cpu: "cortex-a57".to_owned(),
+            smp: 4,
+            memory: "2G".to_owned(),
+            gic: "3".to_owned(),
+            numa: false,
+            icount: false,
+            options: Vec::new(),
+            level: Level::El2,
+        }
+    }
+}
+
+impl Machine {
+    /// The options of QEMU that make this machine.
+    ///
+    /// # Errors
+    /// The memory is no size.
+    pub(crate) fn arguments(&self) -> Result<Vec<String>> {
+        let levels = match self.level {
+            Level::El1 => "virtualization=off",
+            Level::El2 => "virtualization=on",
+            Level::El3 => "virtualization=on,secure=on",
+        };
+        let mut board = format!("virt,{levels},gic-version={}", self.gic);
+        if self.icount {
+            board.push_str(",dtb-randomness=off");
+        }
+        for option in &self.options {
+            board.push(',');
+            board.push_str(option);
+        }
+        let mut words = vec!["-M".to_owned(), board];
+        words.extend(["-cpu".to_owned(), self.cpu.clone(), "-smp".to_owned(), self.smp.to_string()]);
+        words.extend(["-m".to_owned(), format!("{}", self.memory_bytes()? >> 20)]);
+        if self.numa {
+            words.extend(self.two_banks()?);
+        }
+        if self.icount {
+            words.extend(["-icount".to_owned(), "shift=0,sleep=off".to_owned()]);
+        }
+        Ok(words)
+    }
+
+    fn two_banks(&self) -> Result<Vec<String>> {
+        let half = self.memory_bytes()? / 2;
+        let bank = |id: u32| {
+            [
+                "-object".to_owned(),
+                format!("memory-backend-ram,id=bank{id},size={half}"),
+                "-numa".to_owned(),
+                format!("node,nodeid={id},memdev=bank{id}"),
+            ]
+        };
+        Ok([bank(0), bank(1)].concat())
+    }
+
+    /// The size of the memory.
+    ///
+    /// # Errors
+    /// It is not a number with an optional K, M or G, or no whole number of MiB.
+    pub(crate) fn memory_bytes(&self) -> Result<u64> {
+        let text = self.memory.trim();
+        let (digits, shift) = match text.chars().last() {
+            Some('K' | 'k') => (&text[..text.len() - 1], 10),
+            Some('M' | 'm') => (&text[..text.len() - 1], 20),
+            Some('G' | 'g') => (&text[..text.len() - 1], 30),
+            _ => (text, 20),
+        };
+        let number: u64 = digits.parse().with_context(|| format!("`{text}` is no amount of memory: say 512M or 2G"))?;
+        match number.checked_mul(1 << shift) {
+            Some(bytes) if bytes >= 1 << 20 && bytes % (1 << 20) == 0 => Ok(bytes),
+            _ => bail!("`{text}` is no whole number of MiB"),
+        }
+    }
+
+    /// The first address after the memory.
+    ///
+    /// # Errors
+    /// As [`Machine::memory_bytes`].
+    pub(crate) fn ram_end_exclusive(&self) -> Result<u64> {
+        Ok(RAM_BASE + self.memory_bytes()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_memory(memory: &str) -> Machine {
+        Machine { memory: memory.to_owned(), ..Machine::default() }
+    }
+
+    #[test]
+    fn good_sizes() {
+        assert_eq!(with_memory("256M").memory_bytes().ok(), Some(256 << 20));
+        assert_eq!(with_memory("8G").memory_bytes().ok(), Some(8 << 30));
+        assert_eq!(with_memory("512").memory_bytes().ok(), Some(512 << 20));
+    }
+
+    #[test]
+    fn bad_sizes_are_named() {
+        for size in ["", "G", "much", "1K", "99999999999999G"] {
+            assert!(with_memory(size).memory_bytes().is_err(), "{size}");
+        }
+    }
+}

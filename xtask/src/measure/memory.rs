@@ -1,0 +1,110 @@
+//! A shadow of physical memory, in words of eight bytes, that follows the stores of a trace.
+
+use std::collections::HashMap;
+
+use breakwater_trace::Access;
+
+/// A word that a store has touched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Change {
+    /// Physical address, a multiple of 8.
+    pub(super) pa: u64,
+    /// Before.
+    pub(super) old: u64,
+    /// After.
+    pub(super) new: u64,
+}
+
+/// Physical memory as far as it is known; everything else reads as zero, as QEMU's RAM does.
+#[derive(Default)]
+pub(super) struct Memory {
+    words: HashMap<u64, u64>,
+}
+
+impl Memory {
+    /// The word at `pa`, a multiple of 8.
+    pub(super) fn word(&self, pa: u64) -> u64 {
+        self.words.get(&pa).copied().unwrap_or(0)
+    }
+
+    /// Declares contents without reporting a change.
+    pub(super) fn declare(&mut self, pa: u64, value: u64) {
+        self.words.insert(pa, value);
+    }
+
+    /// Declares the contents of a file loaded at `pa`, a multiple of 8.
+    pub(super) fn declare_bytes(&mut self, pa: u64, bytes: &[u8]) {
+        for (index, chunk) in bytes.chunks(8).enumerate() {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.declare(pa + 8 * index as u64, u64::from_le_bytes(word));
+        }
+    }
+
+    /// Performs a store; the words touched, lowest first (a misaligned one of 16 bytes touches three).
+    pub(super) fn store(&mut self, access: &Access) -> Vec<Change> {
+        let first = access.pa & !7;
+        let offset = (access.pa - first) as usize;
+        let mut value = [0; 24];
+        let mut touched = [0; 24];
+        let [low, high] = access.value.map(u64::to_le_bytes);
+        let bytes: Vec<u8> = low.into_iter().chain(high).take(usize::from(access.bytes)).collect();
+        value[offset..offset + bytes.len()].copy_from_slice(&bytes);
+        touched[offset..offset + bytes.len()].fill(0xff);
+        let mut changes = Vec::new();
+        for (index, (value, touched)) in value.as_chunks::<8>().0.iter().zip(touched.as_chunks::<8>().0).enumerate() {
+            let mask = u64::from_le_bytes(*touched);
+            if mask != 0 {
+                changes.push(self.change(first + 8 * index as u64, mask, u64::from_le_bytes(*value)));
+            }
+        }
+        changes
+    }
+
+    /// Zeroes `bytes` (a multiple of 8) at `pa`, as DC ZVA does.
+    pub(super) fn zero(&mut self, pa: u64, bytes: u64) -> Vec<Change> {
+        (0..bytes / 8).map(|index| self.change(pa + 8 * index, u64::MAX, 0)).collect()
+    }
+
+    fn change(&mut self, pa: u64, mask: u64, value: u64) -> Change {
+        let old = self.word(pa);
+        let new = (old & !mask) | (value & mask);
+        self.words.insert(pa, new);
+        Change { pa, old, new }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn access(bytes: u8, pa: u64, low: u64, high: u64) -> Access {
+        Access { bytes, va: pa, pa, value: [low, high], device: false }
+    }
+
+    #[test]
+    fn good_a_store_changes_its_bytes_only() {
+        let mut memory = Memory::default();
+        memory.declare(0x1000, u64::MAX);
+        assert_eq!(
+            memory.store(&access(2, 0x1002, 0, 0)),
+            [Change { pa: 0x1000, old: u64::MAX, new: 0xffff_ffff_0000_ffff }]
+        );
+        assert_eq!(memory.word(0x1008), 0);
+    }
+
+    #[test]
+    fn good_a_pair_is_two_words_and_a_misaligned_one_three() {
+        let mut memory = Memory::default();
+        let news = |changes: Vec<Change>| changes.iter().map(|change| change.new).collect::<Vec<_>>();
+        assert_eq!(news(memory.store(&access(16, 0x1000, 1, 2))), [1, 2]);
+        assert_eq!(news(memory.store(&access(16, 0x2004, 0x2_0000_0001, 4))), [1 << 32, 2 | 4 << 32, 0]);
+    }
+
+    #[test]
+    fn good_files_are_padded_to_words() {
+        let mut memory = Memory::default();
+        memory.declare_bytes(0x1000, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!((memory.word(0x1000), memory.word(0x1008)), (0x0807_0605_0403_0201, 9));
+    }
+}

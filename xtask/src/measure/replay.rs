@@ -1,0 +1,302 @@
+//! Replays a trace and takes the figures.
+
+use std::collections::HashMap;
+use std::io::BufRead;
+
+use anyhow::{Context, Result, bail, ensure};
+use breakwater_trace::{Access, End, Event, Operation, Reader, Record, Register, Step};
+
+use super::Loaded;
+use super::cpu::Cpu;
+use super::history::{History, StoredTwice, TableStores};
+use super::live::Live;
+use super::memory::{Change, Memory};
+use super::result::{Measurement, Milestone, RootSwitch};
+use super::tree::{Root, Tree};
+
+/// More CPUs than any machine that QEMU builds: an index beyond it is no index.
+const MOST_CPUS: u32 = 4096;
+/// A straight run is a translation block of QEMU's, which never grows longer.
+const LONGEST_RUN: u64 = 512;
+
+/// A replay in progress.
+#[derive(Default)]
+struct Replay {
+    memory: Memory,
+    cpus: Vec<Cpu>,
+    boot_cpu: Option<u32>,
+    /// The trees below all roots in force.
+    trees: HashMap<Root, Tree>,
+    live: Live,
+    /// Until the boot CPU's first switch.
+    history: Option<History>,
+    first_tables: TableStores,
+    runtime_tables: TableStores,
+    stored_twice: Vec<StoredTwice>,
+    runtime_root: Option<RootSwitch>,
+    image: (u64, u64),
+    entered: Option<u64>,
+    /// Executions by address, up to the runtime root, and the run of instructions that is under way.
+    profile: HashMap<u64, u64>,
+    run: Option<(u64, u64, u64)>,
+}
+
+/// What a replay found, and how often the boot CPU executed each address before its runtime root was in force.
+pub(super) struct Replayed {
+    pub(super) measurement: Measurement,
+    pub(super) profile: HashMap<u64, u64>,
+}
+
+/// Replays `trace` over memory that holds `loaded`; the first of them is the image.
+///
+/// # Errors
+/// A malformed or cut-off trace, with its line; an unsupported translation regime.
+pub(super) fn replay(trace: impl BufRead, loaded: &[Loaded]) -> Result<Replayed> {
+    let mut replay = Replay { history: Some(History::default()), ..Replay::default() };
+    for Loaded { pa, bytes } in loaded {
+        ensure!(pa.is_multiple_of(8), "the load address {pa:#x} is no multiple of 8");
+        replay.memory.declare_bytes(*pa, bytes);
+    }
+    if let Some(Loaded { pa, bytes }) = loaded.first() {
+        replay.image = (*pa, *pa + bytes.len() as u64);
+    }
+    let mut reader = Reader::new(trace);
+    while let Some(record) = reader.next_record()? {
+        let at = || format!("trace line {}", reader.line());
+        match record {
+            Record::Word { pa, value } => replay.memory.declare(pa, value),
+            Record::Step(step) => replay.step(&step).with_context(at)?,
+            Record::Count { cpu, instructions } => replay.cpu(cpu)?.account(instructions).with_context(at)?,
+            Record::End(end) => return Ok(replay.finish(end)),
+        }
+    }
+    bail!("the trace breaks off after line {}: it has no end record", reader.line().saturating_sub(1))
+}
+
+impl Replay {
+    fn cpu(&mut self, cpu: u32) -> Result<&mut Cpu> {
+        ensure!(cpu < MOST_CPUS, "there is no CPU {cpu}");
+        for index in self.cpus.len() as u32..=cpu {
+            self.cpus.push(Cpu::new(index));
+        }
+        Ok(&mut self.cpus[cpu as usize])
+    }
+
+    fn step(&mut self, step: &Step) -> Result<()> {
+        let Step { cpu, instruction, pc, event } = *step;
+        self.boot_cpu.get_or_insert(cpu);
+        // These come before the instruction that they name; every other event comes with it.
+        let before = matches!(event, Event::Start { .. } | Event::Found { .. } | Event::Fetch { .. });
+        let executed = if before { instruction.saturating_sub(1) } else { instruction };
+        self.cpu(cpu)?.account(executed)?;
+        match event {
+            Event::Start { exception_level } => self.cpu(cpu)?.figures.start = Some((pc, exception_level)),
+            Event::Found { register, value } | Event::Msr { register, value } => {
+                self.write_register(step, register, value)?;
+            }
+            Event::Store(access) => self.store(step, &access)?,
+            Event::Load(_) => self.in_window(cpu, false)?,
+            Event::Maintain { operation, operand } => self.maintain(step, operation, operand)?,
+            Event::Dsb(barrier) if barrier.orders_everything() => self.live.synchronised(cpu),
+            Event::Isb => self.synchronise(cpu, instruction)?,
+            Event::Exception { .. } => self.cpu(cpu)?.figures.exceptions += 1,
+            Event::Fetch { instructions } => self.fetch(step, u64::from(instructions)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn in_window(&mut self, cpu: u32, store: bool) -> Result<()> {
+        let cpu = self.cpu(cpu)?;
+        if cpu.in_window() {
+            cpu.accessed_in_window(store);
+        }
+        Ok(())
+    }
+
+    fn write_register(&mut self, step: &Step, register: Register, value: u64) -> Result<()> {
+        let Step { cpu: index, instruction, pc, event } = *step;
+        let was_on = self.cpu(index)?.regime.mmu_on();
+        let cpu = self.cpu(index)?;
+        match (register.name().unwrap_or_default(), event) {
+            ("dczid_el0", _) => cpu.zeroed_bytes = 4 << (value & 15),
+            ("sctlr_el2", Event::Found { .. }) => cpu.regime.sctlr = value,
+            ("ttbr0_el2", Event::Found { .. }) => cpu.regime.ttbr0 = value,
+            ("sctlr_el2", _) => cpu.set_sctlr(instruction, pc, value),
+            ("ttbr0_el2", _) => cpu.set_ttbr0(instruction, pc, value),
+            ("tcr_el2", _) => cpu.regime.tcr = value,
+            ("mair_el2", _) => cpu.regime.mair = value,
+            ("hcr_el2", _) => cpu.regime.hcr = value,
+            _ => return Ok(()),
+        }
+        self.put_in_force(index, matches!(event, Event::Found { .. }))?;
+        let on = self.cpu(index)?.regime.mmu_on();
+        if !was_on && on && self.cpu(index)?.figures.enables.len() == 1 && self.boot_cpu == Some(index) {
+            self.first_tables = self.stores_to_root_of(index);
+        }
+        Ok(())
+    }
+
+    /// Brings the set of trees, and every CPU's exposure, in line with the registers. While their first values are being
+    /// declared, one by one, they need not make sense.
+    fn put_in_force(&mut self, index: u32, declaring: bool) -> Result<()> {
+        let cpu = self.cpu(index)?;
+        cpu.root = match cpu.regime.root() {
+            _ if !cpu.regime.mmu_on() => None,
+            Err(_) if declaring => None,
+            root => Some(root?),
+        };
+        if let Some(root) = cpu.root {
+            self.trees.entry(root).or_insert_with(|| Tree::new(root, &self.memory));
+        }
+        let in_force: Vec<Root> = self.cpus.iter().filter_map(|cpu| cpu.root).collect();
+        self.trees.retain(|root, _| in_force.contains(root));
+        self.expose(index);
+        Ok(())
+    }
+
+    /// Tells every CPU whether its tables hold a writable and executable leaf, after an event of CPU `own`.
+    fn expose(&mut self, own: u32) {
+        for tree in self.trees.values_mut() {
+            tree.refresh(&self.memory);
+        }
+        for cpu in &mut self.cpus {
+            let tree = cpu.root.and_then(|root| self.trees.get(&root));
+            cpu.expose(tree.and_then(Tree::writable_executable), cpu.figures.cpu == own);
+        }
+    }
+
+    fn store(&mut self, step: &Step, access: &Access) -> Result<()> {
+        self.in_window(step.cpu, true)?;
+        if !access.device {
+            let changes = self.memory.store(access);
+            self.changed(step, &changes);
+        }
+        Ok(())
+    }
+
+    fn changed(&mut self, step: &Step, changes: &[Change]) {
+        let mut touched = false;
+        for change in changes {
+            if let Some(history) = &mut self.history {
+                history.add(change.pa, step.instruction, change.new);
+            }
+            if let Some(level) = self.trees.values().find_map(|tree| tree.level_of(change.pa)) {
+                self.live.changed(step, *change, level);
+            }
+            for tree in self.trees.values_mut() {
+                touched |= tree.follow(*change);
+            }
+        }
+        if touched {
+            self.expose(step.cpu);
+        }
+    }
+
+    fn maintain(&mut self, step: &Step, operation: Operation, operand: u64) -> Result<()> {
+        if operation.invalidates_el2() {
+            self.live.invalidated(step.cpu);
+        }
+        if operation.zeroes() {
+            self.in_window(step.cpu, true)?;
+            let cpu = self.cpu(step.cpu)?;
+            let (root, bytes) = (cpu.root, cpu.zeroed_bytes);
+            let va = operand & !(bytes - 1);
+            let pa = match root.and_then(|root| self.trees.get(&root)) {
+                Some(tree) => tree.translate(&self.memory, va),
+                None => Some(va),
+            };
+            // An unmapped address faults instead of being zeroed.
+            if let Some(pa) = pa {
+                let changes = self.memory.zero(pa, bytes);
+                self.changed(step, &changes);
+            }
+        }
+        Ok(())
+    }
+
+    fn stores_to_root_of(&self, cpu: u32) -> TableStores {
+        let root = self.cpus[cpu as usize].root;
+        let tree = root.and_then(|root| self.trees.get(&root));
+        match (&self.history, tree) {
+            (Some(history), Some(tree)) => history.stores_to(tree),
+            _ => TableStores::default(),
+        }
+    }
+
+    fn synchronise(&mut self, index: u32, instruction: u64) -> Result<()> {
+        let switch = self.cpu(index)?.synchronised(instruction);
+        if self.boot_cpu != Some(index) || self.runtime_root.is_some() || switch.is_none() {
+            return Ok(());
+        }
+        self.runtime_root = switch;
+        self.runtime_tables = self.stores_to_root_of(index);
+        let tree = self.cpu(index)?.root.and_then(|root| self.trees.get(&root));
+        if let (Some(history), Some(tree)) = (&self.history, tree) {
+            self.stored_twice = history.stored_twice(tree, &self.memory);
+        }
+        self.history = None;
+        self.end_run(instruction.saturating_add(1));
+        Ok(())
+    }
+
+    fn fetch(&mut self, step: &Step, instructions: u64) {
+        if self.boot_cpu != Some(step.cpu) || self.runtime_root.is_some() {
+            return;
+        }
+        self.end_run(step.instruction);
+        self.run = Some((step.pc, step.instruction, instructions.min(LONGEST_RUN)));
+        if (self.image.0..self.image.1).contains(&step.pc) {
+            self.entered.get_or_insert(step.instruction);
+        }
+    }
+
+    /// Counts the run under way; `next` is the ordinal of the first instruction that no longer belongs to it.
+    fn end_run(&mut self, next: u64) {
+        let Some((pc, first, longest)) = self.run.take() else { return };
+        for index in 0..next.saturating_sub(first).min(longest) {
+            *self.profile.entry(pc.wrapping_add(4 * index)).or_insert(0) += 1;
+        }
+    }
+
+    fn finish(self, end: End) -> Replayed {
+        let milestones = self.milestones();
+        let measurement = Measurement {
+            end,
+            exit_status: None,
+            boot_cpu: self.boot_cpu.unwrap_or(0),
+            to_runtime_root: self.runtime_root.map(|switch| switch.in_force),
+            first_tables: self.first_tables,
+            runtime_tables: self.runtime_tables,
+            milestones,
+            profile: Vec::new(),
+            stored_twice: self.stored_twice,
+            live_changes: self.live.found,
+            cpus: self.cpus.into_iter().map(|cpu| cpu.figures).collect(),
+        };
+        Replayed { measurement, profile: self.profile }
+    }
+
+    fn milestones(&self) -> Vec<Milestone> {
+        let boot = self.boot_cpu.and_then(|cpu| self.cpus.get(cpu as usize));
+        let enable = boot.and_then(|cpu| cpu.figures.enables.first()).map(|enable| enable.instruction);
+        let (first, runtime, switch) = (self.first_tables, self.runtime_tables, self.runtime_root);
+        let stores = |tables: TableStores, at: u64| (tables.stores > 0).then_some(at);
+        let points = [
+            ("first instruction", boot.map(|_| 1)),
+            ("image entered", self.entered),
+            ("first store to the first tables", stores(first, first.first)),
+            ("last store to the first tables", stores(first, first.last)),
+            ("MMU on", enable),
+            ("first store to the runtime tables", stores(runtime, runtime.first)),
+            ("last store to the runtime tables", stores(runtime, runtime.last)),
+            ("switch begins", switch.map(|switch| switch.began)),
+            ("MMU on again", switch.filter(|switch| !switch.mmu_on).map(|switch| switch.began + switch.mmu_off)),
+            ("runtime root in force", switch.map(|switch| switch.in_force)),
+        ];
+        let reached = points.into_iter().filter_map(|(name, at)| at.map(|instruction| Milestone { name, instruction }));
+        let mut milestones: Vec<_> = reached.collect();
+        milestones.sort_by_key(|milestone| milestone.instruction);
+        milestones
+    }
+}

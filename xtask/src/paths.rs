@@ -1,0 +1,71 @@
+//! Where things are: the repository, Cargo's target directory, and `target/breakwater` with what xtask makes.
+
+use anyhow::{Context, Result};
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+/// The bare-metal target of the image: no floating point or SIMD at EL2.
+pub(crate) const TARGET: &str = "aarch64-unknown-none-softfloat";
+
+/// The repository.
+pub(crate) fn root() -> PathBuf {
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    manifest.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+/// Cargo's target directory.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
+}
+
+/// What xtask makes: images, fetched tools, notes.
+pub(crate) fn out() -> PathBuf {
+    target().join("breakwater")
+}
+
+/// A path as it is shown: from the repository where it lies inside.
+pub(crate) fn shown(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
+
+/// Held while `target/breakwater` changes: two xtasks at once take turns. Released when dropped.
+pub(crate) struct Lock {
+    _file: File,
+}
+
+/// Takes the lock, and says so when it has to wait for it.
+///
+/// # Errors
+/// The directory cannot be made or the lock file cannot be opened.
+pub(crate) fn lock() -> Result<Lock> {
+    let dir = out();
+    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let path = dir.join(".lock");
+    let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            crate::ui::step("Waiting", "for another xtask that holds target/breakwater");
+            file.lock().context("cannot lock target/breakwater")?;
+        }
+        Err(TryLockError::Error(error)) => return Err(error).context("cannot lock target/breakwater"),
+    }
+    Ok(Lock { _file: file })
+}
+
+/// Fills a directory by way of a temporary neighbour, so that it exists either complete or not at all.
+///
+/// # Errors
+/// What `fill` fails with, or a directory that cannot be made, removed or renamed.
+pub(crate) fn fill_whole(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let partial = dir.with_extension("partial");
+    if partial.exists() {
+        fs::remove_dir_all(&partial)?;
+    }
+    fs::create_dir_all(&partial)?;
+    fill(&partial)?;
+    if dir.exists() {
+        fs::remove_dir_all(dir)?;
+    }
+    fs::rename(&partial, dir).with_context(|| format!("cannot rename {} to {}", partial.display(), dir.display()))
+}

@@ -1,0 +1,162 @@
+//! Sees to what the build and the boots need: the Rust target and QEMU. Whatever is there already is used as it is; what is missing is
+//! fetched, after saying how; and nothing outside `target/` changes except by rustup and, as root, by the distribution's own
+//! package manager.
+
+mod apt;
+mod fallback;
+mod qemu;
+
+pub(crate) use qemu::Qemu;
+
+use crate::{exec, paths, ui};
+use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Fetching one target's library takes seconds; a dead network must not take minutes.
+const RUSTUP_LIMIT: Duration = Duration::from_secs(120);
+
+/// The compiler for the image.
+#[derive(Debug, Clone)]
+pub(crate) enum Toolchain {
+    /// The pinned compiler, with the target's precompiled library.
+    Pinned,
+    /// A compiler that builds the library itself, from the distribution's source of it.
+    BuildStd {
+        /// A compiler to set as RUSTC.
+        rustc: PathBuf,
+        /// An `lld` that links the image.
+        linker: PathBuf,
+    },
+}
+
+/// What a build and a boot stand on.
+#[derive(Debug, Clone)]
+pub(crate) struct Ready {
+    /// The compiler.
+    pub(crate) toolchain: Toolchain,
+    /// The emulator.
+    pub(crate) qemu: Qemu,
+}
+
+/// What may be done about something that is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Install {
+    /// Fetch it.
+    Allowed,
+    /// Only report it.
+    Never,
+}
+
+/// `cargo xtask setup`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only check: say what is missing and fail, install nothing
+    #[arg(long)]
+    no_install: bool,
+    /// Use this QEMU
+    #[arg(long, value_name = "FILE", env = "BREAKWATER_QEMU")]
+    qemu: Option<PathBuf>,
+    /// Also see to the fallback toolchain that `build --fallback-toolchain` and its test use
+    #[arg(long)]
+    fallback_toolchain: bool,
+}
+
+/// Runs `setup` and shows what it found.
+///
+/// # Errors
+/// Something is missing and could not be had.
+pub(crate) fn command(args: &Args) -> Result<()> {
+    let install = if args.no_install { Install::Never } else { Install::Allowed };
+    let _lock = paths::lock()?;
+    let found_toolchain = toolchain(install);
+    let found_qemu = qemu::find(args.qemu.as_deref(), install);
+    match &found_toolchain {
+        Ok(Toolchain::Pinned) => ui::step("Rust", &format!("{} is there", paths::TARGET)),
+        Ok(Toolchain::BuildStd { rustc, .. }) => ui::step("Rust", &format!("builds core with {}", paths::shown(rustc))),
+        Err(error) => ui::failure(&format!("{error:#}")),
+    }
+    match &found_qemu {
+        Ok(qemu) => ui::step("QEMU", &format!("{} at {}", qemu.version, paths::shown(&qemu.program))),
+        Err(error) => ui::failure(&format!("{error:#}")),
+    }
+    if args.fallback_toolchain {
+        fallback::find(install)?;
+        ui::step("Rust", "the fallback toolchain is there");
+    }
+    if found_toolchain.is_err() || found_qemu.is_err() {
+        bail!("set-up is not complete");
+    }
+    Ok(())
+}
+
+/// Everything a boot needs, fetched where it is missing.
+///
+/// # Errors
+/// Something is missing and could not be had.
+pub(crate) fn ready(qemu: Option<&Path>) -> Result<Ready> {
+    let _lock = paths::lock()?;
+    Ok(Ready { toolchain: toolchain(Install::Allowed)?, qemu: qemu::find(qemu, Install::Allowed)? })
+}
+
+/// A compiler for the image: the pinned one where its target is there or can be added, else the fallback.
+///
+/// # Errors
+/// Neither can be had.
+pub(crate) fn toolchain(install: Install) -> Result<Toolchain> {
+    if target_library().is_some_and(|dir| dir.is_dir()) {
+        return Ok(Toolchain::Pinned);
+    }
+    if let Some(there) = fallback::already() {
+        return Ok(there);
+    }
+    if install == Install::Never {
+        bail!("the Rust target is missing: rustup target add {}", paths::TARGET);
+    }
+    ui::step("Setting up", &format!("the Rust target {}", paths::TARGET));
+    match add_target() {
+        Ok(()) => Ok(Toolchain::Pinned),
+        Err(error) => {
+            ui::step("Note", &format!("{error:#}; building core from the distribution's source instead"));
+            fallback::find(install)
+        }
+    }
+}
+
+/// The fallback toolchain, whether or not the pinned one would do.
+///
+/// # Errors
+/// It cannot be had here.
+pub(crate) fn fallback_toolchain() -> Result<Toolchain> {
+    let _lock = paths::lock()?;
+    fallback::find(Install::Allowed)
+}
+
+/// An `lld` for the image.
+///
+/// # Errors
+/// Neither the pinned toolchain nor the system has one.
+pub(crate) fn linker() -> Result<PathBuf> {
+    fallback::linker()
+}
+
+fn add_target() -> Result<()> {
+    if exec::on_path("rustup").is_none() {
+        bail!("there is no rustup");
+    }
+    exec::run_within(Command::new("rustup").args(["target", "add", paths::TARGET]).current_dir(paths::root()), RUSTUP_LIMIT)
+}
+
+/// Where the pinned compiler keeps what belongs to it: Cargo names itself to what it runs, and lives in the toolchain's `bin`.
+pub(crate) fn sysroot() -> Option<PathBuf> {
+    let by_cargo = std::env::var_os("CARGO").map(PathBuf::from).and_then(|cargo| Some(cargo.parent()?.parent()?.to_path_buf()));
+    by_cargo.filter(|dir| dir.join("lib/rustlib").is_dir()).or_else(|| {
+        let shown = exec::ask(Command::new("rustc").args(["--print", "sysroot"]).current_dir(paths::root())).ok()?;
+        Some(PathBuf::from(shown.trim()))
+    })
+}
+
+fn target_library() -> Option<PathBuf> {
+    Some(sysroot()?.join("lib/rustlib").join(paths::TARGET).join("lib"))
+}

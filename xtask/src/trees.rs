@@ -1,0 +1,249 @@
+//! Device trees that QEMU would repair or refuse, made from its own by name, for the loader shim to hand over as they are.
+
+use crate::loader::{IMAGE_AT, TREE_AT};
+use crate::machine::{Machine, RAM_BASE};
+use crate::setup::Qemu;
+use crate::{exec, guest};
+use anyhow::{Context, Result, bail};
+use dtoolkit::Node;
+use dtoolkit::fdt::Fdt;
+use dtoolkit::memreserve::MemoryReservation;
+use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+use std::path::Path;
+
+/// Of the header: how many bytes the tree has.
+const TOTALSIZE: usize = 4;
+/// The most that the image's slot for the tree takes.
+const LIMIT: usize = 2 << 20;
+/// A span of memory that nothing else uses.
+const SPARE: u64 = RAM_BASE + 0x600_0000;
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+
+/// What the shim hands over: bytes, and where. No bytes and address 0 is no tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tree {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) at: u64,
+}
+
+type Edit = fn(&mut DeviceTree) -> Result<()>;
+type Damage = fn(&mut Tree);
+
+/// A way to make a tree: what it is for, what is edited in it, what is done to its bytes.
+pub(crate) struct Mutation {
+    pub(crate) name: &'static str,
+    edit: Edit,
+    damage: Damage,
+}
+
+const fn edited(name: &'static str, edit: Edit) -> Mutation {
+    Mutation { name, edit, damage: |_| {} }
+}
+
+const fn damaged(name: &'static str, damage: Damage) -> Mutation {
+    Mutation { name, edit: |_| Ok(()), damage }
+}
+
+/// All of them. The first half must boot, the second must be refused.
+pub(crate) const MUTATIONS: [Mutation; 25] = [
+    damaged("none-changed", |_| {}),
+    damaged("straddling-2m", |tree| {
+        resize(tree, 0x1_0000);
+        tree.at = TREE_AT + 2 * MIB - 0x2000;
+    }),
+    damaged("exactly-2m", |tree| resize(tree, LIMIT)),
+    damaged("exactly-2m-straddling", |tree| {
+        resize(tree, LIMIT);
+        tree.at = TREE_AT + MIB;
+    }),
+    edited("unsorted-banks", |tree| banks_from(tree, |at, size| vec![(at + size / 2, size / 2), (at, size / 2)])),
+    edited("odd-banks", |tree| {
+        banks_from(tree, |at, size| vec![(at, size / 2 - 0x800), (at + size / 2 + 0x800, size / 2 - 0x1800)])
+    }),
+    edited("memreserve", |tree| {
+        tree.memory_reservations.push(MemoryReservation::new(SPARE + 0x123, 0x4567));
+        Ok(())
+    }),
+    edited("reserved", |tree| reserve(tree, SPARE, MIB, false)),
+    edited("no-map", |tree| reserve(tree, SPARE, MIB, true)),
+    edited("module", |tree| module(tree, SPARE, MIB)),
+    edited("no-stdout", |tree| {
+        node(tree, "/chosen")?.remove_property("stdout-path");
+        Ok(())
+    }),
+    edited("no-psci", |tree| {
+        tree.root.remove_child("psci");
+        Ok(())
+    }),
+    Mutation { name: "no-tree", edit: |_| Ok(()), damage: |tree| *tree = Tree { bytes: Vec::new(), at: 0 } },
+    damaged("atags", |tree| tree.bytes = [5_u32, 0x5441_0001, 0, 0, 0, 0, 0].into_iter().flat_map(u32::to_le_bytes).collect()),
+    damaged("wrong-magic", |tree| tree.bytes[0] ^= 1),
+    damaged("misaligned", |tree| tree.at += 4),
+    damaged("truncated", |tree| set_totalsize(tree, tree.bytes.len() / 2)),
+    damaged("cut-off", |tree| {
+        let half = tree.bytes.len() / 2;
+        tree.bytes[half..].fill(0);
+    }),
+    damaged("too-large", |tree| resize(tree, LIMIT + 8)),
+    edited("no-memory", |tree| {
+        let names: Vec<String> = tree.root.children().map(|child| child.name().to_owned()).collect();
+        names.iter().filter(|name| name.starts_with("memory")).for_each(|name| drop(tree.root.remove_child(name)));
+        Ok(())
+    }),
+    edited("image-outside", |tree| banks_from(tree, |at, size| vec![(at + size / 2, size / 2)])),
+    edited("reserved-over-image", |tree| reserve(tree, IMAGE_AT + 0x1000, 0x1000, false)),
+    edited("module-over-image", |tree| module(tree, IMAGE_AT - 0x1000, 0x2000)),
+    edited("beyond-directmap", |tree| banks_from(tree, |at, size| vec![(at, size), (6 * TIB, 1024 * MIB)])),
+    edited("beyond-pa-size", |tree| banks_from(tree, |at, size| vec![(at, size), (1 << 47, 1024 * MIB)])),
+];
+
+/// QEMU's own tree for a machine, with a command line, changed as the name says.
+///
+/// # Errors
+/// There is no mutation of that name, or QEMU gives no tree.
+pub(crate) fn make(name: &str, qemu: &Qemu, machine: &Machine, append: &str, scratch: &Path) -> Result<Tree> {
+    let Some(mutation) = MUTATIONS.iter().find(|mutation| mutation.name == name) else {
+        let names: Vec<&str> = MUTATIONS.iter().map(|mutation| mutation.name).collect();
+        bail!("there is no tree named {name}; there are: {}", names.join(", "));
+    };
+    mutate(mutation, &dump(qemu, machine, scratch)?, append)
+}
+
+fn mutate(mutation: &Mutation, base: &[u8], append: &str) -> Result<Tree> {
+    let fdt = Fdt::new(base).map_err(|error| anyhow::anyhow!("QEMU's tree: {error}"))?;
+    let mut model = DeviceTree::from_fdt(&fdt);
+    set(node(&mut model, "/chosen")?, DeviceTreeProperty::new_unchecked("bootargs", append));
+    (mutation.edit)(&mut model)?;
+    let mut tree = Tree { bytes: model.to_dtb(), at: TREE_AT };
+    (mutation.damage)(&mut tree);
+    Ok(tree)
+}
+
+/// The tree that QEMU makes for this machine.
+///
+/// # Errors
+/// QEMU does not write one.
+pub(crate) fn dump(qemu: &Qemu, machine: &Machine, scratch: &Path) -> Result<Vec<u8>> {
+    std::fs::create_dir_all(scratch)?;
+    let file = scratch.join("base.dtb");
+    let mut words = machine.arguments()?;
+    words[1].push_str(&format!(",dumpdtb={}", file.display()));
+    let mut command = qemu.command();
+    guest::quiet_console(command.args(words));
+    exec::ask(&mut command)?;
+    std::fs::read(&file).with_context(|| format!("QEMU did not write {}", file.display()))
+}
+
+fn resize(tree: &mut Tree, bytes: usize) {
+    tree.bytes.resize(bytes, 0);
+    set_totalsize(tree, bytes);
+}
+
+fn set_totalsize(tree: &mut Tree, bytes: usize) {
+    let value = u32::try_from(bytes).unwrap_or(u32::MAX);
+    tree.bytes[TOTALSIZE..TOTALSIZE + 4].copy_from_slice(&value.to_be_bytes());
+}
+
+fn node<'a>(tree: &'a mut DeviceTree, path: &str) -> Result<&'a mut DeviceTreeNode> {
+    tree.find_node_mut(path).with_context(|| format!("QEMU's tree has no {path}"))
+}
+
+/// Adds a property or replaces the one of that name.
+fn set(node: &mut DeviceTreeNode, property: DeviceTreeProperty) {
+    use dtoolkit::Property;
+    node.remove_property((&property).name());
+    node.add_property(property);
+}
+
+/// Two cells for an address and two for a size, as QEMU's root says.
+fn reg(spans: &[(u64, u64)]) -> DeviceTreeProperty {
+    let bytes: Vec<u8> = spans.iter().flat_map(|&(at, size)| [at, size]).flat_map(u64::to_be_bytes).collect();
+    DeviceTreeProperty::new_unchecked("reg", bytes)
+}
+
+/// Replaces the bank that the machine has.
+fn banks_from(tree: &mut DeviceTree, split: fn(u64, u64) -> Vec<(u64, u64)>) -> Result<()> {
+    use dtoolkit::Property;
+    let memory = node(tree, &format!("/memory@{RAM_BASE:x}"))?;
+    let value: Vec<u8> = memory.property("reg").context("the memory node has no reg")?.value().to_vec();
+    let size = value.get(8..16).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes).context("reg is too short")?;
+    set(memory, reg(&split(RAM_BASE, size)));
+    Ok(())
+}
+
+fn reserve(tree: &mut DeviceTree, at: u64, size: u64, no_map: bool) -> Result<()> {
+    if tree.find_node("/reserved-memory").is_none() {
+        let mut parent = DeviceTreeNode::new_unchecked("reserved-memory");
+        parent.add_property(DeviceTreeProperty::new_unchecked("#address-cells", 2_u32));
+        parent.add_property(DeviceTreeProperty::new_unchecked("#size-cells", 2_u32));
+        parent.add_property(DeviceTreeProperty::new_unchecked("ranges", Vec::<u8>::new()));
+        tree.root.add_child(parent);
+    }
+    let mut child = DeviceTreeNode::new_unchecked(format!("region@{at:x}"));
+    child.add_property(reg(&[(at, size)]));
+    if no_map {
+        child.add_property(DeviceTreeProperty::new_unchecked("no-map", Vec::<u8>::new()));
+    }
+    node(tree, "/reserved-memory")?.add_child(child);
+    Ok(())
+}
+
+fn module(tree: &mut DeviceTree, at: u64, size: u64) -> Result<()> {
+    let chosen = node(tree, "/chosen")?;
+    set(chosen, DeviceTreeProperty::new_unchecked("#address-cells", 2_u32));
+    set(chosen, DeviceTreeProperty::new_unchecked("#size-cells", 2_u32));
+    let mut child = DeviceTreeNode::new_unchecked(format!("module@{at:x}"));
+    child.add_property(DeviceTreeProperty::new_unchecked("compatible", vec!["multiboot,kernel", "multiboot,module"]));
+    child.add_property(reg(&[(at, size)]));
+    chosen.add_child(child);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As much of QEMU's tree as the edits touch.
+    fn base() -> Vec<u8> {
+        let mut tree = DeviceTree::new();
+        let mut memory = DeviceTreeNode::new_unchecked("memory@40000000");
+        memory.add_property(reg(&[(RAM_BASE, 2048 * MIB)]));
+        let chosen = DeviceTreeNode::new_unchecked("chosen");
+        [memory, chosen, DeviceTreeNode::new_unchecked("psci")].into_iter().for_each(|child| tree.root.add_child(child));
+        tree.to_dtb()
+    }
+
+    fn made(name: &str) -> Tree {
+        let mutation = MUTATIONS.iter().find(|mutation| mutation.name == name).expect("a known name");
+        mutate(mutation, &base(), "exit=semihosting").expect("the base takes every mutation")
+    }
+
+    #[test]
+    fn good_every_mutation_differs_from_the_base() {
+        let unchanged = made("none-changed");
+        let others = || MUTATIONS.iter().filter(|mutation| mutation.name != "none-changed" && mutation.name != "no-stdout");
+        assert!(others().all(|mutation| made(mutation.name) != unchanged));
+    }
+
+    #[test]
+    fn good_edited_trees_are_trees_and_damaged_ones_are_not() {
+        for name in ["none-changed", "exactly-2m", "unsorted-banks", "no-map", "module-over-image", "no-memory"] {
+            assert!(Fdt::new(&made(name).bytes).is_ok(), "{name}");
+        }
+        for name in ["wrong-magic", "truncated", "atags"] {
+            assert!(Fdt::new(&made(name).bytes).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn good_banks_stand_in_the_order_asked_for() {
+        let tree = made("unsorted-banks");
+        let fdt = Fdt::new(&tree.bytes).expect("a tree");
+        let model = DeviceTree::from_fdt(&fdt);
+        let memory = model.find_node("/memory@40000000").expect("the memory node");
+        use dtoolkit::Property;
+        let reg = memory.property("reg").expect("its reg").value().to_vec();
+        assert!(reg[..8] > reg[16..24]);
+    }
+}
