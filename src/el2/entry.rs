@@ -55,9 +55,7 @@ impl Start {
     /// How physical memory is reached at first.
     #[must_use]
     pub fn window(&self) -> Window {
-        let window = Window::image_only(self.image());
-        window.publish();
-        window
+        Window::image_only(self.image())
     }
 }
 
@@ -69,7 +67,7 @@ unsafe extern "Rust" {
 #[unsafe(no_mangle)]
 extern "C" fn breakwater_start(record: &BootRecord) -> ! {
     let count = |shift: u32| ((record.maintenance >> shift) & 0xff) as u32;
-    breakwater_main(Start {
+    let start = Start {
         image_start: PhysAddr::at(record.head),
         entry_level: (record.current_el >> 2) as u8,
         device_tree: record.x0,
@@ -78,7 +76,9 @@ extern "C" fn breakwater_start(record: &BootRecord) -> ! {
         maintenance: Maintenance { isbs: count(0), dsbs: count(8), tlbis: count(16) },
         identity: Frame::containing(PhysAddr::at(record.identity)),
         map: image_map(),
-    })
+    };
+    start.window().publish();
+    breakwater_main(start)
 }
 
 /// How the run ends, for paths that can be given nothing: an [`Exit`], or 0 while the command line is not read.

@@ -47,7 +47,11 @@ fn fault(elf: &Elf, map: &LinkMap, relocation: &Relocation) -> Option<String> {
     let stays = code(&section.name) && !freed(elf, relocation.place) && !section.name.contains(PHASES);
     if freed(elf, target) && stays && !bound {
         let to = name_of(elf, symbol, target);
-        return Some(format!("{} at {:#x} stays after boot and refers to {to}, which is freed", from(), relocation.place));
+        return Some(format!(
+            "{} at {:#x} stays after boot and refers to {to}, which is freed",
+            from(),
+            relocation.place
+        ));
     }
     None
 }
@@ -73,7 +77,8 @@ fn name_at(elf: &Elf, address: u64) -> Option<String> {
 }
 
 fn name_of(elf: &Elf, symbol: &Symbol, target: u64) -> String {
-    name_at(elf, target).unwrap_or_else(|| if symbol.name.is_empty() { format!("{target:#x}") } else { symbol.name.clone() })
+    name_at(elf, target)
+        .unwrap_or_else(|| if symbol.name.is_empty() { format!("{target:#x}") } else { symbol.name.clone() })
 }
 
 #[cfg(test)]

@@ -77,7 +77,8 @@ impl Elf {
                 label: kind == STT_NOTYPE,
             });
         }
-        for segment in header.program_headers(endian, data)?.iter().filter(|segment| segment.p_type(endian) == PT_LOAD) {
+        for segment in header.program_headers(endian, data)?.iter().filter(|segment| segment.p_type(endian) == PT_LOAD)
+        {
             let Ok(bytes) = segment.data(endian, data) else { bail!("a segment lies outside the file") };
             elf.segments.push(Segment { address: segment.p_vaddr(endian), bytes: bytes.to_vec() });
         }
@@ -104,9 +105,9 @@ impl Elf {
 
     /// The function or object that an address lies in.
     pub(crate) fn containing(&self, address: u64) -> Option<&Symbol> {
-        self.symbols.iter().find(|symbol| {
-            symbol.typed && symbol.address <= address && address < symbol.address + symbol.size.max(1)
-        })
+        self.symbols
+            .iter()
+            .find(|symbol| symbol.typed && symbol.address <= address && address < symbol.address + symbol.size.max(1))
     }
 
     /// The loaded bytes as they lie in memory, from the lowest address on.
@@ -130,8 +131,12 @@ impl Elf {
 
     /// A hash of the order of functions and objects by address (FNV-1a, 64 bits): it tells layouts apart.
     pub(crate) fn order_hash(&self) -> u64 {
-        let mut order: Vec<(u64, &str)> =
-            self.symbols.iter().filter(|symbol| symbol.typed).map(|symbol| (symbol.address, symbol.name.as_str())).collect();
+        let mut order: Vec<(u64, &str)> = self
+            .symbols
+            .iter()
+            .filter(|symbol| symbol.typed)
+            .map(|symbol| (symbol.address, symbol.name.as_str()))
+            .collect();
         order.sort_unstable();
         let bytes = order.iter().flat_map(|(_, name)| name.bytes().chain([0]));
         bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

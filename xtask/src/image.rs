@@ -79,36 +79,74 @@ pub(crate) fn command(args: &Args) -> Result<()> {
 /// Any of that failed.
 pub(crate) fn build(toolchain: &Toolchain, recipe: &Recipe) -> Result<Image> {
     let _lock = paths::lock()?;
-    let name = match recipe.earlycon {
-        Earlycon::None => "breakwater-silent",
-        Earlycon::Semihosting => "breakwater",
-    };
-    let target_dir = recipe.target_dir.clone().unwrap_or_else(paths::target);
-    let release = target_dir.join(paths::TARGET).join("release");
-    fs::create_dir_all(&release)?;
-    // Beside what Cargo links, so that they vanish with it and are never older.
-    let (map, inputs) = (release.join(format!("{name}.map")), release.join(format!("{name}.tar")));
-    let mut cargo = cargo(toolchain, "rustc", recipe.target_dir.as_deref());
+    let link = Link::of(recipe.earlycon, recipe.target_dir.clone());
+    fs::create_dir_all(&link.release)?;
+    let mut cargo = cargo(toolchain, "rustc", link.target_dir.as_deref());
     cargo.args(["--package", "breakwater", "--bin", "breakwater"]);
     if recipe.earlycon == Earlycon::Semihosting {
         cargo.args(["--features", "earlycon-semihosting"]);
     }
-    cargo.arg("--").arg(link_arg("-Map=", &map)).arg(link_arg("--reproduce=", &inputs));
+    cargo.arg("--").arg(link_arg("-Map=", &link.map())).arg(link_arg("--reproduce=", &link.inputs()));
     exec::run(&mut cargo).context("the image does not build")?;
-    let out = recipe.target_dir.clone().unwrap_or_else(paths::out);
     match recipe.layout_seed {
-        None => finish(&release.join("breakwater"), &map, &out, name),
+        None => finish(&link.release.join("breakwater"), &link.map(), &link.out(), link.name),
         Some(seed) => {
             ui::step("Linking", &format!("layout seed {seed}"));
-            let dir = out.join(format!("seed-{seed}"));
+            let dir = link.out().join(format!("seed-{seed}"));
             fs::create_dir_all(&dir)?;
-            let relink = Relink::new(toolchain, &inputs, &out.join(format!("{name}.link")))?;
-            let linked = dir.join("linked");
-            relink.seed(seed, &linked)?;
-            let image = finish(&linked, &linked.with_extension("map"), &dir, name)?;
-            fs::remove_file(linked)?;
-            Ok(image)
+            link_seed(&Relink::new(toolchain, &link)?, seed, &dir, link.name)
         }
+    }
+}
+
+/// The link of the image that was built last, ready to be repeated.
+///
+/// # Errors
+/// There is none, or no linker.
+pub(crate) fn relink(toolchain: &Toolchain, earlycon: Earlycon) -> Result<Relink> {
+    let _lock = paths::lock()?;
+    Relink::new(toolchain, &Link::of(earlycon, None))
+}
+
+/// Links once more by a seed, checks and flattens into `dir`.
+///
+/// # Errors
+/// The link or a check failed.
+pub(crate) fn link_seed(relink: &Relink, seed: u64, dir: &Path, name: &str) -> Result<Image> {
+    let linked = dir.join("linked");
+    relink.seed(seed, &linked, &[])?;
+    let image = finish(&linked, &linked.with_extension("map"), dir, name)?;
+    fs::remove_file(linked)?;
+    Ok(image)
+}
+
+/// Where a link's files are. Map and inputs lie beside what Cargo links, so that they vanish with it and are never older.
+struct Link {
+    name: &'static str,
+    target_dir: Option<PathBuf>,
+    release: PathBuf,
+}
+
+impl Link {
+    fn of(earlycon: Earlycon, target_dir: Option<PathBuf>) -> Self {
+        let name = match earlycon {
+            Earlycon::None => "breakwater-silent",
+            Earlycon::Semihosting => "breakwater",
+        };
+        let release = target_dir.clone().unwrap_or_else(paths::target).join(paths::TARGET).join("release");
+        Self { name, target_dir, release }
+    }
+
+    fn map(&self) -> PathBuf {
+        self.release.join(format!("{}.map", self.name))
+    }
+
+    fn inputs(&self) -> PathBuf {
+        self.release.join(format!("{}.tar", self.name))
+    }
+
+    fn out(&self) -> PathBuf {
+        self.target_dir.clone().unwrap_or_else(paths::out)
     }
 }
 
@@ -121,7 +159,10 @@ pub(crate) fn cargo(toolchain: &Toolchain, verb: &str, target_dir: Option<&Path>
     }
     if let Toolchain::BuildStd { rustc, linker } = toolchain {
         command.arg("-Zbuild-std=core,compiler_builtins");
-        command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1").env("CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_LINKER", linker);
+        command
+            .env("RUSTC", rustc)
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_LINKER", linker);
     }
     command
 }
@@ -175,31 +216,32 @@ impl Relink {
     ///
     /// # Errors
     /// There is no linker, or the archive cannot be unpacked.
-    pub(crate) fn new(toolchain: &Toolchain, inputs: &Path, into: &Path) -> Result<Self> {
+    fn new(toolchain: &Toolchain, link: &Link) -> Result<Self> {
+        let (inputs, into) = (link.inputs(), link.out().join(format!("{}.link", link.name)));
         let linker = match toolchain {
             Toolchain::BuildStd { linker, .. } => linker.clone(),
             Toolchain::Pinned => setup::linker()?,
         };
         let made = |path: &Path| fs::metadata(path).and_then(|file| file.modified());
-        let fresh = matches!((made(into), made(inputs)), (Ok(unpacked), Ok(archive)) if unpacked >= archive);
+        let fresh = matches!((made(&into), made(&inputs)), (Ok(unpacked), Ok(archive)) if unpacked >= archive);
         if !fresh {
-            paths::fill_whole(into, |dir| {
-                exec::run(Command::new("tar").arg("-xf").arg(inputs).arg("-C").arg(dir).arg("--strip-components=1"))
+            paths::fill_whole(&into, |dir| {
+                exec::run(Command::new("tar").arg("-xf").arg(&inputs).arg("-C").arg(dir).arg("--strip-components=1"))
             })?;
         }
-        Ok(Self { linker, dir: into.to_path_buf() })
+        Ok(Self { linker, dir: into })
     }
 
     /// Links once more, in the order and with the gaps that `seed` says; the map goes beside the result.
     ///
     /// # Errors
     /// The link fails, for example because an ASSERT of the linker script does not hold.
-    pub(crate) fn seed(&self, seed: u64, linked: &Path) -> Result<()> {
+    pub(crate) fn seed(&self, seed: u64, linked: &Path, more: &[&str]) -> Result<()> {
         let mut command = Command::new(&self.linker);
         if self.linker.file_name().is_some_and(|name| name == "rust-lld") {
             command.args(["-flavor", "gnu"]);
         }
-        command.current_dir(&self.dir).arg("@response.txt").arg("-o").arg(linked);
+        command.current_dir(&self.dir).arg("@response.txt").args(more).arg("-o").arg(linked);
         command.arg(format!("-Map={}", linked.with_extension("map").display()));
         command.arg(format!("--shuffle-sections=*={}", seed & 0x7fff_ffff));
         command.args(gaps(seed).into_iter().map(|(place, bytes)| format!("--defsym=layout_pad_{place}={bytes}")));

@@ -44,7 +44,9 @@ impl LinkMap {
         for line in text.lines().skip(1) {
             let mut words = line.split_whitespace();
             let mut number = || u64::from_str_radix(words.next()?, 16).ok();
-            let (Some(start), Some(_), Some(size), Some(_)) = (number(), number(), number(), number()) else { continue };
+            let (Some(start), Some(_), Some(size), Some(_)) = (number(), number(), number(), number()) else {
+                continue;
+            };
             let what = words.collect::<Vec<_>>().join(" ");
             if let Some((_, name)) = what.rsplit_once(":(") {
                 let name = name.trim_end_matches(')').to_owned();

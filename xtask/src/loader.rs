@@ -48,7 +48,8 @@ pub(crate) fn arguments(entry: &Entry, machine: &Machine, img: &Path, scratch: &
 /// A copy of the image whose header asks for this address.
 fn moved(img: &Path, address: u64, machine: &Machine, scratch: &Path) -> Result<PathBuf> {
     let mut bytes = fs::read(img).with_context(|| format!("cannot read {}", img.display()))?;
-    let Some(size) = bytes.get(IMAGE_SIZE..IMAGE_SIZE + 8).and_then(|field| field.try_into().ok()).map(u64::from_le_bytes)
+    let Some(size) =
+        bytes.get(IMAGE_SIZE..IMAGE_SIZE + 8).and_then(|field| field.try_into().ok()).map(u64::from_le_bytes)
     else {
         bail!("{} has no image header", img.display());
     };
@@ -65,10 +66,14 @@ fn check_address(address: u64, size: u64, ram_end_exclusive: u64) -> Result<()> 
         bail!("load address {address:#x} is below the memory, which starts at {RAM_BASE:#x}");
     }
     if address == RAM_BASE {
-        bail!("load address {address:#x}: QEMU keeps the first 4 KiB of memory for its own loader and would move the image");
+        bail!(
+            "load address {address:#x}: QEMU keeps the first 4 KiB of memory for its own loader and would move the image"
+        );
     }
     if address.checked_add(size).is_none_or(|end| end > ram_end_exclusive) {
-        bail!("load address {address:#x} plus {size:#x} bytes of image passes the end of memory at {ram_end_exclusive:#x}");
+        bail!(
+            "load address {address:#x} plus {size:#x} bytes of image passes the end of memory at {ram_end_exclusive:#x}"
+        );
     }
     Ok(())
 }
@@ -88,7 +93,9 @@ fn by_shim(tree: &[u8], tree_at: u64, level: Level, img: &Path, scratch: &Path) 
         bail!("a shim starts at the highest level the machine has: enter EL1 with -kernel");
     }
     let shim = write(scratch, "shim.bin", &shim(tree_at, IMAGE_AT))?;
-    let load = |file: &Path, at: u64| ["-device".to_owned(), format!("loader,file={},addr={at:#x},force-raw=on", file.display())];
+    let load = |file: &Path, at: u64| {
+        ["-device".to_owned(), format!("loader,file={},addr={at:#x},force-raw=on", file.display())]
+    };
     let mut words = [load(&shim, SHIM_AT), load(img, IMAGE_AT)].concat();
     if !tree.is_empty() {
         words.extend(load(&write(scratch, "tree.dtb", tree)?, tree_at));
@@ -117,7 +124,9 @@ mod tests {
 
     #[test]
     fn bad_load_addresses_say_why() {
-        let why = |address| check_address(address, 0x10_0000, 0xc000_0000).err().map(|error| error.to_string()).unwrap_or_default();
+        let why = |address| {
+            check_address(address, 0x10_0000, 0xc000_0000).err().map(|error| error.to_string()).unwrap_or_default()
+        };
         assert!(why(0x4000_0800).contains("4 KiB-aligned"));
         assert!(why(0x3000_0000).contains("below the memory"));
         assert!(why(0x4000_0000).contains("own loader"));

@@ -9,10 +9,14 @@ mod exec;
 mod guest;
 mod image;
 mod linkmap;
+mod lint;
 mod loader;
 mod machine;
+mod measure;
 mod paths;
 mod setup;
+mod suite;
+mod trees;
 mod ui;
 mod verdict;
 
@@ -37,6 +41,14 @@ enum Verb {
     /// Boot the image under QEMU and judge its report
     #[command(after_help = boot::EXIT_STATUSES)]
     Boot(boot::Args),
+    /// Run every test; the last line is `N passed, N failed`
+    Test(suite::Args),
+    /// Boot many machines, layouts and times
+    Matrix(suite::MatrixArgs),
+    /// Count from outside what the boot costs and exposes
+    Measure(suite::MeasureArgs),
+    /// Format, clippy and rustdoc for host and target, and the house rules
+    Lint,
 }
 
 fn main() -> ExitCode {
@@ -45,9 +57,15 @@ fn main() -> ExitCode {
         Verb::Setup(args) => setup::command(args),
         Verb::Build(args) => image::command(args),
         Verb::Boot(args) => boot::command(args),
+        Verb::Test(args) => suite::command(args),
+        Verb::Matrix(args) => suite::matrix(args),
+        Verb::Measure(args) => suite::measure(args),
+        Verb::Lint => lint::command(),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };
-    ui::failure(&format!("{error:#}"));
+    if !error.is::<suite::TestsFailed>() {
+        ui::failure(&format!("{error:#}"));
+    }
     let code = error.downcast_ref::<verdict::Failure>().map_or(1, |failure| failure.kind.exit_code());
     ExitCode::from(code)
 }

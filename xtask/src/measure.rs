@@ -12,7 +12,7 @@
 
 mod cpu;
 mod descriptor;
-pub mod fixture;
+pub(crate) mod fixture;
 mod history;
 mod live;
 mod memory;
@@ -33,13 +33,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 #[allow(unused_imports, reason = "the parts of a Measurement, for whoever reads one")]
-pub use result::{
+pub(crate) use result::{
     CpuFigures, Enable, Leaf, Limits, LiveChange, Measurement, Milestone, RootSwitch, Share, StoredTwice, TableStores,
 };
 
 /// A file in physical memory before the first instruction.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// Physical address, a multiple of 8.
     pub pa: u64,
     /// Contents.
@@ -48,7 +48,7 @@ pub struct Loaded {
 
 /// What to run, and how.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// qemu-system-aarch64, 9.2 or later.
     pub qemu: PathBuf,
     /// The recorder: `libbreakwater_recorder.so`, best built with `--release`.
@@ -87,7 +87,7 @@ pub struct Options {
 
 impl Options {
     /// One cortex-a57 with 2 GiB: the machine that this project's promises are about.
-    pub fn new(qemu: &Path, plugin: &Path, image: &Path, trace: &Path) -> Self {
+    pub(crate) fn new(qemu: &Path, plugin: &Path, image: &Path, trace: &Path) -> Self {
         Self {
             qemu: qemu.into(),
             plugin: plugin.into(),
@@ -114,7 +114,7 @@ impl Options {
 ///
 /// # Errors
 /// QEMU could not be run or did not end in time; the image could not be read; [`measure_trace`]'s errors.
-pub fn measure(options: &Options) -> Result<Measurement> {
+pub(crate) fn measure(options: &Options) -> Result<Measurement> {
     let bytes = fs::read(&options.image).with_context(|| options.image.display().to_string())?;
     let pa = match options.load_address {
         Some(pa) => pa,
@@ -130,7 +130,7 @@ pub fn measure(options: &Options) -> Result<Measurement> {
 ///
 /// # Errors
 /// A file that cannot be read, a malformed or cut-off trace with its line, a translation regime that is not supported.
-pub fn measure_trace(trace: &Path, elf: Option<&Path>, loaded: &[Loaded]) -> Result<Measurement> {
+pub(crate) fn measure_trace(trace: &Path, elf: Option<&Path>, loaded: &[Loaded]) -> Result<Measurement> {
     let name = || trace.display().to_string();
     let file = File::open(trace).with_context(name)?;
     let replayed = replay::replay(BufReader::new(file), loaded).with_context(name)?;

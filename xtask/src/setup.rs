@@ -145,12 +145,16 @@ fn add_target() -> Result<()> {
     if exec::on_path("rustup").is_none() {
         bail!("there is no rustup");
     }
-    exec::run_within(Command::new("rustup").args(["target", "add", paths::TARGET]).current_dir(paths::root()), RUSTUP_LIMIT)
+    exec::run_within(
+        Command::new("rustup").args(["target", "add", paths::TARGET]).current_dir(paths::root()),
+        RUSTUP_LIMIT,
+    )
 }
 
 /// Where the pinned compiler keeps what belongs to it: Cargo names itself to what it runs, and lives in the toolchain's `bin`.
 pub(crate) fn sysroot() -> Option<PathBuf> {
-    let by_cargo = std::env::var_os("CARGO").map(PathBuf::from).and_then(|cargo| Some(cargo.parent()?.parent()?.to_path_buf()));
+    let by_cargo =
+        std::env::var_os("CARGO").map(PathBuf::from).and_then(|cargo| Some(cargo.parent()?.parent()?.to_path_buf()));
     by_cargo.filter(|dir| dir.join("lib/rustlib").is_dir()).or_else(|| {
         let shown = exec::ask(Command::new("rustc").args(["--print", "sysroot"]).current_dir(paths::root())).ok()?;
         Some(PathBuf::from(shown.trim()))

@@ -77,7 +77,9 @@ pub(crate) const MUTATIONS: [Mutation; 25] = [
         Ok(())
     }),
     Mutation { name: "no-tree", edit: |_| Ok(()), damage: |tree| *tree = Tree { bytes: Vec::new(), at: 0 } },
-    damaged("atags", |tree| tree.bytes = [5_u32, 0x5441_0001, 0, 0, 0, 0, 0].into_iter().flat_map(u32::to_le_bytes).collect()),
+    damaged("atags", |tree| {
+        tree.bytes = [5_u32, 0x5441_0001, 0, 0, 0, 0, 0].into_iter().flat_map(u32::to_le_bytes).collect()
+    }),
     damaged("wrong-magic", |tree| tree.bytes[0] ^= 1),
     damaged("misaligned", |tree| tree.at += 4),
     damaged("truncated", |tree| set_totalsize(tree, tree.bytes.len() / 2)),
@@ -167,7 +169,8 @@ fn banks_from(tree: &mut DeviceTree, split: fn(u64, u64) -> Vec<(u64, u64)>) -> 
     use dtoolkit::Property;
     let memory = node(tree, &format!("/memory@{RAM_BASE:x}"))?;
     let value: Vec<u8> = memory.property("reg").context("the memory node has no reg")?.value().to_vec();
-    let size = value.get(8..16).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes).context("reg is too short")?;
+    let size =
+        value.get(8..16).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes).context("reg is too short")?;
     set(memory, reg(&split(RAM_BASE, size)));
     Ok(())
 }
@@ -210,7 +213,9 @@ mod tests {
         let mut memory = DeviceTreeNode::new_unchecked("memory@40000000");
         memory.add_property(reg(&[(RAM_BASE, 2048 * MIB)]));
         let chosen = DeviceTreeNode::new_unchecked("chosen");
-        [memory, chosen, DeviceTreeNode::new_unchecked("psci")].into_iter().for_each(|child| tree.root.add_child(child));
+        [memory, chosen, DeviceTreeNode::new_unchecked("psci")]
+            .into_iter()
+            .for_each(|child| tree.root.add_child(child));
         tree.to_dtb()
     }
 
@@ -222,7 +227,8 @@ mod tests {
     #[test]
     fn good_every_mutation_differs_from_the_base() {
         let unchanged = made("none-changed");
-        let others = || MUTATIONS.iter().filter(|mutation| mutation.name != "none-changed" && mutation.name != "no-stdout");
+        let others =
+            || MUTATIONS.iter().filter(|mutation| mutation.name != "none-changed" && mutation.name != "no-stdout");
         assert!(others().all(|mutation| made(mutation.name) != unchanged));
     }
 

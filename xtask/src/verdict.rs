@@ -69,7 +69,10 @@ pub(crate) fn judge(finished: &Finished) -> Result<Value, Failure> {
         return failure(Kind::Refused, line);
     }
     if finished.too_much {
-        return failure(Kind::TooMuchOutput, "output: the guest wrote more than any boot does, and was stopped".to_owned());
+        return failure(
+            Kind::TooMuchOutput,
+            "output: the guest wrote more than any boot does, and was stopped".to_owned(),
+        );
     }
     if finished.timed_out {
         return failure(Kind::Hang, format!("hang: no end within {:.1} s", finished.took.as_secs_f64()));
@@ -85,15 +88,23 @@ pub(crate) fn judge(finished: &Finished) -> Result<Value, Failure> {
 fn audited(finished: &Finished) -> Result<Value, Failure> {
     let failure = |kind, line: String| Err(Failure { kind, line });
     let Some(json) = finished.serial.lines().find_map(|line| line.strip_prefix("BOOT-REPORT ")) else {
-        return failure(Kind::NoReport, "report: the boot ended with status 0 but without a BOOT-REPORT line".to_owned());
+        return failure(
+            Kind::NoReport,
+            "report: the boot ended with status 0 but without a BOOT-REPORT line".to_owned(),
+        );
     };
     let report: Value = match serde_json::from_str(json) {
         Ok(report) => report,
         Err(error) => return failure(Kind::BadReport, format!("report: the BOOT-REPORT line is not JSON: {error}")),
     };
     let count = |name: &str| report.pointer(&format!("/audit/{name}")).and_then(Value::as_u64);
-    let (Some(pages), Some(mismatches), Some(both)) = (count("pages"), count("mismatches"), count("writable_executable")) else {
-        return failure(Kind::BadReport, "report: audit.pages, .mismatches or .writable_executable is missing".to_owned());
+    let (Some(pages), Some(mismatches), Some(both)) =
+        (count("pages"), count("mismatches"), count("writable_executable"))
+    else {
+        return failure(
+            Kind::BadReport,
+            "report: audit.pages, .mismatches or .writable_executable is missing".to_owned(),
+        );
     };
     if pages == 0 || mismatches != 0 || both != 0 {
         let line = format!("audit: {pages} pages, {mismatches} mismatches, {both} writable and executable");

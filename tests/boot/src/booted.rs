@@ -49,6 +49,25 @@ impl Booted {
         }
     }
 
+    /// The number that the command line gives after `name=`, in hexadecimal with `0x`: how facts.toml tells a program about its tree. The
+    /// image itself warns of an unknown option and ignores it.
+    #[must_use]
+    pub fn argument(&self, name: &str) -> u64 {
+        let tree = self.handover.device_tree;
+        let is_name = |window: &[u8]| window.strip_prefix(name.as_bytes()).is_some_and(|rest| rest == b"=0x");
+        let at = tree.windows(name.len() + 3).position(is_name);
+        let at = at.unwrap_or_else(|| self.failed(format_args!("the command line does not say {name}=0x...")));
+        let digits = tree[at + name.len() + 3..].iter().map_while(|&byte| char::from(byte).to_digit(16));
+        digits.fold(0, |number, digit| number << 4 | u64::from(digit))
+    }
+
+    /// The memory that the program's tree gives to someone else, by the arguments `claimed` and `claimed-bytes`.
+    #[must_use]
+    pub fn claimed(&self) -> PhysSpan {
+        let start = PhysAddr::at(self.argument("claimed"));
+        PhysSpan::of(start, self.argument("claimed-bytes")).unwrap_or_else(|| self.failed("nothing is claimed"))
+    }
+
     /// Runs `work` on CPU `index` and waits for its end.
     pub fn on_cpu(&self, index: usize, work: fn(usize), argument: u64) {
         let online = self.handover.cpus.others().any(|other| other == index);
@@ -107,9 +126,7 @@ impl Booted {
     #[must_use]
     pub fn window(&self) -> Window {
         let base = PhysAddr::at(DIRECTMAP.start().raw().wrapping_sub(self.directmap_offset()));
-        Window::image_only(self.start.image())
-            .with_directmap(base)
-            .without_init(self.image_without_init().start())
+        Window::image_only(self.start.image()).with_directmap(base).without_init(self.image_without_init().start())
     }
 
     /// Audits the tables in force once more, against the declarations as they are now. Nothing may be mapped in `no_map`.

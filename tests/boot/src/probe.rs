@@ -36,7 +36,9 @@ pub fn call(address: u64) {
 #[inline(never)]
 pub fn publish_code(address: u64) {
     // SAFETY: cache maintenance by address; memory keeps its contents.
-    unsafe { asm!("dc cvau, {0}", "dsb ish", "ic ivau, {0}", "dsb ish", "isb", in(reg) address, options(nostack, preserves_flags)) }
+    unsafe {
+        asm!("dc cvau, {0}", "dsb ish", "ic ivau, {0}", "dsb ish", "isb", in(reg) address, options(nostack, preserves_flags))
+    }
 }
 
 /// Where the hardware translates a read of `address` to, or `None` when it would fault: AT S1E2R, not our own walk.

@@ -15,7 +15,7 @@ use super::{Limits, Measurement, Options, measure};
 
 /// Where everything that is needed for the check is.
 #[derive(Clone, Debug)]
-pub struct Tools {
+pub(crate) struct Tools {
     /// qemu-system-aarch64.
     pub qemu: PathBuf,
     /// The recorder.
@@ -31,7 +31,7 @@ pub struct Tools {
 }
 
 /// A variant of the image: the number of its fault, and the only promise it may break, by a part of its text.
-pub struct Variant {
+pub(crate) struct Variant {
     /// What it is called in a list of tests.
     pub name: &'static str,
     fault: u32,
@@ -43,7 +43,7 @@ pub struct Variant {
 const GOOD: Variant = Variant { name: "good_small_boot", fault: 0, cpus: 1, breaks: None, exceptions: 0 };
 
 /// All variants.
-pub const VARIANTS: [Variant; 9] = [
+pub(crate) const VARIANTS: [Variant; 9] = [
     GOOD,
     Variant { name: "good_small_boot_on_two_cpus", cpus: 2, ..GOOD },
     Variant {
@@ -79,7 +79,7 @@ impl Variant {
     ///
     /// # Errors
     /// The image could not be built or run, or a figure is not what the image's text says.
-    pub fn check(&self, tools: &Tools) -> Result<()> {
+    pub(crate) fn check(&self, tools: &Tools) -> Result<()> {
         self.compare(tools).with_context(|| format!("measuring {}", self.name))
     }
 

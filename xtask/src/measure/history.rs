@@ -10,7 +10,7 @@ use super::tree::Tree;
 
 /// A slot of the runtime tables that was written more often than it should be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
-pub struct StoredTwice {
+pub(crate) struct StoredTwice {
     /// Physical address of the slot.
     pub slot: u64,
     /// How often it was stored, zeroing of a frame not yet linked aside.
@@ -21,7 +21,7 @@ pub struct StoredTwice {
 
 /// When the tables below a root were stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct TableStores {
+pub(crate) struct TableStores {
     /// How many stores went to their slots, zeroing included.
     pub stores: usize,
     /// Ordinal of the first instruction among those.

@@ -13,7 +13,7 @@ use super::memory::Change;
 
 /// A change of a live descriptor that lacks a step of break-before-make.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LiveChange {
+pub(crate) struct LiveChange {
     /// The CPU that stored the new descriptor.
     pub cpu: u32,
     /// The ordinal of its instruction.

@@ -76,7 +76,7 @@ impl Display for CpuFigures {
 
 impl Measurement {
     /// The figures as a JSON object, without the profile.
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let milestones: Vec<Value> = self
             .milestones
             .iter()

@@ -2,13 +2,13 @@
 
 use breakwater_trace::End;
 
-pub use super::history::{StoredTwice, TableStores};
-pub use super::live::LiveChange;
-pub use super::tree::Leaf;
+pub(crate) use super::history::{StoredTwice, TableStores};
+pub(crate) use super::live::LiveChange;
+pub(crate) use super::tree::Leaf;
 
 /// A point on the boot CPU's way.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Milestone {
+pub(crate) struct Milestone {
     /// What happened.
     pub name: &'static str,
     /// The ordinal of the instruction that did it.
@@ -17,7 +17,7 @@ pub struct Milestone {
 
 /// M went from 0 to 1: what the regime's registers held.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Enable {
+pub(crate) struct Enable {
     /// Ordinal of the instruction.
     pub instruction: u64,
     /// Its address.
@@ -36,7 +36,7 @@ pub struct Enable {
 
 /// Another root, or the same one after a while with the MMU off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct RootSwitch {
+pub(crate) struct RootSwitch {
     /// TTBR0_EL2 before.
     pub from: u64,
     /// TTBR0_EL2 after.
@@ -59,7 +59,7 @@ pub struct RootSwitch {
 
 /// The figures of one CPU.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct CpuFigures {
+pub(crate) struct CpuFigures {
     /// Its index.
     pub cpu: u32,
     /// Where it executed its first instruction, and at which exception level, if it ever did.
@@ -86,7 +86,7 @@ pub struct CpuFigures {
 
 /// Where instructions went before the runtime root was in force.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Share {
+pub(crate) struct Share {
     /// Symbol, or page of code where there is none.
     pub place: String,
     /// Instructions.
@@ -95,7 +95,7 @@ pub struct Share {
 
 /// Everything measured from one trace.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Measurement {
+pub(crate) struct Measurement {
     /// Why the recording ended.
     pub end: End,
     /// QEMU's exit status, where it was run here and had one.
@@ -122,7 +122,7 @@ pub struct Measurement {
 
 /// What a measurement must keep to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Largest [`Measurement::to_runtime_root`].
     pub to_runtime_root: u64,
     /// Largest [`RootSwitch::mmu_off`].
@@ -131,12 +131,12 @@ pub struct Limits {
 
 impl Limits {
     /// What this project promises.
-    pub const PROMISED: Self = Self { to_runtime_root: 15_000, mmu_off: 40 };
+    pub(crate) const PROMISED: Self = Self { to_runtime_root: 15_000, mmu_off: 40 };
 }
 
 impl Measurement {
     /// Every promise that this measurement breaks, in words; empty if it keeps them all.
-    pub fn broken_promises(&self, limits: Limits) -> Vec<String> {
+    pub(crate) fn broken_promises(&self, limits: Limits) -> Vec<String> {
         let mut broken = Vec::new();
         match self.to_runtime_root {
             None => broken.push("the boot CPU never had a second root in force".into()),

@@ -69,7 +69,7 @@ impl Place {
 
 /// A writable and executable leaf, as evidence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Leaf {
+pub(crate) struct Leaf {
     /// The lowest virtual address it translates.
     pub va: u64,
     /// Physical address of the descriptor.

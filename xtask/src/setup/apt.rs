@@ -67,7 +67,8 @@ fn one_source(line: &str) -> Option<Source> {
 
 /// Paragraphs of `Field: value`, where an indented line goes on with the value before it.
 fn deb822(text: &str) -> Vec<Source> {
-    let without_comments: String = text.lines().filter(|line| !line.starts_with('#')).flat_map(|line| [line, "\n"]).collect();
+    let without_comments: String =
+        text.lines().filter(|line| !line.starts_with('#')).flat_map(|line| [line, "\n"]).collect();
     without_comments.split("\n\n").filter_map(paragraph).collect()
 }
 
@@ -79,9 +80,8 @@ fn paragraph(text: &str) -> Option<Source> {
             key.trim().eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
         })
     };
-    let words = |name: &str| -> Vec<String> {
-        field(name).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
-    };
+    let words =
+        |name: &str| -> Vec<String> { field(name).unwrap_or_default().split_whitespace().map(str::to_owned).collect() };
     let enabled = field("Enabled").is_none_or(|value| !value.eq_ignore_ascii_case("no"));
     let binary = words("Types").iter().any(|kind| kind == "deb");
     // A key given in the file itself spans lines and cannot be repeated in one: such a source is left to the system's own apt.
@@ -92,7 +92,12 @@ fn paragraph(text: &str) -> Option<Source> {
 
 /// The distribution's own sources: those that carry its code name, without the vendors that happen to serve it as well.
 pub(crate) fn of_distribution(codename: &str) -> Vec<Source> {
-    let family = [codename.to_owned(), format!("{codename}-updates"), format!("{codename}-security"), format!("{codename}-backports")];
+    let family = [
+        codename.to_owned(),
+        format!("{codename}-updates"),
+        format!("{codename}-security"),
+        format!("{codename}-backports"),
+    ];
     let ours = |source: &Source| {
         source.suites.iter().any(|suite| family.contains(suite)) && source.components.iter().any(|name| name == "main")
     };
@@ -137,7 +142,9 @@ impl Apt {
     /// The version that would be fetched.
     pub(crate) fn candidate(&self, package: &str) -> Option<String> {
         let mut command = Command::new("apt-cache");
-        let shown = exec::ask(command.arg("-c").arg(self.dir.join("apt.conf")).args(["policy", package]).env("LC_ALL", "C")).ok()?;
+        let shown =
+            exec::ask(command.arg("-c").arg(self.dir.join("apt.conf")).args(["policy", package]).env("LC_ALL", "C"))
+                .ok()?;
         let version = shown.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
         (version != "(none)").then(|| version.to_owned())
     }
@@ -169,8 +176,14 @@ impl Apt {
             bail!("apt-get fetched nothing: {} are installed already", packages.join(" "));
         }
         paths::fill_whole(into, |partial| {
-            ui::command(&format!("dpkg-deb -x PACKAGE {} # for each of {} packages", paths::shown(partial), fetched.len()));
-            fetched.iter().try_for_each(|deb| exec::ask(Command::new("dpkg-deb").arg("-x").arg(deb).arg(partial)).map(drop))?;
+            ui::command(&format!(
+                "dpkg-deb -x PACKAGE {} # for each of {} packages",
+                paths::shown(partial),
+                fetched.len()
+            ));
+            fetched
+                .iter()
+                .try_for_each(|deb| exec::ask(Command::new("dpkg-deb").arg("-x").arg(deb).arg(partial)).map(drop))?;
             complete(partial)
         })?;
         fs::remove_dir_all(&self.dir).context("cannot remove the private apt's lists and archives")
@@ -222,8 +235,12 @@ mod tests {
 
     #[test]
     fn good_both_spellings_of_a_source_read_alike() {
-        let long = deb822("Types: deb deb-src\n# a note\nURIs: http://mirror/debian\nSuites: x\n x-updates\nComponents: main\nSigned-By: /k\n\nTypes: deb-src\nURIs: u\nSuites: x\n");
-        let short = one_line("# deb http://no/ x main\ndeb [arch=amd64 signed-by=/k] http://mirror/debian x main # note\ndeb-src u x main\n");
+        let long = deb822(
+            "Types: deb deb-src\n# a note\nURIs: http://mirror/debian\nSuites: x\n x-updates\nComponents: main\nSigned-By: /k\n\nTypes: deb-src\nURIs: u\nSuites: x\n",
+        );
+        let short = one_line(
+            "# deb http://no/ x main\ndeb [arch=amd64 signed-by=/k] http://mirror/debian x main # note\ndeb-src u x main\n",
+        );
         assert_eq!(long.len(), 1);
         assert_eq!(long[0].suites, ["x", "x-updates"]);
         assert_eq!((&long[0].uri, &long[0].signed_by), (&short[0].uri, &short[0].signed_by));

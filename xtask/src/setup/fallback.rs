@@ -53,7 +53,9 @@ fn fetch() -> Result<()> {
     let private = apt::Apt::new(&codename, &[])?;
     let offered = PAIRS.into_iter().find(|(compiler, source)| {
         let version = private.candidate(compiler);
-        version.is_some() && version == private.candidate(source) && version.is_some_and(|v| minor_of(&v) >= Some(OLDEST_MINOR))
+        version.is_some()
+            && version == private.candidate(source)
+            && version.is_some_and(|v| minor_of(&v) >= Some(OLDEST_MINOR))
     });
     let Some((compiler, source)) = offered else {
         bail!("{id} {codename} has no compiler since 1.{OLDEST_MINOR} with the source of its library");

@@ -95,16 +95,24 @@ fn unpacked_dir() -> PathBuf {
 
 fn fetch() -> Result<Qemu> {
     if !apt::usable() {
-        bail!("install QEMU {}.{} or later ({PROGRAM}; Debian and Ubuntu: {PACKAGE}, Fedora: qemu-system-aarch64-core, Arch: qemu-system-aarch64)", OLDEST.0, OLDEST.1);
+        bail!(
+            "install QEMU {}.{} or later ({PROGRAM}; Debian and Ubuntu: {PACKAGE}, Fedora: qemu-system-aarch64-core, Arch: qemu-system-aarch64)",
+            OLDEST.0,
+            OLDEST.1
+        );
     }
     let (id, codename) = apt::distribution().context("cannot tell which distribution this is")?;
     let backports = format!("{codename}-backports");
     let has_backports = apt::configured().iter().any(|source| source.suites.contains(&backports));
     let old_release = id == "debian" && codename == "bookworm";
-    if apt::is_root() && (!old_release || has_backports) && let Some(qemu) = install_package()? {
+    if apt::is_root()
+        && (!old_release || has_backports)
+        && let Some(qemu) = install_package()?
+    {
         return Ok(qemu);
     }
-    let (more, suite) = if old_release { (vec![backports.clone()], Some(backports.as_str())) } else { (Vec::new(), None) };
+    let (more, suite) =
+        if old_release { (vec![backports.clone()], Some(backports.as_str())) } else { (Vec::new(), None) };
     let private = apt::Apt::new(&codename, &more)?;
     let candidate = private.candidate(PACKAGE);
     if !old_release && candidate.as_deref().and_then(major_minor).is_none_or(|version| version < OLDEST) {
@@ -121,7 +129,9 @@ fn fetch() -> Result<Qemu> {
 
 /// Installs the system's package when one of the configured suites has it in a good version.
 fn install_package() -> Result<Option<Qemu>> {
-    let offered = || -> Result<Option<(String, String)>> { Ok(newest_good(&exec::ask(Command::new("apt-cache").args(["madison", PACKAGE]))?)) };
+    let offered = || -> Result<Option<(String, String)>> {
+        Ok(newest_good(&exec::ask(Command::new("apt-cache").args(["madison", PACKAGE]))?))
+    };
     let mut found = offered()?;
     if found.is_none() {
         exec::run(Command::new("apt-get").args(["-qq", "update"]))?;
@@ -157,7 +167,8 @@ pub(crate) fn library_dirs(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut left = vec![root.join("usr/lib"), root.join("lib")];
     while let Some(dir) = left.pop() {
-        let entries: Vec<PathBuf> = fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        let entries: Vec<PathBuf> =
+            fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         let library = |file: &PathBuf| file.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"));
         if entries.iter().any(library) {
             found.push(dir);

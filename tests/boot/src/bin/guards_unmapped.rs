@@ -7,7 +7,10 @@ fn check(booted: &breakwater_boot_tests::Booted, what: &str, index: usize, stack
     use breakwater_boot_tests::prelude::*;
     for page in 0..stack.bytes() / PAGE_BYTES {
         let address = stack.start().raw() + page * PAGE_BYTES;
-        booted.require(probe::translate_write(address).is_some(), format_args!("{what} of CPU {index}: hole at {address:#x}"));
+        booted.require(
+            probe::translate_write(address).is_some(),
+            format_args!("{what} of CPU {index}: hole at {address:#x}"),
+        );
     }
     for address in [stack.start().raw() - PAGE_BYTES, stack.start().raw() - 8, stack.end_exclusive().raw()] {
         let hit = probe::translate(address);

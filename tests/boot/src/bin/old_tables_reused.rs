@@ -9,7 +9,20 @@ breakwater_boot_tests::fact!(|booted| {
     use breakwater::mapper::Request;
 
     let old = booted.start.map.physical(booted.start.image_start, booted.start.map.first_tables);
+    // The table for these pages first: it is not to be one of the frames that this is about.
+    let mut editor = booted.handover.tables.lock();
+    let vmap = VirtSpan::of(breakwater::layout::VMAP.start(), old.bytes()).unwrap_or(breakwater::layout::VMAP);
+    let populated = editor.mapper(&mut booted.handover.frames.lock()).populate(vmap, Level::L3);
+    drop(editor);
+    booted.require(populated.is_ok(), "vmap cannot be populated");
+
     let mut reused = 0;
+    // The table below which they are mapped is made first: it would else be made of one of them.
+    let first = VirtSpan::of(breakwater::layout::VMAP.start(), PAGE_BYTES).unwrap_or(breakwater::layout::VMAP);
+    let mut editor = booted.handover.tables.lock();
+    let populated = editor.mapper(&mut booted.handover.frames.lock()).populate(first, Level::L3);
+    drop(editor);
+    booted.require(populated.is_ok(), "no table for vmap");
     loop {
         let frame = booted.handover.frames.lock().take();
         let Some(frame) = frame.filter(|_| reused < old.bytes() / PAGE_BYTES) else { break };

@@ -76,7 +76,11 @@ mod payload {
         expect(READ_BY_CPU_1.load(Ordering::Relaxed), 0x1111, "CPU 1 reads what CPU 0 mapped");
 
         expect(probe::read(page.start().raw()), 0x1111, "CPU 0 reads the first frame");
-        booted.on_cpu(1, |frame| remap(self::page(0), breakwater::addr::PhysAddr::at(frame as u64)), second.start().raw());
+        booted.on_cpu(
+            1,
+            |frame| remap(self::page(0), breakwater::addr::PhysAddr::at(frame as u64)),
+            second.start().raw(),
+        );
         expect(probe::read(page.start().raw()), 0x2222, "CPU 0 reads the frame that CPU 1 remapped the page to");
 
         unmap(page, &[first, second]);
@@ -97,7 +101,11 @@ mod payload {
         remap(page, second.start());
         expect(probe::read(virt), other, "a remapped page shows its new frame");
         probe::write(virt, !other);
-        expect(probe::read(booted().directmap(second.start())), !other, "what is written through the page is in its frame");
+        expect(
+            probe::read(booted().directmap(second.start())),
+            !other,
+            "what is written through the page is in its frame",
+        );
         unmap(page, &[first, second]);
         expect(translates(virt), 0, "an unmapped page is gone");
     }

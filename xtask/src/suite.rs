@@ -1,0 +1,180 @@
+//! `cargo xtask test` and `cargo xtask matrix`: host tests, on-target facts, a matrix of machines, layouts, measurements. The last
+//! line is always `N passed, N failed`.
+
+mod facts;
+mod host;
+mod junit;
+mod layout;
+mod measured;
+mod runner;
+mod variety;
+
+pub(crate) use measured::{Args as MeasureArgs, command as measure};
+
+use crate::image::{self, Image, Recipe};
+use crate::setup::{self, Ready};
+use crate::{paths, ui};
+use anyhow::{Result, bail};
+use runner::{Case, Done};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Layouts that every test run boots.
+const SEEDS: u64 = 20;
+/// Boots in a row with 8 CPUs in every test run.
+const REPEATS: u64 = 20;
+
+/// `cargo xtask test`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only the tests that run here, or only those under QEMU
+    #[arg(value_enum)]
+    part: Option<Part>,
+    /// Only tests whose name contains this
+    #[arg(long, value_name = "NAME")]
+    filter: Option<String>,
+    /// Also write the results as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Use this QEMU
+    #[arg(long, value_name = "FILE", env = "BREAKWATER_QEMU")]
+    qemu: Option<PathBuf>,
+}
+
+/// Half of the tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// `cargo test` of the host packages
+    Host,
+    /// Everything that runs under QEMU
+    Boot,
+}
+
+/// `cargo xtask matrix`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct MatrixArgs {
+    /// Boots in a row with 8 CPUs
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    repeat: u64,
+    /// Layouts that are linked, checked and booted
+    #[arg(long, default_value_t = 300, value_name = "N")]
+    layout_seeds: u64,
+    /// Only boots whose name contains this
+    #[arg(long, value_name = "NAME")]
+    filter: Option<String>,
+    /// Also write the results as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Use this QEMU
+    #[arg(long, value_name = "FILE", env = "BREAKWATER_QEMU")]
+    qemu: Option<PathBuf>,
+}
+
+/// What cases under QEMU share.
+pub(crate) struct Context {
+    ready: Ready,
+    image: Image,
+}
+
+/// Which cases under QEMU there are.
+struct Extent {
+    seeds: u64,
+    repeats: u64,
+    /// Facts, measurements and the fallback toolchain too, not machines and layouts alone.
+    everything: bool,
+}
+
+/// Runs `test`.
+///
+/// # Errors
+/// A test failed, or none was selected.
+pub(crate) fn command(args: &Args) -> Result<()> {
+    let started = Instant::now();
+    let mut done = Vec::new();
+    if args.part != Some(Part::Boot) {
+        done.extend(host::run(args.filter.as_deref()));
+    }
+    if args.part != Some(Part::Host) {
+        let extent = Extent { seeds: SEEDS, repeats: REPEATS, everything: true };
+        done.extend(under_qemu(&extent, args.filter.as_deref(), args.qemu.clone()));
+    }
+    close(&done, args.junit.as_deref(), started)
+}
+
+/// Runs `matrix`.
+///
+/// # Errors
+/// A boot failed, or none was selected.
+pub(crate) fn matrix(args: &MatrixArgs) -> Result<()> {
+    let started = Instant::now();
+    let extent = Extent { seeds: args.layout_seeds, repeats: args.repeat, everything: false };
+    let done = under_qemu(&extent, args.filter.as_deref(), args.qemu.clone());
+    close(&done, args.junit.as_deref(), started)
+}
+
+/// Prepares and runs; what cannot be prepared is itself a failed case, so that the closing line counts it.
+fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>) -> Vec<Done> {
+    let began = Instant::now();
+    let context = match prepare(qemu) {
+        Ok(context) => context,
+        Err(error) => return vec![Done::failed("build/image", began.elapsed(), &error)],
+    };
+    let (mut cases, mut done) = (variety::cases(extent.repeats), Vec::new());
+    let mut add = |name: &str, made: Result<Vec<Case>>| match made {
+        Ok(more) => cases.extend(more),
+        Err(error) => done.push(Done::failed(name, began.elapsed(), &error)),
+    };
+    add("build/layouts", layout::cases(&context, extent.seeds));
+    if extent.everything {
+        add("build/facts", facts::cases(&context));
+        add("build/recorder", measured::cases());
+        cases.push(layout::spread_case());
+        cases.push(layout::fallback_case());
+    }
+    if let Some(wanted) = filter {
+        cases.retain(|case| case.name.contains(wanted));
+    }
+    ui::step("Running", &format!("{} cases under QEMU {}, two at a time", cases.len(), context.ready.qemu.version));
+    done.extend(runner::run(cases, &context));
+    done
+}
+
+fn prepare(qemu: Option<PathBuf>) -> Result<Context> {
+    let ready = setup::ready(qemu.as_deref())?;
+    let image = image::build(&ready.toolchain, &Recipe::default())?;
+    Ok(Context { ready, image })
+}
+
+/// Says what failed, writes the JUnit file and prints the closing line.
+fn close(done: &[Done], junit: Option<&std::path::Path>, started: Instant) -> Result<()> {
+    let failed: Vec<&Done> = done.iter().filter(|done| done.outcome.is_err()).collect();
+    for bad in &failed {
+        let why = bad.outcome.as_ref().err().map(String::as_str).unwrap_or_default();
+        ui::failure(&format!("{}: {}", bad.name, why.replace('\n', "\n             ")));
+    }
+    if let Some(file) = junit {
+        junit::write(done, file)?;
+        ui::step("Wrote", &paths::shown(file));
+    }
+    ui::step("Finished", &format!("in {:.0} s", started.elapsed().as_secs_f64()));
+    println!("{} passed, {} failed", done.len() - failed.len(), failed.len());
+    if done.is_empty() {
+        bail!("no test has that name");
+    }
+    if !failed.is_empty() {
+        return Err(TestsFailed.into());
+    }
+    Ok(())
+}
+
+/// Tests failed and have been listed: nothing is left to say.
+#[derive(Debug)]
+pub(crate) struct TestsFailed;
+
+impl std::fmt::Display for TestsFailed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("tests failed")
+    }
+}
+
+impl std::error::Error for TestsFailed {}

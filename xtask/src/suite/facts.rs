@@ -1,0 +1,267 @@
+//! On-target facts: one QEMU program each, with what it must print, from `tests/boot/facts.toml`.
+
+use super::Context;
+use super::runner::Case;
+use crate::boot::Boot;
+use crate::elf::Elf;
+use crate::guest::Finished;
+use crate::loader::Entry;
+use crate::machine::{Level, Machine};
+use crate::{exec, guest, image, paths, trees, verdict};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use regex_lite::Regex;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The package that the programs belong to.
+const PACKAGE: &str = "breakwater-boot-tests";
+/// What no fact may print unless it says so.
+const NEVER: [&str; 3] = ["breakwater: panic", "breakwater: exception", "FACT FAILED"];
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Facts {
+    fact: Vec<Fact>,
+}
+
+/// One fact: a program, the machine it runs on, and what must come of it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Fact {
+    name: String,
+    bin: String,
+    cpus: u32,
+    memory: String,
+    cpu: String,
+    gic: String,
+    numa: bool,
+    machine: Vec<String>,
+    enter: Enter,
+    tree: String,
+    append: String,
+    load_address: Option<u64>,
+    exit: Exit,
+    lines: Vec<String>,
+    never: Vec<String>,
+    report: bool,
+    timeout: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Enter {
+    Kernel,
+    Shim,
+    El3,
+    El1,
+}
+
+/// How QEMU must end.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+enum Exit {
+    Status(i32),
+    /// `nonzero`, or `never`: it must still run when its time is up.
+    Word(String),
+}
+
+impl Default for Fact {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            bin: "breakwater".to_owned(),
+            cpus: 1,
+            memory: "2G".to_owned(),
+            cpu: "cortex-a57".to_owned(),
+            gic: "3".to_owned(),
+            numa: false,
+            machine: Vec::new(),
+            enter: Enter::Kernel,
+            tree: "none-changed".to_owned(),
+            append: "exit=semihosting".to_owned(),
+            load_address: None,
+            exit: Exit::Status(0),
+            lines: Vec::new(),
+            never: Vec::new(),
+            report: false,
+            timeout: 20,
+        }
+    }
+}
+
+/// The facts as cases; the programs are built first, in one go.
+///
+/// # Errors
+/// The file is malformed, names a program that does not exist, or a program does not build.
+pub(super) fn cases(context: &Context) -> Result<Vec<Case>> {
+    let path = paths::root().join("tests/boot/facts.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| paths::shown(&path))?;
+    let facts: Facts = toml::from_str(&text).with_context(|| paths::shown(&path))?;
+    let images = build(context)?;
+    facts.fact.into_iter().map(|fact| case(&images, fact)).collect()
+}
+
+/// Builds and flattens every program, and returns where each is.
+fn build(context: &Context) -> Result<BTreeMap<String, PathBuf>> {
+    let mut cargo = image::cargo(&context.ready.toolchain, "build", None);
+    cargo.args(["--package", PACKAGE, "--bins"]);
+    exec::run(&mut cargo).context("the programs of tests/boot do not build")?;
+    let mut images = BTreeMap::from([("breakwater".to_owned(), context.image.img.clone())]);
+    let out = paths::out().join("tests");
+    std::fs::create_dir_all(&out)?;
+    for entry in std::fs::read_dir(paths::root().join("tests/boot/src/bin"))? {
+        let file = entry?.path();
+        let Some(name) = file.file_stem().and_then(|name| name.to_str()) else { continue };
+        let linked = paths::target().join(paths::TARGET).join("release").join(name);
+        let elf = Elf::read(&linked)?;
+        images.insert(name.to_owned(), image::place(&linked, &elf, &out, name)?.img);
+    }
+    Ok(images)
+}
+
+fn case(images: &BTreeMap<String, PathBuf>, fact: Fact) -> Result<Case> {
+    let img = images.get(&fact.bin).with_context(|| format!("fact {}: no program {}", fact.name, fact.bin))?.clone();
+    for pattern in fact.lines.iter().chain(&fact.never) {
+        Pattern::new(pattern).with_context(|| format!("fact {}", fact.name))?;
+    }
+    Ok(Case::new(format!("fact/{}", fact.name), move |context, scratch| {
+        let machine = fact.machine();
+        let entry = fact.entry(context, &machine, scratch)?;
+        let boot = Boot { qemu: &context.ready.qemu, img: &img, machine: &machine, entry: &entry, scratch };
+        let finished = guest::run(&mut boot.command()?, Duration::from_secs(fact.timeout), false)?;
+        fact.judge(&finished).map_err(|error| anyhow!("{error:#}; it said last: {}", tail(&finished)))
+    }))
+}
+
+/// The last lines of a run, for whoever has to find out.
+fn tail(finished: &Finished) -> String {
+    let text = finished.everything();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+    let from = lines.len().saturating_sub(6);
+    lines[from..].iter().map(|line| line.chars().take(100).collect::<String>()).collect::<Vec<_>>().join(" | ")
+}
+
+impl Fact {
+    fn machine(&self) -> Machine {
+        Machine {
+            cpu: self.cpu.clone(),
+            smp: self.cpus,
+            memory: self.memory.clone(),
+            gic: self.gic.clone(),
+            numa: self.numa,
+            options: self.machine.clone(),
+            level: match self.enter {
+                Enter::Kernel | Enter::Shim => Level::El2,
+                Enter::El3 => Level::El3,
+                Enter::El1 => Level::El1,
+            },
+            ..Machine::default()
+        }
+    }
+
+    fn entry(&self, context: &Context, machine: &Machine, scratch: &Path) -> Result<Entry> {
+        Ok(match self.enter {
+            Enter::Kernel | Enter::El1 => {
+                Entry::Kernel { load_address: self.load_address, append: self.append.clone() }
+            }
+            Enter::Shim | Enter::El3 => {
+                let tree = trees::make(&self.tree, &context.ready.qemu, machine, &self.append, scratch)?;
+                Entry::Shim { tree: tree.bytes, tree_at: tree.at }
+            }
+        })
+    }
+
+    fn judge(&self, finished: &Finished) -> Result<()> {
+        let text = finished.everything();
+        let mut rest = text.lines();
+        for line in &self.lines {
+            let pattern = Pattern::new(line)?;
+            ensure!(rest.any(|seen| pattern.is_in(seen)), "no line with `{line}` where it belongs");
+        }
+        let unless = |never: &&str| !self.lines.iter().any(|line| line.contains(never));
+        let never = NEVER.iter().copied().filter(unless).map(str::to_owned).chain(self.never.iter().cloned());
+        for word in never {
+            let pattern = Pattern::new(&word)?;
+            if let Some(line) = text.lines().find(|line| pattern.is_in(line)) {
+                bail!("`{line}`, which must not be");
+            }
+        }
+        match (&self.exit, finished.status) {
+            (Exit::Status(wanted), status) => ensure!(status == Some(*wanted), "exit status {status:?}, not {wanted}"),
+            (Exit::Word(word), status) if word == "never" => ensure!(finished.timed_out, "it ended with {status:?}"),
+            (Exit::Word(word), status) if word == "nonzero" => {
+                ensure!(status.is_some_and(|s| s != 0), "exit status {status:?}")
+            }
+            (Exit::Word(word), _) => bail!("exit = \"{word}\" is no way to end: a number, \"nonzero\" or \"never\""),
+        }
+        if self.report {
+            verdict::judge(finished).map_err(anyhow::Error::new)?;
+        }
+        Ok(())
+    }
+}
+
+/// A substring, or between slashes a regular expression.
+enum Pattern<'a> {
+    Text(&'a str),
+    Regex(Regex),
+}
+
+impl<'a> Pattern<'a> {
+    fn new(text: &'a str) -> Result<Self> {
+        match text.strip_prefix('/').and_then(|text| text.strip_suffix('/')) {
+            Some(regex) => Ok(Self::Regex(Regex::new(regex).with_context(|| format!("`{text}`"))?)),
+            None => Ok(Self::Text(text)),
+        }
+    }
+
+    fn is_in(&self, line: &str) -> bool {
+        match self {
+            Self::Text(text) => line.contains(text),
+            Self::Regex(regex) => regex.is_match(line),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn judged(fact: &Fact, status: Option<i32>, serial: &str) -> Result<()> {
+        fact.judge(&Finished {
+            status,
+            serial: serial.to_owned(),
+            messages: String::new(),
+            timed_out: status.is_none(),
+            too_much: false,
+            took: Duration::ZERO,
+        })
+    }
+
+    #[test]
+    fn good_lines_come_in_order() {
+        let fact = Fact { lines: vec!["one".to_owned(), "/^t.o$/".to_owned()], ..Fact::default() };
+        assert!(judged(&fact, Some(0), "one\nx\ntwo\n").is_ok());
+        assert!(judged(&fact, Some(0), "two\none\n").is_err());
+        assert!(judged(&fact, Some(0), "one two\n").is_err());
+    }
+
+    #[test]
+    fn bad_a_panic_nobody_expects() {
+        let fact = Fact::default();
+        assert!(judged(&fact, Some(0), "breakwater: panic at x\n").is_err());
+        let expects = Fact { lines: vec!["breakwater: panic".to_owned()], exit: Exit::Status(3), ..Fact::default() };
+        assert!(judged(&expects, Some(3), "breakwater: panic at x\n").is_ok());
+        assert!(judged(&expects, Some(0), "breakwater: panic at x\n").is_err());
+    }
+
+    #[test]
+    fn good_a_run_that_must_not_end() {
+        let fact = Fact { exit: Exit::Word("never".to_owned()), ..Fact::default() };
+        assert!(judged(&fact, None, "").is_ok());
+        assert!(judged(&fact, Some(0), "").is_err());
+    }
+}

@@ -1,0 +1,84 @@
+//! Running cases two at a time, each with a scratch directory of its own.
+
+use super::Context;
+use crate::paths;
+use crate::ui::Progress;
+use anyhow::Result;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// As many as the machines that this runs on have cores.
+const AT_ONCE: usize = 2;
+
+type Job = Box<dyn FnOnce(&Context, &Path) -> Result<()> + Send>;
+
+/// Something to find out.
+pub(crate) struct Case {
+    pub(crate) name: String,
+    job: Job,
+}
+
+impl Case {
+    /// A case that fails when `job` does. `job` gets an empty directory for its files.
+    pub(crate) fn new(
+        name: impl Into<String>,
+        job: impl FnOnce(&Context, &Path) -> Result<()> + Send + 'static,
+    ) -> Self {
+        Self { name: name.into(), job: Box::new(job) }
+    }
+}
+
+/// What was found out.
+pub(crate) struct Done {
+    pub(crate) name: String,
+    pub(crate) took: Duration,
+    pub(crate) outcome: Result<(), String>,
+}
+
+impl Done {
+    /// A failure outside any case.
+    pub(crate) fn failed(name: &str, took: Duration, why: &anyhow::Error) -> Self {
+        Self { name: name.to_owned(), took, outcome: Err(format!("{why:#}")) }
+    }
+}
+
+/// Runs every case and returns what became of them, in the order in which they ended.
+pub(crate) fn run(cases: Vec<Case>, context: &Context) -> Vec<Done> {
+    let progress = Progress::new(cases.len() as u64);
+    let (waiting, done) = (Mutex::new(cases.into_iter()), Mutex::new(Vec::new()));
+    let next = || waiting.lock().map(|mut cases| cases.next()).unwrap_or(None);
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(case) = next() {
+                    let one = run_one(case, context, &progress);
+                    if let Ok(mut done) = done.lock() {
+                        done.push(one);
+                    }
+                }
+            });
+        }
+    });
+    done.into_inner().unwrap_or_default()
+}
+
+fn run_one(case: Case, context: &Context, progress: &Progress) -> Done {
+    progress.doing(&case.name);
+    let scratch = paths::out().join("scratch").join(case.name.replace('/', "-"));
+    let began = Instant::now();
+    let prepared = || -> Result<()> {
+        if scratch.exists() {
+            std::fs::remove_dir_all(&scratch)?;
+        }
+        Ok(std::fs::create_dir_all(&scratch)?)
+    };
+    let outcome = prepared().and_then(|()| (case.job)(context, &scratch));
+    let took = began.elapsed();
+    progress.done(outcome.is_ok(), Some(&format!("{} ({:.2} s)", case.name, took.as_secs_f64())));
+    if outcome.is_ok() {
+        // Only failures leave something to look at.
+        let _ = std::fs::remove_dir_all(&scratch);
+    }
+    Done { name: case.name, took, outcome: outcome.map_err(|error| format!("{error:#}")) }
+}
