@@ -23,7 +23,7 @@ pub use tokens::{
     Broken, Changed, Detached, Filled, FreshTable, Invalidated, Live, Offline, Released, State, Tables, UnusedSlots,
 };
 
-use crate::addr::{Frame, Level, PAGE_BYTES, PhysSpan, VirtAddr};
+use crate::addr::{ADDRESS_BITS, Frame, Level, PAGE_BYTES, PhysSpan, VirtAddr};
 use crate::descriptor::{Entry, Leaf};
 use crate::errata::Errata;
 use crate::machine::{Machine, Maintenance, Slot, Tlbi, VaOperand};
@@ -58,6 +58,9 @@ pub struct Protocol<M> {
     permit: Permit,
     reach: Reach,
     errata: Errata,
+    output_bits: u8,
+    /// Grows with each break: what an earlier invalidation proved, it does not prove of a later break.
+    epoch: u64,
     counts: Counts,
 }
 
@@ -68,7 +71,8 @@ impl<M: Machine> Protocol<M> {
     #[must_use]
     pub fn new(machine: M, errata: Errata) -> Self {
         let counts = Counts::default();
-        Self { machine, permit: Permit(()), reach: Reach::ThisPe, errata, counts }
+        let output_bits = ADDRESS_BITS as u8;
+        Self { machine, permit: Permit(()), reach: Reach::ThisPe, errata, output_bits, epoch: 0, counts }
     }
 
     /// From here on other PEs may use the tables: invalidations are broadcast. `errata` are those of every PE that may.
@@ -80,6 +84,17 @@ impl<M: Machine> Protocol<M> {
     /// Notes what this PE gets wrong, once that is known.
     pub fn note_errata(&mut self, errata: Errata) {
         self.errata |= errata;
+    }
+
+    /// Notes how many bits of an output address the CPUs have; 48 until then.
+    pub fn limit_output(&mut self, bits: u8) {
+        self.output_bits = self.output_bits.min(bits);
+    }
+
+    /// Bits of an output address that every CPU has.
+    #[must_use]
+    pub fn output_bits(&self) -> u8 {
+        self.output_bits
     }
 
     /// How far invalidations reach.
@@ -156,13 +171,15 @@ impl<M: Machine> Protocol<M> {
     /// Stores `leaf` into the first of `slots`, through which nothing translates, and what follows it in memory into the others.
     ///
     /// # Panics
-    /// When the run would end beyond 2^48, which a mapper refuses.
+    /// When the run would end beyond 2^48, which a mapper refuses, or a slot has been filled since the proof.
     pub fn fill<S: State>(&mut self, slots: UnusedSlots, leaf: Leaf, filled: &mut Filled<S>) {
         let (first, count) = slots.into_parts();
         let step = first.level().slot_bytes();
         assert!(leaf.output().checked_add(count * step).is_some(), "a run of leaves ends within 48 bits");
         let mut descriptor = Entry::Leaf(leaf).encode(first.level());
         for index in 0..count {
+            // What walks may read is looked at once more: a proof says what was so when it was made.
+            assert!(!S::WALKED || self.machine.load(first.step(index)) == 0, "a slot is filled once");
             self.machine.store(&self.permit, first.step(index), descriptor);
             descriptor += step;
         }
@@ -201,6 +218,7 @@ impl<M: Machine> Protocol<M> {
     pub fn break_leaf(&mut self, slot: Slot, broken: &mut Broken) {
         let entry = self.read(slot);
         assert!(matches!(entry, Entry::Leaf(_)), "a slot that is broken held a leaf");
+        self.epoch += 1;
         self.store(slot, Entry::Broken(entry.encode(slot.level())));
         broken.pending().add(slot.virt());
     }
@@ -215,7 +233,7 @@ impl<M: Machine> Protocol<M> {
     pub fn invalidate(&mut self, broken: Broken) -> Invalidated {
         let pending = broken.settle();
         self.invalidate_pending(&pending);
-        Invalidated::covering(pending)
+        Invalidated::covering(pending, self.epoch)
     }
 
     /// Settles what changes in place owe: the old rights are gone from every TLB.
@@ -260,7 +278,7 @@ impl<M: Machine> Protocol<M> {
 
     fn assert_reclaimable(&self, slot: Slot, proof: &Invalidated) {
         let broken = matches!(self.read(slot), Entry::Broken(_));
-        assert!(broken && proof.covers(slot.virt()), "only a broken, invalidated slot is used again");
+        assert!(broken && proof.covers(slot.virt(), self.epoch), "only a broken, invalidated slot is used again");
     }
 
     fn invalidate_pending(&mut self, pending: &Pending) {

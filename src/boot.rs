@@ -35,6 +35,7 @@ use spin::Mutex;
 
 /// Boots: from the first tables, which assembly has put in force, to audited runtime tables on every CPU.
 #[must_use]
+#[inline(never)] // xtask lets this function alone, by its name, refer to what it frees
 pub fn boot(start: Start) -> Handover {
     let mut boot = Boot::with_runtime_tables(start);
     let mut machine = Machine::new();
@@ -83,6 +84,7 @@ impl Boot {
 
         let cpu = Cpu::decode(&el2::id_registers()).unwrap_or_else(|unsupported| refuse(Cause::Cpu, unsupported));
         bringup.protocol.note_errata(cpu.errata);
+        bringup.protocol.limit_output(cpu.output_bits);
         el2::cpu::note_boot_cpu(cpu);
         let mut regions = el2::regions().lock();
         bringup.image.declare(&mut regions).unwrap_or_else(|failure| refuse(Cause::Mapping, failure));

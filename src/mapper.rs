@@ -19,7 +19,7 @@ mod fill;
 pub use change::Unmapped;
 pub use error::Error;
 
-use crate::addr::{Level, PhysAddr, VirtAddr, VirtSpan};
+use crate::addr::{ADDRESS_BITS, Level, PhysAddr, VirtAddr, VirtSpan};
 use crate::bbm::{Protocol, Tables};
 use crate::descriptor::{Attributes, Entry, Leaf};
 use crate::frames::FrameSupply;
@@ -62,6 +62,13 @@ impl<'a, M: Machine, S> Mapper<'a, M, S> {
         Self { protocol, frames, tables }
     }
 
+    /// Refuses output addresses that the CPUs cannot put out.
+    fn check_output(&self, virt: VirtSpan, output: PhysAddr) -> Result<(), Error> {
+        let end_exclusive = output.checked_add(virt.bytes());
+        let fits = end_exclusive.is_some_and(|end| end.raw() <= 1 << self.protocol.output_bits());
+        if fits { Ok(()) } else { Err(Error::BeyondAddressSize { virt, output }) }
+    }
+
     /// Frames left in the supply.
     #[must_use]
     pub fn free_frames(&self) -> u64 {
@@ -71,6 +78,9 @@ impl<'a, M: Machine, S> Mapper<'a, M, S> {
     /// The leaf that translates `virt` and its level, or `None` when nothing valid that the manager wrote does.
     #[must_use]
     pub fn query(&self, virt: VirtAddr) -> Option<(Level, Leaf)> {
+        if virt.raw() >> ADDRESS_BITS != 0 {
+            return None; // 2^48 is the end of every span, and no address
+        }
         let mut slot = Slot::new(self.tables.root(), Level::L0, virt);
         loop {
             match (self.protocol.read(slot), slot.level().next()) {

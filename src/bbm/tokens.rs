@@ -45,8 +45,12 @@ pub struct Tables<S> {
 
 impl Tables<Offline> {
     /// New tables whose root is `root`, fresh and empty.
+    ///
+    /// # Panics
+    /// When it was not made as a root: level 0, from address 0.
     #[must_use]
     pub fn new(root: FreshTable) -> Self {
+        assert!(root.level == Level::L0 && root.virt.raw() == 0, "a root is a table of level 0");
         Self { root: root.into_linked(), state: PhantomData }
     }
 
@@ -253,14 +257,20 @@ impl Changed {
 #[derive(Debug)]
 pub struct Invalidated {
     pending: Pending,
+    epoch: u64,
 }
 
 impl Invalidated {
-    pub(super) fn covering(pending: Pending) -> Self {
-        Self { pending }
+    pub(super) fn covering(pending: Pending, epoch: u64) -> Self {
+        Self { pending, epoch }
     }
 
-    pub(super) fn covers(&self, virt: VirtAddr) -> bool {
+    /// Whether the slot for `virt` was among what was broken, and nothing has been broken since: `epoch` is the protocol's now.
+    pub(super) fn covers(&self, virt: VirtAddr, epoch: u64) -> bool {
+        self.epoch == epoch && self.names(virt)
+    }
+
+    fn names(&self, virt: VirtAddr) -> bool {
         match self.pending.each() {
             Some(addresses) => addresses.contains(&virt),
             // Everything was invalidated; what this request broke lies between the first and the last.

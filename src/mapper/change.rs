@@ -74,19 +74,17 @@ impl<M: Machine> Mapper<'_, M, Live> {
         if !output.is_aligned(PAGE_BYTES) {
             return Err(Error::Misaligned { virt, output: Some(output) });
         }
-        if output.checked_add(virt.bytes()).is_none() {
-            return Err(Error::BeyondAddressSize { virt, output });
-        }
+        self.check_output(virt, output)?;
         self.replace(whole, Target::Output { first: virt.start(), output, attributes })
     }
 
     fn replace(&mut self, whole: VirtSpan, target: Target) -> Result<Cost, Error> {
         let leaves = self.plan_change(whole, target)?;
-        if self.all_in_place(whole, target) {
+        if let Some(stores) = self.in_place(whole, target) {
             let mut changed = Changed::none();
             self.each_leaf_slot(whole, |mapper, slot| mapper.change_in_place(slot, target, &mut changed));
             self.protocol.invalidate_changed(changed);
-            return Ok(Cost { stores: leaves, frames: 0 });
+            return Ok(Cost { stores, frames: 0 });
         }
         let proof = self.break_all(whole);
         let mut filled = Filled::none();
@@ -149,19 +147,22 @@ impl<M: Machine> Mapper<'_, M, Live> {
         Ok(leaves)
     }
 
-    fn all_in_place(&self, whole: VirtSpan, target: Target) -> bool {
+    /// How many leaves of `whole` change when all that do can in place, or `None` when one needs a break.
+    fn in_place(&self, whole: VirtSpan, target: Target) -> Option<u64> {
+        let mut stores = 0;
         let mut virt = whole.start();
         while virt < whole.end_exclusive() {
             let (slot, part, _) = self.leaf_slot(whole, virt);
             let old = self.protocol.read(slot);
-            let Entry::Leaf(leaf) = old else { return false };
-            let new = target.of(slot, leaf).unwrap_or(Entry::Unused);
-            if !matches!(decide(old, new, self.protocol.errata()), Change::InPlace | Change::Nothing) {
-                return false;
+            let Entry::Leaf(leaf) = old else { return None };
+            match decide(old, target.of(slot, leaf)?, self.protocol.errata()) {
+                Change::Nothing => {}
+                Change::InPlace => stores += 1,
+                _ => return None,
             }
             virt = part.end_exclusive();
         }
-        true
+        Some(stores)
     }
 
     /// Calls `each` with every slot of `whole` where the walk ends, as it ends when the call comes.

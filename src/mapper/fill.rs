@@ -79,9 +79,7 @@ impl<M: Machine, S: State> Mapper<'_, M, S> {
         if !output.is_aligned(PAGE_BYTES) {
             return Err(Error::Misaligned { virt, output: Some(output) });
         }
-        if output.checked_add(virt.bytes()).is_none() {
-            return Err(Error::BeyondAddressSize { virt, output });
-        }
+        self.check_output(virt, output)?;
         let leaves = Some(Leaves { output, attributes, largest });
         self.fill(Fill { whole, leaves, deepest: Level::L3 })
     }
@@ -126,6 +124,9 @@ impl<M: Machine, S: State> Mapper<'_, M, S> {
         let (mut table, mut level) = (self.tables.root(), Level::L0);
         let last = VirtAddr::at(fill.whole.end_exclusive().raw() - 1);
         while let Some(next) = level.next().filter(|&next| fill.descends(next)) {
+            if fill.run(level, fill.whole.start(), fill.whole).is_some() {
+                break; // a leaf fits here: that a table is in its place is for the plan to find
+            }
             let slot = Slot::new(table, level, fill.whole.start());
             match self.protocol.child(slot) {
                 Some(child) if last.slot(level) == slot.index() => (table, level) = (child, next),

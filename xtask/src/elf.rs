@@ -1,7 +1,9 @@
 //! The linked image as xtask reads it: symbols, what is loaded, and the relocations that the link kept.
 
 use anyhow::{Context, Result, bail};
-use object::elf::{FileHeader64, PT_LOAD, SHF_ALLOC, SHN_ABS, SHN_UNDEF, STT_FUNC, STT_NOTYPE, STT_OBJECT};
+use object::elf::{
+    FileHeader64, PT_LOAD, SHF_ALLOC, SHN_ABS, SHN_UNDEF, STT_FUNC, STT_NOTYPE, STT_OBJECT, STT_SECTION,
+};
 use object::read::elf::{FileHeader, ProgramHeader, Rela, SectionHeader, Sym};
 use object::{Endianness, SectionIndex};
 use std::path::Path;
@@ -68,9 +70,14 @@ impl Elf {
         for symbol in table.iter() {
             let name = String::from_utf8_lossy(symbol.name(endian, table.strings()).unwrap_or_default()).into_owned();
             let kind = symbol.st_type();
+            // lld keeps a symbol for every input section, but counts addends to it from the start of the output section.
+            let address = match kind {
+                STT_SECTION => sections.section(SectionIndex(usize::from(symbol.st_shndx(endian).0)))?.sh_addr(endian),
+                _ => symbol.st_value(endian),
+            };
             elf.symbols.push(Symbol {
                 name,
-                address: symbol.st_value(endian),
+                address,
                 size: symbol.st_size(endian),
                 absolute: matches!(symbol.st_shndx(endian), SHN_ABS | SHN_UNDEF),
                 typed: kind == STT_FUNC || kind == STT_OBJECT,
