@@ -1,5 +1,5 @@
 // The PE/COFF header, in the same file as the Linux header and the raw binary. File offset and address agree throughout: the file is
-// one flat piece. UEFI runs it at `efi_entry`. The `_pe_*` names are sizes and offsets that linker.ld computes.
+// one flat piece. UEFI runs it at `efi_entry` (efi.S). The `_pe_*` names are sizes and offsets that linker.ld computes.
 
     .section .head.text, "ax", %progbits
     .balign 8
@@ -40,9 +40,3 @@ pe_header:
     .long 0, 0
     .short 0, 0
     .long 0xc0000040            // initialised data, readable, writable
-
-// UEFI's way in. In: x0 image handle, x1 system table. Out: x0 = EFI_UNSUPPORTED. MMU: on, the firmware's own tables.
-ROUTINE efi_entry, .init.text.boot
-    CONSTANT64 x0, 0x8000000000000003
-    ret
-END_ROUTINE efi_entry

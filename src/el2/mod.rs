@@ -9,6 +9,7 @@
 mod assembly;
 mod barrier;
 pub mod cpu;
+mod efi;
 pub mod entry;
 mod exception;
 mod exit;

@@ -92,7 +92,7 @@ impl Elf {
         for section in sections.iter() {
             let Some((relas, _)) = section.rela(endian, data)? else { continue };
             let filled = sections.section(SectionIndex(section.sh_info(endian) as usize))?;
-            if filled.sh_flags(endian).0 & u64::from(SHF_ALLOC.0) == 0 {
+            if filled.sh_flags(endian).0 & SHF_ALLOC.0 == 0 {
                 continue;
             }
             elf.relocations.extend(relas.iter().map(|rela| Relocation {

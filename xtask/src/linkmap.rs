@@ -93,8 +93,8 @@ mod tests {
     fn good_sections_and_script_symbols_are_told_apart() {
         let map = LinkMap::parse(MAP);
         assert_eq!(map.sections.len(), 2);
-        assert_eq!(map.at(0xa_0000_2000_44).map(|s| s.name.as_str()), Some(".init.text.boot.primary_entry"));
-        assert_eq!(map.at(0xa_0000_2000_50), None);
+        assert_eq!(map.at(0x0a00_0020_0044).map(|s| s.name.as_str()), Some(".init.text.boot.primary_entry"));
+        assert_eq!(map.at(0x0a00_0020_0050), None);
         assert_eq!(map.script_symbols.iter().collect::<Vec<_>>(), ["_init_start"]);
     }
 }

@@ -11,11 +11,11 @@
 //! * `result` is what comes out, `print` its text and JSON forms, `symbols` the names in it.
 
 mod cpu;
-mod descriptor;
+pub(crate) mod descriptor;
 pub(crate) mod fixture;
 mod history;
 mod live;
-mod memory;
+pub(crate) mod memory;
 mod print;
 mod replay;
 mod result;

@@ -9,7 +9,7 @@ mod qemu;
 pub(crate) use qemu::Qemu;
 
 use crate::{exec, paths, ui};
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -105,7 +105,7 @@ pub(crate) fn ready(qemu: Option<&Path>) -> Result<Ready> {
 /// # Errors
 /// Neither can be had.
 pub(crate) fn toolchain(install: Install) -> Result<Toolchain> {
-    if target_library().is_some_and(|dir| dir.is_dir()) {
+    if there() {
         return Ok(Toolchain::Pinned);
     }
     if let Some(there) = fallback::already() {
@@ -148,7 +148,9 @@ fn add_target() -> Result<()> {
     exec::run_within(
         Command::new("rustup").args(["target", "add", paths::TARGET]).current_dir(paths::root()),
         RUSTUP_LIMIT,
-    )
+    )?;
+    ensure!(there(), "rustup added the target, but not to the toolchain that runs xtask");
+    Ok(())
 }
 
 /// Where the pinned compiler keeps what belongs to it: Cargo names itself to what it runs, and lives in the toolchain's `bin`.
@@ -161,6 +163,7 @@ pub(crate) fn sysroot() -> Option<PathBuf> {
     })
 }
 
-fn target_library() -> Option<PathBuf> {
-    Some(sysroot()?.join("lib/rustlib").join(paths::TARGET).join("lib"))
+/// Whether the pinned compiler has the target's library.
+fn there() -> bool {
+    sysroot().is_some_and(|dir| dir.join("lib/rustlib").join(paths::TARGET).join("lib").is_dir())
 }

@@ -2,6 +2,7 @@
 //! line is always `N passed, N failed`.
 
 mod facts;
+mod figures;
 mod host;
 mod junit;
 mod layout;
@@ -119,7 +120,10 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>) -> V
         Ok(context) => context,
         Err(error) => return vec![Done::failed("build/image", began.elapsed(), &error)],
     };
-    let (mut cases, mut done) = (variety::cases(extent.repeats), Vec::new());
+    // The two long ones first, so that they do not run alone at the end.
+    let mut cases = if extent.everything { vec![layout::fallback_case(), layout::spread_case()] } else { Vec::new() };
+    cases.extend(variety::cases(extent.repeats));
+    let mut done = Vec::new();
     let mut add = |name: &str, made: Result<Vec<Case>>| match made {
         Ok(more) => cases.extend(more),
         Err(error) => done.push(Done::failed(name, began.elapsed(), &error)),
@@ -128,8 +132,6 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>) -> V
     if extent.everything {
         add("build/facts", facts::cases(&context));
         add("build/recorder", measured::cases());
-        cases.push(layout::spread_case());
-        cases.push(layout::fallback_case());
     }
     if let Some(wanted) = filter {
         cases.retain(|case| case.name.contains(wanted));

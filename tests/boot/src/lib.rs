@@ -5,7 +5,7 @@
 //! status 3. A fact that needs no fault ends in a line `fact holds: ...` and status 0.
 //!
 //! What must hold: a program judges by what the hardware does (a load, a store, a fetch, a translation by AT), not by what the manager
-//! believes. All `unsafe` is in [`probe`].
+//! believes. All `unsafe` is in probe.rs.
 
 #![cfg_attr(target_os = "none", no_std)]
 

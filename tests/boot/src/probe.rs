@@ -9,6 +9,11 @@ use core::arch::asm;
 /// `ret`: what a call to data must never reach.
 pub const RET: u32 = 0xd65f_03c0;
 
+/// A page of `ret`: a call to its marked offset comes back, should the fetch be allowed.
+#[derive(Debug)]
+#[repr(C, align(4096))]
+pub struct ReturningPage<T>(pub [T; 1024]);
+
 /// Loads 64 bits from `address`.
 #[inline(never)]
 pub fn read(address: u64) -> u64 {

@@ -4,7 +4,7 @@
 
 /// What a 64-bit descriptor is at its level.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Translates nothing.
     Invalid,
     /// A block or a page.
@@ -25,12 +25,12 @@ const LEAF_ATTRIBUTES: u64 = 7 << 2 | 3 << 8 | 1 << 52;
 const TABLE_ATTRIBUTES: u64 = 0x1f << 59;
 
 /// Bits of the address that one entry at `level` (0 to 3) leaves to the offset.
-pub(super) const fn offset_bits(level: u8) -> u32 {
+pub(crate) const fn offset_bits(level: u8) -> u32 {
     39 - 9 * level as u32
 }
 
 /// What `word` is in a table of this level.
-pub(super) const fn kind(word: u64, level: u8) -> Kind {
+pub(crate) const fn kind(word: u64, level: u8) -> Kind {
     match (word & 3, level) {
         (1, 1 | 2) | (3, 3) => Kind::Leaf,
         (3, 0..=2) => Kind::Table,
@@ -39,7 +39,7 @@ pub(super) const fn kind(word: u64, level: u8) -> Kind {
 }
 
 /// The output address of a leaf, or the next table's.
-pub(super) const fn address(word: u64, level: u8) -> u64 {
+pub(crate) const fn address(word: u64, level: u8) -> u64 {
     match kind(word, level) {
         Kind::Leaf => word & ADDRESS & !((1 << offset_bits(level)) - 1),
         _ => word & ADDRESS,
@@ -48,16 +48,16 @@ pub(super) const fn address(word: u64, level: u8) -> u64 {
 
 /// Rights that tables above take away from a leaf.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
-pub(super) struct Denied {
+pub(crate) struct Denied {
     /// APTable\[1\] was set on the way.
-    pub(super) write: bool,
+    pub(crate) write: bool,
     /// XNTable was set on the way.
-    pub(super) execute: bool,
+    pub(crate) execute: bool,
 }
 
 impl Denied {
     /// What is denied below the table descriptor `word`.
-    pub(super) const fn below(self, word: u64) -> Self {
+    pub(crate) const fn below(self, word: u64) -> Self {
         Self {
             write: self.write || word & TABLE_READ_ONLY != 0,
             execute: self.execute || word & TABLE_NEVER_EXECUTE != 0,
@@ -67,14 +67,14 @@ impl Denied {
 
 /// True if `word` is a leaf through which memory can be both written and executed, WXN aside. Without the access flag it
 /// can be neither.
-pub(super) const fn writable_executable(word: u64, level: u8, denied: Denied) -> bool {
+pub(crate) const fn writable_executable(word: u64, level: u8, denied: Denied) -> bool {
     let writable = word & READ_ONLY == 0 && !denied.write;
     let executable = word & NEVER_EXECUTE == 0 && !denied.execute;
     matches!(kind(word, level), Kind::Leaf) && word & ACCESS_FLAG != 0 && writable && executable
 }
 
 /// True if a TLB or walk cache may hold `word`.
-pub(super) const fn cacheable(word: u64, level: u8) -> bool {
+pub(crate) const fn cacheable(word: u64, level: u8) -> bool {
     match kind(word, level) {
         Kind::Invalid => false,
         Kind::Leaf => word & ACCESS_FLAG != 0,
@@ -84,7 +84,7 @@ pub(super) const fn cacheable(word: u64, level: u8) -> bool {
 
 /// True if going from one valid descriptor to the other needs break-before-make: address, size, type, shareability, the
 /// contiguous bit, hierarchical controls. Leaf rights and software bits do not.
-pub(super) fn needs_break(old: u64, new: u64, level: u8) -> bool {
+pub(crate) fn needs_break(old: u64, new: u64, level: u8) -> bool {
     let attributes = match kind(old, level) {
         Kind::Table => TABLE_ATTRIBUTES,
         _ => LEAF_ATTRIBUTES,

@@ -6,34 +6,34 @@ use breakwater_trace::Access;
 
 /// A word that a store has touched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Change {
+pub(crate) struct Change {
     /// Physical address, a multiple of 8.
-    pub(super) pa: u64,
+    pub(crate) pa: u64,
     /// Before.
-    pub(super) old: u64,
+    pub(crate) old: u64,
     /// After.
-    pub(super) new: u64,
+    pub(crate) new: u64,
 }
 
 /// Physical memory as far as it is known; everything else reads as zero, as QEMU's RAM does.
 #[derive(Default)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     words: HashMap<u64, u64>,
 }
 
 impl Memory {
     /// The word at `pa`, a multiple of 8.
-    pub(super) fn word(&self, pa: u64) -> u64 {
+    pub(crate) fn word(&self, pa: u64) -> u64 {
         self.words.get(&pa).copied().unwrap_or(0)
     }
 
     /// Declares contents without reporting a change.
-    pub(super) fn declare(&mut self, pa: u64, value: u64) {
+    pub(crate) fn declare(&mut self, pa: u64, value: u64) {
         self.words.insert(pa, value);
     }
 
     /// Declares the contents of a file loaded at `pa`, a multiple of 8.
-    pub(super) fn declare_bytes(&mut self, pa: u64, bytes: &[u8]) {
+    pub(crate) fn declare_bytes(&mut self, pa: u64, bytes: &[u8]) {
         for (index, chunk) in bytes.chunks(8).enumerate() {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
@@ -42,7 +42,7 @@ impl Memory {
     }
 
     /// Performs a store; the words touched, lowest first (a misaligned one of 16 bytes touches three).
-    pub(super) fn store(&mut self, access: &Access) -> Vec<Change> {
+    pub(crate) fn store(&mut self, access: &Access) -> Vec<Change> {
         let first = access.pa & !7;
         let offset = (access.pa - first) as usize;
         let mut value = [0; 24];
@@ -62,7 +62,7 @@ impl Memory {
     }
 
     /// Zeroes `bytes` (a multiple of 8) at `pa`, as DC ZVA does.
-    pub(super) fn zero(&mut self, pa: u64, bytes: u64) -> Vec<Change> {
+    pub(crate) fn zero(&mut self, pa: u64, bytes: u64) -> Vec<Change> {
         (0..bytes / 8).map(|index| self.change(pa + 8 * index, u64::MAX, 0)).collect()
     }
 

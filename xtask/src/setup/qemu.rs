@@ -169,7 +169,10 @@ pub(crate) fn library_dirs(root: &Path) -> Vec<PathBuf> {
     while let Some(dir) = left.pop() {
         let entries: Vec<PathBuf> =
             fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-        let library = |file: &PathBuf| file.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"));
+        let library = |file: &PathBuf| {
+            let name = file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+            name.ends_with(".so") || name.contains(".so.")
+        };
         if entries.iter().any(library) {
             found.push(dir);
         }

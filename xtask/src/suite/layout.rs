@@ -54,12 +54,15 @@ pub(super) fn spread_case() -> Case {
     })
 }
 
-/// Notes where each piece is: a routine by its offset within the page, a table by its page within the image.
+/// Notes where each piece is: a routine by its offset within the page, a table by its page within the image. The vector table, which
+/// VBAR_EL2 aligns to 2 KiB, has two offsets and no more: it counts by halves of pages within the image.
 fn note(map: &LinkMap, places: &mut BTreeMap<String, BTreeSet<u64>>) {
     let start = map.sections.first().map_or(0, |section| section.start);
     for section in &map.sections {
         let place = if section.name.starts_with(".tables.") {
             (section.start - start) >> 12
+        } else if section.name == ".text.boot.vectors" {
+            (section.start - start) >> 11
         } else if section.name.starts_with(".idmap.text.") || section.name.contains(".text.boot.") {
             section.start & 0xfff
         } else {

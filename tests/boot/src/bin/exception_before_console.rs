@@ -5,9 +5,9 @@
 breakwater::entry!(main);
 
 #[cfg(target_os = "none")]
-fn main(_: breakwater::el2::Start) -> ! {
+fn main(start: breakwater::el2::Start) -> ! {
+    use breakwater_boot_tests::{Booted, probe};
     breakwater::line!("fact: read of address 0 before boot");
-    let value = breakwater_boot_tests::probe::read(0);
-    breakwater::line!("FACT FAILED: address 0 was read in the first tables: {value:#x}");
-    breakwater::el2::leave(breakwater::command_line::Exit::Semihosting, breakwater::el2::Status::Panic)
+    let value = probe::read(0);
+    Booted::after_boot(start).failed(format_args!("address 0 was read in the first tables: {value:#x}"))
 }

@@ -7,5 +7,6 @@ breakwater::entry!(main);
 #[cfg(target_os = "none")]
 fn main(start: breakwater::el2::Start) -> ! {
     breakwater::line!("fact: said before the console is known");
-    panic!("a promise was broken before the console, entered at EL{}", start.entry_level)
+    assert!(start.entry_level != 2, "a promise was broken before the console, entered at EL{}", start.entry_level);
+    breakwater_boot_tests::Booted::after_boot(start).failed("the assertion held")
 }

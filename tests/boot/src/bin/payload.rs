@@ -1,4 +1,4 @@
-//! The example payload: what a hypervisor does first with what [`breakwater::boot::boot`] hands over.
+//! The example payload: what a hypervisor does first with what `breakwater::boot::boot` hands over.
 //!
 //! It shows how page tables are edited after boot, when several CPUs share them: under the page-table lock, from any CPU, each request
 //! complete on every CPU when it returns. On two CPUs it maps, remaps and unmaps:

@@ -1,0 +1,207 @@
+//! Requests that take away or change: unmap, protect, remap. Sequences exact, for each reach and each erratum.
+
+use super::event::{Dsb, Event};
+use super::rig::{CODE, CONSTANTS, DATA, DEVICE, Done, GIB, MIB, PAGE, Rig, request};
+use breakwater::addr::Level;
+use breakwater::bbm::{Live, Reach};
+use breakwater::descriptor::{Attributes, DataAccess};
+use breakwater::errata::Errata;
+
+const AT: u64 = 4 * GIB;
+const TO: u64 = 0x8000_0000;
+const NON_CACHEABLE: Attributes = Attributes::NonCacheable(DataAccess::ReadWrite);
+
+/// Tables with `pages` pages of `attributes` at [`AT`].
+fn mapped(reach: Reach, errata: Errata, pages: u64, attributes: Attributes) -> Rig<Live> {
+    let mut rig = Rig::live_with(reach, errata, 16);
+    rig.map(request(AT, pages * PAGE, TO, attributes, Level::L3)).unwrap();
+    rig
+}
+
+fn plain(pages: u64) -> Rig<Live> {
+    mapped(Reach::ThisPe, Errata::empty(), pages, DATA)
+}
+
+fn done(stores: u64, tlbis: u32, dsbs: u32, isbs: u32) -> Done {
+    Done { stores, frames: 0, tlbis, dsbs, isbs }
+}
+
+/// The barriers and TLBIs of the last request, which is the last of the log.
+fn last_maintenance(rig: &Rig<Live>, count: usize) -> Vec<Event> {
+    let steps: Vec<Event> = rig
+        .world()
+        .log
+        .iter()
+        .copied()
+        .filter(|event| !matches!(event, Event::Store { .. } | Event::Zero { .. }))
+        .collect();
+    steps[steps.len() - count..].to_vec()
+}
+
+#[test]
+fn good_unmap_breaks_invalidates_and_reclaims() {
+    let mut rig = plain(4);
+    assert_eq!(rig.unmap(AT + PAGE, 2 * PAGE), Ok(done(4, 2, 2, 1)));
+    let tlbi = |virt: u64| Event::TlbiLeafVa { broadcast: false, operand: virt >> 12 };
+    let sequence = [Event::Dsb(Dsb::IshSt), tlbi(AT + PAGE), tlbi(AT + 2 * PAGE), Event::Dsb(Dsb::Nsh), Event::Isb];
+    assert_eq!(last_maintenance(&rig, 5), sequence);
+    assert_eq!(rig.query(AT + PAGE), None);
+    assert_eq!(rig.query(AT), Some((Level::L3, TO, DATA)), "the neighbours stay");
+    rig.map(request(AT + PAGE, 2 * PAGE, 0, CODE, Level::L3)).unwrap();
+}
+
+#[test]
+fn good_unmap_among_several_pes_is_broadcast() {
+    let mut rig = mapped(Reach::Domain, Errata::empty(), 1, DATA);
+    assert_eq!(rig.unmap(AT, PAGE), Ok(done(2, 1, 2, 1)));
+    let tlbi = Event::TlbiLeafVa { broadcast: true, operand: AT >> 12 };
+    let sequence = [Event::Dsb(Dsb::IshSt), tlbi, Event::Dsb(Dsb::Ish), Event::Isb];
+    assert_eq!(last_maintenance(&rig, 4), sequence);
+}
+
+#[test]
+fn good_unmap_of_blocks_needs_one_tlbi_each() {
+    for reach in [Reach::ThisPe, Reach::Domain] {
+        let mut rig = Rig::live(reach, 16);
+        rig.map(request(AT, GIB, 0, DATA, Level::L1)).unwrap();
+        rig.map(request(2 * AT, 4 * MIB, GIB, DATA, Level::L1)).unwrap();
+        assert_eq!(rig.unmap(AT, GIB), Ok(done(2, 1, 2, 1)));
+        assert_eq!(rig.unmap(2 * AT, 4 * MIB), Ok(done(4, 2, 2, 1)));
+        assert_eq!(rig.leaves(), (0, 0, 0));
+    }
+}
+
+#[test]
+fn good_unmap_across_levels_and_tables() {
+    let mut rig = Rig::live(Reach::Domain, 16);
+    let start = 3 * GIB - 2 * MIB - PAGE;
+    rig.map(request(start, GIB + 4 * MIB + 2 * PAGE, start, DATA, Level::L1)).unwrap();
+    assert_eq!(rig.unmap(start, GIB + 4 * MIB + 2 * PAGE), Ok(done(10, 5, 2, 1)), "five leaves of three sizes");
+}
+
+#[test]
+fn good_up_to_32_addresses_by_name_more_by_everything() {
+    for reach in [Reach::ThisPe, Reach::Domain] {
+        let mut rig = mapped(reach, Errata::empty(), 100, DATA);
+        assert_eq!(rig.unmap(AT, 32 * PAGE), Ok(done(64, 32, 2, 1)));
+        assert_eq!(rig.unmap(AT + 32 * PAGE, 33 * PAGE), Ok(done(66, 1, 2, 1)));
+        let everything = Event::TlbiAll { broadcast: reach == Reach::Domain };
+        assert!(last_maintenance(&rig, 4).contains(&everything));
+        assert_eq!(rig.protect(AT + 65 * PAGE, 33 * PAGE, CONSTANTS), Ok(done(33, 1, 2, 1)));
+        assert_eq!(rig.remap(AT + 65 * PAGE, 33 * PAGE, 0, DATA), Ok(done(66, 1, 3, 2)));
+    }
+}
+
+#[test]
+fn good_rights_change_in_place_tightening_and_relaxing() {
+    for reach in [Reach::ThisPe, Reach::Domain] {
+        let mut rig = mapped(reach, Errata::empty(), 2, DATA);
+        for attributes in [CONSTANTS, CODE, CONSTANTS, DATA, CODE, DATA] {
+            assert_eq!(rig.protect(AT, 2 * PAGE, attributes), Ok(done(2, 2, 2, 1)));
+        }
+    }
+}
+
+#[test]
+fn good_protect_to_what_it_is_costs_nothing() {
+    let mut rig = plain(2);
+    assert_eq!(rig.protect(AT, 2 * PAGE, DATA), Ok(done(0, 0, 0, 0)));
+    let mut rig = mapped(Reach::ThisPe, Errata::BBM_ALWAYS, 2, DATA);
+    assert_eq!(rig.protect(AT, 2 * PAGE, DATA), Ok(done(0, 0, 0, 0)));
+}
+
+#[test]
+fn good_protect_of_which_some_is_so_already_counts_only_the_rest() {
+    let mut rig = plain(3);
+    rig.protect(AT + PAGE, PAGE, CONSTANTS).unwrap();
+    assert_eq!(rig.protect(AT, 3 * PAGE, CONSTANTS), Ok(done(2, 2, 2, 1)));
+}
+
+#[test]
+fn good_memory_type_changes_by_break_before_make() {
+    for reach in [Reach::ThisPe, Reach::Domain] {
+        let mut rig = mapped(reach, Errata::empty(), 2, DATA);
+        for attributes in [NON_CACHEABLE, DEVICE, DATA] {
+            assert_eq!(rig.protect(AT, 2 * PAGE, attributes), Ok(done(4, 2, 3, 2)));
+        }
+    }
+}
+
+#[test]
+fn good_blocks_change_rights_and_type_too() {
+    let mut rig = Rig::live(Reach::Domain, 16);
+    rig.map(request(AT, GIB, 0, DATA, Level::L1)).unwrap();
+    rig.map(request(2 * AT, 2 * MIB, GIB, DATA, Level::L1)).unwrap();
+    for at in [(AT, GIB), (2 * AT, 2 * MIB)] {
+        assert_eq!(rig.protect(at.0, at.1, CONSTANTS), Ok(done(1, 1, 2, 1)));
+        assert_eq!(rig.protect(at.0, at.1, DEVICE), Ok(done(2, 1, 3, 2)));
+    }
+    assert_eq!(rig.leaves(), (1, 1, 0), "leaves keep their size");
+}
+
+#[test]
+fn good_remap_by_break_before_make() {
+    for reach in [Reach::ThisPe, Reach::Domain] {
+        let mut rig = mapped(reach, Errata::empty(), 2, DATA);
+        assert_eq!(rig.remap(AT, 2 * PAGE, TO + GIB, CONSTANTS), Ok(done(4, 2, 3, 2)));
+        assert_eq!(rig.query(AT + PAGE), Some((Level::L3, TO + GIB + PAGE, CONSTANTS)));
+    }
+}
+
+#[test]
+fn good_remap_of_blocks_keeps_their_size() {
+    let mut rig = Rig::live(Reach::ThisPe, 16);
+    rig.map(request(AT - 2 * MIB, 2 * MIB + GIB, AT - 2 * MIB, DATA, Level::L1)).unwrap();
+    assert_eq!(rig.remap(AT - 2 * MIB, 2 * MIB + GIB, 7 * GIB - 2 * MIB, DATA), Ok(done(4, 2, 3, 2)));
+    assert_eq!(rig.leaves(), (1, 1, 0));
+}
+
+#[test]
+fn good_remap_to_the_same_is_no_break() {
+    let mut rig = plain(2);
+    let nothing = rig.remap(AT, 2 * PAGE, TO, DATA).unwrap();
+    assert_eq!(nothing, done(0, 0, 0, 0));
+    assert_eq!(rig.remap(AT, 2 * PAGE, TO, CONSTANTS), Ok(done(2, 2, 2, 1)), "only rights differ: in place");
+}
+
+#[test]
+fn good_repeated_tlbi_where_an_erratum_asks_and_only_by_broadcast() {
+    let mut rig = mapped(Reach::Domain, Errata::REPEAT_TLBI, 80, DATA);
+    assert_eq!(rig.unmap(AT, 2 * PAGE), Ok(done(4, 3, 3, 1)));
+    let tlbi = |virt: u64| Event::TlbiLeafVa { broadcast: true, operand: virt >> 12 };
+    let tail = [Event::Dsb(Dsb::Ish), tlbi(AT), Event::Dsb(Dsb::Ish), Event::Isb];
+    assert_eq!(last_maintenance(&rig, 4), tail);
+    assert_eq!(rig.unmap(AT + 2 * PAGE, 40 * PAGE), Ok(done(80, 2, 3, 1)), "everything, twice");
+    assert_eq!(rig.protect(AT + 42 * PAGE, PAGE, CONSTANTS), Ok(done(1, 2, 3, 1)));
+    assert_eq!(rig.remap(AT + 43 * PAGE, PAGE, 0, CONSTANTS), Ok(done(2, 2, 4, 2)));
+    let mut alone = mapped(Reach::ThisPe, Errata::REPEAT_TLBI, 2, DATA);
+    assert_eq!(alone.unmap(AT, 2 * PAGE), Ok(done(4, 2, 2, 1)), "no broadcast, no repetition");
+}
+
+#[test]
+fn good_errata_that_ask_for_a_break_get_one() {
+    let mut always = mapped(Reach::Domain, Errata::BBM_ALWAYS, 1, DATA);
+    assert_eq!(always.protect(AT, PAGE, CONSTANTS), Ok(done(2, 1, 3, 2)));
+    let mut on_loss = mapped(Reach::Domain, Errata::BBM_FOR_XN, 1, CODE);
+    assert_eq!(on_loss.protect(AT, PAGE, CONSTANTS), Ok(done(2, 1, 3, 2)), "loses execution");
+    assert_eq!(on_loss.protect(AT, PAGE, DATA), Ok(done(1, 1, 2, 1)), "does not");
+    assert_eq!(on_loss.protect(AT, PAGE, CODE), Ok(done(1, 1, 2, 1)), "gains it");
+}
+
+#[test]
+fn good_errata_of_a_pe_that_joins_later_count() {
+    let mut rig = plain(1);
+    rig.protocol.share(Errata::REPEAT_TLBI | Errata::BBM_ALWAYS);
+    let judge = &mut rig.world_mut().judge;
+    judge.share();
+    (judge.flaws.repeat_tlbi, judge.flaws.always_break) = (true, true);
+    assert_eq!(rig.protect(AT, PAGE, CONSTANTS), Ok(done(2, 2, 4, 2)));
+}
+
+#[test]
+fn good_tables_stay_when_they_become_empty() {
+    let mut rig = plain(1);
+    rig.unmap(AT, PAGE).unwrap();
+    let again = rig.map(request(AT, PAGE, TO, DATA, Level::L3)).unwrap();
+    assert_eq!(again, Done { stores: 1, frames: 0, tlbis: 0, dsbs: 1, isbs: 1 }, "one fill, no new table");
+}

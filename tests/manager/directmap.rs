@@ -1,0 +1,125 @@
+//! The directmap: all RAM that may be mapped, nothing else, by the fewest leaves that the granule and alignment allow.
+
+use super::booted::{Booted, IMAGE_PAGES, Setup};
+use super::raw;
+use super::rig::{GIB, MIB, PAGE, phys};
+use breakwater::addr::PhysSpan;
+use breakwater::layout::DIRECTMAP;
+
+/// The fewest leaves for a span whose addresses agree modulo 1 GiB: every whole GiB is one, what is left of whole 2 MiB is one each, the
+/// rest are pages.
+fn fewest(span: PhysSpan) -> u64 {
+    let whole = |bytes: u64| {
+        let (first, last) = (span.start().raw().div_ceil(bytes), span.end_exclusive().raw() / bytes);
+        last.saturating_sub(first)
+    };
+    let (giants, blocks, pages) = (whole(GIB), whole(2 * MIB), whole(PAGE));
+    giants + (blocks - giants * 512) + (pages - blocks * 512)
+}
+
+/// Boots, and holds the directmap against the description of the machine, before and after init is freed.
+fn assert_directmap(setup: &Setup) -> (usize, usize, usize) {
+    let mut booted = Booted::switched(setup).unwrap();
+    booted.map_fixed().unwrap();
+    booted.map_memory().unwrap();
+    let leaves = compare(&booted, 0);
+    booted.free().unwrap();
+    compare(&booted, 20);
+    let audit = booted.audit();
+    assert_eq!((audit.mismatches, audit.writable_executable), (0, 0), "{:?}", audit.first);
+    leaves
+}
+
+fn compare(booted: &Booted, freed: u64) -> (usize, usize, usize) {
+    let (root, offset) = (booted.root(), DIRECTMAP.start().raw() - booted.base.raw());
+    let mapped: Vec<PhysSpan> = raw::extents(booted.world(), root)
+        .range(DIRECTMAP.start().raw()..)
+        .map(|(&virt, extent)| {
+            assert_eq!(virt, extent.output + offset, "at a constant distance");
+            phys(extent.output, extent.bytes)
+        })
+        .collect();
+    let mut expected = booted.expected_directmap(freed);
+    expected.sort_by_key(|span| span.start());
+    assert_eq!(mapped, expected);
+    let leaves = raw::leaves(booted.world(), root);
+    let of = |level| leaves.iter().filter(|leaf| leaf.virt >= DIRECTMAP.start().raw() && leaf.level == level).count();
+    let counts = (of(1), of(2), of(3));
+    if freed == 0 {
+        let fewest: u64 = expected.iter().map(|&span| fewest(span)).sum();
+        assert_eq!((counts.0 + counts.1 + counts.2) as u64, fewest, "no more leaves than needed");
+    }
+    counts
+}
+
+#[test]
+fn good_two_gib_of_virt() {
+    let setup = Setup::new(&[phys(GIB, 2 * GIB)], GIB + 2 * MIB, phys(GIB + 128 * MIB, MIB));
+    let pages = 512 - IMAGE_PAGES as usize;
+    assert_eq!(assert_directmap(&setup), (1, 511, pages), "one GiB, 511 blocks, and what is beside the image");
+}
+
+#[test]
+fn good_image_that_straddles_two_mib_and_one_gib() {
+    for at in [GIB + 2 * MIB - 3 * PAGE, 2 * GIB - 40 * PAGE, 2 * GIB - PAGE, 3 * GIB - IMAGE_PAGES * PAGE, GIB] {
+        assert_directmap(&Setup::new(&[phys(GIB, 2 * GIB)], at, phys(GIB + 128 * MIB, MIB)));
+    }
+}
+
+#[test]
+fn good_several_banks_unsorted_with_odd_edges() {
+    let banks = [
+        phys(64 * GIB + 0x800, 3 * GIB + 0x1234),
+        phys(GIB, 256 * MIB),
+        phys(10 * GIB + 5 * PAGE, 4 * MIB),
+        phys(20 * GIB, 0x800),
+        phys(600 * GIB, GIB),
+    ];
+    assert_directmap(&Setup::new(&banks, GIB + 0x8_1000, phys(64 * GIB + 5 * MIB, 0x4000)));
+}
+
+#[test]
+fn good_no_map_left_out_whole_pages_of_it() {
+    let mut setup = Setup::new(&[phys(GIB, 4 * GIB)], 4 * GIB, phys(GIB + 8 * MIB, MIB));
+    for (start, bytes) in [(0, 1), (GIB - 1, 2), (2 * GIB + 0x800, 2 * MIB), (3 * GIB + 512 * MIB, 4 * MIB), (4 * GIB - PAGE, PAGE)] {
+        setup.memory.add_no_map(phys(GIB + start, bytes)).unwrap();
+    }
+    assert_directmap(&setup);
+}
+
+#[test]
+fn good_no_map_up_to_the_image() {
+    let mut setup = Setup::new(&[phys(GIB, GIB)], GIB + 2 * MIB, phys(GIB + 128 * MIB, MIB));
+    setup.memory.add_no_map(phys(GIB, 2 * MIB)).unwrap();
+    setup.memory.add_no_map(phys(GIB + 2 * MIB + IMAGE_PAGES * PAGE, PAGE)).unwrap();
+    assert_directmap(&setup);
+}
+
+#[test]
+fn good_image_in_the_smaller_bank() {
+    let banks = [phys(0, 64 * MIB), phys(0x100_0000_0000, GIB)];
+    assert_directmap(&Setup::new(&banks, 32 * MIB, phys(MIB, 0x2000)));
+}
+
+#[test]
+fn good_memory_of_256_mib() {
+    let setup = Setup::new(&[phys(GIB, 256 * MIB)], GIB + 0x1000, phys(GIB + 240 * MIB, MIB));
+    let (giants, ..) = assert_directmap(&setup);
+    assert_eq!(giants, 0);
+}
+
+#[test]
+fn good_frames_in_use_are_mapped_but_not_handed_out() {
+    let mut setup = Setup::new(&[phys(GIB, GIB)], GIB + 2 * MIB, phys(GIB + 128 * MIB, MIB));
+    setup.memory.add_reserved(phys(GIB + 256 * MIB + 1, 1)).unwrap();
+    let mut booted = Booted::switched(&setup).unwrap();
+    booted.map_fixed().unwrap();
+    let (directmap, memory, image) = (booted.directmap, setup.memory.clone(), booted.image);
+    directmap.map(&mut booted.space(), &memory, image).unwrap();
+    booted.settled("directmap");
+    let in_use = [phys(GIB + 128 * MIB, MIB), phys(GIB + 256 * MIB, PAGE), image];
+    let free: Vec<PhysSpan> = booted.bringup.frames.ram().collect();
+    let expected = in_use.iter().fold(vec![phys(GIB, GIB)], |spans, &hole| super::booted::without(&spans, hole));
+    assert_eq!(free, expected);
+    compare(&booted, 0);
+}
