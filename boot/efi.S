@@ -1,6 +1,6 @@
 // The image as a UEFI application: UEFI's way in, and the way from there to the ordinary entry. Runs in the firmware's tables, which map
-// memory flat (UEFI, AArch64 platforms), at EL2 or EL1, at any 4 KiB page. The sections are outside `.init.text.*` so that linker.ld can put them behind
-// the first page, which the PE header covers: firmware may map headers execute-never.
+// memory flat (UEFI, AArch64 platforms), at EL2 or EL1, at any 4 KiB page. The sections are outside `.init.text.*` so that linker.ld can
+// put them behind the first page, which the PE header covers: firmware may map headers execute-never.
 
 // In: x0 image handle, x1 system table, x30 where to return to, sp the firmware's stack. Out: primary_entry with the device tree in x0;
 // or back to the firmware with an error status in x0, everything that AAPCS64 keeps kept. MMU: on, then off.

@@ -25,7 +25,7 @@ pe_header:
     .long _image_bytes
     .long 0x1000                // header bytes
     .long 0
-    .short 10, 0                // subsystem: EFI application
+    .short 10, 0x100            // subsystem: EFI application; NX compatible: no section is writable and executable
     .quad 0, 0, 0, 0
     .long 0, 6
     .quad 0, 0, 0, 0, 0, 0

@@ -6,6 +6,8 @@
 //! What must hold: a [`PhysAddr`] has at most 48 bits (the stage 1 output size that the 4 KiB granule allows without
 //! FEAT_LPA2), a [`VirtAddr`] at most 48 (EL2 with E2H=0 has one range, from 0). Constructors refuse anything else.
 
+#![forbid(unsafe_code)]
+
 use core::fmt;
 
 /// Bytes in a frame or page: the 4 KiB granule.

@@ -7,6 +7,8 @@
 //! Fields, Arm ARM DDI 0487, VMSAv8-64 descriptor formats: valid 0, table-or-page 1, AttrIndx 4:2, AP\[1\] 6 (RES1 here), AP\[2\] 7
 //! (read-only), SH 9:8, AF 10, nG 11 (RES0 here), output address 47:12, contiguous 52, XN 54.
 
+#![forbid(unsafe_code)]
+
 use crate::addr::{Frame, Level, PhysAddr};
 use bitflags::bitflags;
 use core::fmt;
@@ -373,83 +375,4 @@ pub fn effective_rights(raw: u64, hierarchy: u64) -> Rights {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ALL: [Attributes; 11] = [
-        Attributes::Normal(Access::ReadOnly),
-        Attributes::Normal(Access::ReadWrite),
-        Attributes::Normal(Access::ReadExecute),
-        Attributes::NonCacheable(DataAccess::ReadOnly),
-        Attributes::NonCacheable(DataAccess::ReadWrite),
-        Attributes::Device(DeviceKind::NGnRnE, DataAccess::ReadOnly),
-        Attributes::Device(DeviceKind::NGnRnE, DataAccess::ReadWrite),
-        Attributes::Device(DeviceKind::NGnRE, DataAccess::ReadOnly),
-        Attributes::Device(DeviceKind::NGnRE, DataAccess::ReadWrite),
-        Attributes::Device(DeviceKind::Gre, DataAccess::ReadOnly),
-        Attributes::Device(DeviceKind::Gre, DataAccess::ReadWrite),
-    ];
-
-    #[test]
-    fn good_every_leaf_reads_back_as_written() {
-        for level in [Level::L1, Level::L2, Level::L3] {
-            for attributes in ALL {
-                let entry = Entry::Leaf(Leaf::new(level, PhysAddr::at(0x40_0000_0000), attributes).unwrap());
-                assert_eq!(Entry::decode(entry.encode(level), level), entry);
-            }
-        }
-    }
-
-    #[test]
-    fn good_no_attributes_write_and_execute() {
-        for attributes in ALL {
-            let rights = effective_rights(attributes.bits(), 0);
-            assert_eq!(rights, attributes.rights());
-            assert!(!rights.contains(Rights::WRITE | Rights::EXECUTE));
-        }
-    }
-
-    #[test]
-    fn good_bits_of_a_page_of_code() {
-        let bits = leaf_bits(Attributes::Normal(Access::ReadExecute), Level::L3);
-        assert_eq!(bits, 0x7df, "valid, page, AttrIndx 7, AP[1], read-only, Inner Shareable, AF");
-    }
-
-    #[test]
-    fn bad_leaves_are_refused() {
-        assert_eq!(Leaf::new(Level::L0, PhysAddr::at(0), ALL[0]), None);
-        assert_eq!(Leaf::new(Level::L2, PhysAddr::at(0x1000), ALL[0]), None);
-    }
-
-    #[test]
-    fn bad_bits_the_manager_never_writes_are_foreign() {
-        let good = leaf_bits(ALL[1], Level::L3);
-        for bit in [5, 11, 50, 51, 52, 53, 55, 59, 63] {
-            let raw = good | 1 << bit;
-            assert_eq!(Entry::decode(raw, Level::L3), Entry::Foreign(raw), "bit {bit}");
-        }
-        for cleared in [6, 10, 8] {
-            let raw = good & !(1 << cleared);
-            assert_eq!(Entry::decode(raw, Level::L3), Entry::Foreign(raw), "bit {cleared}");
-        }
-        let table = TABLE_BITS | 1 << 60;
-        assert_eq!(Entry::decode(table, Level::L1), Entry::Foreign(table));
-        let writable_executable = good & !DESCRIPTOR::XN::SET.value;
-        assert_eq!(Entry::decode(writable_executable, Level::L3), Entry::Foreign(writable_executable));
-    }
-
-    #[test]
-    fn good_broken_remembers_what_was_there() {
-        let raw = leaf_bits(ALL[1], Level::L3) | 0x1234_5000;
-        let broken = Entry::Broken(raw).encode(Level::L3);
-        assert_eq!(Entry::decode(broken, Level::L3), Entry::Broken(raw & !1));
-    }
-
-    #[test]
-    fn good_hierarchy_restricts() {
-        let code = leaf_bits(ALL[2], Level::L3);
-        assert_eq!(effective_rights(code, 1 << 60), Rights::READ);
-        let data = leaf_bits(ALL[1], Level::L3);
-        assert_eq!(effective_rights(data, 1 << 62), Rights::READ);
-    }
-}
+mod tests;

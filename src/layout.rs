@@ -14,6 +14,8 @@
 //! 256..=265    0x8000_0000_0000         DIRECTMAP    RAM at a constant distance, the image left out
 //! ```
 
+#![forbid(unsafe_code)]
+
 use crate::addr::{ADDRESS_BITS, Level, PAGE_BYTES, PhysSpan, VirtAddr, VirtSpan};
 use static_assertions::const_assert;
 

@@ -6,6 +6,8 @@
 //! What must hold: [`Machine::store`], [`Machine::zero_frame`] and [`Machine::tlbi`] take a [`Permit`], which only `bbm` can make: no
 //! other module can touch a table or drop an invalidation.
 
+#![forbid(unsafe_code)]
+
 use crate::addr::{Frame, Level, PAGE_SHIFT, PhysAddr, SLOTS, VirtAddr};
 use crate::bbm::Permit;
 use core::fmt;

@@ -2,11 +2,11 @@
 //! leaves boot services. boot/efi.S calls [`prepare`] and then turns the firmware's MMU off.
 //!
 //! This runs where the firmware loaded the image, before any table of ours: no absolute address may be used, so no `fmt`, no `dyn`, no
-//! `&str`, nothing that can panic. xtask refuses an absolute relocation in the sections of this module (`el23efi`).
+//! `&str`, nothing that can panic.
 //!
-//! What the `SAFETY` comments lean on: boot/efi.S calls [`prepare`] once, with what the firmware passed to the image's entry point, and the UEFI
-//! specification 2.10 says what that is. Refused, with one line on the firmware's console: no EL2, no device tree, one without
-//! its magic or above [`TREE_BYTES`], no memory map.
+//! What the `SAFETY` comments lean on: boot/efi.S calls [`prepare`] once, with what the firmware passed to the image's entry point,
+//! and the UEFI specification 2.10 says what that is. Refused, with one line on the firmware's console: no EL2, no device tree, one
+//! without its magic or above [`TREE_BYTES`], no memory map.
 
 use crate::layout;
 use aarch64_cpu::registers::{CurrentEL, Readable};
@@ -52,8 +52,11 @@ refusals! {
 }
 
 /// Leaves the firmware. Out: the address of the device tree, boot services gone; or an error status, which has bit 63 set.
+///
+/// # Safety
+/// Called once, by boot/efi.S, with what UEFI passed to the image's entry point.
 pub(super) unsafe extern "efiapi" fn prepare(image: Handle, system: *const SystemTable) -> usize {
-    // SAFETY: UEFI, EFI_IMAGE_ENTRY_POINT: the second argument of an image's entry point is the system table, which lives as long as boot services do.
+    // SAFETY: UEFI, EFI_IMAGE_ENTRY_POINT: the second argument is the system table, which lives as long as boot services do.
     let system = unsafe { &*system };
     // SAFETY: UEFI, EFI_SYSTEM_TABLE: the field points to the boot services table until ExitBootServices, after which `boot` is not used.
     let boot = unsafe { &*system.boot_services };
@@ -131,7 +134,7 @@ fn leave_boot_services(boot: &BootServices, image: Handle, map: &mut MapBuffer) 
             Ok(key) => key,
             Err((_, _, why)) => return why,
         };
-        // SAFETY: UEFI, ExitBootServices: it takes this image's own handle; on success nothing of the firmware's but the tree and `map` is used again.
+        // SAFETY: UEFI, ExitBootServices: it takes this image's own handle; after success nothing of the firmware's but the tree is used.
         status = unsafe { (boot.exit_boot_services)(image, key) };
         if status != Status::INVALID_PARAMETER {
             break;
@@ -144,7 +147,7 @@ fn leave_boot_services(boot: &BootServices, image: Handle, map: &mut MapBuffer) 
 fn refuse(system: &SystemTable, text: &'static [u16], status: Status) -> usize {
     let console = system.con_out;
     if !console.is_null() {
-        // SAFETY: UEFI, EFI_SYSTEM_TABLE: ConOut is the console's protocol until ExitBootServices, which has not been called when anything is refused.
+        // SAFETY: UEFI, EFI_SYSTEM_TABLE: ConOut is the console's protocol; `prepare` refuses only before ExitBootServices.
         let output_string = unsafe { (*console).output_string };
         // SAFETY: UEFI, OutputString: it reads up to the 0 that `refusals!` puts at the end, and writes nothing there.
         unsafe { output_string(console, text.as_ptr().cast_mut()) };

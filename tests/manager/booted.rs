@@ -1,7 +1,7 @@
 //! All of boot that is not the target's, on the host machine: from first tables to audited runtime tables.
 
 use super::rig::{CODE, CONSTANTS, DATA, PAGE, phys, virt};
-use super::world::{Reachable, World};
+use super::world::{Mutation, Reachable, World};
 use breakwater::addr::{PhysAddr, PhysSpan, VirtAddr};
 use breakwater::audit::Audit;
 use breakwater::bbm::{Live, Protocol, Tables};
@@ -42,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) memory: MemoryMap,
     pub(crate) errata: Errata,
     pub(crate) cpus: usize,
+    /// What becomes of a step of the log on its way to the judge.
+    pub(crate) mutation: Option<(usize, Mutation)>,
 }
 
 impl Setup {
@@ -50,7 +52,7 @@ impl Setup {
         let mut memory = MemoryMap::new();
         banks.iter().for_each(|&bank| memory.add_bank(bank).unwrap());
         memory.device_tree = Some(tree);
-        Self { image, pool_frames: POOL_FRAMES as u64, memory, errata: Errata::empty(), cpus: 4 }
+        Self { image, pool_frames: POOL_FRAMES as u64, memory, errata: Errata::empty(), cpus: 4, mutation: None }
     }
 
     pub(crate) fn image_span(&self) -> PhysSpan {
@@ -104,6 +106,7 @@ impl Booted {
         let base = setup.memory.check(image, limits).expect("a machine that can boot").start();
         world.reachable = Some(Reachable { image, directmap_offset: DIRECTMAP.start().raw() - base.raw() });
         world.forbidden = setup.forbidden();
+        world.mutation = setup.mutation;
         let pool = phys(first_tables.end_exclusive().raw(), setup.pool_frames * PAGE);
         let protocol = Protocol::new(world, setup.errata);
         let mut bringup = Bringup { protocol, frames: FrameSupply::new(pool), image: setup.image() };
@@ -137,6 +140,7 @@ impl Booted {
         let tree = self.memory.device_tree.unwrap();
         let header = PhysSpan::of(tree.start(), HEADER_BYTES as u64).unwrap();
         slots::map_device_tree(&mut self.space(), header, None)?;
+        self.settled("device tree's header, which is read at once");
         slots::map_device_tree(&mut self.space(), tree, Some(header))?;
         self.settled("device tree");
         let registers = slots::map_console(&mut self.space(), phys(CONSOLE + 0x10, 0x1000))?;
@@ -178,7 +182,7 @@ impl Booted {
 
     /// Nothing is owed, nothing was done that may not be.
     pub(crate) fn settled(&mut self, phase: &str) {
-        self.world_mut().judge.end_of_request();
+        self.world_mut().settle();
         let world = self.bringup.protocol.machine();
         assert_eq!(world.judge.violations, Vec::<String>::new(), "{phase}");
         assert_eq!(world.trespasses, Vec::<String>::new(), "{phase}");
@@ -203,7 +207,8 @@ impl Booted {
     /// RAM that the directmap has to hold, from the description of the machine: pages of banks that no no-map region touches, the image
     /// left out but for its first `freed` pages.
     pub(crate) fn expected_directmap(&self, freed: u64) -> Vec<PhysSpan> {
-        let kept = PhysSpan::new(PhysAddr::at(self.image.start().raw() + freed * PAGE), self.image.end_exclusive()).unwrap();
+        let kept =
+            PhysSpan::new(PhysAddr::at(self.image.start().raw() + freed * PAGE), self.image.end_exclusive()).unwrap();
         let holes = self.memory.no_map.iter().map(PhysSpan::page_cover).chain([kept]);
         holes.fold(self.memory.banks.iter().map(PhysSpan::page_core).collect(), |spans, hole| without(&spans, hole))
     }

@@ -67,10 +67,13 @@ fn good_build_stores_no_slot_twice_and_owes_nothing() {
     let steps = &booted.world().log;
     let switch = steps.iter().position(|&step| step == Event::MmuOff).unwrap() - 2;
     assert!(steps[..switch].iter().all(|step| matches!(step, Event::Store { .. } | Event::Zero { .. })));
-    let mut stored: Vec<u64> = steps.iter().filter_map(|step| match *step {
-        Event::Store { address, .. } => Some(address),
-        _ => None,
-    }).collect();
+    let mut stored: Vec<u64> = steps
+        .iter()
+        .filter_map(|step| match *step {
+            Event::Store { address, .. } => Some(address),
+            _ => None,
+        })
+        .collect();
     let stores = stored.len();
     stored.sort_unstable();
     stored.dedup();
@@ -104,7 +107,11 @@ fn good_image_with_final_rights_and_guards() {
 fn good_first_tables_come_back_after_the_switch() {
     let mut booted = Booted::switched(&virt_machine()).unwrap();
     let pool = layout::POOL_FRAMES as u64;
-    assert_eq!(booted.bringup.frames.available(), pool - 8 + 6, "root, 3 for the image, 1 for the fixmap, 3 for identity");
+    assert_eq!(
+        booted.bringup.frames.available(),
+        pool - 8 + 6,
+        "root, 3 for the image, 1 for the fixmap, 3 for identity"
+    );
     let all: Vec<u64> = core::iter::from_fn(|| booted.bringup.frames.take()).map(|frame| frame.start().raw()).collect();
     let tables = raw::tables(booted.world(), booted.root());
     assert!(all.iter().all(|frame| !tables.contains(frame)), "none of them is in use");
@@ -112,7 +119,9 @@ fn good_first_tables_come_back_after_the_switch() {
 
 #[test]
 fn good_device_tree_by_its_pages_exactly() {
-    for (start, bytes) in [(0x800_0000, 0x100), (0x800_0ff0, 0x20), (0x800_0008, 2 * MIB), (0x81f_f000, 0x3000), (0x800_0fff, 2 * MIB)] {
+    for (start, bytes) in
+        [(0x800_0000, 0x100), (0x800_0ff0, 0x20), (0x800_0008, 2 * MIB), (0x81f_f000, 0x3000), (0x800_0fff, 2 * MIB)]
+    {
         let mut setup = virt_machine();
         let tree = phys(RAM + start, bytes);
         setup.memory.device_tree = Some(tree);
@@ -123,7 +132,10 @@ fn good_device_tree_by_its_pages_exactly() {
         let mapped: Vec<_> = extents.range(area.start().raw()..area.end_exclusive().raw()).collect();
         let pages = tree.page_cover();
         assert_eq!(mapped.len(), 1);
-        assert_eq!((*mapped[0].0, mapped[0].1.output, mapped[0].1.bytes), (area.start().raw(), pages.start().raw(), pages.bytes()));
+        assert_eq!(
+            (*mapped[0].0, mapped[0].1.output, mapped[0].1.bytes),
+            (area.start().raw(), pages.start().raw(), pages.bytes())
+        );
         assert_eq!(query(&mut booted, area.start().raw()), Some((Level::L3, pages.start().raw(), CONSTANTS)));
     }
 }
@@ -170,7 +182,10 @@ fn good_identity_page_is_broken_once() {
     let identity = booted.bringup.image.identity.start().raw();
     assert_eq!(query(&mut booted, identity), None);
     assert!(booted.regions.iter().all(|region| region.name != "identity page"));
-    assert_eq!(raw::leaves(booted.world(), booted.root()).iter().filter(|leaf| leaf.virt < layout::XEN_BASE).count(), 0);
+    assert_eq!(
+        raw::leaves(booted.world(), booted.root()).iter().filter(|leaf| leaf.virt < layout::XEN_BASE).count(),
+        0
+    );
 }
 
 #[test]
@@ -211,10 +226,19 @@ fn good_supply_holds_nothing_that_is_in_use() {
     let offset = layout::DIRECTMAP.start().raw() - booted.base.raw();
     let image_rest = PhysSpan::new(PhysAddr::at(setup.image + 20 * PAGE), booted.image.end_exclusive()).unwrap();
     let memory = &setup.memory;
-    let claimed: Vec<PhysSpan> = memory.no_map.iter().chain(memory.reserved.iter()).chain(memory.device_tree)
-        .chain(memory.modules().map(|module| module.span)).collect();
-    let mapped_elsewhere: Vec<PhysSpan> = booted.regions.iter().filter(|region| region.name != "directmap" && region.name != "data")
-        .filter_map(|region| PhysSpan::of(region.output?, region.virt.bytes())).collect();
+    let claimed: Vec<PhysSpan> = memory
+        .no_map
+        .iter()
+        .chain(memory.reserved.iter())
+        .chain(memory.device_tree)
+        .chain(memory.modules().map(|module| module.span))
+        .collect();
+    let mapped_elsewhere: Vec<PhysSpan> = booted
+        .regions
+        .iter()
+        .filter(|region| region.name != "directmap" && region.name != "data")
+        .filter_map(|region| PhysSpan::of(region.output?, region.virt.bytes()))
+        .collect();
     let available = booted.bringup.frames.available();
     let mut taken = 0;
     while let Some(frame) = booted.bringup.frames.take() {
@@ -224,7 +248,9 @@ fn good_supply_holds_nothing_that_is_in_use() {
         assert!(!overlaps(&mapped_elsewhere), "{span:?} is mapped elsewhere");
         assert!(!tables.contains(&frame.start().raw()), "{span:?} is a table");
         let in_image = image_rest.covers(span);
-        let reached = in_image || (taken % 64 != 0) || raw::translate(booted.world(), root, frame.start().raw() + offset) == Some(frame.start().raw());
+        let reached = in_image
+            || (taken % 64 != 0)
+            || raw::translate(booted.world(), root, frame.start().raw() + offset) == Some(frame.start().raw());
         assert!(reached, "{span:?} is in the directmap");
         taken += 1;
     }

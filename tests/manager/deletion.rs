@@ -3,14 +3,16 @@
 //! The manager itself is not told: what is taken away never reaches the judge, which has its own picture of memory. What survives is
 //! listed with the reason why it is not needed; anything else that survives fails the test.
 
+use super::booted::{Booted, Setup};
 use super::event::{Dsb, Event};
-use super::rig::{CODE, CONSTANTS, DATA, DEVICE, GIB, MIB, PAGE, Rig, request, virt};
+use super::rig::{CODE, CONSTANTS, DATA, DEVICE, GIB, MIB, PAGE, Rig, phys, request, virt};
 use super::world::{Mutation, World, weakened};
 use breakwater::addr::{Level, PhysAddr, VirtSpan};
 use breakwater::bbm::{Detached, Live, Offline, Reach};
 use breakwater::errata::Errata;
 use breakwater::mapper::{Error, Mapper};
 use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const AT: u64 = 4 * GIB;
 
@@ -22,7 +24,7 @@ struct Scenario {
     name: &'static str,
     reach: Reach,
     errata: Errata,
-    run: fn(&mut Rig<Live>),
+    run: Request,
 }
 
 /// Requests go straight to the mapper: what is checked here is the judge alone.
@@ -36,7 +38,9 @@ fn span(pages: u64) -> VirtSpan {
     virt(AT, pages * PAGE)
 }
 
-const SCENARIOS: [(&str, fn(&mut Rig<Live>)); 10] = [
+type Request = fn(&mut Rig<Live>);
+
+const SCENARIOS: [(&str, Request); 10] = [
     ("fill", |rig| ask(rig, |mut mapper| mapper.map(request(AT + 64 * PAGE, 3 * PAGE, 0, DATA, Level::L3)))),
     ("link", |rig| ask(rig, |mut mapper| mapper.map(request(GIB - PAGE, 2 * PAGE, 0, DATA, Level::L3)))),
     ("populate", |rig| ask(rig, |mut mapper| mapper.populate(virt(GIB, 4 * MIB), Level::L3))),
@@ -94,7 +98,8 @@ fn is_owed(event: &Event) -> bool {
 /// can come by, which is after the link of the table above, and that has a barrier of its own.
 fn is_spare(steps: &[Event], index: usize) -> bool {
     let zeroed = |frame: u64| steps[..index].contains(&Event::Zero { frame });
-    let next_is_unlinked = matches!(steps.get(index + 1), Some(Event::Store { address, .. }) if zeroed(address & !0xfff));
+    let next_is_unlinked =
+        matches!(steps.get(index + 1), Some(Event::Store { address, .. }) if zeroed(address & !0xfff));
     steps[index] == Event::Dsb(Dsb::IshSt) && next_is_unlinked
 }
 
@@ -179,4 +184,39 @@ fn bad_table_linked_without_its_zeroing_or_stores() {
         let (complaints, ..) = judged(&scenario, Some((from + index, Mutation::Delete)));
         assert!(!complaints.is_empty(), "step {index}, {step:?}");
     }
+}
+
+/// A small machine with errata that ask for most, and its boot with step `at` of the log taken away, unless the judge notices.
+fn booted_without(at: Option<usize>) -> Option<Booted> {
+    let mut setup = Setup::new(&[phys(GIB, 64 * MIB)], GIB + 2 * MIB, phys(GIB + 8 * MIB, MIB));
+    setup.errata = Errata::REPEAT_TLBI | Errata::BBM_ALWAYS | Errata::ISB_BEFORE_MMU_OFF;
+    setup.cpus = 2;
+    setup.mutation = at.map(|at| (at, Mutation::Delete));
+    let boot = AssertUnwindSafe(|| Booted::boot(&setup).expect("a machine that can boot"));
+    catch_unwind(boot).ok()
+}
+
+/// A phase of several requests is judged at its end: what ends one of them may be made up for by the next. Each request by itself is
+/// judged above.
+fn ends_a_request_amid_a_phase(steps: &[Event], settled_at: &[usize], index: usize) -> bool {
+    let phase_end = *settled_at.iter().find(|&&end| end > index).unwrap();
+    let isb = if steps[index] == Event::Isb { index } else { index + 1 };
+    steps[isb] == Event::Isb && steps[isb + 1..phase_end].contains(&Event::Isb)
+}
+
+#[test]
+fn bad_boot_without_any_barrier_tlbi_or_break() {
+    let good = booted_without(None).expect("as it is, boot is good");
+    let (steps, settled_at) = (&good.world().log, &good.world().settled_at);
+    let mut killed = 0;
+    for (index, step) in steps.iter().enumerate().filter(|(_, step)| is_owed(step)) {
+        if booted_without(Some(index)).is_none() {
+            killed += 1;
+        } else {
+            let amid = ends_a_request_amid_a_phase(steps, settled_at, index);
+            assert!(amid || is_spare(steps, index), "step {index}, {step:x?}");
+        }
+    }
+    println!("{killed} deletions from boot noticed");
+    assert!(killed > 60, "{killed}");
 }

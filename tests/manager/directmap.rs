@@ -81,7 +81,9 @@ fn good_several_banks_unsorted_with_odd_edges() {
 #[test]
 fn good_no_map_left_out_whole_pages_of_it() {
     let mut setup = Setup::new(&[phys(GIB, 4 * GIB)], 4 * GIB, phys(GIB + 8 * MIB, MIB));
-    for (start, bytes) in [(0, 1), (GIB - 1, 2), (2 * GIB + 0x800, 2 * MIB), (3 * GIB + 512 * MIB, 4 * MIB), (4 * GIB - PAGE, PAGE)] {
+    for (start, bytes) in
+        [(0, 1), (GIB - 1, 2), (2 * GIB + 0x800, 2 * MIB), (3 * GIB + 512 * MIB, 4 * MIB), (4 * GIB - PAGE, PAGE)]
+    {
         setup.memory.add_no_map(phys(GIB + start, bytes)).unwrap();
     }
     assert_directmap(&setup);

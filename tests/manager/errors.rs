@@ -78,9 +78,8 @@ fn bad_outputs_beyond_what_the_cpus_put_out() {
     rig.protocol.limit_output(44);
     assert_eq!(rig.protocol.output_bits(), 40, "the least that any CPU has");
     let top = 1 << 40;
-    let beyond = |start, output| {
-        Err(Error::BeyondAddressSize { virt: virt(start, PAGE), output: PhysAddr::at(output) })
-    };
+    let beyond =
+        |start, output| Err(Error::BeyondAddressSize { virt: virt(start, PAGE), output: PhysAddr::at(output) });
     for output in [top, 2 * top, (1 << 48) - PAGE] {
         assert_eq!(rig.map(request(2 * GIB, PAGE, output, DATA, Level::L3)), beyond(2 * GIB, output));
         assert_eq!(rig.remap(AT, PAGE, output, DATA), beyond(AT, output));
@@ -156,7 +155,8 @@ fn bad_cutting_a_block() {
     let mut rig = furnished();
     for (block, bytes) in [(AT + 2 * MIB, 2 * MIB), (AT + GIB, GIB)] {
         let slot = slot_of(&rig, block);
-        for part in [virt(block, PAGE), virt(block + PAGE, PAGE), virt(block, bytes - PAGE), virt(block + bytes - PAGE, PAGE)]
+        for part in
+            [virt(block, PAGE), virt(block + PAGE, PAGE), virt(block, bytes - PAGE), virt(block + bytes - PAGE, PAGE)]
         {
             let (start, bytes) = (part.start().raw(), part.bytes());
             let would_split = Err(Error::WouldSplit { slot, part });

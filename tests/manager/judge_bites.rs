@@ -38,7 +38,8 @@ fn tlbi(broadcast: bool) -> Event {
 fn judge() -> Judge {
     let mut judge = Judge::new(ROOT);
     let tables = [Event::Zero { frame: L1 }, Event::Zero { frame: L2 }, Event::Zero { frame: L3 }, ISHST];
-    let links = [store(L2, 2, 0, L3 | 3), store(L1, 1, 0, L2 | 3), ISHST, store(ROOT, 0, 0, L1 | 3), slot(page(0x8000))];
+    let links =
+        [store(L2, 2, 0, L3 | 3), store(L1, 1, 0, L2 | 3), ISHST, store(ROOT, 0, 0, L1 | 3), slot(page(0x8000))];
     tables.into_iter().chain(links).chain([ISHST, ISB]).for_each(|step| judge.step(step));
     judge.end_of_request();
     assert_eq!(judge.violations, Vec::<String>::new());

@@ -51,7 +51,9 @@ fn good_stated_worst_case_without_counting_on_returned_frames() {
 fn bad_pool_that_is_too_small_is_refused_by_name() {
     for frames in 8..20 {
         match bootstrap(worst(), frames) {
-            Err(Failure::Mapping { error: Error::OutOfFrames { needed, available }, .. }) => assert!(needed > available),
+            Err(Failure::Mapping { error: Error::OutOfFrames { needed, available }, .. }) => {
+                assert!(needed > available)
+            }
             other => {
                 assert!(other.is_ok(), "nothing but frames can run out");
                 return;

@@ -37,9 +37,12 @@ fn attributes() -> impl Strategy<Value = Attributes> {
 
 /// Pages near the centre; whole blocks; both with pages at their ends.
 fn place() -> impl Strategy<Value = Place> {
-    let pages = (0..48_u64, 1..40_u64).prop_map(|(from, count)| Place { start: CENTRE + from * PAGE - 24 * PAGE, bytes: count * PAGE });
-    let blocks = (0..6_u64, 1..4_u64).prop_map(|(from, count)| Place { start: CENTRE + from * 2 * MIB - 6 * MIB, bytes: count * 2 * MIB });
-    let giants = (0..4_u64, 1..3_u64).prop_map(|(from, count)| Place { start: CENTRE + from * GIB - 2 * GIB, bytes: count * GIB });
+    let pages = (0..48_u64, 1..40_u64)
+        .prop_map(|(from, count)| Place { start: CENTRE + from * PAGE - 24 * PAGE, bytes: count * PAGE });
+    let blocks = (0..6_u64, 1..4_u64)
+        .prop_map(|(from, count)| Place { start: CENTRE + from * 2 * MIB - 6 * MIB, bytes: count * 2 * MIB });
+    let giants = (0..4_u64, 1..3_u64)
+        .prop_map(|(from, count)| Place { start: CENTRE + from * GIB - 2 * GIB, bytes: count * GIB });
     let ragged = (blocks.clone(), 0..3_u64, 0..3_u64).prop_map(|(block, before, after)| Place {
         start: block.start - before * PAGE,
         bytes: block.bytes + (before + after) * PAGE,
@@ -60,8 +63,11 @@ fn wish() -> impl Strategy<Value = Wish> {
         let output = if at.bytes > 8 * MIB { at.start } else { output(at, shift) };
         Wish::Map { at, output, attributes, largest }
     });
-    let remap = (place(), any::<u64>(), attributes())
-        .prop_map(|(at, shift, attributes)| Wish::Remap { at, output: output(at, shift), attributes });
+    let remap = (place(), any::<u64>(), attributes()).prop_map(|(at, shift, attributes)| Wish::Remap {
+        at,
+        output: output(at, shift),
+        attributes,
+    });
     let populate = (place(), level).prop_map(|(at, deepest)| {
         let deepest = if at.bytes > 8 * MIB { Level::L1 } else { deepest };
         Wish::Populate { at, deepest }
@@ -81,7 +87,12 @@ fn filled<S: State>(rig: &mut Rig<S>, wish: Wish) -> Result<(), TestCaseError> {
         Wish::Map { at, output, attributes, largest } => {
             let was_free = rig.reference.is_free(at.start, at.bytes);
             let answer = rig.map(request(at.start, at.bytes, output, attributes, largest));
-            prop_assert_eq!(answer.is_err() && was_free && largest == Level::L3 && has_frames(answer), false, "{:?}", answer);
+            prop_assert_eq!(
+                answer.is_err() && was_free && largest == Level::L3 && has_frames(answer),
+                false,
+                "{:?}",
+                answer
+            );
             let is_occupied = matches!(answer, Err(Error::Occupied { .. }));
             prop_assert!(was_free || is_occupied, "{:?}", answer);
         }
@@ -145,24 +156,28 @@ fn errata() -> impl Strategy<Value = Errata> {
 fn setup() -> impl Strategy<Value = Setup> {
     let bank = (0..40_u64, 0..3 * 512_u64, 1..512_u64 * 512, 0..PAGE);
     let hole = (any::<prop::sample::Index>(), 0..64 * MIB, 1..8 * MIB, any::<bool>());
-    (0..1024_u64, 300..2048_u64, vec(bank, 0..3), vec(hole, 0..5), errata()).prop_map(|(at, slack, banks, holes, errata)| {
-        let first = phys(GIB, (at + IMAGE_PAGES + slack) * PAGE + 64 * MIB);
-        let others = banks.iter().map(|&(slot, offset, pages, odd)| phys((4 + slot) * GIB + offset * PAGE + odd, pages * PAGE));
-        let all: Vec<PhysSpan> = [first].into_iter().chain(others).collect();
-        let image = GIB + at * PAGE;
-        let tree = phys(image + (IMAGE_PAGES + 1) * PAGE + 24, 0x1_0000);
-        let mut setup = Setup::new(&all, image, tree);
-        setup.errata = errata;
-        for (index, offset, bytes, is_no_map) in holes {
-            let bank = all[index.index(all.len())];
-            // Above the image and the tree, which must keep their memory to themselves.
-            let start = if bank == first { tree.end_exclusive().raw() + PAGE } else { bank.start().raw() };
-            let hole = phys(start + offset, bytes);
-            let added = if is_no_map { setup.memory.add_no_map(hole) } else { setup.memory.add_reserved(hole) };
-            added.unwrap();
-        }
-        setup
-    })
+    (0..1024_u64, 300..2048_u64, vec(bank, 0..3), vec(hole, 0..5), errata()).prop_map(
+        |(at, slack, banks, holes, errata)| {
+            let first = phys(GIB, (at + IMAGE_PAGES + slack) * PAGE + 64 * MIB);
+            let others = banks
+                .iter()
+                .map(|&(slot, offset, pages, odd)| phys((4 + slot) * GIB + offset * PAGE + odd, pages * PAGE));
+            let all: Vec<PhysSpan> = [first].into_iter().chain(others).collect();
+            let image = GIB + at * PAGE;
+            let tree = phys(image + (IMAGE_PAGES + 1) * PAGE + 24, 0x1_0000);
+            let mut setup = Setup::new(&all, image, tree);
+            setup.errata = errata;
+            for (index, offset, bytes, is_no_map) in holes {
+                let bank = all[index.index(all.len())];
+                // Above the image and the tree, which must keep their memory to themselves.
+                let start = if bank == first { tree.end_exclusive().raw() + PAGE } else { bank.start().raw() };
+                let hole = phys(start + offset, bytes);
+                let added = if is_no_map { setup.memory.add_no_map(hole) } else { setup.memory.add_reserved(hole) };
+                added.unwrap();
+            }
+            setup
+        },
+    )
 }
 
 proptest! {

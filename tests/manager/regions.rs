@@ -91,7 +91,9 @@ fn good_vmap_and_livepatch_slot_have_their_tables() {
     assert_eq!(booted.bringup.protocol.counts(), before, "a second time there is nothing to make");
     let leaves = raw::leaves(booted.world(), booted.root());
     let empty = [layout::VMAP, layout::LIVEPATCH];
-    assert!(leaves.iter().all(|leaf| !empty.iter().any(|area| area.start().raw() <= leaf.virt && leaf.virt < area.end_exclusive().raw())));
+    assert!(leaves.iter().all(|leaf| {
+        !empty.iter().any(|area| area.start().raw() <= leaf.virt && leaf.virt < area.end_exclusive().raw())
+    }));
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn bad_break_dropped_by_an_early_return() {
         let mut broken = Broken::none();
         rig.protocol.break_leaf(slot, &mut broken);
         None?;
-        drop(rig.protocol.invalidate(broken));
+        let _proof = rig.protocol.invalidate(broken);
         Some(())
     }
     let (mut rig, slot, _) = one_page();
@@ -123,7 +123,7 @@ fn good_nothing_done_owes_no_maintenance() {
     let (mut rig, _, _) = one_page();
     let from = rig.world().log.len();
     rig.protocol.complete(Filled::<Live>::none());
-    drop(rig.protocol.invalidate(Broken::none()));
+    let _proof = rig.protocol.invalidate(Broken::none());
     rig.protocol.invalidate_changed(Changed::none());
     assert_eq!(rig.world().log[from..], [] as [Event; 0]);
 }
@@ -259,7 +259,7 @@ fn bad_used_slots_are_no_unused_run() {
 #[test]
 fn good_a_mapper_that_is_refused_leaves_no_debt() {
     let mut rig = Rig::live(Reach::ThisPe, 0);
-    let refused = Mapper::new(&mut rig.protocol, &mut rig.frames, &mut rig.tables)
-        .map(request(AT, PAGE, GIB, DATA, Level::L3));
+    let refused =
+        Mapper::new(&mut rig.protocol, &mut rig.frames, &mut rig.tables).map(request(AT, PAGE, GIB, DATA, Level::L3));
     assert!(refused.is_err(), "and no token was dropped on the way");
 }

@@ -43,6 +43,8 @@ pub(crate) struct World {
     /// Every step so far, those included that are kept from the judge.
     pub(crate) log: Vec<Event>,
     pub(crate) judge: Judge,
+    /// How long the log was each time that nothing was to be owed.
+    pub(crate) settled_at: Vec<usize>,
     pub(crate) mutation: Option<(usize, Mutation)>,
     pub(crate) reachable: Option<Reachable>,
     /// Frames that may never be zeroed or stored to.
@@ -68,11 +70,18 @@ impl World {
             memory: HashMap::from([(root, None)]),
             log: Vec::new(),
             judge,
+            settled_at: Vec::new(),
             mutation: None,
             reachable: None,
             forbidden: Vec::new(),
             trespasses: Vec::new(),
         }
+    }
+
+    /// What must hold when a request returns: nothing is owed.
+    pub(crate) fn settle(&mut self) {
+        self.judge.end_of_request();
+        self.settled_at.push(self.log.len());
     }
 
     /// The descriptor at a physical address.

@@ -91,9 +91,12 @@ fn target(symbol: &Symbol, relocation: &Relocation) -> u64 {
     symbol.address.wrapping_add_signed(relocation.addend)
 }
 
-/// Code and data that boot/ brings along; the header counts too.
+/// Code and data that boot/ brings along, the header, and src/el2/efi.rs, which runs in the firmware's own mappings.
 fn runs_before_mmu(section: &str) -> bool {
-    section == ".head.text" || section.starts_with(".idmap.") || section.contains(".boot.")
+    section == ".head.text"
+        || section.starts_with(".idmap.")
+        || section.contains(".boot.")
+        || section.contains("el23efi")
 }
 
 /// Whether `address` lies in what boot frees at its end, by the linker script's own bounds.

@@ -19,7 +19,7 @@ pub(crate) mod memory;
 mod print;
 mod replay;
 mod result;
-mod run;
+pub(crate) mod run;
 mod symbols;
 #[cfg(test)]
 mod tests;
@@ -145,7 +145,7 @@ pub(crate) fn measure_trace(trace: &Path, elf: Option<&Path>, loaded: &[Loaded])
 
 /// Where QEMU's virt machine loads a Linux arm64 `Image`: its text offset above the start of RAM, 2 MiB further up if
 /// that would cover QEMU's own first instructions.
-fn virt_load_address(image: &[u8]) -> Result<u64> {
+pub(crate) fn virt_load_address(image: &[u8]) -> Result<u64> {
     const RAM: u64 = 0x4000_0000;
     const BOOT_CODE: u64 = 0x1000;
     const BEYOND_BOOT_CODE: u64 = 0x20_0000;

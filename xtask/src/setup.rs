@@ -4,8 +4,10 @@
 
 mod apt;
 mod fallback;
+mod firmware;
 mod qemu;
 
+pub(crate) use firmware::find as firmware;
 pub(crate) use qemu::Qemu;
 
 use crate::{exec, paths, ui};

@@ -8,6 +8,7 @@ mod junit;
 mod layout;
 mod measured;
 mod runner;
+mod uefi;
 mod variety;
 
 pub(crate) use measured::{Args as MeasureArgs, command as measure};
@@ -132,6 +133,7 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>) -> V
     if extent.everything {
         add("build/facts", facts::cases(&context));
         add("build/recorder", measured::cases());
+        add("build/uefi", Ok(uefi::cases()));
     }
     if let Some(wanted) = filter {
         cases.retain(|case| case.name.contains(wanted));

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::Options;
 
 /// Runs it to its end; QEMU's exit status, if it had one. The trace is then complete, or absent.
-pub(super) fn run(options: &Options) -> Result<Option<i32>> {
+pub(crate) fn run(options: &Options) -> Result<Option<i32>> {
     ensure!(
         !options.icount || options.smp == 1,
         "icount with {} CPUs: QEMU then runs them in one thread and gives plugins wrong CPU numbers",

@@ -101,8 +101,10 @@ impl Reach {
         if index >= self.slots_of(first) {
             return Vec::new();
         }
-        let of_slot =
-            |place: &Place| Place { level: place.level, va: place.va + (index << descriptor::offset_bits(place.level)) };
+        let of_slot = |place: &Place| Place {
+            level: place.level,
+            va: place.va + (index << descriptor::offset_bits(place.level)),
+        };
         places.iter().map(of_slot).collect()
     }
 

@@ -190,9 +190,8 @@ impl Replay {
             for reach in &mut self.reaches {
                 reach.refresh(&self.memory);
                 for place in reach.at(change.pa) {
-                    linked |= [change.old, change.new]
-                        .iter()
-                        .any(|word| descriptor::kind(*word, place.level) == Kind::Table);
+                    linked |=
+                        [change.old, change.new].iter().any(|word| descriptor::kind(*word, place.level) == Kind::Table);
                     if !places.contains(&place) {
                         places.push(place);
                     }
