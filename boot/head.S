@@ -21,6 +21,9 @@ ROUTINE primary_entry, .init.text.boot
     mov x21, x0
     mov x27, #0
     mov x28, #0
+    adr x19, _head              // ADR, not ADRP: whether that is a multiple of 4 KiB is the question
+    tst x19, #0xfff
+    b.ne .Lmisaligned
     mrs x20, CurrentEL
     cmp x20, #(2 << 2)
     b.eq .Lentered_at_el2
@@ -41,6 +44,9 @@ primary_at_el2:
     COUNT_ISB
     b check_machine
 
+.Lmisaligned:
+    mov x0, #{CAUSE_MISALIGNED}
+    b refuse
 .Lmmu_on_at_entry:
     mov x0, #{CAUSE_MMU_ON}
     b refuse
@@ -78,9 +84,6 @@ ROUTINE check_machine, .init.text.boot
     CONSTANT x23, {TCR_WITHOUT_PS}
     orr x23, x23, x1, lsl #16   // PS, bits 18:16 in TCR_EL2
 
-    ADDRESS_OF x19, _head
-    tst x19, #0xfff
-    b.ne .Lmisaligned
     ADDRESS_OF x0, _image_end_exclusive
     CONSTANT x1, {IDENTITY_LIMIT}
     cmp x0, x1                  // the identity page must not fall on the slots of the hypervisor's own map
@@ -95,9 +98,6 @@ ROUTINE check_machine, .init.text.boot
     b refuse
 .Lno_granule:
     mov x0, #{CAUSE_GRANULE}
-    b refuse
-.Lmisaligned:
-    mov x0, #{CAUSE_MISALIGNED}
     b refuse
 .Ltoo_high:
     mov x0, #{CAUSE_TOO_HIGH}

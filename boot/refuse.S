@@ -1,19 +1,20 @@
-// Where a CPU stops that cannot go on and has no Rust to say so. The cause stays in x0 and at `refusal_cause`; with earlycon=semihosting
+// Where a CPU stops that cannot go on and has no Rust to say so. Addresses are by ADR, not ADRP: an image that is not loaded at a multiple of
+// 4 KiB is refused here too. The cause stays in x0 and at `refusal_cause`; with earlycon=semihosting
 // the debugger prints it and ends the run. Usable with the MMU on and off: addresses are relative, nothing but
 // `refusal_cause` is written, no stack is used.
 
 // In: x0 cause (src/refusal.rs). Does not return. MMU: any.
 ROUTINE refuse, .text.boot
 .if {EARLYCON_SEMIHOSTING}
-    ADDRESS_OF x1, refusal_cause
+    adr x1, refusal_cause
     str x0, [x1]                // a debugger may look when the run ends below
     mov x4, x0
-    ADDRESS_OF x2, refusal_messages
+    adr x2, refusal_messages
     ldr w3, [x2, x0, lsl #2]    // offset of the message from the list
     add x1, x2, w3, sxtw
     mov x0, #4                  // SYS_WRITE0
     hlt #0xf000
-    ADDRESS_OF x1, refusal_exit
+    adr x1, refusal_exit
     mov x0, #0x20               // SYS_EXIT_EXTENDED
     hlt #0xf000
     mov x0, x4
@@ -23,7 +24,7 @@ END_ROUTINE refuse
 
 // Where every refusal ends that nobody can be told of. In: x0 cause. Does not return. MMU: any.
 ROUTINE park_refused, .text.boot
-    ADDRESS_OF x1, refusal_cause
+    adr x1, refusal_cause
     str x0, [x1]
     .global refused
 refused:
@@ -34,7 +35,7 @@ END_ROUTINE park_refused
 // Stops for \cause, or for the cause there is already: without a debugger, telling one of the first refusal is an exception itself.
 // Clobbers x9, x10.
 .macro REFUSE_ONCE cause
-    ADDRESS_OF x9, refusal_cause
+    adr x9, refusal_cause
     ldr x0, [x9]
     cbnz x0, park_refused
     mov x0, #\cause
@@ -60,7 +61,7 @@ ROUTINE say_syndrome, .text.boot
     mrs x11, far_el2
 .if {EARLYCON_SEMIHOSTING}
     mov x12, x0
-    ADDRESS_OF x14, syndrome_digits
+    adr x14, syndrome_digits
     mov x8, #3
 .Lnext_register:
     mov x13, #60

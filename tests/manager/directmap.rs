@@ -125,3 +125,14 @@ fn good_frames_in_use_are_mapped_but_not_handed_out() {
     assert_eq!(free, expected);
     compare(&booted, 0);
 }
+
+#[test]
+fn good_span_with_most_free_memory_comes_first() {
+    // Forty banks of one page want two tables each and bring one frame each: more than the pool can lend.
+    let image = GIB;
+    let tree = phys(image + IMAGE_PAGES * PAGE, PAGE);
+    let first = phys(image, (IMAGE_PAGES + 1) * PAGE);
+    let tiny = (0..40).map(|index| phys((8 + index) * GIB + 64 * MIB, PAGE));
+    let banks: Vec<PhysSpan> = [first].into_iter().chain(tiny).chain([phys(100 * GIB, 256 * MIB)]).collect();
+    assert_directmap(&Setup::new(&banks, image, tree));
+}

@@ -75,6 +75,8 @@ fn good_output_of_other_alignment_uses_smaller_leaves() {
     assert_eq!(rig.leaves(), (0, 512, 0), "2 MiB apart: no 1 GiB block");
     rig.map(request(4 * GIB, 4 * MIB, GIB + PAGE, DATA, Level::L1)).unwrap();
     assert_eq!(rig.leaves(), (0, 512, 1024), "a page apart: no block at all");
+    rig.map(request(8 * GIB + PAGE, 2 * MIB, 6 * GIB, DATA, Level::L1)).unwrap();
+    assert_eq!(rig.leaves(), (0, 512, 1024 + 512), "nor where only the output is aligned");
 }
 
 /// Two pages across each boundary there is.

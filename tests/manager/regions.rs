@@ -38,6 +38,20 @@ fn good_frametable_of_what_is_ram_and_no_more() {
 }
 
 #[test]
+fn good_frametable_of_banks_that_share_a_chunk() {
+    let banks = [
+        phys(GIB, 64 * MIB),
+        phys(GIB + 128 * MIB, 64 * MIB),
+        phys(GIB + CHUNK_BYTES - MIB, 2 * MIB),
+        phys(GIB + CHUNK_BYTES + 8 * MIB, MIB),
+    ];
+    let booted = with_memory(&Setup::new(&banks, GIB + 2 * MIB, phys(GIB + 16 * MIB, MIB)));
+    let blocks = booted.regions.iter().filter(|region| region.name == "frametable");
+    assert_eq!(blocks.map(|region| region.virt.bytes()).sum::<u64>(), 2 * 2 * MIB, "two chunks, once each");
+    assert_eq!(booted.audit().mismatches, 0);
+}
+
+#[test]
 fn good_frametable_blocks_are_zeroed_and_out_of_the_supply() {
     let booted = with_memory(&two_banks());
     let blocks: Vec<PhysSpan> = raw::leaves(booted.world(), booted.root())

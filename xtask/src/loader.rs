@@ -23,7 +23,7 @@ pub(crate) enum Entry {
     /// `-kernel`, with QEMU's own tree and this command line.
     Kernel { load_address: Option<u64>, append: String },
     /// A shim sets x0 to a tree and jumps.
-    Shim { tree: Vec<u8>, tree_at: u64 },
+    Shim { tree: Vec<u8>, tree_at: u64, image_at: u64 },
 }
 
 /// The options that load the image this way. Files that have to be made go to `scratch`.
@@ -41,7 +41,7 @@ pub(crate) fn arguments(entry: &Entry, machine: &Machine, img: &Path, scratch: &
             let line = if append.is_empty() { vec![] } else { vec!["-append".to_owned(), append.clone()] };
             Ok([kernel.to_vec(), line].concat())
         }
-        Entry::Shim { tree, tree_at } => by_shim(tree, *tree_at, machine.level, img, scratch),
+        Entry::Shim { tree, tree_at, image_at } => by_shim(tree, *tree_at, *image_at, machine.level, img, scratch),
     }
 }
 
@@ -88,15 +88,15 @@ fn shim(tree_at: u64, image_at: u64) -> Vec<u8> {
     code.chain([tree_at, image_at].into_iter().flat_map(u64::to_le_bytes)).collect()
 }
 
-fn by_shim(tree: &[u8], tree_at: u64, level: Level, img: &Path, scratch: &Path) -> Result<Vec<String>> {
+fn by_shim(tree: &[u8], tree_at: u64, image_at: u64, level: Level, img: &Path, scratch: &Path) -> Result<Vec<String>> {
     if level == Level::El1 {
         bail!("a shim starts at the highest level the machine has: enter EL1 with -kernel");
     }
-    let shim = write(scratch, "shim.bin", &shim(tree_at, IMAGE_AT))?;
+    let shim = write(scratch, "shim.bin", &shim(tree_at, image_at))?;
     let load = |file: &Path, at: u64| {
         ["-device".to_owned(), format!("loader,file={},addr={at:#x},force-raw=on", file.display())]
     };
-    let mut words = [load(&shim, SHIM_AT), load(img, IMAGE_AT)].concat();
+    let mut words = [load(&shim, SHIM_AT), load(img, image_at)].concat();
     if !tree.is_empty() {
         words.extend(load(&write(scratch, "tree.dtb", tree)?, tree_at));
     }

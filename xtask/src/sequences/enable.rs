@@ -3,7 +3,7 @@
 //! The rules are those of arm-rules.md, Sequences: first enable and root switch. They are the same for every CPU; only the tables'
 //! cache maintenance, which the first CPU alone owes, lives in `lines`.
 
-use breakwater_trace::{Barrier, Event, Operation, Step};
+use breakwater_trace::{Barrier, Call, Event, Operation, Step};
 
 use super::Findings;
 use super::barriers::{Domain, Invalidation, is_full};
@@ -83,6 +83,10 @@ pub(super) struct Cpu {
     isb_due: Option<u64>,
     pub(super) was_on: bool,
     at_el3: bool,
+    /// EL3 has written SCTLR_EL2.
+    reset_at_el3: bool,
+    /// Stored with M = 0, and no DSB SY since.
+    stored_off: bool,
 }
 
 impl Cpu {
@@ -106,8 +110,7 @@ impl Cpu {
             return None;
         }
         if self.at_el3 {
-            // Nothing at EL3 is translated by EL2's regime; what it writes there is not yet in use.
-            self.at_el3 = step.event != Event::Eret;
+            self.step_at_el3(step, findings);
             return None;
         }
         self.isb_is_due(step, findings);
@@ -118,18 +121,36 @@ impl Cpu {
             Event::Msr { register, value } => {
                 return self.write(step, register.name().unwrap_or_default(), value, findings);
             }
-            Event::Mrs { register } if register.name() == Some("hcr_el2") => {
-                if self.hypervisor == Hypervisor::Synchronised {
-                    self.hypervisor = Hypervisor::ReadBack;
-                }
+            Event::Mrs { register }
+                if register.name() == Some("hcr_el2") && self.hypervisor == Hypervisor::Synchronised =>
+            {
+                self.hypervisor = Hypervisor::ReadBack;
             }
             Event::Load(_) | Event::Store(_) => self.access(step, findings),
             Event::Maintain { operation, operand } => self.maintain(step, operation, operand, findings),
             Event::Dsb(barrier) => self.dsb(barrier),
             Event::Isb => self.isb(step.instruction),
+            Event::Call { call: Call::Smc, .. } => {
+                let left = !self.stored_off || self.on();
+                findings.require(left, step, "a DSB SY comes between a store with M = 0 and a call of the firmware");
+            }
             _ => {}
         }
         None
+    }
+
+    /// Nothing at EL3 is translated by EL2's regime. SCTLR_EL2 alone must make sense before EL2 runs: reset leaves it unknown.
+    fn step_at_el3(&mut self, step: &Step, findings: &mut Findings) {
+        match step.event {
+            Event::Msr { register, value } if register.name() == Some("sctlr_el2") => {
+                (self.sctlr, self.reset_at_el3) = (value, true);
+            }
+            Event::Eret => {
+                self.at_el3 = false;
+                findings.require(self.reset_at_el3, step, "EL3 writes SCTLR_EL2 before EL2 runs");
+            }
+            _ => {}
+        }
     }
 
     fn found(&mut self, step: &Step) {
@@ -171,6 +192,7 @@ impl Cpu {
         self.settled = false;
         if matches!(step.event, Event::Store(_)) {
             self.stores_settled = false;
+            self.stored_off |= !self.on();
         }
     }
 
@@ -192,6 +214,7 @@ impl Cpu {
             self.settled = true;
         }
         self.stores_settled |= is_full(barrier, Domain::Inner);
+        self.stored_off &= !is_full(barrier, Domain::System);
         if matches!(self.cleared, Cleared::Issued(tlbi) if tlbi.completed_by(barrier)) {
             self.cleared = Cleared::Complete;
         }

@@ -7,9 +7,12 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use breakwater_trace::names::Family;
 use breakwater_trace::{Barrier, Decoded, Reader, Record, decode};
 
@@ -80,37 +83,25 @@ pub enum Fate {
     Survived,
 }
 
-/// Boots every mutant of the image of `options` (whose `elf` must be given) and says what became of it. The routines are those that
-/// the files in `sources` (`boot/`) declare. `progress` is told how many are done, of how many, and the last.
+/// Told how many mutants are done, of how many, and the last of them.
+pub type Progress<'a> = &'a mut (dyn FnMut(usize, usize, &Mutant, &Fate) + Send);
+
+/// Boots every mutant of the image of `options` (whose `elf` must be given) and says what became of it, by address. The routines are
+/// those that the files in `sources` (`boot/`) declare. As many boots run at once as the host has CPUs; their files lie beside
+/// `options.trace`.
 ///
 /// # Errors
 /// A file that cannot be read or written, QEMU that cannot be run, or an unchanged image that fails its boot or the check.
-pub fn mutations(
-    options: &Options,
-    sources: &Path,
-    progress: &mut dyn FnMut(usize, usize, &Mutant, &Fate),
-) -> Result<Vec<(Mutant, Fate)>> {
+pub fn mutations(options: &Options, sources: &Path, progress: Progress<'_>) -> Result<Vec<(Mutant, Fate)>> {
     let elf = Elf::read(options.elf.as_deref().context("the mutants' places come from the ELF file")?)?;
     let image = fs::read(&options.image).with_context(|| options.image.display().to_string())?;
-    let mut bench =
-        Bench { options: options.clone(), link: lowest(&elf)?, load: 0, demands: Demands::of_cpu(&options.cpu) };
-    bench.load = options.load_address.map_or_else(|| virt_load_address(&image), Ok)?;
-    let fate = bench.boot(&image)?;
+    let load = options.load_address.map_or_else(|| virt_load_address(&image), Ok)?;
+    let bench = Bench { options, link: lowest(&elf)?, load, demands: Demands::of_cpu(&options.cpu), image };
+    let fate = bench.boot(&bench.image, 0)?;
     ensure!(fate == Fate::Survived, "the unchanged image: {fate:?}");
-    let executed = bench.executed()?;
-    let mutants = find(&elf, &image, bench.link, &routines(sources)?);
-    let total = mutants.len();
-    let mut fates = Vec::new();
-    for mutant in mutants {
-        let fate = if executed.contains(&mutant.address) {
-            bench.boot(&mutant.apply(&image, bench.link))?
-        } else {
-            Fate::NotExecuted
-        };
-        progress(fates.len() + 1, total, &mutant, &fate);
-        fates.push((mutant, fate));
-    }
-    Ok(fates)
+    let executed = bench.executed(0)?;
+    let mutants = find(&elf, &bench.image, bench.link, &routines(sources)?);
+    bench.boot_all(mutants, &executed, progress)
 }
 
 fn lowest(elf: &Elf) -> Result<u64> {
@@ -133,17 +124,54 @@ fn routines(sources: &Path) -> Result<HashSet<String>> {
 }
 
 /// Where and how mutants are booted.
-struct Bench {
-    options: Options,
+struct Bench<'a> {
+    options: &'a Options,
+    image: Vec<u8>,
     link: u64,
     load: u64,
     demands: Demands,
 }
 
-impl Bench {
-    fn boot(&self, image: &[u8]) -> Result<Fate> {
+impl Bench<'_> {
+    fn boot_all(
+        &self,
+        mutants: Vec<Mutant>,
+        executed: &HashSet<u64>,
+        progress: Progress<'_>,
+    ) -> Result<Vec<(Mutant, Fate)>> {
+        let (next, done) = (AtomicUsize::new(0), Mutex::new((Vec::new(), progress)));
+        let work = |worker: usize| -> Result<()> {
+            while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let fate = if executed.contains(&mutant.address) {
+                    self.boot(&mutant.apply(&self.image, self.link), worker)?
+                } else {
+                    Fate::NotExecuted
+                };
+                let (fates, progress) = &mut *done.lock().unwrap_or_else(PoisonError::into_inner);
+                progress(fates.len() + 1, mutants.len(), mutant, &fate);
+                fates.push((mutant.clone(), fate));
+            }
+            Ok(())
+        };
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| {
+            let running: Vec<_> = (0..workers).map(|worker| scope.spawn(move || work(worker))).collect();
+            let joined = running.into_iter().map(|worker| worker.join().unwrap_or_else(|_| bail!("a worker panicked")));
+            joined.collect::<Result<()>>()
+        })?;
+        let (mut fates, _) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        fates.sort_by_key(|(mutant, _)| mutant.address);
+        Ok(fates)
+    }
+
+    fn trace(&self, worker: usize) -> PathBuf {
+        self.options.trace.with_extension(format!("{worker}.trace"))
+    }
+
+    fn boot(&self, image: &[u8], worker: usize) -> Result<Fate> {
         let mut options = self.options.clone();
-        options.image = options.trace.with_extension("mutant.img");
+        options.trace = self.trace(worker);
+        options.image = options.trace.with_extension("img");
         options.fetches = false;
         fs::write(&options.image, image).with_context(|| options.image.display().to_string())?;
         // An image that hangs is an error of the run; any other would have shown with the unchanged image.
@@ -156,10 +184,10 @@ impl Bench {
         Ok(if findings.is_empty() { Fate::Survived } else { Fate::KilledByCheck(findings.swap_remove(0)) })
     }
 
-    /// The link addresses of all instructions in the last trace.
-    fn executed(&self) -> Result<HashSet<u64>> {
+    /// The link addresses of all instructions in this worker's last trace.
+    fn executed(&self, worker: usize) -> Result<HashSet<u64>> {
         let mut pcs = HashSet::new();
-        let mut reader = Reader::new(BufReader::new(File::open(&self.options.trace)?));
+        let mut reader = Reader::new(BufReader::new(File::open(self.trace(worker))?));
         while let Some(record) = reader.next_record()? {
             if let Record::Step(step) = record {
                 let physical = step.pc < self.link;

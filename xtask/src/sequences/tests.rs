@@ -117,6 +117,18 @@ fn breaks(events: Vec<&str>, rule: &str) {
 }
 
 #[test]
+fn good_a_strict_boot_keeps_every_rule() {
+    let second = ["1: start 2", "1: msr vbar_el2 40000800", "1: isb", "1: load 8 40400080 40400080 7"];
+    let boot = on(&[&LINK[..], &RELEASE, &second, &MOVE, &SWITCH].concat());
+    assert_eq!(broken(boot), [""; 0]);
+}
+
+#[test]
+fn good_stores_elsewhere_owe_nothing() {
+    assert_eq!(broken(on(&["store 8 40400000 40400000 1", "store 1 9000000 9000000 41 device"])), [""; 0]);
+}
+
+#[test]
 fn bad_a_first_enable_without_any_one_step() {
     let first = [&PREPARE[..], &ENABLE].concat();
     // Without M there is nothing to judge.
@@ -272,6 +284,29 @@ fn bad_a_release_without_any_one_step() {
     breaks(on(&[&with(&RELEASE, 1, "dc cvau 40400080")[..], &load].concat()), RULE);
     breaks(on(&[&with(&RELEASE, 1, "dc civac 404000c0")[..], &load].concat()), RULE);
     breaks(on(&["store 8 40400080 40400080 7", "1: start 2", "1: store 4 40400084 40400084 1"]), "may be dirty");
+}
+
+#[test]
+fn bad_a_refusal_that_may_not_have_left_the_cpu() {
+    let refused = |barrier| {
+        let stop = ["store 4 40400000 40400000 3", barrier, "smc 0 84000002 0 0 0"];
+        broken([&PREPARE[..], &stop].concat())
+    };
+    assert_eq!(refused("dsb sy"), [""; 0]);
+    for weaker in ["dsb st", "dsb ish", "isb"] {
+        assert!(refused(weaker).iter().any(|rule| rule.contains("a call of the firmware")), "{weaker}");
+    }
+}
+
+#[test]
+fn bad_el2_entered_from_el3_with_unknown_controls() {
+    let first = [&PREPARE[..], &ENABLE].concat();
+    let from_el3 = |reset: &[&'static str]| {
+        // A second `start` stands for the first one's exception level.
+        broken(["start 3"].into_iter().chain(reset.iter().copied()).chain(["eret"]).chain(first.iter().copied()))
+    };
+    assert_eq!(from_el3(&["msr sctlr_el2 30c50830"]), [""; 0]);
+    assert!(from_el3(&[]).iter().any(|rule| rule.contains("EL3 writes SCTLR_EL2")));
 }
 
 /// The tables of the first root, stored with the MMU off: maintenance of two pages, line by line.

@@ -5,7 +5,7 @@ use super::runner::Case;
 use crate::boot::Boot;
 use crate::elf::Elf;
 use crate::guest::Finished;
-use crate::loader::Entry;
+use crate::loader::{self, Entry};
 use crate::machine::{Level, Machine};
 use crate::{exec, guest, image, paths, trees, verdict};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -168,7 +168,8 @@ impl Fact {
             }
             Enter::Shim | Enter::El3 => {
                 let tree = trees::make(&self.tree, &context.ready.qemu, machine, &self.append, scratch)?;
-                Entry::Shim { tree: tree.bytes, tree_at: tree.at }
+                let image_at = self.load_address.unwrap_or(loader::IMAGE_AT);
+                Entry::Shim { tree: tree.bytes, tree_at: tree.at, image_at }
             }
         })
     }
@@ -182,6 +183,8 @@ impl Fact {
         }
         let unless = |never: &&str| !self.lines.iter().any(|line| line.contains(never));
         let never = NEVER.iter().copied().filter(unless).map(str::to_owned).chain(self.never.iter().cloned());
+        let refusals = text.lines().filter(|line| line.contains("breakwater: refused:")).count();
+        ensure!(refusals <= 1, "{refusals} refusals, where one clear line would do");
         for word in never {
             let pattern = Pattern::new(&word)?;
             if let Some(line) = text.lines().find(|line| pattern.is_in(line)) {
