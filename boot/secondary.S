@@ -70,10 +70,10 @@ END_ROUTINE secondary_entry
 ROUTINE secondary_on_link_address, .text.boot
     ADDRESS_OF x0, vectors
     msr vbar_el2, x0
+    isb                         // the vectors' new address is in force before a load may fault
     ldp x1, x2, [x20]           // tops of its stack and of its exception stack
     msr sp_el0, x2
     mov sp, x1
-    isb                         // the vectors' new address is in force
     mov x0, x20
     mov x29, #0
     mov x30, #0

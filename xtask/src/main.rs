@@ -14,6 +14,7 @@ mod loader;
 mod machine;
 mod measure;
 mod paths;
+mod sequences;
 mod setup;
 mod suite;
 mod trees;

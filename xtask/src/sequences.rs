@@ -18,7 +18,7 @@ mod barriers;
 mod enable;
 mod lines;
 mod live;
-pub mod mutations;
+pub(crate) mod mutations;
 mod reach;
 mod replay;
 #[cfg(test)]
@@ -36,7 +36,7 @@ use crate::measure::Loaded;
 
 /// What the machine adds to the rules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Demands {
+pub(crate) struct Demands {
     /// Broadcast invalidations are repeated: one of the CPUs has the erratum (1286807, CVE-2025-10263).
     pub repeat_tlbi: bool,
     /// Bytes in the CPUs' smallest data-cache line.
@@ -46,7 +46,7 @@ pub struct Demands {
 impl Demands {
     /// What QEMU's model `cpu` (as in `-cpu`) demands.
     #[must_use]
-    pub fn of_cpu(cpu: &str) -> Self {
+    pub(crate) fn of_cpu(cpu: &str) -> Self {
         const REPEATING: [&str; 6] =
             ["cortex-a76", "cortex-a710", "cortex-a78", "neoverse-n1", "neoverse-n2", "neoverse-v1"];
         Self { repeat_tlbi: REPEATING.contains(&cpu), line_bytes: 64 }
@@ -55,7 +55,7 @@ impl Demands {
 
 /// A broken rule, with its evidence.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// The CPU that broke it.
     pub cpu: u32,
     /// Ordinal of its instruction.
@@ -101,7 +101,7 @@ impl Findings {
 ///
 /// # Errors
 /// A file that cannot be read, a malformed or cut-off trace with its line.
-pub fn check(trace: &Path, loaded: &[Loaded], demands: Demands) -> Result<Vec<Finding>> {
+pub(crate) fn check(trace: &Path, loaded: &[Loaded], demands: Demands) -> Result<Vec<Finding>> {
     let name = || trace.display().to_string();
     let file = File::open(trace).with_context(name)?;
     check_records(BufReader::with_capacity(1 << 20, file), loaded, demands).with_context(name)
@@ -111,6 +111,6 @@ pub fn check(trace: &Path, loaded: &[Loaded], demands: Demands) -> Result<Vec<Fi
 ///
 /// # Errors
 /// A malformed or cut-off trace, with its line.
-pub fn check_records(trace: impl BufRead, loaded: &[Loaded], demands: Demands) -> Result<Vec<Finding>> {
+pub(crate) fn check_records(trace: impl BufRead, loaded: &[Loaded], demands: Demands) -> Result<Vec<Finding>> {
     replay::replay(trace, loaded, demands)
 }

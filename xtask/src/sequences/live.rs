@@ -102,6 +102,11 @@ impl Live {
         if old == new {
             return;
         }
+        // Even giving it back as unused says that nothing translates through it any more.
+        if !valid(old) && self.owed.iter().any(|owed| owed.slot == pa) {
+            let rule = "a broken slot is stored again only after DSB, TLBI that covers it, DSB, ISB";
+            findings.add(step, rule, format!("slot {pa:#x}"));
+        }
         match (valid(old), valid(new)) {
             (false, false) => {}
             (true, false) => self.broken(step, pa, old, place, memory),
@@ -136,15 +141,11 @@ impl Live {
     fn filled(
         &mut self,
         (step, now): (&Step, u64),
-        Change { pa, new, .. }: Change,
+        Change { new, .. }: Change,
         place: Place,
         memory: &Memory,
         findings: &mut Findings,
     ) {
-        if self.owed.iter().any(|owed| owed.slot == pa) {
-            let rule = "a broken slot is made again only after DSB, TLBI that covers it, DSB, ISB";
-            findings.add(step, rule, format!("slot {pa:#x}"));
-        }
         if descriptor::kind(new, place.level) == Kind::Table {
             let (frames, _) = reach::below(memory, new, place);
             for frame in frames {

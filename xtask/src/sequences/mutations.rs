@@ -30,7 +30,7 @@ const SEQUENCED: [&str; 7] = ["sctlr_el2", "mair_el2", "tcr_el2", "tcr2_el2", "t
 
 /// What is done to an instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Change {
+pub(crate) enum Change {
     /// It becomes a NOP.
     Removed,
     /// A barrier of loads and stores becomes one of stores.
@@ -45,7 +45,7 @@ pub enum Change {
 
 /// A mutant: the words from an address on, and what they become.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Mutant {
+pub(crate) struct Mutant {
     /// The routine, and the offset of the instruction in it.
     pub place: (String, u64),
     /// The instruction, as the trace would call it.
@@ -72,7 +72,7 @@ impl fmt::Display for Mutant {
 
 /// What became of a mutant.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// The boot failed: QEMU's exit status, or nothing when it had to be ended.
     KilledByBoot(Option<i32>),
     /// The boot passed, and the check objected.
@@ -84,7 +84,7 @@ pub enum Fate {
 }
 
 /// Told how many mutants are done, of how many, and the last of them.
-pub type Progress<'a> = &'a mut (dyn FnMut(usize, usize, &Mutant, &Fate) + Send);
+pub(crate) type Progress<'a> = &'a mut (dyn FnMut(usize, usize, &Mutant, &Fate) + Send);
 
 /// Boots every mutant of the image of `options` (whose `elf` must be given) and says what became of it, by address. The routines are
 /// those that the files in `sources` (`boot/`) declare. As many boots run at once as the host has CPUs; their files lie beside
@@ -92,7 +92,7 @@ pub type Progress<'a> = &'a mut (dyn FnMut(usize, usize, &Mutant, &Fate) + Send)
 ///
 /// # Errors
 /// A file that cannot be read or written, QEMU that cannot be run, or an unchanged image that fails its boot or the check.
-pub fn mutations(options: &Options, sources: &Path, progress: Progress<'_>) -> Result<Vec<(Mutant, Fate)>> {
+pub(crate) fn mutations(options: &Options, sources: &Path, progress: Progress<'_>) -> Result<Vec<(Mutant, Fate)>> {
     let elf = Elf::read(options.elf.as_deref().context("the mutants' places come from the ELF file")?)?;
     let image = fs::read(&options.image).with_context(|| options.image.display().to_string())?;
     let load = options.load_address.map_or_else(|| virt_load_address(&image), Ok)?;
@@ -264,7 +264,9 @@ fn changes(word: u32, next: Option<u32>) -> Vec<(Change, Vec<u32>)> {
     if let Some(Decoded::Dsb(barrier) | Decoded::Dmb(barrier)) = decode(word) {
         let Barrier { crm, .. } = barrier;
         let with = |crm: u8| vec![word & !0xf00 | u32::from(crm) << 8];
-        changes.push((Change::StoresOnly, with(crm & 0xc | 2)));
+        if barrier.orders_everything() {
+            changes.push((Change::StoresOnly, with(crm & 0xc | 2)));
+        }
         // The one before HCR_EL2 may be of this PE: it is for its own accesses.
         let before_hcr = next.and_then(sequenced).is_some_and(|name| name == "msr hcr_el2");
         if crm >> 2 != 1 && !before_hcr {

@@ -203,7 +203,7 @@ fn bad_break_before_make_without_any_one_step() {
 
 #[test]
 fn bad_an_invalidation_that_does_not_cover() {
-    const MAKE: &str = "a broken slot is made again only after";
+    const MAKE: &str = "a broken slot is stored again only after";
     // Another address; another regime; a level that is not the entry's (RSQXYZ); a range without a granule.
     for tlbi in ["tlbi vae2is 40600", "tlbi vmalls12e1is 0", "tlbi vae2is 500000040400", "tlbi rvae2is 40400"] {
         breaks(on(&with(&MOVE, 2, tlbi)), MAKE);
@@ -214,6 +214,7 @@ fn bad_an_invalidation_that_does_not_cover() {
     breaks(on(&with(&MOVE, 1, "dsb nshst")), MAKE);
     breaks(on(&with(&MOVE, 3, "dsb ishst")), MAKE);
     breaks(on(&with(&MOVE, 3, "dsb nsh")), MAKE);
+    breaks(on(&[MOVE[0], MOVE[1], MOVE[2], "store 8 40202010 40202010 2"]), MAKE);
     breaks(on(&with(&MOVE, 0, "isb")), "is replaced by break, invalidate, make");
 }
 

@@ -4,22 +4,31 @@ use super::Context;
 use super::runner::Case;
 use super::variety::TIMEOUT;
 use crate::measure::fixture::{Tools, VARIANTS};
-use crate::measure::{self, Limits, Measurement, Options};
+use crate::measure::{self, Limits, Loaded, Measurement, Options};
+use crate::sequences::mutations::{self, Fate};
+use crate::sequences::{self, Demands};
 use crate::setup::{self, Qemu};
-use crate::{exec, image, paths};
+use crate::{exec, image, paths, ui};
 use anyhow::{Context as _, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// `cargo xtask measure`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// CPU model
+    #[arg(long, default_value = "cortex-a57", value_name = "MODEL")]
+    cpu: String,
     /// Number of CPUs
     #[arg(long, default_value_t = 1, value_name = "N")]
     smp: u32,
     /// Measure this layout
     #[arg(long, value_name = "N")]
     layout_seed: Option<u64>,
+    /// Instead: remove, weaken and move each barrier of the boot assembly, one at a time; every mutant must be noticed
+    #[arg(long)]
+    mutate: bool,
     /// Print the figures as JSON on standard output
     #[arg(long)]
     json: bool,
@@ -38,13 +47,19 @@ pub(crate) fn command(args: &Args) -> Result<()> {
     let image = image::build(&ready.toolchain, &recipe)?;
     let scratch = paths::out().join("measure");
     std::fs::create_dir_all(&scratch)?;
-    let measurement = of_image(&ready.qemu, &plugin()?, &image, args.smp, &scratch)?;
+    let mut options = options(&ready.qemu, &plugin()?, &image, (&args.cpu, args.smp), &scratch);
+    if args.mutate {
+        (options.smp, options.memory, options.timeout) = (2, "256M".to_owned(), Duration::from_secs(3));
+        return mutate(&options);
+    }
+    let measurement = measure::measure(&options)?;
     if args.json {
         anstream::println!("{}", measurement.to_json());
     } else {
         anstream::println!("{measurement}");
     }
-    kept(&measurement)
+    kept(&measurement, args.smp)?;
+    in_order(&options)
 }
 
 /// The measurements of every test run.
@@ -53,10 +68,12 @@ pub(crate) fn command(args: &Args) -> Result<()> {
 /// The recorder does not build.
 pub(super) fn cases() -> Result<Vec<Case>> {
     let plugin = plugin()?;
-    let promised = [1, 4].map(|smp| {
+    let promised = [("cortex-a57", 1), ("cortex-a57", 4), ("cortex-a76", 2), ("max", 8)].map(|(cpu, smp)| {
         let plugin = plugin.clone();
-        Case::new(format!("measure/promises-{smp}-cpus"), move |context: &Context, scratch: &Path| {
-            kept(&of_image(&context.ready.qemu, &plugin, &context.image, smp, scratch)?)
+        Case::new(format!("measure/promises-{cpu}-{smp}-cpus"), move |context: &Context, scratch: &Path| {
+            let options = options(&context.ready.qemu, &plugin, &context.image, (cpu, smp), scratch);
+            kept(&measure::measure(&options)?, smp)?;
+            in_order(&options)
         })
     });
     let proofs = VARIANTS.iter().map(|variant| {
@@ -68,18 +85,45 @@ pub(super) fn cases() -> Result<Vec<Case>> {
     Ok(promised.into_iter().chain(proofs).collect())
 }
 
-fn of_image(qemu: &Qemu, plugin: &Path, image: &image::Image, smp: u32, scratch: &Path) -> Result<Measurement> {
+fn options(qemu: &Qemu, plugin: &Path, image: &image::Image, (cpu, smp): (&str, u32), scratch: &Path) -> Options {
     let mut options = Options::new(&qemu.program, plugin, &image.img, &scratch.join("boot.trace"));
     options.elf = Some(image.elf.clone());
-    options.smp = smp;
+    (options.cpu, options.smp) = (cpu.to_owned(), smp);
     options.timeout = TIMEOUT;
-    measure::measure(&options)
+    options
 }
 
-fn kept(measurement: &Measurement) -> Result<()> {
+fn kept(measurement: &Measurement, smp: u32) -> Result<()> {
     ensure!(measurement.exit_status == Some(0), "the boot ended with {:?}", measurement.exit_status);
     let broken = measurement.broken_promises(Limits::PROMISED);
     ensure!(broken.is_empty(), "{}", broken.join("\n"));
+    let started = measurement.cpus.iter().filter(|cpu| cpu.start.is_some()).count();
+    ensure!(started == smp as usize, "{started} CPUs started of {smp}");
+    Ok(())
+}
+
+/// Every barrier, invalidation and register write of the recorded boot stands where the architecture wants it.
+fn in_order(options: &Options) -> Result<()> {
+    let bytes = std::fs::read(&options.image)?;
+    let image = Loaded { pa: measure::virt_load_address(&bytes)?, bytes };
+    let findings = sequences::check(&options.trace, &[image], Demands::of_cpu(&options.cpu))?;
+    let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    ensure!(lines.is_empty(), "{}", lines.join("\n"));
+    Ok(())
+}
+
+/// Removes, weakens and moves each barrier of boot/, one at a time, and boots each mutant: all must be noticed.
+fn mutate(options: &Options) -> Result<()> {
+    let total = std::sync::OnceLock::new();
+    let fates = mutations::mutations(options, &paths::root().join("boot"), &mut |_, count, mutant, fate| {
+        total
+            .get_or_init(|| ui::Progress::new(count as u64))
+            .done(*fate != Fate::Survived, Some(&format!("{mutant}: {fate:?}")));
+    })?;
+    let count = |wanted: Fate| fates.iter().filter(|(_, fate)| *fate == wanted).count();
+    let (survived, unexecuted) = (count(Fate::Survived), count(Fate::NotExecuted));
+    anstream::println!("{} mutants: {survived} survived, {unexecuted} not executed in this boot", fates.len());
+    ensure!(survived == 0, "{survived} mutants survived");
     Ok(())
 }
 
