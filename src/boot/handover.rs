@@ -43,7 +43,7 @@ pub struct Handover {
     pub frames: Mutex<FrameSupply>,
     /// What is mapped where, as what. Whoever maps on keeps it true.
     pub regions: &'static Mutex<RegionMap>,
-    /// The device tree, mapped read-only.
+    /// The device tree, mapped read-only. [`crate::device_tree`] is freed with init: a hypervisor reads it with what it brings along.
     pub device_tree: &'static [u8],
     /// Prints, before and after the hypervisor has its own: [`crate::console`].
     pub console: Console,
