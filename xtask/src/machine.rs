@@ -5,6 +5,9 @@ use anyhow::{Context, Result, bail};
 /// Where `virt` puts its memory.
 pub(crate) const RAM_BASE: u64 = 0x4000_0000;
 
+/// From here on memory is only promised by the host, not reserved: a boot touches little of it.
+const SPARSE_FROM: u64 = 64 << 30;
+
 /// A `virt` machine.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Machine {
@@ -80,7 +83,15 @@ impl Machine {
             board.push(',');
             board.push_str(option);
         }
+        let sparse = self.memory_bytes()? >= SPARSE_FROM;
+        if sparse {
+            board.push_str(",memory-backend=sparse");
+        }
         let mut words = vec!["-M".to_owned(), board];
+        if sparse {
+            let backend = format!("memory-backend-ram,id=sparse,size={},reserve=off", self.memory_bytes()?);
+            words.extend(["-object".to_owned(), backend]);
+        }
         words.extend(["-cpu".to_owned(), self.cpu.clone(), "-smp".to_owned(), self.smp.to_string()]);
         words.extend(["-m".to_owned(), format!("{}", self.memory_bytes()? >> 20)]);
         if self.numa {
