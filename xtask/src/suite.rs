@@ -26,12 +26,9 @@ const SEEDS: u64 = 20;
 /// Boots in a row with 8 CPUs in every test run.
 const REPEATS: u64 = 20;
 
-/// `cargo xtask test`.
+/// What both commands take.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// Only the tests that run here, or only those under QEMU
-    #[arg(value_enum)]
-    part: Option<Part>,
+struct Common {
     /// Only tests whose name contains this
     #[arg(long, value_name = "NAME")]
     filter: Option<String>,
@@ -41,6 +38,16 @@ pub(crate) struct Args {
     /// Use this QEMU
     #[arg(long, value_name = "FILE", env = "BREAKWATER_QEMU")]
     qemu: Option<PathBuf>,
+}
+
+/// `cargo xtask test`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only the tests that run here, or only those under QEMU
+    #[arg(value_enum)]
+    part: Option<Part>,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Half of the tests.
@@ -61,15 +68,8 @@ pub(crate) struct MatrixArgs {
     /// Layouts that are linked, checked and booted
     #[arg(long, default_value_t = 300, value_name = "N")]
     layout_seeds: u64,
-    /// Only boots whose name contains this
-    #[arg(long, value_name = "NAME")]
-    filter: Option<String>,
-    /// Also write the results as JUnit XML
-    #[arg(long, value_name = "FILE")]
-    junit: Option<PathBuf>,
-    /// Use this QEMU
-    #[arg(long, value_name = "FILE", env = "BREAKWATER_QEMU")]
-    qemu: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// What cases under QEMU share.
@@ -94,13 +94,13 @@ pub(crate) fn command(args: &Args) -> Result<()> {
     let started = Instant::now();
     let mut done = Vec::new();
     if args.part != Some(Part::Boot) {
-        done.extend(host::run(args.filter.as_deref()));
+        done.extend(host::run(args.common.filter.as_deref()));
     }
     if args.part != Some(Part::Host) {
         let extent = Extent { seeds: SEEDS, repeats: REPEATS, everything: true };
-        done.extend(under_qemu(&extent, args.filter.as_deref(), args.qemu.clone()));
+        done.extend(under_qemu(&extent, args.common.filter.as_deref(), args.common.qemu.clone()));
     }
-    close(&done, args.junit.as_deref(), started)
+    close(&done, args.common.junit.as_deref(), started)
 }
 
 /// Runs `matrix`.
@@ -110,8 +110,8 @@ pub(crate) fn command(args: &Args) -> Result<()> {
 pub(crate) fn matrix(args: &MatrixArgs) -> Result<()> {
     let started = Instant::now();
     let extent = Extent { seeds: args.layout_seeds, repeats: args.repeat, everything: false };
-    let done = under_qemu(&extent, args.filter.as_deref(), args.qemu.clone());
-    close(&done, args.junit.as_deref(), started)
+    let done = under_qemu(&extent, args.common.filter.as_deref(), args.common.qemu.clone());
+    close(&done, args.common.junit.as_deref(), started)
 }
 
 /// Prepares and runs; what cannot be prepared is itself a failed case, so that the closing line counts it.

@@ -80,6 +80,7 @@ const OP_ADD: c_int = 0;
 const IF_EQUAL: c_int = 2;
 const IF_GREATER_OR_EQUAL: c_int = 7;
 
+#[rustfmt::skip]
 unsafe extern "C" {
     fn qemu_plugin_outs(text: *const c_char);
     fn qemu_plugin_num_vcpus() -> c_int;
@@ -92,40 +93,11 @@ unsafe extern "C" {
     fn qemu_plugin_insn_data(insn: *const RawInstruction, to: *mut c_void, bytes: usize) -> usize;
     fn qemu_plugin_insn_vaddr(insn: *const RawInstruction) -> u64;
 
-    fn qemu_plugin_register_vcpu_tb_exec_cb(
-        block: *mut RawBlock,
-        callback: UserCallback,
-        flags: c_int,
-        user: *mut c_void,
-    );
-    fn qemu_plugin_register_vcpu_tb_exec_cond_cb(
-        block: *mut RawBlock,
-        callback: UserCallback,
-        flags: c_int,
-        condition: c_int,
-        counter: RawCounter,
-        bound: u64,
-        user: *mut c_void,
-    );
-    fn qemu_plugin_register_vcpu_insn_exec_cb(
-        insn: *mut RawInstruction,
-        callback: UserCallback,
-        flags: c_int,
-        user: *mut c_void,
-    );
-    fn qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(
-        insn: *mut RawInstruction,
-        operation: c_int,
-        counter: RawCounter,
-        operand: u64,
-    );
-    fn qemu_plugin_register_vcpu_mem_cb(
-        insn: *mut RawInstruction,
-        callback: MemoryCallback,
-        flags: c_int,
-        kinds: c_int,
-        user: *mut c_void,
-    );
+    fn qemu_plugin_register_vcpu_tb_exec_cb(block: *mut RawBlock, callback: UserCallback, flags: c_int, user: *mut c_void);
+    fn qemu_plugin_register_vcpu_tb_exec_cond_cb(block: *mut RawBlock, callback: UserCallback, flags: c_int, condition: c_int, counter: RawCounter, bound: u64, user: *mut c_void);
+    fn qemu_plugin_register_vcpu_insn_exec_cb(insn: *mut RawInstruction, callback: UserCallback, flags: c_int, user: *mut c_void);
+    fn qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn: *mut RawInstruction, operation: c_int, counter: RawCounter, operand: u64);
+    fn qemu_plugin_register_vcpu_mem_cb(insn: *mut RawInstruction, callback: MemoryCallback, flags: c_int, kinds: c_int, user: *mut c_void);
 
     fn qemu_plugin_mem_size_shift(info: u32) -> c_uint;
     fn qemu_plugin_mem_is_store(info: u32) -> bool;
