@@ -134,7 +134,8 @@ pub fn common() -> Option<Cpu> {
     *COMMON.lock()
 }
 
-/// Leaves what secondaries load with their MMU off where they find it: the tables in force here, cleaned to the point of coherency.
+/// Leaves what secondaries load with their MMU off where they find it: the tables in force here, cleaned to the point of
+/// coherency; [`start`] waits for that before it releases a CPU.
 pub fn prepare_mailbox(window: Window) {
     let translation = *EXPECTED.call_once(registers::translation);
     secondary_mailbox.root.store(translation.ttbr0, Ordering::Relaxed);
@@ -144,7 +145,6 @@ pub fn prepare_mailbox(window: Window) {
     for offset in (0..MAILBOX_BYTES).step_by(data_line_bytes()) {
         instruction::dc_civac(start.wrapping_add(offset));
     }
-    barrier::dsb_sy(); // the mailbox is in memory before a CPU with its caches off is released to read it
 }
 
 /// Bytes in this CPU's smallest data-cache line.
@@ -160,7 +160,7 @@ pub fn start(index: usize, affinity: u64, stacks: Stacks, window: Window) -> Out
     record.exception_stack_top.store(stacks.exception_stack.end_exclusive().raw(), Ordering::Relaxed);
     let refused: *const u8 = (&raw const record.refused).cast();
     instruction::dc_civac(refused);
-    barrier::dsb_sy(); // the record is written and its refusal line clean in memory before the CPU runs with its caches off
+    barrier::dsb_sy(); // mailbox, record and refusal line are in memory before the CPU runs with its caches off
     let context = (&raw const *record as u64).wrapping_sub(window.link_offset());
     if power::cpu_on(affinity, image::secondary_entry_address(window.link_offset()), context).is_err() {
         return Outcome::NotStarted;
