@@ -65,6 +65,7 @@ pub(super) fn replay(trace: impl BufRead, loaded: &[Loaded]) -> Result<Replayed>
         let at = || format!("trace line {}", reader.line());
         match record {
             Record::Word { pa, value } => replay.memory.declare(pa, value),
+            Record::Memory { .. } | Record::Feature { .. } => {}
             Record::Step(step) => replay.step(&step).with_context(at)?,
             Record::Count { cpu, instructions } => replay.cpu(cpu)?.account(instructions).with_context(at)?,
             Record::End(end) => return Ok(replay.finish(end)),

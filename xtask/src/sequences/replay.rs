@@ -66,7 +66,7 @@ pub(super) fn replay(trace: impl BufRead, loaded: &[Loaded], demands: Demands) -
         match record {
             Record::Word { pa, value } => replay.memory.declare(pa, value),
             Record::Step(step) => replay.step(&step)?,
-            Record::Count { .. } => {}
+            Record::Memory { .. } | Record::Feature { .. } | Record::Count { .. } => {}
             Record::End(_) => {
                 replay.live.end(&mut replay.findings);
                 return Ok(replay.findings.found);

@@ -13,6 +13,22 @@ pub enum Record {
         /// The little-endian value.
         value: u64,
     },
+    /// What physical memory is from `start` on. A trace that says nothing of the kind leaves it unjudged.
+    Memory {
+        /// First byte.
+        start: u64,
+        /// First byte beyond.
+        end_exclusive: u64,
+        /// What it is.
+        kind: MemoryKind,
+    },
+    /// What a CPU can do, or gets wrong.
+    Feature {
+        /// The CPU; nothing for all of them.
+        cpu: Option<u32>,
+        /// Which.
+        feature: Feature,
+    },
     /// Something that one instruction of one CPU did.
     Step(Step),
     /// How many instructions a CPU had executed when the recording ended.
@@ -24,6 +40,53 @@ pub enum Record {
     },
     /// The recording ended here. A trace without this line was cut off.
     End(End),
+}
+
+/// What a stretch of physical memory is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum MemoryKind {
+    /// Memory that may be mapped as Normal.
+    Ram,
+    /// Memory that may not be mapped at all, or not as Normal: `no-map` of a device tree.
+    NoMap,
+}
+
+/// An architectural feature that changes what is owed, or an erratum that does. What a trace does not mention, the CPU has in its weakest form:
+/// BBM level 0, no optional feature, no erratum, 48-bit addresses, 64-byte lines.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Feature {
+    /// FEAT_BBM, level 0 to 2, or 3 for a part on the architecture's or an implementer's list of those that never abort.
+    Bbm(u8),
+    /// FEAT_ETS2.
+    Ets2,
+    /// FEAT_nTLBPA.
+    NTlbPa,
+    /// FEAT_TLBIRANGE.
+    TlbiRange,
+    /// FEAT_TTL.
+    Ttl,
+    /// FEAT_HAFDBS: TCR_EL2.HA and HD mean something.
+    Hafdbs,
+    /// FEAT_LPA2: TCR_EL2.DS means something.
+    Lpa2,
+    /// Bits of a physical address, 32 to 52.
+    PhysicalBits(u8),
+    /// Bytes in the smallest data-cache line.
+    LineBytes(u16),
+    /// The TLB makes no use of the contiguous hint.
+    NoContiguous,
+    /// 1286807 and its like: a broadcast TLBI and its DSB are done twice.
+    RepeatTlbi,
+    /// 3683289: every change of a valid descriptor is by break-before-make.
+    BbmAlways,
+    /// 2645198: execute to execute-never is by break-before-make.
+    BbmForXn,
+    /// E1041: an ISB stands before M goes from 1 to 0.
+    IsbBeforeMmuOff,
+    /// AC04_CPU_23: a DSB stands before a write of HCR_EL2, and an ISB after.
+    HcrBarriers,
+    /// 819472 and its like: DC CVAC may not clean; DC CIVAC does.
+    CleanInvalidates,
 }
 
 /// Why a recording ended.
@@ -115,6 +178,22 @@ pub enum Event {
         /// x0 to x3 before the call.
         arguments: [u64; 4],
     },
+    /// The supply of frames hands these bytes out: whoever asked may use them for anything.
+    Take {
+        /// Physical address of the first byte.
+        pa: u64,
+        /// How many.
+        bytes: u64,
+    },
+    /// These bytes return to the supply of frames: nothing may translate through them, or by what no longer stands in a table to them.
+    Give {
+        /// Physical address of the first byte.
+        pa: u64,
+        /// How many.
+        bytes: u64,
+    },
+    /// At this point the software claims that nothing is owed: a request has returned, a phase is over.
+    Settled,
     /// Execution continues at `pc`, straight on for at most this many instructions.
     Fetch {
         /// Upper bound, in instructions; the CPU's next `Fetch` says how many they were.

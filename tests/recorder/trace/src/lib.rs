@@ -19,7 +19,7 @@ pub mod names;
 pub mod text;
 
 pub use decode::{Decoded, decode};
-pub use event::{Access, Barrier, Call, End, Event, Record, Step};
+pub use event::{Access, Barrier, Call, End, Event, Feature, MemoryKind, Record, Step};
 pub use names::{Operation, Register};
 pub use text::{HEADER, Malformed, Reader};
 

@@ -125,6 +125,9 @@ named! {
     "id_aa64mmfr0_el1" = 3 0 0 7 0,
     "id_aa64mmfr1_el1" = 3 0 0 7 1,
     "id_aa64mmfr2_el1" = 3 0 0 7 2,
+    "id_aa64mmfr3_el1" = 3 0 0 7 3,
+    "id_aa64mmfr4_el1" = 3 0 0 7 4,
+    "midr_el1" = 3 0 0 0 0,
 }
 
 named! {

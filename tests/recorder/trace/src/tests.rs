@@ -4,6 +4,12 @@ use crate::text::{HEADER, Reader, parse};
 
 /// One line of every kind, in canonical spelling.
 const EVERY_KIND: &str = "word 40200000 9100014d
+memory 40000000 c0000000 ram
+memory 48000000 48100000 no-map
+feature all bbm=2
+feature all line=128
+feature 3 pa-bits=52
+feature 3 hcr-barriers
 0 1 40000000 start 2
 0 1 40000000 found sctlr_el2 30c50830
 0 8 40200040 mrs s3_0_c0_c7_0
@@ -26,6 +32,9 @@ const EVERY_KIND: &str = "word 40200000 9100014d
 0 25 40200884 smc 0 84000003 1 40200800 0
 0 26 40200888 hlt f000 18 40208000 0 0
 0 27 4020088c fetch 12
+0 27 4020088c take 40300000 4096
+0 27 4020088c give 40300000 8192
+0 27 4020088c settled
 count 0 38
 end limit
 ";
@@ -67,6 +76,14 @@ fn bad_lines_are_refused_with_line_and_field() {
         ("0 1 40 isb isb", 5, "follows"),
         ("word 4 0", 2, "multiple of 8"),
         ("end never", 2, "unknown end"),
+        ("memory 2000 2000 ram", 3, "empty"),
+        ("memory 1000 2000 rom", 4, "unknown kind of memory"),
+        ("feature all bbm=4", 3, "out of range"),
+        ("feature all line=48", 3, "out of range"),
+        ("feature 0 sve", 3, "unknown feature"),
+        ("feature x ets2", 2, "cpu"),
+        ("0 1 40 take 1000 0", 6, "no frames"),
+        ("0 1 40 give ffffffffffffffff 4096", 6, "no frames"),
         ("count 4294967296 0", 2, "out of range"),
     ] {
         let text = format!("{HEADER}\n{line}\n");

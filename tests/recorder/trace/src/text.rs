@@ -6,7 +6,7 @@
 use core::fmt;
 use std::io::BufRead;
 
-use crate::event::{Access, Barrier, Call, End, Event, Record, Step};
+use crate::event::{Access, Barrier, Call, End, Event, Feature, MemoryKind, Record, Step};
 use crate::names::{Family, Operation, Register};
 
 /// The first line of every trace.
@@ -48,6 +48,23 @@ const BARRIERS_NXS: [&str; 4] = ["oshnxs", "nshnxs", "ishnxs", "synxs"];
 
 const CALLS: [(&str, Call); 5] =
     [("svc", Call::Svc), ("hvc", Call::Hvc), ("smc", Call::Smc), ("brk", Call::Brk), ("hlt", Call::Hlt)];
+const MEMORY_KINDS: [(&str, MemoryKind); 2] = [("ram", MemoryKind::Ram), ("no-map", MemoryKind::NoMap)];
+/// Features without a number.
+const FEATURES: [(&str, Feature); 13] = [
+    ("ets2", Feature::Ets2),
+    ("ntlbpa", Feature::NTlbPa),
+    ("tlbirange", Feature::TlbiRange),
+    ("ttl", Feature::Ttl),
+    ("hafdbs", Feature::Hafdbs),
+    ("lpa2", Feature::Lpa2),
+    ("no-contiguous", Feature::NoContiguous),
+    ("repeat-tlbi", Feature::RepeatTlbi),
+    ("bbm-always", Feature::BbmAlways),
+    ("bbm-for-xn", Feature::BbmForXn),
+    ("isb-before-mmu-off", Feature::IsbBeforeMmuOff),
+    ("hcr-barriers", Feature::HcrBarriers),
+    ("clean-invalidates", Feature::CleanInvalidates),
+];
 const ENDS: [(&str, End); 3] = [("exit", End::Exit), ("limit", End::Limit), ("cap", End::Cap)];
 
 /// The text of a value in a table that holds every value.
@@ -70,6 +87,40 @@ impl fmt::Display for Access {
             write!(f, " {high:x}")?;
         }
         if *device { f.write_str(" device") } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bbm(level) => write!(f, "bbm={level}"),
+            Self::PhysicalBits(bits) => write!(f, "pa-bits={bits}"),
+            Self::LineBytes(bytes) => write!(f, "line={bytes}"),
+            plain => f.write_str(name_in(&FEATURES, plain)),
+        }
+    }
+}
+
+impl core::str::FromStr for Feature {
+    type Err = String;
+
+    /// Parses a feature as a trace spells it.
+    ///
+    /// # Errors
+    /// What is wrong with it, in a few words.
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let Some((name, number)) = word.split_once('=') else {
+            let plain = FEATURES.iter().find(|row| row.0 == word).map(|row| row.1);
+            return plain.ok_or_else(|| format!("unknown feature {word:?}"));
+        };
+        let value: u16 = number.parse().map_err(|_| format!("{name}: {number:?} is no number"))?;
+        match (name, value) {
+            ("bbm", 0..=3) => Ok(Self::Bbm(value as u8)),
+            ("pa-bits", 32..=52) => Ok(Self::PhysicalBits(value as u8)),
+            ("line", 16..=2048) if value.is_power_of_two() => Ok(Self::LineBytes(value)),
+            ("bbm" | "pa-bits" | "line", _) => Err(format!("{name}: {value} is out of range")),
+            _ => Err(format!("unknown feature {name:?}")),
+        }
     }
 }
 
@@ -101,6 +152,9 @@ impl fmt::Display for Event {
             Self::Call { call, immediate, arguments: [x0, x1, x2, x3] } => {
                 write!(f, "{} {immediate:x} {x0:x} {x1:x} {x2:x} {x3:x}", name_in(&CALLS, call))
             }
+            Self::Take { pa, bytes } => write!(f, "take {pa:x} {bytes}"),
+            Self::Give { pa, bytes } => write!(f, "give {pa:x} {bytes}"),
+            Self::Settled => f.write_str("settled"),
             Self::Fetch { instructions } => write!(f, "fetch {instructions}"),
         }
     }
@@ -110,6 +164,11 @@ impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Word { pa, value } => write!(f, "word {pa:x} {value:x}"),
+            Self::Memory { start, end_exclusive, kind } => {
+                write!(f, "memory {start:x} {end_exclusive:x} {}", name_in(&MEMORY_KINDS, kind))
+            }
+            Self::Feature { cpu: None, feature } => write!(f, "feature all {feature}"),
+            Self::Feature { cpu: Some(cpu), feature } => write!(f, "feature {cpu} {feature}"),
             Self::Step(Step { cpu, instruction, pc, event }) => {
                 write!(f, "{cpu} {instruction} {pc:x} {event}")
             }
@@ -225,12 +284,53 @@ impl<'a> Fields<'a> {
                 link: self.hex("link")?,
                 fault_address: self.hex("fault address")?,
             },
+            "take" => {
+                let (pa, bytes) = self.frames()?;
+                Event::Take { pa, bytes }
+            }
+            "give" => {
+                let (pa, bytes) = self.frames()?;
+                Event::Give { pa, bytes }
+            }
+            "settled" => Event::Settled,
             "fetch" => Event::Fetch { instructions: self.decimal("instructions")? },
             other => match CALLS.iter().find(|row| row.0 == other) {
                 Some((_, call)) => self.call(*call)?,
                 None => return self.refuse(format!("unknown event {other:?}")),
             },
         })
+    }
+
+    fn frames(&mut self) -> Result<(u64, u64), Refusal> {
+        let (pa, bytes): (u64, u64) = (self.hex("physical address")?, self.decimal("bytes")?);
+        if bytes == 0 || bytes > 1 << 40 || pa.checked_add(bytes).is_none() {
+            return self.refuse(format!("{bytes} bytes at physical address {pa:x} are no frames"));
+        }
+        Ok((pa, bytes))
+    }
+
+    fn memory(&mut self) -> Result<Record, Refusal> {
+        let (start, end_exclusive) = (self.hex("start")?, self.hex("end")?);
+        if start >= end_exclusive {
+            return self.refuse(format!("memory from {start:x} to {end_exclusive:x} is empty"));
+        }
+        let kind =
+            self.looked_up("kind of memory", |word| MEMORY_KINDS.iter().find(|row| row.0 == word).map(|row| row.1))?;
+        Ok(Record::Memory { start, end_exclusive, kind })
+    }
+
+    fn feature(&mut self) -> Result<Record, Refusal> {
+        let cpu = match self.rest.next_if_eq(&"all") {
+            Some(_) => {
+                self.taken += 1;
+                None
+            }
+            None => Some(self.decimal("cpu")?),
+        };
+        match self.word("feature")?.parse() {
+            Ok(feature) => Ok(Record::Feature { cpu, feature }),
+            Err(reason) => self.refuse(reason),
+        }
     }
 
     fn call(&mut self, call: Call) -> Result<Event, Refusal> {
@@ -251,6 +351,14 @@ impl<'a> Fields<'a> {
                     return self.refuse(format!("physical address {pa:x} is no multiple of 8"));
                 }
                 Record::Word { pa, value: self.hex("value")? }
+            }
+            Some("memory") => {
+                self.word("record")?;
+                self.memory()?
+            }
+            Some("feature") => {
+                self.word("record")?;
+                self.feature()?
             }
             Some("count") => {
                 self.word("record")?;

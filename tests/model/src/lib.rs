@@ -1,0 +1,13 @@
+//! The oracle: what the architecture says of each step of a boot, judged twice.
+//!
+//! Two engines judge the same [`Record`](breakwater_trace::Record)s. They share the event types of `breakwater-trace`, the parameters
+//! ([`params`]) and the decoders ([`descriptor`], [`regime`], [`maintenance`]), and nothing else.
+
+#![forbid(unsafe_code)]
+
+pub mod descriptor;
+pub mod maintenance;
+pub mod params;
+pub mod regime;
+#[cfg(test)]
+mod tests;

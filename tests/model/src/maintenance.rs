@@ -1,0 +1,197 @@
+//! Barriers and TLB maintenance, decoded exactly: what they wait for, what they are asked to invalidate.
+
+use breakwater_trace::{Access, Barrier, Operation};
+
+use crate::descriptor::{Format, Granule};
+use crate::params::Features;
+
+/// How far a barrier or a TLBI reaches, the nearest first.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Reach {
+    /// This PE: Non-shareable.
+    Own,
+    /// The Inner Shareable domain: every PE of a trace is in it.
+    Inner,
+    /// The Outer Shareable domain.
+    Outer,
+    /// The full system.
+    System,
+}
+
+/// What a DSB or DMB orders or completes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Ordering {
+    /// For whom.
+    pub reach: Reach,
+    /// Loads before it are done.
+    pub loads: bool,
+    /// Stores before it are done. With [`Ordering::loads`] too: only then does it complete a TLBI (RPSMWS).
+    pub stores: bool,
+    /// The nXS form: completes nXS TLBIs alone.
+    pub without_xs: bool,
+}
+
+impl Ordering {
+    /// Decodes `barrier`. Reserved kinds act as SY.
+    #[must_use]
+    pub const fn of(barrier: Barrier) -> Self {
+        let reserved = barrier.crm & 3 == 0 && !barrier.without_xs;
+        let reach = match barrier.crm >> 2 & 3 {
+            _ if reserved => Reach::System,
+            0 => Reach::Outer,
+            1 => Reach::Own,
+            2 => Reach::Inner,
+            _ => Reach::System,
+        };
+        let full = barrier.orders_everything();
+        let (loads, stores) = (full || barrier.crm & 3 == 1, full || barrier.crm & 3 == 2);
+        Self { reach, loads, stores, without_xs: barrier.without_xs }
+    }
+
+    /// Whether loads and stores both are done: what completing a TLBI takes.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.loads && self.stores
+    }
+}
+
+/// What a TLBI of EL2 stage 1 is asked to invalidate.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Target {
+    /// Everything of the regime (ALLE2).
+    All,
+    /// The walk of one address.
+    Page {
+        /// The address, its offset in a page cleared.
+        va: u64,
+        /// TTL: the level of the leaf. Nothing: any level.
+        level: Option<i8>,
+    },
+    /// The walks of a range of addresses.
+    Range {
+        /// First address.
+        first: u64,
+        /// Last address, inclusive.
+        last: u64,
+        /// TTL: the level of the leaves. Nothing: any level.
+        level: Option<i8>,
+    },
+    /// Nothing that software may count on, and why (RSQXYZ, RXKMMX, RXMZFH).
+    Nothing(&'static str),
+}
+
+/// A TLBI of EL2 stage 1.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Invalidation {
+    /// [`Reach::Own`] for the local forms, [`Reach::Inner`] or [`Reach::Outer`] for broadcast.
+    pub reach: Reach,
+    /// What it names.
+    pub target: Target,
+    /// The L forms: entries of the last level alone, pages and blocks (RVMSWQ, RLQLSD).
+    pub last_level_only: bool,
+    /// The nXS form.
+    pub without_xs: bool,
+    /// A range operation: PEs without FEAT_TLBIRANGE do not take part.
+    pub is_range: bool,
+}
+
+impl Invalidation {
+    /// Decodes it as the PE with `features` issues it under `format`; nothing for an operation that is no TLBI of EL2 stage 1.
+    #[must_use]
+    pub fn decode(operation: Operation, operand: u64, format: &Format, features: &Features) -> Option<Self> {
+        if !operation.invalidates_el2() {
+            return None;
+        }
+        let Operation(encoding) = operation;
+        let (reach, is_range) = match encoding.crm() {
+            7 => (Reach::Own, false),
+            3 => (Reach::Inner, false),
+            1 => (Reach::Outer, false),
+            6 => (Reach::Own, true),
+            2 => (Reach::Inner, true),
+            5 => (Reach::Outer, true),
+            _ => return None,
+        };
+        let target = match encoding.op2() {
+            0 if is_range => return None,
+            0 => Target::All,
+            _ if is_range => range(operand, format, features),
+            _ => page(operand, format, features),
+        };
+        let (last_level_only, without_xs) = (encoding.op2() == 5, encoding.crn() == 9);
+        Some(Self { reach, target, last_level_only, without_xs, is_range })
+    }
+}
+
+const fn granule_of(code: u64) -> Option<Granule> {
+    match code {
+        1 => Some(Granule::K4),
+        2 => Some(Granule::K16),
+        3 => Some(Granule::K64),
+        _ => None,
+    }
+}
+
+/// VA\[55:12\] in 43:0, TTL in 47:44, 63:48 RES0. The bits of VA below a larger granule's page are ignored.
+fn page(operand: u64, format: &Format, features: &Features) -> Target {
+    if operand >> 48 != 0 {
+        return Target::Nothing("operand bits 63:48 are RES0");
+    }
+    let hint = operand >> 44 & 0xf;
+    if hint != 0 && !features.ttl {
+        return Target::Nothing("operand bits 47:44 are RES0 without FEAT_TTL");
+    }
+    let va = (operand & ((1 << 44) - 1)) << 12 & !(format.granule.page_bytes() - 1);
+    let level = match (granule_of(hint >> 2), hint & 3) {
+        (None, _) => None,
+        (Some(granule), _) if granule != format.granule => return Target::Nothing("TTL is of another granule"),
+        // Level 0 is reserved without blocks there, level 1 likewise: as if there were no hint.
+        (Some(_), level) if level < 3 && !format.has_blocks(level as i8) => None,
+        (Some(_), level) => Some(level as i8),
+    };
+    Target::Page { va, level }
+}
+
+/// Base in 36:0 (in pages; in units of 64 KiB with DS), TTL 38:37, NUM 43:39, SCALE 45:44, TG 47:46, 63:48 RES0.
+fn range(operand: u64, format: &Format, features: &Features) -> Target {
+    if !features.tlbi_range {
+        return Target::Nothing("this PE has no FEAT_TLBIRANGE");
+    }
+    if operand >> 48 != 0 {
+        return Target::Nothing("operand bits 63:48 are RES0");
+    }
+    if granule_of(operand >> 46 & 3) != Some(format.granule) {
+        return Target::Nothing("TG is of another granule");
+    }
+    let unit = if format.ds { 16 } else { format.granule.page_shift() };
+    let first = (operand & ((1 << 37) - 1)) << unit;
+    let (num, scale, ttl) = (operand >> 39 & 31, operand >> 44 & 3, operand >> 37 & 3);
+    let level = (ttl != 0).then_some(ttl as i8);
+    if let Some(level) = level.filter(|&level| level < 3)
+        && first & (format.span(level) - 1) != 0
+    {
+        return Target::Nothing("the base is not aligned to the level that TTL names");
+    }
+    let pages = (num + 1) << (5 * scale + 1);
+    let last = first.saturating_add((pages << format.granule.page_shift()) - 1);
+    Target::Range { first, last, level }
+}
+
+/// The aligned 8-byte words that a store touches: address, which bits, and their new value.
+pub fn stored_words(access: &Access) -> impl Iterator<Item = (u64, u64, u64)> {
+    let Access { bytes, pa, value, .. } = *access;
+    let bits = |count: u32| if count >= 64 { u64::MAX } else { (1 << count) - 1 };
+    let value = u128::from(value[0]) | u128::from(value[1]) << 64;
+    let (offset, end) = (pa & 7, (pa & 7) + u64::from(bytes));
+    (0..end.div_ceil(8)).map(move |index| {
+        let low = offset.max(8 * index);
+        let high = end.min(8 * index + 8);
+        let mask = bits(8 * (high - low) as u32) << (8 * (low - 8 * index));
+        let shifted = if 8 * index >= offset {
+            (value >> (8 * (8 * index - offset))) as u64
+        } else {
+            (value << (8 * (offset - 8 * index))) as u64
+        };
+        (((pa & !7) + 8 * index), mask, shifted & mask)
+    })
+}

@@ -1,0 +1,106 @@
+//! The decoders against the architecture's tables.
+
+use breakwater_trace::{Access, Operation};
+
+use crate::descriptor::{Descriptor, Format, Granule};
+use crate::maintenance::{Invalidation, Reach, Target, stored_words};
+use crate::params::Features;
+use crate::regime::{Controls, MemoryType};
+
+/// 4 KiB, 48-bit input and output.
+const TCR_4K: u64 = 0x8085_3510;
+
+fn format(tcr: u64, features: &Features) -> Format {
+    Controls { tcr, ..Controls::default() }.format(features).expect("a regime that walks can follow")
+}
+
+#[test]
+fn good_formats_of_every_granule() {
+    let weakest = Features::default();
+    let of = |tcr: u64| {
+        let format = format(tcr, &weakest);
+        (format.granule, format.start_level, format.entries(format.start_level), format.output_bits)
+    };
+    assert_eq!(of(TCR_4K), (Granule::K4, 0, 512, 48));
+    assert_eq!(of(0x8085_3519), (Granule::K4, 1, 512, 48), "39 bits");
+    assert_eq!(of(0x8085_b510), (Granule::K16, 0, 2, 48));
+    assert_eq!(of(0x8085_7510), (Granule::K64, 1, 64, 48));
+    let large = Features { lpa2: true, physical_bits: 52, ..weakest };
+    let lpa2 = format(1 << 32 | 0x8086_350c, &large);
+    assert_eq!((lpa2.start_level, lpa2.entries(-1), lpa2.output_bits, lpa2.ds), (-1, 16, 52, true));
+}
+
+#[test]
+fn good_descriptors_of_wide_addresses() {
+    let large = Features { lpa2: true, physical_bits: 52, ..Features::default() };
+    let output = |format: &Format, word, level| match format.decode(word, level) {
+        Descriptor::Leaf(leaf) => leaf.output,
+        other => panic!("{other:?}"),
+    };
+    let lpa2 = format(1 << 32 | 0x8086_350c, &large);
+    assert_eq!(output(&lpa2, 0x0003_8000_1234_5703, 3), 0x000f_8000_1234_5000);
+    let k64 = format(0x8086_750c, &large);
+    assert_eq!(output(&k64, 0x8000_1234_f703, 3), 0x000f_8000_1234_0000);
+    assert!(lpa2.has_blocks(0) && k64.has_blocks(1) && !format(TCR_4K, &large).has_blocks(0));
+}
+
+#[test]
+fn good_an_address_beyond_the_size_is_a_fault() {
+    let small = Features { physical_bits: 40, ..Features::default() };
+    assert_eq!(format(TCR_4K, &small).decode(0x0100_0000_0703, 3), Descriptor::Invalid);
+    assert!(matches!(format(TCR_4K, &Features::default()).decode(0x0100_0000_0703, 3), Descriptor::Leaf(_)));
+}
+
+#[test]
+fn good_operands_are_applied_as_they_are() {
+    let (weakest, full) = (Features::default(), Features { ttl: true, tlbi_range: true, ..Features::default() });
+    let format = format(TCR_4K, &full);
+    let target = |name, operand, features: &Features| {
+        let operation = Operation::from_text(name).expect(name);
+        Invalidation::decode(operation, operand, &format, features).expect(name).target
+    };
+    assert_eq!(target("vae2is", 0x402, &weakest), Target::Page { va: 0x40_2000, level: None });
+    assert_eq!(target("vale2is", 0x7 << 44 | 0x402, &full), Target::Page { va: 0x40_2000, level: Some(3) });
+    assert!(matches!(target("vale2is", 0x7 << 44 | 0x402, &weakest), Target::Nothing(_)));
+    assert!(matches!(target("vale2is", 0xb << 44 | 0x402, &full), Target::Nothing(_)), "16 KiB");
+    assert!(matches!(target("vae2", 1 << 48, &full), Target::Nothing(_)));
+    let range = target("rvae2is", 1 << 46 | 3 << 39 | 0x400, &full);
+    assert_eq!(range, Target::Range { first: 0x40_0000, last: 0x40_7fff, level: None });
+    assert!(
+        matches!(target("rvale2is", 1 << 46 | 2 << 37 | 0x401, &full), Target::Nothing(_)),
+        "misaligned for level 2"
+    );
+    assert!(matches!(target("rvale2is", 1 << 46 | 0x400, &weakest), Target::Nothing(_)));
+    assert_eq!(target("alle2is", 0, &weakest), Target::All);
+    let alle1 = Operation::from_text("vmalle1is").expect("a name");
+    assert_eq!(Invalidation::decode(alle1, 0, &format, &full), None);
+}
+
+#[test]
+fn good_barriers_reach_what_they_say() {
+    use breakwater_trace::Barrier;
+    let of = |crm, without_xs| crate::maintenance::Ordering::of(Barrier { crm, without_xs });
+    assert_eq!((of(11, false).reach, of(11, false).is_full()), (Reach::Inner, true));
+    assert_eq!((of(10, false).reach, of(10, false).loads, of(10, false).stores), (Reach::Inner, false, true));
+    assert_eq!((of(7, false).reach, of(9, false).stores), (Reach::Own, false));
+    assert_eq!((of(12, false).reach, of(12, false).is_full()), (Reach::System, true));
+    assert_eq!((of(10, true).reach, of(10, true).is_full()), (Reach::Inner, true));
+}
+
+#[test]
+fn good_memory_types() {
+    assert_eq!(MemoryType::of(0x44_04ff, 0), MemoryType::Normal { outer: 15, inner: 15 });
+    assert_eq!(MemoryType::of(0x44_04ff, 1), MemoryType::Device(1));
+    assert_eq!(MemoryType::of(0x44_04ff, 2), MemoryType::Normal { outer: 4, inner: 4 });
+}
+
+#[test]
+fn good_stores_of_every_size_become_words() {
+    let words =
+        |bytes, pa, value| stored_words(&Access { bytes, va: pa, pa, value, device: false }).collect::<Vec<_>>();
+    assert_eq!(words(8, 0x1000, [7, 0]), [(0x1000, u64::MAX, 7)]);
+    assert_eq!(words(4, 0x1004, [0xaabb_ccdd, 0]), [(0x1000, 0xffff_ffff << 32, 0xaabb_ccdd << 32)]);
+    assert_eq!(words(16, 0x1000, [1, 2]), [(0x1000, u64::MAX, 1), (0x1008, u64::MAX, 2)]);
+    assert_eq!(words(2, 0x1007, [0xbbaa, 0]), [(0x1000, 0xff << 56, 0xaa << 56), (0x1008, 0xff, 0xbb)]);
+    assert_eq!(words(8, 0x1004, [0x1122_3344_5566_7788, 0]).len(), 2);
+}
