@@ -10,7 +10,7 @@ use std::io::{BufWriter, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use breakwater_trace::{Call, Decoded, End, Event, HEADER, Record, Register, Step, decode};
+use breakwater_trace::{Call, Decoded, End, Event, HEADER, MOST_CPUS, Record, Register, Step, decode};
 
 use crate::ffi::{self, Access, Block, Counter, Registers};
 use crate::options::{Loads, Options};
@@ -70,6 +70,9 @@ pub(crate) fn install(usable: bool, cpus: usize, arguments: &[String]) -> Result
         return Err("only qemu-system-aarch64 can be recorded".into());
     }
     let options = Options::parse(arguments)?;
+    if cpus > MOST_CPUS as usize {
+        return Err(format!("a trace has at most {MOST_CPUS} CPUs, and this machine may have {cpus}"));
+    }
     let file = File::create(&options.out).map_err(|error| format!("{}: {error}", options.out.display()))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     writeln!(out, "{HEADER}").map_err(|error| error.to_string())?;

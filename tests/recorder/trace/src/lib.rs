@@ -8,7 +8,7 @@
 //! * [`Record`] is one line, [`Step`] the ones that belong to an instruction, [`Event`] what that instruction did.
 //! * [`names`] knows registers and maintenance operations by encoding and by name, [`decode()`] finds them in an
 //!   instruction word.
-//! * [`text`] parses a line or a whole file. Hostile input ends in a [`text::Malformed`] that carries the line, never in a
+//! * [`text`] parses a line or a whole file. Hostile input ends in a [`text::Malformed`] that carries line and column, never in a
 //!   panic.
 
 #![forbid(unsafe_code)]
@@ -21,7 +21,7 @@ pub mod text;
 pub use decode::{Decoded, decode};
 pub use event::{Access, Barrier, Call, End, Event, Feature, MemoryKind, Record, Step};
 pub use names::{Operation, Register};
-pub use text::{HEADER, Malformed, Reader};
+pub use text::{HEADER, MOST_CPUS, Malformed, Reader};
 
 #[cfg(test)]
 mod tests;

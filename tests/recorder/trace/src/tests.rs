@@ -56,39 +56,45 @@ fn good_comments_and_empty_lines_are_skipped() {
 }
 
 #[test]
-fn bad_lines_are_refused_with_line_and_field() {
-    for (line, field, reason) in [
-        ("x 1 0 isb", 1, "cpu"),
-        ("0 -1 0 isb", 2, "instruction"),
-        ("0 1 0x40 isb", 3, "pc"),
-        ("0 1 40", 4, "event is missing"),
-        ("0 1 40 nop", 4, "unknown event"),
-        ("0 1 40 start 4", 5, "exception level"),
-        ("0 1 40 start 300", 5, "out of range"),
-        ("0 1 40 store 3 0 0 0", 5, "none of"),
-        ("0 1 40 store 1 0 0 100", 8, "does not fit"),
-        ("0 1 40 store 8 0 ffffffffffffffff 0", 8, "wraps"),
-        ("0 1 40 store 8 0 0 10000000000000000", 8, "64 bits"),
-        ("0 1 40 store 16 0 0 0", 9, "missing"),
-        ("0 1 40 tlbi civac 0", 5, "unknown operation"),
-        ("0 1 40 dsb all", 5, "unknown barrier"),
-        ("0 1 40 smc 10000 0 0 0 0", 5, "16 bits"),
-        ("0 1 40 isb isb", 5, "follows"),
-        ("word 4 0", 2, "multiple of 8"),
-        ("end never", 2, "unknown end"),
-        ("memory 2000 2000 ram", 3, "empty"),
-        ("memory 1000 2000 rom", 4, "unknown kind of memory"),
-        ("feature all bbm=4", 3, "out of range"),
-        ("feature all line=48", 3, "out of range"),
-        ("feature 0 sve", 3, "unknown feature"),
-        ("feature x ets2", 2, "cpu"),
-        ("0 1 40 take 1000 0", 6, "no frames"),
-        ("0 1 40 give ffffffffffffffff 4096", 6, "no frames"),
-        ("count 4294967296 0", 2, "out of range"),
+fn bad_lines_are_refused_with_line_column_and_field() {
+    for (line, field, column, reason) in [
+        ("x 1 0 isb", 1, 1, "cpu"),
+        ("0 -1 0 isb", 2, 3, "instruction"),
+        ("0 1 0x40 isb", 3, 5, "pc"),
+        ("0 1 40", 4, 7, "event is missing"),
+        ("0 1 40 nop", 4, 8, "unknown event"),
+        ("0 1 40 start 4", 5, 14, "exception level"),
+        ("0 1 40 start 300", 5, 14, "out of range"),
+        ("0 1 40 store 3 0 0 0", 5, 14, "none of"),
+        ("0 1 40 store 1 0 0 100", 8, 20, "does not fit"),
+        ("0 1 40 store 8 0 ffffffffffffffff 0", 8, 35, "wraps"),
+        ("0 1 40 store 8 0 0 10000000000000000", 8, 20, "64 bits"),
+        ("0 1 40 store 16 0 0 0", 9, 22, "missing"),
+        ("0 1 40 tlbi civac 0", 5, 13, "unknown operation"),
+        ("0 1 40 dsb all", 5, 12, "unknown barrier"),
+        ("0 1 40 smc 10000 0 0 0 0", 5, 12, "16 bits"),
+        ("0 1 40 isb isb", 5, 12, "follows"),
+        ("word 4 0", 2, 6, "multiple of 8"),
+        ("end never", 2, 5, "unknown end"),
+        ("memory 2000 2000 ram", 3, 13, "empty"),
+        ("memory 1000 2000 rom", 4, 18, "unknown kind of memory"),
+        ("feature all bbm=4", 3, 13, "out of range"),
+        ("feature all line=48", 3, 13, "out of range"),
+        ("feature 0 sve", 3, 11, "unknown feature"),
+        ("feature x ets2", 2, 9, "cpu"),
+        ("0 1 40 take 1000 0", 6, 18, "no frames"),
+        ("0 1 40 give ffffffffffffffff 4096", 6, 30, "no frames"),
+        ("count 4294967296 0", 2, 7, "out of range"),
+        ("128 1 40 isb", 1, 1, "at most 128 CPUs, 0 to 127"),
+        ("feature 128 ets2", 2, 9, "at most 128 CPUs"),
+        ("count 128 1", 2, 7, "at most 128 CPUs"),
+        ("  0\t1  40 isb \t é", 5, 17, "follows"),
+        ("0 1 40 store 8  # 0 0 0", 6, 15, "virtual address is missing"),
     ] {
         let text = format!("{HEADER}\n{line}\n");
         let error = Reader::new(text.as_bytes()).next_record().expect_err(line);
-        assert_eq!((error.line, error.field), (2, field), "{line}: {error}");
+        assert_eq!((error.line, error.column, error.field), (2, column, field), "{line}: {error}");
+        assert!(error.to_string().starts_with(&format!("trace line 2, column {column}: ")), "{line}: {error}");
         assert!(error.to_string().contains(reason), "{line}: {error}");
     }
 }
@@ -98,7 +104,7 @@ fn bad_files_that_are_no_trace_are_refused() {
     for bytes in [&b""[..], b"\n", b"breakwater-trace 2\n", b"\x7fELF\xff\xfe\n", &[b'a'; 4096]] {
         assert!(Reader::new(bytes).next_record().is_err());
     }
-    let mut binary = HEADER.as_bytes().to_vec();
-    binary.extend_from_slice(b"\n\xff\xff\n");
-    assert!(Reader::new(&binary[..]).next_record().is_err());
+    let place = |bytes: &[u8]| Reader::new(bytes).next_record().map_err(|error| (error.line, error.column));
+    assert_eq!(place(&[HEADER.as_bytes(), b"\n0 1 \xff\xff\n"].concat()), Err((2, 5)));
+    assert_eq!(place(&[HEADER.as_bytes(), b"\n#", &[b'a'; 4096]].concat()), Err((2, 512)));
 }
