@@ -65,7 +65,7 @@ pub(super) fn replay(trace: impl BufRead, loaded: &[Loaded]) -> Result<Replayed>
             Record::Word { pa, value } => replay.memory.declare(pa, value),
             Record::Memory { .. } | Record::Feature { .. } => {}
             Record::Step(step) => replay.step(&step).with_context(at)?,
-            Record::Count { cpu, instructions } => replay.cpu(cpu)?.account(instructions).with_context(at)?,
+            Record::Count { cpu, instructions } => replay.cpu(cpu).account(instructions).with_context(at)?,
             Record::End(end) => return Ok(replay.finish(end)),
         }
     }
@@ -73,11 +73,11 @@ pub(super) fn replay(trace: impl BufRead, loaded: &[Loaded]) -> Result<Replayed>
 }
 
 impl Replay {
-    fn cpu(&mut self, cpu: u32) -> Result<&mut Cpu> {
+    fn cpu(&mut self, cpu: u32) -> &mut Cpu {
         for index in self.cpus.len() as u32..=cpu {
             self.cpus.push(Cpu::new(index));
         }
-        Ok(&mut self.cpus[cpu as usize])
+        &mut self.cpus[cpu as usize]
     }
 
     fn step(&mut self, step: &Step) -> Result<()> {
@@ -86,9 +86,9 @@ impl Replay {
         // These come before the instruction that they name; every other event comes with it.
         let before = matches!(event, Event::Start { .. } | Event::Found { .. } | Event::Fetch { .. });
         let executed = if before { instruction.saturating_sub(1) } else { instruction };
-        self.cpu(cpu)?.account(executed)?;
+        self.cpu(cpu).account(executed)?;
         match event {
-            Event::Start { exception_level } => self.cpu(cpu)?.figures.start = Some((pc, exception_level)),
+            Event::Start { exception_level } => self.cpu(cpu).figures.start = Some((pc, exception_level)),
             Event::Found { register, value } | Event::Msr { register, value } => {
                 self.write_register(step, register, value)?;
             }
@@ -97,7 +97,7 @@ impl Replay {
             Event::Maintain { operation, operand } => self.maintain(step, operation, operand)?,
             Event::Dsb(barrier) if barrier.orders_everything() => self.live.synchronised(cpu),
             Event::Isb => self.synchronise(cpu, instruction)?,
-            Event::Exception { .. } => self.cpu(cpu)?.figures.exceptions += 1,
+            Event::Exception { .. } => self.cpu(cpu).figures.exceptions += 1,
             Event::Fetch { instructions } => self.fetch(step, u64::from(instructions)),
             _ => {}
         }
@@ -105,7 +105,7 @@ impl Replay {
     }
 
     fn in_window(&mut self, cpu: u32, store: bool) -> Result<()> {
-        let cpu = self.cpu(cpu)?;
+        let cpu = self.cpu(cpu);
         if cpu.in_window() {
             cpu.accessed_in_window(store);
         }
@@ -114,8 +114,8 @@ impl Replay {
 
     fn write_register(&mut self, step: &Step, register: Register, value: u64) -> Result<()> {
         let Step { cpu: index, instruction, pc, event } = *step;
-        let was_on = self.cpu(index)?.regime.mmu_on();
-        let cpu = self.cpu(index)?;
+        let was_on = self.cpu(index).regime.mmu_on();
+        let cpu = self.cpu(index);
         match (register.name().unwrap_or_default(), event) {
             ("dczid_el0", _) => cpu.zeroed_bytes = 4 << (value & 15),
             ("sctlr_el2", Event::Found { .. }) => cpu.regime.sctlr = value,
@@ -128,8 +128,8 @@ impl Replay {
             _ => return Ok(()),
         }
         self.put_in_force(index, matches!(event, Event::Found { .. }))?;
-        let on = self.cpu(index)?.regime.mmu_on();
-        if !was_on && on && self.cpu(index)?.figures.enables.len() == 1 && self.boot_cpu == Some(index) {
+        let on = self.cpu(index).regime.mmu_on();
+        if !was_on && on && self.cpu(index).figures.enables.len() == 1 && self.boot_cpu == Some(index) {
             self.first_tables = self.stores_to_root_of(index);
         }
         Ok(())
@@ -138,7 +138,7 @@ impl Replay {
     /// Brings the set of trees, and every CPU's exposure, in line with the registers. While their first values are being
     /// declared, one by one, they need not make sense.
     fn put_in_force(&mut self, index: u32, declaring: bool) -> Result<()> {
-        let cpu = self.cpu(index)?;
+        let cpu = self.cpu(index);
         cpu.root = match cpu.regime.root() {
             _ if !cpu.regime.mmu_on() => None,
             Err(_) if declaring => None,
@@ -197,7 +197,7 @@ impl Replay {
         }
         if operation.zeroes() {
             self.in_window(step.cpu, true)?;
-            let cpu = self.cpu(step.cpu)?;
+            let cpu = self.cpu(step.cpu);
             let (root, bytes) = (cpu.root, cpu.zeroed_bytes);
             let va = operand & !(bytes - 1);
             let pa = match root.and_then(|root| self.trees.get(&root)) {
@@ -223,13 +223,13 @@ impl Replay {
     }
 
     fn synchronise(&mut self, index: u32, instruction: u64) -> Result<()> {
-        let switch = self.cpu(index)?.synchronised(instruction);
+        let switch = self.cpu(index).synchronised(instruction);
         if self.boot_cpu != Some(index) || self.runtime_root.is_some() || switch.is_none() {
             return Ok(());
         }
         self.runtime_root = switch;
         self.runtime_tables = self.stores_to_root_of(index);
-        let tree = self.cpu(index)?.root.and_then(|root| self.trees.get(&root));
+        let tree = self.cpu(index).root.and_then(|root| self.trees.get(&root));
         if let (Some(history), Some(tree)) = (&self.history, tree) {
             self.stored_twice = history.stored_twice(tree, &self.memory);
         }

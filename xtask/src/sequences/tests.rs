@@ -362,5 +362,8 @@ fn bad_traces_end_in_an_error() {
     let error = |text: &str| check_records(text.as_bytes(), &[], DEMANDS).err().map(|error| format!("{error:#}"));
     assert!(error("").is_some_and(|error| error.contains("line 1")));
     assert!(error("breakwater-trace 1\n0 1 0 isb\n").is_some_and(|error| error.contains("breaks off")));
-    assert!(error("breakwater-trace 1\n9999999 1 0 isb\nend exit\n").is_some_and(|error| error.contains("at most 128 CPUs")));
+    assert!(
+        error("breakwater-trace 1\n9999999 1 0 isb\nend exit\n")
+            .is_some_and(|error| error.contains("at most 128 CPUs"))
+    );
 }
