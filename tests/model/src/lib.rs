@@ -7,6 +7,7 @@
 
 pub mod descriptor;
 pub mod maintenance;
+pub mod obligations;
 pub mod params;
 pub mod regime;
 #[cfg(test)]

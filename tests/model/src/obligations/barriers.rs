@@ -1,0 +1,307 @@
+//! TLBI, DSB and DMB: what counts, and when it is done.
+
+use std::sync::Arc;
+
+use breakwater_trace::{Barrier, Operation};
+
+use super::Obligations;
+use super::debt::{Debt, Key, Note};
+use super::holder::{Pes, Shot, Walks, bit};
+use super::pe::{Cause, Progress};
+use super::report::{Evidence, Finding};
+use super::switching::Stores;
+use super::{Rule, lines::Upkeep};
+use crate::descriptor::{Descriptor, Format, Granule};
+use crate::maintenance::{Invalidation, Ordering, Reach, Target};
+
+/// How operands are read on a PE whose TCR_EL2 no walk could follow.
+const FALLBACK: Format = Format {
+    granule: Granule::K4,
+    ds: false,
+    start_level: 0,
+    input_bits: 48,
+    output_bits: 48,
+    hardware_dirty: false,
+    hardware_access: false,
+    hierarchy_disabled: false,
+    shareability: 0,
+};
+
+/// A TLBI being applied.
+#[derive(Clone, Copy, Debug)]
+struct Applied {
+    shot: Shot,
+    invalidation: Invalidation,
+    /// PEs that it reaches.
+    reached: Pes,
+}
+
+impl Obligations {
+    pub(super) fn maintain(&mut self, pe: u32, operation: Operation, operand: u64) {
+        if operation.invalidates_el2() {
+            self.tlbi(pe, operation, operand);
+        } else {
+            self.maintain_line(pe, operation, operand);
+        }
+    }
+
+    fn tlbi(&mut self, pe: u32, operation: Operation, operand: u64) {
+        let features = *self.params.of(pe);
+        let state = &self.pes[pe as usize];
+        let format = state.now.format(&features).or_else(|_| state.next.format(&features)).unwrap_or(FALLBACK);
+        let Some(invalidation) = Invalidation::decode(operation, operand, &format, &features) else { return };
+        let broadcast = invalidation.reach != Reach::Own;
+        let shot = Shot { issuer: pe, broadcast, without_xs: invalidation.without_xs, walks: Walks::of(&invalidation) };
+        let mut reached = if broadcast { Pes::MAX } else { bit(pe) };
+        if invalidation.is_range {
+            for other in 0..self.pes.len() as u32 {
+                if !self.params.of(other).tlbi_range {
+                    reached &= !bit(other);
+                }
+            }
+        }
+        if broadcast {
+            self.second_round(pe);
+        }
+        self.pe(pe).unfinished.hold(bit(pe));
+        self.pe(pe).unfinished.invalidate(Shot { walks: Walks::None, ..shot }, bit(pe));
+        let applied = Applied { shot, invalidation, reached };
+        if invalidation.target == Target::All {
+            self.invalidate_everything(&applied);
+        }
+        for key in self.touched_by(&invalidation.target, &format) {
+            self.invalidate(key, &applied);
+        }
+    }
+
+    /// A broadcast TLBI is also the second one that the repeat errata ask for.
+    fn second_round(&mut self, pe: u32) {
+        if !self.debts.is_idle(pe) {
+            self.debts().repeat(pe);
+        }
+        self.pe(pe).unfinished.repeat(pe);
+        if self.contexts.iter().any(|context| context.reach.awaits(pe)) {
+            self.contexts().iter_mut().for_each(|context| context.reach.repeat(pe));
+        }
+        let owing = self.pes.iter_mut().filter(|state| !state.owed.is_empty());
+        for owed in owing.flat_map(|state| &mut Arc::make_mut(state).owed) {
+            if let Progress::Cached(holder) = &mut owed.progress {
+                holder.repeat(pe);
+            }
+        }
+    }
+
+    /// ALLE2 also removes what roots that are not walked any more have left, and what control registers ask for.
+    fn invalidate_everything(&mut self, applied: &Applied) {
+        let Applied { shot, reached, .. } = *applied;
+        for index in 0..self.contexts.len() {
+            let left = self.contexts[index].reach.held() & !self.contexts[index].walkers;
+            if left & reached == 0 {
+                continue;
+            }
+            let context = &mut self.contexts()[index];
+            let walkers = context.walkers;
+            context.reach.invalidate(shot, reached & !walkers);
+        }
+        for (index, state) in self.pes.iter_mut().enumerate().filter(|(_, state)| !state.owed.is_empty()) {
+            let own = bit(index as u32) & reached;
+            for owed in &mut Arc::make_mut(state).owed {
+                let Progress::Cached(holder) = &mut owed.progress else { continue };
+                if owed.cause != Cause::Reset || shot.issuer == index as u32 {
+                    holder.invalidate(shot, own);
+                }
+            }
+        }
+    }
+
+    /// The places with debts that `target` may name.
+    fn touched_by(&self, target: &Target, format: &Format) -> Vec<Key> {
+        let (first, last) = match *target {
+            Target::All => return self.debts.keys(),
+            Target::Page { va, .. } => (va, va),
+            Target::Range { first, last, .. } => (first, last),
+            Target::Nothing(_) if self.debts.len() > 64 => return Vec::new(),
+            Target::Nothing(_) => return self.debts.keys(),
+        };
+        let mut keys = Vec::new();
+        for level in (-1..=3).filter(|level| self.debts.count(*level) != 0) {
+            let shift = format.shift(level);
+            let (from, to) = (first >> shift, last >> shift);
+            if (to - from) as usize >= self.debts.len() {
+                let inside = |key: &Key| key.0 == level && (from..=to).contains(&(key.1 >> shift));
+                keys.extend(self.debts.keys().into_iter().filter(inside));
+            } else {
+                let places = (from..=to).map(|index| (level, index << shift));
+                keys.extend(places.filter(|key| !self.debts.at(*key).is_empty()));
+            }
+        }
+        keys
+    }
+
+    /// PEs that may cache what is at `key` again, through an old table descriptor above it.
+    /// Without `held`, only where its store is not visible yet.
+    pub(super) fn still_linked(&self, key: Key, context: usize, held: bool) -> Pes {
+        let Some(context) = self.contexts.get(context) else { return 0 };
+        let format = context.regime.format;
+        let mut pes = 0;
+        for level in (-1..key.0).filter(|level| self.debts.count(*level) != 0) {
+            for debt in self.debts.at((level, key.1 & !(format.span(level) - 1))) {
+                if matches!(debt.said, Descriptor::Table(_)) {
+                    pes |= debt.visible & context.walkers;
+                    pes |= if held { debt.holder.held() } else { 0 };
+                }
+            }
+        }
+        pes
+    }
+
+    fn invalidate(&mut self, key: Key, applied: &Applied) {
+        let Applied { shot, invalidation, reached } = *applied;
+        let line = self.report.at.line;
+        let ways: Vec<(Pes, Pes)> =
+            self.debts.at(key).iter().map(|debt| self.ways(key, debt, shot.walks.any())).collect();
+        let mut ways = ways.into_iter();
+        self.debts().change(key, |debt| {
+            let (linked, seen) = ways.next().unwrap_or_default();
+            if let Err(note) = names(key.0, debt, &invalidation, line) {
+                debt.note = Evidence(note);
+                return true;
+            }
+            let held = debt.holder.held();
+            debt.holder.invalidate(shot, reached & !seen & !linked);
+            if held & !debt.holder.on_its_way() != 0 {
+                debt.note = Evidence(match () {
+                    () if held & reached & seen != 0 => Note::TooEarly(line),
+                    () if held & reached & linked != 0 => Note::StillLinked(line),
+                    () => Note::NotFarEnough(line),
+                });
+            }
+            true
+        });
+        self.debts().watch(shot.issuer, key);
+    }
+
+    /// Who may cache the descriptor of `debt` again after a TLBI that names it: through an old table descriptor whose table still holds
+    /// it, and because its store is not visible. `walk_too`: the TLBI removes the table descriptors as well.
+    fn ways(&self, key: Key, debt: &Debt, walk_too: bool) -> (Pes, Pes) {
+        let seen = debt.visible & self.contexts.get(debt.context).map_or(0, |context| context.walkers);
+        if self.is_live(key, debt) {
+            return (0, seen);
+        }
+        let linked = self.still_linked(key, debt.context, !walk_too);
+        let swapped = self.contexts.get(debt.context).is_some_and(|context| context.regime.big_endian);
+        let word = if swapped { debt.word.swap_bytes() } else { debt.word };
+        let still_there = self.memory.read(debt.slot) == Some(word);
+        (if still_there { linked } else { 0 }, seen & linked)
+    }
+
+    pub(super) fn dsb(&mut self, pe: u32, barrier: Barrier) {
+        let ordering = Ordering::of(barrier);
+        let repeats = self.repeats();
+        let latent = !self.params.of(pe).ets2;
+        let seen_by = if ordering.reach == Reach::Own { bit(pe) } else { Pes::MAX };
+        self.memory.dsb(pe, &ordering);
+        if self.pes[pe as usize].stores != Stores::default() {
+            self.pe(pe).stores.dsb(&ordering);
+        }
+        self.complete_lines(pe, &ordering);
+        if !self.debts.is_idle(pe) {
+            for (key, debt) in self.debts().dsb(pe, &ordering, seen_by, repeats, latent) {
+                self.release(key, &[debt]);
+            }
+        }
+        // The repeating TLBI itself need not be repeated; debts know of the repetition.
+        if self.pes[pe as usize].unfinished.held() != 0 {
+            self.pe(pe).unfinished.complete(pe, &ordering, false);
+        }
+        for state in self.pes.iter_mut().filter(|state| !state.owed.is_empty()) {
+            for owed in &mut Arc::make_mut(state).owed {
+                if let Progress::Cached(holder) = &mut owed.progress
+                    && holder.complete(pe, &ordering, repeats) != 0
+                {
+                    owed.progress = Progress::Invalidated;
+                }
+            }
+        }
+        let mut left = false;
+        for index in 0..self.contexts.len() {
+            if !self.contexts[index].reach.awaits(pe) {
+                continue;
+            }
+            let context = &mut self.contexts()[index];
+            let gone = context.reach.complete(pe, &ordering, repeats);
+            if latent {
+                context.latent |= gone & bit(pe);
+            }
+            left |= gone != 0;
+        }
+        if left {
+            self.forget_unused();
+        }
+    }
+
+    /// Whether a PE that is there has one of the repeat errata: it obliges every PE.
+    fn repeats(&self) -> bool {
+        let there = |(pe, state): (usize, &Arc<super::pe::Pe>)| state.exists && self.params.of(pe as u32).repeat_tlbi;
+        self.pes.iter().enumerate().any(there)
+    }
+
+    pub(super) fn dmb(&mut self, pe: u32, barrier: Barrier) {
+        // DC is ordered after stores only by a DMB of loads and stores.
+        let ordering = Ordering::of(barrier);
+        if ordering.is_full() && ordering.reach != Reach::Own {
+            self.order_lines(pe);
+        }
+    }
+
+    /// DC, with the line's address as the PE translates it.
+    fn maintain_line(&mut self, pe: u32, operation: Operation, operand: u64) {
+        if operation.zeroes() {
+            return self.zero_line(pe, operand);
+        }
+        if matches!(operation.name(), Some("csw" | "cisw")) {
+            return self.clean_everything();
+        }
+        let in_vain = self.params.of(pe).clean_invalidates;
+        let upkeep = match operation.name() {
+            Some("ivac") => Upkeep { cleans: false, invalidates: true, in_vain: false },
+            Some("civac") => Upkeep { cleans: true, invalidates: true, in_vain: false },
+            Some("cvac" | "cvap" | "cvadp") => Upkeep { cleans: true, invalidates: false, in_vain },
+            _ => return,
+        };
+        if self.pes[pe as usize].is_uncertain() {
+            let missing = || "ISB after the write of SCTLR_EL2.M, before this DC".into();
+            self.report.add(Finding::of(Rule::ControlSync).va(operand), missing);
+        }
+        if let Some(pa) = self.translate(pe, operand) {
+            self.issue_line(pe, pa, upkeep);
+        }
+    }
+
+    fn zero_line(&mut self, pe: u32, operand: u64) {
+        if !self.pes[pe as usize].may_translate() && !self.pes[pe as usize].at_el3 {
+            self.report.add(Finding::of(Rule::ZeroMmuOff).va(operand), || "plain stores of zero".into());
+            return;
+        }
+        self.note_access(pe, operand);
+        self.use_address(pe, operand, false);
+        if let Some(pa) = self.translate(pe, operand & !63) {
+            (0..8).for_each(|word| self.store_word(pe, ((pa & !63) + 8 * word, u64::MAX, 0)));
+        }
+    }
+}
+
+/// Whether `invalidation`, of whose addresses `debt` is, names its descriptor of `level`.
+fn names(level: i8, debt: &Debt, invalidation: &Invalidation, line: u64) -> Result<(), Note> {
+    let hint = match invalidation.target {
+        Target::All => return Ok(()),
+        Target::Nothing(why) => return Err(Note::Void(line, why)),
+        Target::Page { level, .. } | Target::Range { level, .. } => level,
+    };
+    match debt.said {
+        Descriptor::Table(_) if invalidation.last_level_only => Err(Note::LastLevelOnly(line)),
+        Descriptor::Table(_) if hint.is_some() => Err(Note::OtherLevel(line)),
+        Descriptor::Leaf(_) if hint.is_some_and(|hint| hint != level) => Err(Note::OtherLevel(line)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,132 @@
+//! What is owed for one changed descriptor at one place of the input address space.
+
+use super::holder::{Holder, Pes, bit, first};
+use super::report::Evidence;
+use crate::descriptor::Descriptor;
+
+/// A place: the level of the descriptor and the first address that it translates.
+pub(super) type Key = (i8, u64);
+
+/// The tables of a walk, by level, -1 first.
+pub(super) type Way = [u64; 5];
+
+/// No table.
+pub(super) const NOWHERE: Way = [u64::MAX; 5];
+
+/// Why a TLBI that came near did not count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Note {
+    /// None came near.
+    #[default]
+    None,
+    /// The store was not visible yet when it was issued.
+    TooEarly(u64),
+    /// It was of the L form, and this is a table descriptor.
+    LastLevelOnly(u64),
+    /// Its TTL named another level, or any level where this is a table descriptor.
+    OtherLevel(u64),
+    /// It reached the issuing PE alone, or not the PEs without FEAT_TLBIRANGE.
+    NotFarEnough(u64),
+    /// The leaf could be cached again through a table descriptor that was still cached.
+    StillLinked(u64),
+    /// Its operand named nothing.
+    Void(u64, &'static str),
+}
+
+/// A descriptor that was replaced, and who may still see, hold or run on it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Debt {
+    /// The context through which it was reached.
+    pub(super) context: usize,
+    /// Where the descriptor stood.
+    pub(super) slot: u64,
+    /// The tables of its walk, from the root on; those that are not there are [`u64::MAX`].
+    pub(super) way: Way,
+    /// The descriptor.
+    pub(super) word: u64,
+    /// What it said; [`Descriptor::Invalid`] for anything that is not cached.
+    pub(super) said: Descriptor,
+    /// Who replaced it.
+    pub(super) storer: u32,
+    /// Whose walkers may still see it.
+    pub(super) visible: Pes,
+    /// Who may have it cached.
+    pub(super) holder: Holder,
+    /// Who has not synchronised context since it was gone, or since a new one could be seen.
+    pub(super) unsynced: Pes,
+    /// Who issued the TLBI that removed it and, without FEAT_ETS2, has not synchronised context since.
+    pub(super) latent: Pes,
+    /// For the report.
+    pub(super) note: Evidence<Note>,
+}
+
+impl Debt {
+    /// Whether nothing was there: the debt is for the visibility of what was filled in.
+    pub(super) const fn is_fill(&self) -> bool {
+        matches!(self.said, Descriptor::Invalid)
+    }
+
+    /// The tables of its walk.
+    pub(super) fn way(&self) -> impl Iterator<Item = u64> {
+        self.way.into_iter().filter(|table| *table != u64::MAX)
+    }
+
+    /// Whether nothing but the context synchronisation of other PEs is owed.
+    pub(super) const fn is_over(&self) -> bool {
+        self.visible == 0 && self.holder.held() == 0 && self.latent == 0
+    }
+
+    /// Whether `pe` is to be asked again at its barriers.
+    pub(super) fn concerns(&self, pe: u32) -> bool {
+        let visible = self.storer == pe && self.visible != 0;
+        visible || (self.unsynced | self.latent) & bit(pe) != 0 || self.holder.awaits(pe)
+    }
+
+    /// Whether `pe` neither sees nor holds it any more.
+    pub(super) const fn gone_for(&self, pe: u32) -> bool {
+        (self.visible | self.holder.held()) & bit(pe) == 0
+    }
+
+    /// The event that should have been there for `pes` not to have it; `seen` are those whose walkers still see it.
+    pub(super) fn missing(&self, pes: Pes, seen: Pes) -> String {
+        let Self { storer, .. } = self;
+        if seen & pes != 0 {
+            return format!("DSB ISHST or wider by PE {storer} after its store, before the TLBI");
+        }
+        let pes = pes & self.holder.held();
+        let forgotten = pes & !self.holder.on_its_way();
+        if forgotten == 0 {
+            return self.holder.wanting();
+        }
+        let whom = first(forgotten);
+        match self.note.0 {
+            Note::TooEarly(line) => {
+                format!("DSB ISHST or wider by PE {storer} between its store and the TLBI of line {line}")
+            }
+            Note::LastLevelOnly(line) => {
+                format!("TLBI VAE2IS: the L form of line {line} leaves table descriptors cached, here at PE {whom}")
+            }
+            Note::OtherLevel(line) => {
+                format!("a TLBI with the right TTL or none for PE {whom}: line {line} names another level")
+            }
+            Note::NotFarEnough(line) => {
+                format!("a broadcast TLBI that reaches PE {whom}: that of line {line} does not")
+            }
+            Note::StillLinked(line) => {
+                format!(
+                    "a TLBI of this address after the table descriptor's for PE {whom}, or a non-L form on line {line}"
+                )
+            }
+            Note::Void(line, why) => {
+                format!("a TLBI that reaches PE {whom}: that of line {line} names nothing ({why})")
+            }
+            Note::None if matches!(self.said, Descriptor::Leaf(leaf) if leaf.contiguous) => {
+                format!("a TLBI of this entry of the contiguous run that reaches PE {whom}")
+            }
+            Note::None if matches!(self.said, Descriptor::Table(_)) => {
+                format!("a non-L TLBI under this table descriptor that reaches PE {whom}")
+            }
+            Note::None => format!("a TLBI of this address that reaches PE {whom}"),
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! All debts, found by the place they are owed for.
+//!
+//! Each barrier concerns few debts, so every PE has a list of the places at which it owes something; a TLBI looks its places up.
+
+use std::hash::{Hash, Hasher};
+
+use super::debt::{Debt, Key};
+use super::fast::{FastMap, digest};
+use super::holder::{Pes, bit};
+use crate::descriptor::Descriptor;
+use crate::maintenance::Ordering;
+
+/// PEs that have not synchronised context since a place changed, all else being done.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Lag {
+    /// Since it was filled.
+    pub(super) fill: Pes,
+    /// Of those, the ones that filled it themselves.
+    own: Pes,
+    /// Where the descriptor stands that was filled in last, and in which context it is read.
+    filled: (u64, usize),
+    /// Since a mapping was gone, and which.
+    gone: Vec<(Descriptor, Pes)>,
+}
+
+impl Lag {
+    /// Who may still run on instructions fetched through a mapping that was here.
+    pub(super) fn fetch(&self) -> Pes {
+        self.gone.iter().fold(0, |all, (_, pes)| all | pes)
+    }
+
+    fn is_over(&self) -> bool {
+        self.fill == 0 && self.gone.is_empty()
+    }
+
+    fn synchronise(&mut self, pe: u32) {
+        self.fill &= !bit(pe);
+        self.own &= !bit(pe);
+        self.gone.iter_mut().for_each(|(_, pes)| *pes &= !bit(pe));
+        self.gone.retain(|(_, pes)| *pes != 0);
+    }
+}
+
+/// The debts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Debts {
+    map: FastMap<Key, Vec<Debt>>,
+    /// Places by level, -1 first.
+    counts: [usize; 5],
+    lagging: FastMap<Key, Lag>,
+    /// Places at which a PE may have something to do at its next barrier; follows from the debts.
+    watched: Vec<Vec<Key>>,
+    /// Places at which a PE lags; follows from the lags.
+    lagged: Vec<Vec<Key>>,
+}
+
+impl PartialEq for Debts {
+    fn eq(&self, other: &Self) -> bool {
+        self.map == other.map && self.lagging == other.lagging
+    }
+}
+
+impl Eq for Debts {}
+
+impl Hash for Debts {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        digest(&self.map).hash(state);
+        digest(&self.lagging).hash(state);
+    }
+}
+
+fn list(lists: &mut Vec<Vec<Key>>, pe: u32) -> &mut Vec<Key> {
+    let pe = pe as usize;
+    if lists.len() <= pe {
+        lists.resize_with(pe + 1, Vec::new);
+    }
+    &mut lists[pe]
+}
+
+fn each(mut pes: Pes) -> impl Iterator<Item = u32> {
+    core::iter::from_fn(move || {
+        let pe = pes.trailing_zeros();
+        pes &= pes.wrapping_sub(1);
+        (pe < 128).then_some(pe)
+    })
+}
+
+impl Debts {
+    /// Whether no use and no change can meet a debt.
+    pub(super) fn is_empty(&self) -> bool {
+        self.map.is_empty() && self.lagging.is_empty()
+    }
+
+    /// Whether `pe` has nothing to do at a barrier.
+    pub(super) fn is_idle(&self, pe: u32) -> bool {
+        let none = |lists: &[Vec<Key>]| lists.get(pe as usize).is_none_or(Vec::is_empty);
+        none(&self.watched) && none(&self.lagged)
+    }
+
+    /// Whether no debt but lags is there.
+    pub(super) fn none_open(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Places with debts at `level`.
+    pub(super) const fn count(&self, level: i8) -> usize {
+        self.counts[(level + 1) as usize % 5]
+    }
+
+    /// Places with debts.
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(super) fn at(&self, key: Key) -> &[Debt] {
+        if self.count(key.0) == 0 {
+            return &[];
+        }
+        self.map.get(&key).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn lag(&self, key: Key) -> Option<&Lag> {
+        if self.lagging.is_empty() { None } else { self.lagging.get(&key) }
+    }
+
+    /// What was gone from `key` is there again, where `again` says so: whoever runs on it runs on what memory says.
+    pub(super) fn returns(&mut self, key: Key, again: impl Fn(Descriptor) -> bool) {
+        if let Some(lag) = self.lagging.get_mut(&key) {
+            lag.gone.retain(|(said, _)| !again(*said));
+            if lag.is_over() {
+                self.lagging.remove(&key);
+            }
+        }
+    }
+
+    /// What was filled in at `key` is gone.
+    pub(super) fn unfill(&mut self, key: Key) {
+        if let Some(lag) = self.lagging.get_mut(&key) {
+            (lag.fill, lag.own) = (0, 0);
+            if lag.is_over() {
+                self.lagging.remove(&key);
+            }
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Debt)> {
+        self.map.iter().flat_map(|(key, debts)| debts.iter().map(|debt| (*key, debt)))
+    }
+
+    pub(super) fn keys(&self) -> Vec<Key> {
+        self.map.keys().copied().collect()
+    }
+
+    /// `pe`'s own fills that it has not synchronised: where, the descriptor's physical address, and the context it is read in.
+    pub(super) fn own_lags(&self, pe: u32) -> impl Iterator<Item = (Key, u64, usize)> {
+        let keys = self.lagged.get(pe as usize).into_iter().flatten();
+        let own = move |key: &Key| self.lag(*key).filter(|lag| lag.own & bit(pe) != 0);
+        keys.filter_map(move |key| own(key).map(|lag| (*key, lag.filled.0, lag.filled.1)))
+    }
+
+    /// A debt arises; one for the same descriptor arises anew.
+    pub(super) fn owe(&mut self, key: Key, debt: Debt) {
+        for pe in each(debt.unsynced | bit(debt.storer)) {
+            list(&mut self.watched, pe).push(key);
+        }
+        let debts = self.map.entry(key).or_default();
+        if debts.is_empty() {
+            self.counts[(key.0 + 1) as usize % 5] += 1;
+        }
+        let same = |old: &&mut Debt| {
+            let there = (old.context, old.slot, old.way) == (debt.context, debt.slot, debt.way);
+            there && (old.said, old.storer) == (debt.said, debt.storer)
+        };
+        match debts.iter_mut().find(same) {
+            Some(old) => {
+                old.word = debt.word;
+                old.visible |= debt.visible;
+                old.unsynced |= debt.unsynced;
+                old.holder.join(&debt.holder);
+            }
+            None => debts.push(debt),
+        }
+    }
+
+    /// Lets `change` act on each debt at `key`, then drops what is over; returns the table descriptors that are.
+    pub(super) fn change(&mut self, key: Key, mut change: impl FnMut(&mut Debt) -> bool) -> Vec<Debt> {
+        let Some(debts) = self.map.get_mut(&key) else { return Vec::new() };
+        let mut over = Vec::new();
+        let mut index = 0;
+        while index < debts.len() {
+            let keep = change(&mut debts[index]);
+            if keep && !debts[index].is_over() {
+                index += 1;
+                continue;
+            }
+            over.push((keep, debts.remove(index)));
+        }
+        if debts.is_empty() {
+            self.map.remove(&key);
+            self.counts[(key.0 + 1) as usize % 5] -= 1;
+        }
+        for (kept, debt) in &over {
+            if *kept && debt.unsynced != 0 {
+                self.lag_behind(key, debt);
+            }
+        }
+        over.retain(|(_, debt)| matches!(debt.said, Descriptor::Table(_)));
+        over.into_iter().map(|(_, debt)| debt).collect()
+    }
+
+    fn lag_behind(&mut self, key: Key, debt: &Debt) {
+        let lag = self.lagging.entry(key).or_default();
+        let fresh = debt.unsynced & !(lag.fill | lag.fetch());
+        if debt.is_fill() {
+            lag.fill |= debt.unsynced;
+            lag.own |= debt.unsynced & bit(debt.storer);
+            lag.filled = (debt.slot, debt.context);
+        } else {
+            match lag.gone.iter_mut().find(|(said, _)| *said == debt.said) {
+                Some((_, pes)) => *pes |= debt.unsynced,
+                None => lag.gone.push((debt.said, debt.unsynced)),
+            }
+        }
+        for pe in each(fresh) {
+            list(&mut self.lagged, pe).push(key);
+        }
+    }
+
+    /// `pe` is to be asked about `key` at its next barriers.
+    pub(super) fn watch(&mut self, pe: u32, key: Key) {
+        list(&mut self.watched, pe).push(key);
+    }
+
+    fn at_barrier(&mut self, pe: u32, mut change: impl FnMut(&mut Debt)) -> Vec<(Key, Debt)> {
+        let mut keys = std::mem::take(list(&mut self.watched, pe));
+        let mut over = Vec::new();
+        keys.retain(|key| {
+            let mut concerned = false;
+            let tables = self.change(*key, |debt| {
+                change(debt);
+                concerned |= debt.concerns(pe);
+                true
+            });
+            over.extend(tables.into_iter().map(|debt| (*key, debt)));
+            concerned
+        });
+        if keys.len() > 32 && keys.len() > 2 * self.map.len() {
+            keys.sort_unstable();
+            keys.dedup();
+        }
+        list(&mut self.watched, pe).append(&mut keys);
+        over
+    }
+
+    /// `pe` executes a DSB; `latent` without FEAT_ETS2. Returns the table descriptors that nobody can walk through any more.
+    pub(super) fn dsb(
+        &mut self,
+        pe: u32,
+        ordering: &Ordering,
+        seen_by: Pes,
+        repeats: bool,
+        latent: bool,
+    ) -> Vec<(Key, Debt)> {
+        self.at_barrier(pe, |debt| {
+            if ordering.stores && debt.storer == pe {
+                debt.visible &= !seen_by;
+            }
+            if debt.holder.awaits(pe) {
+                let gone = debt.holder.complete(pe, ordering, repeats);
+                debt.latent |= if latent { gone & bit(pe) } else { 0 };
+            }
+        })
+    }
+
+    /// `pe` synchronises its context.
+    pub(super) fn synchronise(&mut self, pe: u32) -> Vec<(Key, Debt)> {
+        let over = self.at_barrier(pe, |debt| {
+            if debt.gone_for(pe) {
+                debt.unsynced &= !bit(pe);
+                debt.latent &= !bit(pe);
+            }
+        });
+        for key in std::mem::take(list(&mut self.lagged, pe)) {
+            if let Some(lag) = self.lagging.get_mut(&key) {
+                lag.synchronise(pe);
+                if lag.is_over() {
+                    self.lagging.remove(&key);
+                }
+            }
+        }
+        over
+    }
+
+    /// `pe` issues a broadcast TLBI: the second round, where one is owed.
+    pub(super) fn repeat(&mut self, pe: u32) {
+        for key in self.watched.get(pe as usize).into_iter().flatten() {
+            if let Some(debts) = self.map.get_mut(key) {
+                debts.iter_mut().for_each(|debt| debt.holder.repeat(pe));
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Which PEs may hold something in their TLBs, and which TLBIs are on their way to remove it.
+//!
+//! A TLBI removes nothing by itself: it is complete at a DSB of the PE that issued it (RPSMWS), and under the repeat errata only after a
+//! second round. Until then its PEs count as holding.
+
+use crate::maintenance::{Invalidation, Ordering, Reach, Target};
+
+/// A set of PEs.
+pub(super) type Pes = u128;
+
+/// The set of one PE; PEs are below 128.
+pub(super) const fn bit(pe: u32) -> Pes {
+    1 << (pe & 127)
+}
+
+/// The lowest PE of a set that is not empty.
+pub(super) const fn first(pes: Pes) -> u32 {
+    pes.trailing_zeros()
+}
+
+/// How far a TLBI in flight has come.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+enum Stage {
+    /// Issued.
+    Issued,
+    /// Its DSB is done, and the repeat errata ask for a second broadcast TLBI.
+    Half,
+    /// That one is issued.
+    Repeated,
+}
+
+/// A TLBI as its completion sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub(super) struct Shot {
+    pub(super) issuer: u32,
+    pub(super) broadcast: bool,
+    pub(super) without_xs: bool,
+    /// The walks of which it removes the table descriptors as well.
+    pub(super) walks: Walks,
+}
+
+/// A set of walks.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub(super) enum Walks {
+    /// None: the L forms, and those with a level.
+    None,
+    /// Those of these addresses, the last included.
+    Of(u64, u64),
+    /// All of them.
+    All,
+}
+
+impl Walks {
+    /// Of what `invalidation` names.
+    pub(super) const fn of(invalidation: &Invalidation) -> Self {
+        match invalidation.target {
+            Target::All => Self::All,
+            _ if invalidation.last_level_only => Self::None,
+            Target::Page { va, level: None } => Self::Of(va, va),
+            Target::Range { first, last, level: None } => Self::Of(first, last),
+            Target::Page { .. } | Target::Range { .. } | Target::Nothing(_) => Self::None,
+        }
+    }
+
+    /// Whether any walk is among them.
+    pub(super) const fn any(self) -> bool {
+        !matches!(self, Self::None)
+    }
+
+    /// Whether a walk for `first` to `last` is among them.
+    const fn meet(self, first: u64, last: u64) -> bool {
+        match self {
+            Self::None => false,
+            Self::Of(from, to) => from <= last && first <= to,
+            Self::All => true,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+struct Pending {
+    shot: Shot,
+    stage: Stage,
+    pes: Pes,
+}
+
+/// Who may hold something.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Holder {
+    held: Pes,
+    pending: Vec<Pending>,
+}
+
+impl Holder {
+    pub(super) const fn by(held: Pes) -> Self {
+        Self { held, pending: Vec::new() }
+    }
+
+    pub(super) const fn held(&self) -> Pes {
+        self.held
+    }
+
+    /// `pes` may have it from now on, whatever was on its way to them.
+    pub(super) fn hold(&mut self, pes: Pes) {
+        self.held |= pes;
+        for pending in &mut self.pending {
+            pending.pes &= !pes;
+        }
+        self.pending.retain(|pending| pending.pes != 0);
+    }
+
+    /// It is held anew as `other` is: what is on its way to both stays on its way.
+    pub(super) fn join(&mut self, other: &Self) {
+        self.hold(other.held & !other.on_its_way());
+        let more = other.held & !self.held;
+        self.held |= more;
+        self.pending.extend(other.pending.iter().map(|pending| Pending { pes: pending.pes & more, ..*pending }));
+        self.pending.retain(|pending| pending.pes != 0);
+        self.pending.sort_unstable();
+    }
+
+    /// Whatever is on its way for `other` removes this as well, where both are held.
+    pub(super) fn go_with(&mut self, other: &Self) {
+        let pes = self.held;
+        let both = other.pending.iter().map(|pending| Pending { pes: pending.pes & pes, ..*pending });
+        self.pending.extend(both.filter(|pending| pending.pes != 0));
+        self.pending.sort_unstable();
+    }
+
+    /// A TLBI that removes it from `pes` is issued.
+    pub(super) fn invalidate(&mut self, shot: Shot, pes: Pes) {
+        let pes = pes & self.held;
+        if pes == 0 {
+            return;
+        }
+        match self.pending.iter_mut().find(|pending| pending.shot == shot && pending.stage == Stage::Issued) {
+            Some(pending) => pending.pes |= pes,
+            None => self.pending.push(Pending { shot, stage: Stage::Issued, pes }),
+        }
+        self.pending.sort_unstable();
+    }
+
+    /// `pe` issues a broadcast TLBI: the second one that the repeat errata ask for.
+    pub(super) fn repeat(&mut self, pe: u32) {
+        for pending in &mut self.pending {
+            if pending.shot.issuer == pe && pending.stage == Stage::Half {
+                pending.stage = Stage::Repeated;
+            }
+        }
+    }
+
+    /// `pe` executes a DSB; returns the PEs that no longer hold it.
+    pub(super) fn complete(&mut self, pe: u32, ordering: &Ordering, repeats: bool) -> Pes {
+        let mut gone = 0;
+        for pending in &mut self.pending {
+            let Pending { shot, .. } = *pending;
+            let far_enough = !shot.broadcast || ordering.reach >= Reach::Inner;
+            let of_its_kind = !ordering.without_xs || shot.without_xs;
+            if shot.issuer != pe || !ordering.is_full() || !far_enough || !of_its_kind {
+                continue;
+            }
+            match pending.stage {
+                Stage::Issued if repeats && shot.broadcast => pending.stage = Stage::Half,
+                Stage::Half => {}
+                Stage::Issued | Stage::Repeated => gone |= pending.pes,
+            }
+        }
+        self.held &= !gone;
+        for pending in &mut self.pending {
+            pending.pes &= self.held;
+        }
+        self.pending.retain(|pending| pending.pes != 0);
+        gone
+    }
+
+    /// PEs to which a TLBI is on its way.
+    pub(super) fn on_its_way(&self) -> Pes {
+        self.pending.iter().fold(0, |pes, pending| pes | pending.pes)
+    }
+
+    /// The same, with nothing on its way but what removes whole walks for `first` to `last`.
+    pub(super) fn of_walks(&self, first: u64, last: u64) -> Self {
+        let pending = self.pending.iter().filter(|pending| pending.shot.walks.meet(first, last));
+        Self { held: self.held, pending: pending.copied().collect() }
+    }
+
+    /// Only of `pes`.
+    pub(super) fn only(mut self, pes: Pes) -> Self {
+        self.held &= pes;
+        self.pending.iter_mut().for_each(|pending| pending.pes &= pes);
+        self.pending.retain(|pending| pending.pes != 0);
+        self
+    }
+
+    /// Whether `pe` issued a TLBI that is on its way.
+    pub(super) fn awaits(&self, pe: u32) -> bool {
+        self.pending.iter().any(|pending| pending.shot.issuer == pe)
+    }
+
+    /// Whether all that is wanting is the second round of the repeat errata.
+    pub(super) fn wants_repeat(&self, pes: Pes) -> bool {
+        let pes = pes & self.held;
+        let once = self.pending.iter().filter(|pending| pending.stage != Stage::Issued);
+        pes != 0 && pes & !once.fold(0, |pes, pending| pes | pending.pes) == 0
+    }
+
+    /// What is wanting after the TLBI.
+    pub(super) fn wanting(&self) -> String {
+        let Some(Pending { shot, stage, .. }) = self.pending.first() else {
+            return "a TLBI".into();
+        };
+        let Shot { issuer, broadcast, without_xs, .. } = *shot;
+        let reach = if broadcast { "ISH" } else { "NSH" };
+        match stage {
+            Stage::Half => format!("a second broadcast TLBI and DSB ISH by PE {issuer}"),
+            Stage::Repeated => format!("DSB ISH by PE {issuer} after its second TLBI"),
+            Stage::Issued if without_xs => format!("DSB {reach}nXS or wider by PE {issuer} after its TLBI"),
+            Stage::Issued => format!("DSB {reach} or wider, for loads and stores, by PE {issuer} after its TLBI"),
+        }
+    }
+}

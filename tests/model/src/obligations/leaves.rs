@@ -1,0 +1,262 @@
+//! What holds for every leaf in force, at every instruction.
+
+use std::sync::Arc;
+
+use breakwater_trace::MemoryKind;
+
+use super::context::{Context, MOST_SLOTS, Place, Regime, Slot, Subtree};
+use super::fast::FastMap;
+use super::report::Finding;
+use super::{Obligations, Rule};
+use crate::descriptor::{Descriptor, Leaf};
+use crate::regime::MemoryType;
+
+/// What a trace says physical memory is.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Ranges {
+    ram: Vec<(u64, u64)>,
+    no_map: Vec<(u64, u64)>,
+}
+
+impl Ranges {
+    pub(super) fn add(&mut self, start: u64, end_exclusive: u64, kind: MemoryKind) {
+        match kind {
+            MemoryKind::Ram => self.ram.push((start, end_exclusive)),
+            MemoryKind::NoMap => self.no_map.push((start, end_exclusive)),
+        }
+        self.ram.sort_unstable();
+    }
+
+    /// The first byte from `first` to `last` that may not be mapped as Normal memory.
+    fn beyond(&self, first: u64, last: u64) -> Option<u64> {
+        let forbidden = self.no_map.iter().find(|(start, end)| *start <= last && first < *end);
+        if let Some((start, _)) = forbidden {
+            return Some(first.max(*start));
+        }
+        if self.ram.is_empty() {
+            return None;
+        }
+        let mut next = first;
+        for (start, end) in &self.ram {
+            if *start <= next && next < *end {
+                next = *end;
+            }
+        }
+        (next <= last).then_some(next)
+    }
+}
+
+/// Type and shareability as a small number.
+type Class = u8;
+
+/// How often frames are mapped, by size, type and shareability.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outputs {
+    classes: Vec<(MemoryType, u8)>,
+    /// By log2 of the size, number of the frame and class: leaves of that size, and smaller ones inside.
+    counts: FastMap<(u8, u64, Class), (u32, u32)>,
+    /// Contiguous runs, by table and first entry, that were not uniform when last looked at.
+    unsettled: Vec<(Place, u64)>,
+}
+
+/// Sizes of blocks that the granules have, as log2, the smallest first.
+fn sizes(regime: &Regime) -> impl Iterator<Item = u8> + use<> {
+    let format = regime.format;
+    (0..=3).rev().filter(move |level| *level == 3 || format.has_blocks(*level)).map(move |level| format.shift(level))
+}
+
+impl Outputs {
+    fn class(&mut self, leaf: Leaf, regime: &Regime) -> Option<Class> {
+        let class = (MemoryType::of(regime.mair, leaf.attr_index), leaf.shareability);
+        match self.classes.iter().position(|known| *known == class) {
+            Some(index) => Some(index as Class),
+            None if self.classes.len() < 200 => {
+                self.classes.push(class);
+                Some((self.classes.len() - 1) as Class)
+            }
+            None => None,
+        }
+    }
+
+    fn adjust(&mut self, slot: &Slot, leaf: Leaf, regime: &Regime, change: impl Fn(u32) -> u32) {
+        let Some(class) = self.class(leaf, regime) else { return };
+        let own = regime.format.shift(slot.level);
+        for size in sizes(regime).filter(|size| *size >= own) {
+            let key = (size, leaf.output >> size, class);
+            let counts = self.counts.entry(key).or_default();
+            let count = if size == own { &mut counts.0 } else { &mut counts.1 };
+            *count = change(*count);
+            if *counts == (0, 0) {
+                self.counts.remove(&key);
+            }
+        }
+    }
+
+    fn unsettled(&mut self, place: &Place, start: u64) {
+        if self.unsettled.len() < 4096 && !self.unsettled.contains(&(*place, start)) {
+            self.unsettled.push((*place, start));
+        }
+    }
+
+    /// A leaf goes.
+    pub(super) fn remove(&mut self, slot: &Slot, regime: &Regime) {
+        if let Descriptor::Leaf(leaf) = slot.said {
+            self.adjust(slot, leaf, regime, |count| count.saturating_sub(1));
+        }
+    }
+
+    /// A leaf comes; returns true if its frame, or a part of it, is mapped with another type or shareability.
+    fn add(&mut self, slot: &Slot, leaf: Leaf, regime: &Regime) -> bool {
+        self.adjust(slot, leaf, regime, |count| count.saturating_add(1));
+        let Some(own_class) = self.class(leaf, regime) else { return false };
+        let own = regime.format.shift(slot.level);
+        let others = (0..self.classes.len() as Class).filter(|class| *class != own_class);
+        others.into_iter().any(|class| {
+            sizes(regime).filter(|size| *size >= own).any(|size| {
+                let (equal, smaller) =
+                    self.counts.get(&(size, leaf.output >> size, class)).copied().unwrap_or_default();
+                equal != 0 || (size == own && smaller != 0)
+            })
+        })
+    }
+}
+
+impl Obligations {
+    /// Judges a leaf that comes into force.
+    pub(super) fn judge_leaf(&mut self, context: usize, slot: &Slot, leaf: Leaf) {
+        let Context { regime, .. } = self.contexts[context];
+        let memory_type = MemoryType::of(regime.mair, leaf.attr_index);
+        let finding =
+            |rule| Finding::of(rule).va(slot.va).pa(leaf.output).now(slot.word).read_as(slot.level, regime.format);
+        if leaf.executable && leaf.writable {
+            self.report.add(finding(Rule::WriteExecute), || "XN, or AP[2] and no DBM, in the descriptor".into());
+        }
+        if leaf.executable && memory_type.is_device() {
+            self.report.add(finding(Rule::DeviceExecute), || "XN in the descriptor".into());
+        }
+        let last = leaf.output.saturating_add(regime.format.span(slot.level) - 1);
+        if !memory_type.is_device()
+            && let Some(byte) = self.ranges.beyond(leaf.output, last)
+        {
+            self.report.add(finding(Rule::BeyondRam), || format!("RAM that may be mapped, at {byte:x}"));
+        }
+        if Arc::make_mut(&mut self.outputs).add(slot, leaf, &regime) {
+            let missing =
+                || "invalidation of the frame's other mapping, of another type or shareability, before".into();
+            self.report.add(finding(Rule::MismatchedAttributes), missing);
+        }
+    }
+
+    /// IPGVGZ, RQTRPM: the run around `slot` after a store to it.
+    pub(super) fn judge_run(&mut self, place: &Place, slot: &Slot) {
+        let Context { regime: Regime { format, .. }, weakest, .. } = self.contexts[place.context];
+        let Descriptor::Leaf(leaf) = slot.said else { return };
+        if !weakest.contiguous {
+            return;
+        }
+        let run = format.run_entries(slot.level);
+        let index = (slot.pa - place.base) / 8;
+        let (start, span) = (index & !(run - 1), format.span(slot.level));
+        for entry in start..(start + run).min(place.entries) {
+            let word = self.memory.read(place.base + 8 * entry).unwrap_or(0);
+            let other = place.slot(entry, word, &format);
+            let Descriptor::Leaf(beside) = other.said else { continue };
+            if !leaf.contiguous && !beside.contiguous {
+                continue;
+            }
+            let first = leaf.output.wrapping_sub((index - start) * span);
+            let expected = Leaf { output: first.wrapping_add((entry - start) * span), ..leaf };
+            let alike =
+                |leaf: Leaf| Leaf { writable: false, executable: false, guarded: false, accessed: false, ..leaf };
+            // From level 1 on the bit may change entry by entry; rights may at any level, and so may nT.
+            let bit = if weakest.bbm > 0 { leaf.contiguous } else { beside.contiguous };
+            if beside != expected && alike(Leaf { contiguous: bit, ..beside }) == alike(expected) {
+                Arc::make_mut(&mut self.outputs).unsettled(place, start);
+            } else if beside != expected || first & (run * span - 1) != 0 {
+                let finding = Finding::of(Rule::RunMisprogrammed).va(slot.va).pa(slot.pa).old(word).now(slot.word);
+                let finding = finding.read_as(slot.level, format);
+                let missing = || format!("an invalid entry at VA {:x}, or one of the same run", other.va);
+                self.report.add(finding, missing);
+                return;
+            }
+        }
+    }
+
+    /// Runs whose entries were changed one by one agree when nothing is owed.
+    pub(super) fn judge_runs_at_rest(&mut self) {
+        if self.outputs.unsettled.is_empty() {
+            return;
+        }
+        let mut runs = self.outputs.unsettled.clone();
+        runs.retain(|(place, start)| {
+            if !self.frames.at(place.base).contains(place) {
+                return false;
+            }
+            let Some(context) = self.contexts.get(place.context) else { return false };
+            let format = context.regime.format;
+            let last = (start + format.run_entries(place.level)).min(place.entries);
+            let slots = (*start..last)
+                .map(|entry| place.slot(entry, self.memory.read(place.base + 8 * entry).unwrap_or(0), &format));
+            let mut leaves = slots.filter_map(|slot| match slot.said {
+                Descriptor::Leaf(leaf) => Some((slot, Leaf { output: 0, accessed: true, ..leaf })),
+                _ => None,
+            });
+            let Some((_, first)) = leaves.next() else { return false };
+            let Some((slot, _)) = leaves.find(|(_, leaf)| *leaf != first) else { return false };
+            if first.contiguous || matches!(slot.said, Descriptor::Leaf(leaf) if leaf.contiguous) {
+                let finding = Finding::of(Rule::RunMisprogrammed).va(slot.va).pa(slot.pa).now(slot.word);
+                let missing = || "the same bit and rights in each valid entry of the run".into();
+                self.report.add(finding.read_as(slot.level, format), missing);
+                return true;
+            }
+            false
+        });
+        Arc::make_mut(&mut self.outputs).unsettled = runs;
+    }
+
+    /// After boot: no page writable through one address and executable through another.
+    pub(super) fn judge_aliases(&mut self) {
+        let mut left = 8 * MOST_SLOTS;
+        let mut executable: Vec<(u64, u64, Slot)> = Vec::new();
+        let mut writable: Vec<(u64, u64, Slot)> = Vec::new();
+        for index in 0..self.contexts.len() {
+            let Context { regime, walkers, .. } = self.contexts[index];
+            if walkers & self.walking == 0 {
+                continue;
+            }
+            for slot in Subtree::of(&self.memory, Place::root(index, &regime), &regime.format, &mut left).slots {
+                let (_, slot) = slot;
+                let Descriptor::Leaf(leaf) = slot.said else { continue };
+                let last = leaf.output.saturating_add(regime.format.span(slot.level) - 1);
+                if leaf.executable {
+                    executable.push((leaf.output, last, slot));
+                } else if leaf.writable {
+                    writable.push((leaf.output, last, slot));
+                }
+            }
+        }
+        // Ends do not nest in order, so the greatest end so far decides whether anything before can meet.
+        writable.sort_unstable_by_key(|(first, last, _)| (*first, *last));
+        let mut greatest = 0;
+        let ends: Vec<u64> = writable
+            .iter()
+            .map(|(_, last, _)| {
+                greatest = greatest.max(*last);
+                greatest
+            })
+            .collect();
+        for (first, last, slot) in executable {
+            let from = ends.partition_point(|end| *end < first);
+            let met =
+                writable[from..].iter().take_while(|(start, ..)| *start <= last).find(|(_, end, _)| *end >= first);
+            if let Some((start, _, other)) = met {
+                let finding = Finding::of(Rule::WriteExecuteAlias)
+                    .va(slot.va)
+                    .pa(first.max(*start))
+                    .old(other.word)
+                    .now(slot.word);
+                self.report.add(finding, || format!("removal of the writable mapping at VA {:x}", other.va));
+            }
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Physical memory as far as it is known, and how visible its stores are.
+//!
+//! Memory that is no table must cost next to nothing, so a page keeps sets of words, not histories: which words have a store that a walk
+//! may not see yet, and whether what it may see instead could be a descriptor.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use super::bits::Words;
+use super::fast::{FastMap, fold};
+use super::holder::{Pes, bit};
+use crate::maintenance::{Ordering, Reach};
+
+/// Log2 of the bytes in a page of this bookkeeping; nothing to do with the granule.
+pub(super) const SHIFT: u32 = 12;
+
+/// The index of the word at `pa` in its page.
+pub(super) const fn index(pa: u64) -> usize {
+    (pa >> 3 & 511) as usize
+}
+
+/// More values than this in flight to one page, and the rest counts as unknown.
+const MOST_OLDER: usize = 64;
+
+/// Words in a piece.
+const PIECE: usize = 64;
+
+/// What is known of 4 KiB.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Page {
+    /// In pieces that states of one history share.
+    words: [Arc<[u64; PIECE]>; 512 / PIECE],
+    pub(super) known: Words,
+    /// A `word` line spoke of this page: what it leaves out is no table's contents.
+    pub(super) declared: bool,
+    /// Stored over an invalid descriptor, and no DSB since: what the storing PE's own walker may not see.
+    fresh: Words,
+    /// The same, and no DSB that reaches the other PEs.
+    fresh_elsewhere: Words,
+    /// Words of which [`Page::older`] has values.
+    risky: Words,
+    /// Words with older values that were too many to keep.
+    lost: Words,
+    /// The PE whose stores these are; a second one's are all in [`Page::older`].
+    storer: u32,
+    /// Values that walkers may still see.
+    older: Vec<(u16, Unseen)>,
+    /// The state of their cache lines.
+    pub(super) lines: super::lines::Lines,
+}
+
+/// A store that a walker may not see yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Unseen {
+    /// Who stored.
+    pub(super) storer: u32,
+    /// Whose walkers may still see what was there before.
+    pub(super) by: Pes,
+    /// That, if it is known.
+    pub(super) older: Option<u64>,
+}
+
+impl Page {
+    fn new() -> Self {
+        let (words, empty) = (Arc::new([0; PIECE]), Words::default());
+        Self {
+            words: std::array::from_fn(|_| words.clone()),
+            known: empty,
+            declared: false,
+            fresh: empty,
+            fresh_elsewhere: empty,
+            risky: empty,
+            lost: empty,
+            storer: 0,
+            older: Vec::new(),
+            lines: super::lines::Lines::default(),
+        }
+    }
+
+    /// The word at `at`; 0 if it is not known.
+    pub(super) fn word(&self, at: usize) -> u64 {
+        self.words[at / PIECE % 8][at % PIECE]
+    }
+
+    fn set(&mut self, at: usize, word: u64) {
+        Arc::make_mut(&mut self.words[at / PIECE % 8])[at % PIECE] = word;
+    }
+
+    /// Whether a walker may not see all of it.
+    fn is_seen(&self) -> bool {
+        self.fresh_elsewhere.is_empty() && self.risky.is_empty()
+    }
+
+    /// `pe` stores over `older`; returns whether this PE's next DSB has to look at the page where it had not to before.
+    fn overwrite(&mut self, pe: u32, at: usize, older: Option<u64>) -> bool {
+        let first = self.is_seen();
+        if first {
+            self.storer = pe;
+        }
+        let benign = older.is_some_and(|word| word & 1 == 0);
+        if benign && self.storer == pe {
+            self.fresh.insert(at);
+            self.fresh_elsewhere.insert(at);
+            return first;
+        }
+        let new = Unseen { storer: pe, by: Pes::MAX, older };
+        let same = |other: &(u16, Unseen)| usize::from(other.0) == at && (other.1.storer, other.1.older) == (pe, older);
+        let known = if self.risky.has(at) { self.older.iter().position(same) } else { None };
+        let first = first || !self.older.iter().any(|(_, unseen)| unseen.storer == pe);
+        match known {
+            Some(index) => self.older[index].1.by = Pes::MAX,
+            None if self.older.len() < MOST_OLDER || !self.risky.has(at) => self.older.push((at as u16, new)),
+            None => self.lost.insert(at),
+        }
+        self.risky.insert(at);
+        first
+    }
+
+    /// `pe` executes a DSB for stores, seen by `by`; returns whether its stores are still not seen by all.
+    fn dsb(&mut self, pe: u32, by: Pes) -> bool {
+        let everywhere = by == Pes::MAX;
+        if self.storer == pe {
+            self.fresh = Words::default();
+            if everywhere {
+                self.fresh_elsewhere = Words::default();
+                self.lost = Words::default();
+            }
+        }
+        if !self.older.is_empty() {
+            self.older.iter_mut().filter(|(_, unseen)| unseen.storer == pe).for_each(|(_, unseen)| unseen.by &= !by);
+            self.older.retain(|(_, unseen)| unseen.by != 0);
+        }
+        self.risky = self.lost;
+        self.older.iter().for_each(|(at, _)| self.risky.insert((*at).into()));
+        if self.is_seen() {
+            self.storer = 0;
+        }
+        !everywhere
+    }
+
+    /// A hash of all but the words themselves; 0 for a page that was never stored to and whose lines were left alone.
+    fn state(&self) -> u64 {
+        let Self { fresh, fresh_elsewhere, risky, lost, .. } = self;
+        let sets = [fresh, fresh_elsewhere, risky, lost].into_iter().chain(self.lines.sets());
+        let folded = (1..).zip(sets).filter(|(_, set)| !set.is_empty());
+        let mut state = folded.fold(0, |state, (number, set)| set.fold_into(fold(state, number)));
+        if state != 0 {
+            state = fold(state, self.storer.into());
+        }
+        // Values in flight are a set.
+        let one = |(at, Unseen { storer, by, older }): &(u16, Unseen)| {
+            let place = fold(fold(0, (*at).into()), (*storer).into());
+            let whom = fold(fold(place, *by as u64), (*by >> 64) as u64);
+            fold(fold(whom, older.is_some().into()), older.unwrap_or(0))
+        };
+        self.older.iter().map(one).fold(state, u64::wrapping_add)
+    }
+
+    /// What walkers may still see of the word at `at` instead of its value.
+    fn unseen(&self, at: usize) -> impl Iterator<Item = Unseen> {
+        let (storer, by) = (self.storer, if self.fresh.has(at) { Pes::MAX } else { !bit(self.storer) });
+        let benign = self.fresh_elsewhere.has(at).then_some(Unseen { storer, by, older: Some(0) });
+        let lost = self.lost.has(at).then_some(Unseen { storer, by: Pes::MAX, older: None });
+        let risky = self.risky.has(at);
+        let older = self.older.iter().filter(move |(word, _)| risky && usize::from(*word) == at);
+        benign.into_iter().chain(lost).chain(older.map(|(_, unseen)| *unseen))
+    }
+}
+
+/// What a store did to one word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Stored {
+    pub(super) old: Option<u64>,
+    pub(super) new: Option<u64>,
+}
+
+/// The memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memory {
+    pages: FastMap<u64, Arc<Page>>,
+    /// A hash of all words that are known, kept up to date store by store.
+    digest: u64,
+    /// Pages with stores of a PE since its last DSB; follows from the pages.
+    touched: Arc<Vec<Vec<u64>>>,
+}
+
+impl PartialEq for Memory {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |(number, page): (&u64, &Arc<Page>)| {
+            other.pages.get(number).is_some_and(|theirs| Arc::ptr_eq(page, theirs) || page == theirs)
+        };
+        self.digest == other.digest && self.pages.len() == other.pages.len() && self.pages.iter().all(same)
+    }
+}
+
+impl Eq for Memory {}
+
+impl Hash for Memory {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let pages = self.pages.iter().map(|(number, page)| match page.state() {
+            0 => 0,
+            page => fold(page, *number),
+        });
+        pages.fold(self.digest, u64::wrapping_add).hash(state);
+    }
+}
+
+impl Memory {
+    pub(super) fn page(&self, pa: u64) -> Option<&Page> {
+        self.pages.get(&(pa >> SHIFT)).map(Arc::as_ref)
+    }
+
+    pub(super) fn page_mut(&mut self, pa: u64) -> &mut Page {
+        Arc::make_mut(self.pages.entry(pa >> SHIFT).or_insert_with(|| Arc::new(Page::new())))
+    }
+
+    /// The word at `pa`, if it is known.
+    pub(super) fn read(&self, pa: u64) -> Option<u64> {
+        let page = self.page(pa)?;
+        page.known.has(index(pa)).then(|| page.word(index(pa)))
+    }
+
+    /// A `word` line.
+    pub(super) fn declare(&mut self, pa: u64, value: u64) {
+        self.page_mut(pa).declared = true;
+        self.set(pa, Some(value));
+    }
+
+    fn set(&mut self, pa: u64, value: Option<u64>) -> Option<u64> {
+        let page = self.page_mut(pa);
+        let at = index(pa);
+        let old = page.known.has(at).then(|| page.word(at));
+        match value {
+            Some(value) => {
+                page.known.insert(at);
+                page.set(at, value);
+            }
+            None => page.known.remove(at),
+        }
+        let share = |word: Option<u64>| word.map_or(0, |word| fold(fold(0, pa), word));
+        self.digest ^= share(old) ^ share(value);
+        old
+    }
+
+    /// `pe` stores the bits of `mask`.
+    pub(super) fn store(
+        &mut self,
+        pe: u32,
+        (pa, mask, bits): (u64, u64, u64),
+        cached: bool,
+        line_bytes: u16,
+    ) -> Stored {
+        let before = self.read(pa);
+        let new = if mask == u64::MAX { Some(bits) } else { before.map(|word| word & !mask | bits) };
+        let old = self.set(pa, new);
+        let page = self.page_mut(pa);
+        page.lines.store(index(pa), cached, line_bytes);
+        if page.overwrite(pe, index(pa), old) {
+            self.touched(pe).push(pa >> SHIFT);
+        }
+        Stored { old, new }
+    }
+
+    fn touched(&mut self, pe: u32) -> &mut Vec<u64> {
+        let pe = pe as usize;
+        let touched = Arc::make_mut(&mut self.touched);
+        if touched.len() <= pe {
+            touched.resize_with(pe + 1, Vec::new);
+        }
+        &mut touched[pe]
+    }
+
+    /// `pe` executes a DSB.
+    pub(super) fn dsb(&mut self, pe: u32, ordering: &Ordering) {
+        if !ordering.stores || self.touched.get(pe as usize).is_none_or(Vec::is_empty) {
+            return;
+        }
+        let everywhere = ordering.reach >= Reach::Inner;
+        let by = if everywhere { Pes::MAX } else { bit(pe) };
+        let mut pages = std::mem::take(self.touched(pe));
+        if pages.len() > 1 {
+            pages.sort_unstable();
+            pages.dedup();
+        }
+        pages.retain(|number| self.page_mut(number << SHIFT).dsb(pe, by));
+        *self.touched(pe) = pages;
+    }
+
+    /// What walkers may still see of the word at `pa` instead of its value.
+    pub(super) fn unseen(&self, pa: u64) -> Vec<Unseen> {
+        self.page(pa).map(|page| page.unseen(index(pa)).collect()).unwrap_or_default()
+    }
+
+    /// Whether every store to the page of `pa` is seen by all.
+    pub(super) fn is_seen(&self, pa: u64) -> bool {
+        self.page(pa).is_none_or(Page::is_seen)
+    }
+
+    /// Whether the line of `pa` holds words written with caches on and not cleaned.
+    pub(super) fn is_dirty(&self, pa: u64, line_bytes: u16) -> bool {
+        let line = super::lines::around(index(pa), line_bytes);
+        self.page(pa).is_some_and(|page| !page.lines.dirty.and(&line).is_empty())
+    }
+
+    /// Every line is cleaned: stale ones over what was written with caches off.
+    pub(super) fn push_all(&mut self) {
+        for page in self.pages.values_mut().filter(|page| !page.lines.uncached.is_empty()) {
+            let lines = &mut Arc::make_mut(page).lines;
+            lines.pushed = lines.pushed.or(&lines.uncached);
+        }
+    }
+
+    /// Whether both stretches of memory are known and hold the same.
+    pub(super) fn same(&self, one: u64, other: u64, bytes: u64) -> bool {
+        let step = 1 << SHIFT;
+        (0..bytes.div_ceil(step)).all(|number| {
+            let offset = number * step;
+            match (self.page(one.wrapping_add(offset)), self.page(other.wrapping_add(offset))) {
+                (Some(one), Some(other)) => {
+                    one.words == other.words && Words::span(0, 512).without(&one.known.and(&other.known)).is_empty()
+                }
+                _ => false,
+            }
+        })
+    }
+}

@@ -1,0 +1,201 @@
+//! The rules, as automata: what is owed for each descriptor, table frame, control register and cache line.
+//!
+//! **Why it exists.** A boot that breaks the architecture's rules mostly works. This engine follows a trace and knows at each event what
+//! the software still owes; it names the rule, the descriptor and the event that should have been there.
+//!
+//! **What must hold.** It keeps no cache contents. A [`Debt`](debt::Debt) is a descriptor that was replaced, with the PEs that may still see
+//! it (its store has no DSB), hold it (no TLBI has completed), or run on it (no context synchronisation). A debt is a violation
+//! only where it does harm: at once, when a second translation for its address could be cached beside it; when the software
+//! claims that nothing is owed; when a frame leaves; when the address is used; at the end.
+//!
+//! **What it refuses.** Nothing: PEs beyond 128, registers and descriptors that no walk can follow are left unjudged.
+
+mod barriers;
+mod bits;
+mod change;
+mod context;
+mod debt;
+mod debts;
+mod fast;
+mod holder;
+mod leaves;
+mod lines;
+mod memory;
+mod pe;
+mod registers;
+mod report;
+mod roots;
+mod rule;
+mod settle;
+mod stores;
+mod switching;
+mod trees;
+mod usage;
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use breakwater_trace::{Call, End, Event, Record, Step};
+
+pub use self::report::Violation;
+pub use self::rule::Rule;
+
+use self::context::{Context, Frames};
+use self::debt::Key;
+use self::debts::Debts;
+use self::fast::{FastMap, Wide};
+use self::holder::Pes;
+use self::leaves::{Outputs, Ranges};
+use self::memory::Memory;
+use self::pe::Pe;
+use self::report::{At, Report};
+use crate::params::Params;
+
+/// The engine. Two are equal when they would judge every continuation alike; what they have reported does not count.
+#[derive(Clone, Debug, Default)]
+pub struct Obligations {
+    params: Params,
+    memory: Memory,
+    ranges: Ranges,
+    pes: Vec<Arc<Pe>>,
+    /// PEs whose registers are being found.
+    arriving: Pes,
+    /// PEs that may translate.
+    walking: Pes,
+    contexts: Arc<Vec<Context>>,
+    debts: Arc<Debts>,
+    /// Descriptors that were broken and not made again, and by whom.
+    broken: FastMap<Key, u32>,
+    /// Which memory is a table; follows from contexts, memory and debts.
+    frames: Arc<Frames>,
+    /// What the leaves in force lead to; follows likewise.
+    outputs: Arc<Outputs>,
+    report: Report,
+    /// Descriptors that this event may still visit.
+    budget: u64,
+}
+
+impl PartialEq for Obligations {
+    fn eq(&self, other: &Self) -> bool {
+        self.pes == other.pes
+            && self.contexts == other.contexts
+            && self.debts == other.debts
+            && self.broken == other.broken
+            && self.memory == other.memory
+            && self.params == other.params
+            && self.ranges == other.ranges
+    }
+}
+
+impl Eq for Obligations {}
+
+impl Hash for Obligations {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let mut wide = Wide::default();
+        self.pes.hash(&mut wide);
+        self.contexts.hash(&mut wide);
+        self.debts.hash(&mut wide);
+        fast::digest(&self.broken).hash(&mut wide);
+        self.memory.hash(&mut wide);
+        wide.lanes().hash(state);
+    }
+}
+
+impl Obligations {
+    /// The engine before the first record.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The engine with `rule` switched off.
+    #[must_use]
+    pub fn without(rule: Rule) -> Self {
+        let mut engine = Self::default();
+        engine.report.off = Some(rule);
+        engine
+    }
+
+    /// Judges `record`, which stands on `line` of the trace.
+    pub fn step(&mut self, line: u64, record: &Record) {
+        self.report.at = At { line, ..At::default() };
+        self.budget = context::MOST_SLOTS;
+        match record {
+            Record::Word { pa, value } => self.memory.declare(pa & !7, *value),
+            Record::Memory { start, end_exclusive, kind } => self.ranges.add(*start, *end_exclusive, *kind),
+            Record::Feature { cpu, feature } => {
+                self.params.set(*cpu, *feature);
+                self.weigh_features();
+            }
+            Record::Step(step) => self.event(line, step),
+            Record::Count { .. } => {}
+            Record::End(End::Exit) => {
+                self.arrive();
+                self.end();
+            }
+            Record::End(End::Limit | End::Cap) => {}
+        }
+    }
+
+    /// The distinct violations so far, in the order in which they were found.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.report.violations
+    }
+
+    /// The violations since this was called last.
+    pub fn take_violations(&mut self) -> Vec<Violation> {
+        self.report.take()
+    }
+
+    fn event(&mut self, line: u64, step: &Step) {
+        let Step { cpu, pc, event, .. } = *step;
+        if cpu >= 128 {
+            return;
+        }
+        self.report.at = At { line, pe: cpu, pc };
+        if self.pes.len() <= cpu as usize {
+            self.pes.resize_with(cpu as usize + 1, Arc::default);
+        }
+        match event {
+            Event::Start { exception_level } => return self.start(cpu, exception_level),
+            Event::Found { register, value } => return self.found(cpu, register, value),
+            _ => {}
+        }
+        if !self.pes[cpu as usize].exists {
+            self.start(cpu, 2);
+        }
+        if self.arriving != 0 {
+            self.arrive();
+        }
+        self.before(cpu, &event);
+        match event {
+            Event::Store(access) => self.store(cpu, &access),
+            Event::Load(access) => self.load(cpu, &access),
+            Event::Msr { register, value } => self.msr(cpu, register, value),
+            Event::Maintain { operation, operand } => self.maintain(cpu, operation, operand),
+            Event::Dsb(barrier) => self.dsb(cpu, barrier),
+            Event::Dmb(barrier) => self.dmb(cpu, barrier),
+            Event::Isb | Event::Eret | Event::Exception { .. } => self.synchronise(cpu, matches!(event, Event::Eret)),
+            Event::Take { pa, bytes } => self.take(pa, bytes),
+            Event::Give { pa, bytes } => self.give(pa, bytes),
+            Event::Settled => self.settled(cpu),
+            Event::Fetch { .. } => self.fetch(cpu, pc),
+            Event::Start { .. } | Event::Found { .. } | Event::Mrs { .. } => {}
+            Event::Call { call: Call::Smc, .. } => self.judge_call(cpu),
+            Event::Call { .. } => {}
+        }
+    }
+
+    fn pe(&mut self, pe: u32) -> &mut Pe {
+        Arc::make_mut(&mut self.pes[pe as usize])
+    }
+
+    fn contexts(&mut self) -> &mut Vec<Context> {
+        Arc::make_mut(&mut self.contexts)
+    }
+
+    fn debts(&mut self) -> &mut Debts {
+        Arc::make_mut(&mut self.debts)
+    }
+}

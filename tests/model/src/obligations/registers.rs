@@ -1,0 +1,351 @@
+//! Control registers: what a write owes, and what may be walked because of it.
+
+use std::sync::Arc;
+
+use breakwater_trace::Register;
+
+use super::Obligations;
+use super::change::Weakest;
+use super::context::{Context, Regime};
+use super::holder::bit;
+use super::pe::{Cause, Last, Progress};
+use super::report::{At, Evidence, Finding};
+use super::{Rule, holder::Holder};
+use crate::maintenance::Ordering;
+use crate::regime::{Control, Controls};
+
+const fn known(control: Control) -> u8 {
+    1 << control as u8
+}
+
+impl Obligations {
+    pub(super) fn start(&mut self, pe: u32, exception_level: u8) {
+        let (at_el3, arriving) = (exception_level == 3, true);
+        let fresh = super::pe::Pe { exists: true, arriving, at_el3, ..super::pe::Pe::default() };
+        if !self.pes[pe as usize].arriving {
+            *self.pe(pe) = fresh;
+        }
+        self.pe(pe).at_el3 = at_el3;
+        self.arriving |= bit(pe);
+    }
+
+    pub(super) fn found(&mut self, pe: u32, register: Register, value: u64) {
+        if !self.pes[pe as usize].exists {
+            self.start(pe, 2);
+        }
+        if let Some(control) = Control::of(register) {
+            let pe = self.pe(pe);
+            pe.next.set(control, value);
+            pe.now.set(control, value);
+            pe.known |= known(control);
+        }
+    }
+
+    /// The PEs whose registers were being found begin: with the MMU on, knowing what memory says; with it off, knowing nothing.
+    pub(super) fn arrive(&mut self) {
+        for pe in 0..self.pes.len() as u32 {
+            if !self.pes[pe as usize].arriving {
+                continue;
+            }
+            let at = self.report.at;
+            self.pe(pe).arriving = false;
+            if self.pe(pe).may_translate() {
+                self.walk_what_may_be(pe);
+            } else {
+                let garbage = Progress::Cached(Holder::by(bit(pe)));
+                self.pe(pe).owe(Cause::Reset, garbage, at);
+                self.pe(pe).from_reset = true;
+            }
+        }
+        self.arriving = 0;
+    }
+
+    /// What errata ask of the order of events.
+    pub(super) fn before(&mut self, pe: u32, event: &breakwater_trace::Event) {
+        use breakwater_trace::Event;
+        if matches!(event, Event::Fetch { .. } | Event::Settled | Event::Take { .. } | Event::Give { .. }) {
+            return;
+        }
+        let features = self.params.of(pe);
+        if !features.isb_before_mmu_off && !features.hcr_barriers {
+            return;
+        }
+        if self.pes[pe as usize].hcr_written {
+            self.pe(pe).hcr_written = false;
+            if !matches!(event, Event::Isb) {
+                self.report.add(Finding::of(Rule::HcrBarriers), || "ISB directly after the write of HCR_EL2".into());
+            }
+        }
+        let last = match event {
+            Event::Isb => Last::Isb,
+            Event::Dsb(barrier) if Ordering::of(*barrier).is_full() => Last::Dsb,
+            Event::Msr { .. } => return,
+            _ => Last::Other,
+        };
+        self.pe(pe).last = last;
+    }
+
+    pub(super) fn msr(&mut self, pe: u32, register: Register, value: u64) {
+        let last = self.pes[pe as usize].last;
+        if last != Last::Other {
+            self.pe(pe).last = Last::Other;
+        }
+        let Some(control) = Control::of(register) else { return };
+        let at = self.report.at;
+        let state = self.pe(pe);
+        let before = state.next;
+        state.next.set(control, value);
+        let after = state.next;
+        // The first write after reset is a change, whatever was found: the reset value is unknown.
+        let first = state.from_reset && state.written & known(control) == 0;
+        let is_first = first && matches!(control, Control::Tcr | Control::Mair | Control::Ttbr0);
+        let old = (state.known & known(control) != 0 && !is_first).then_some(before);
+        state.known |= known(control);
+        for cause in Cause::of_write(control, old, after) {
+            state.owe(cause, Progress::Written, at);
+        }
+        state.written |= known(control);
+        let turned_on = !before.mmu_on() && after.mmu_on();
+        let turned_off = before.mmu_on() && !after.mmu_on();
+        let tables_unsynchronised = turned_on && state.now.ttbr0 != after.ttbr0;
+        state.note_write(control, value);
+        if control == Control::Hcr && self.params.of(pe).hcr_barriers {
+            self.pe(pe).hcr_written = true;
+            if last != Last::Dsb {
+                self.report.add(Finding::of(Rule::HcrBarriers), || "DSB directly before the write of HCR_EL2".into());
+            }
+        }
+        if turned_off {
+            self.judge_identity(pe);
+            self.turn_off(pe, last, &before, &after);
+        }
+        if turned_on {
+            if tables_unsynchronised {
+                let finding = Finding::of(Rule::ControlSync).old(before.sctlr).now(after.sctlr);
+                self.report.add(finding, || "ISB between the write of TTBR0_EL2 and M = 1".into());
+            }
+            self.turn_on(pe);
+        }
+        self.judge_controls(pe, after);
+        self.walk_what_may_be(pe);
+        self.judge_cached_endianness(pe);
+        if turned_on {
+            self.judge_identity(pe);
+        }
+    }
+
+    /// RVNRFW: until it is invalidated, a changed EE may be cached as it was, and be in force with whatever is written since.
+    fn judge_cached_endianness(&mut self, pe: u32) {
+        let state = &self.pes[pe as usize];
+        if !state.owed.iter().any(|owed| owed.cause == Cause::Ee && owed.progress != Progress::Invalidated) {
+            return;
+        }
+        for mut controls in state.candidates() {
+            controls.sctlr ^= 1 << 25;
+            let Some(regime) = self.regime(pe, &controls) else { continue };
+            let same = |context: &Context| context.regime == regime;
+            if self.contexts.iter().any(same) {
+                continue;
+            }
+            let new = self.contexts.len();
+            let (reach, weakest) = (Holder::default(), Weakest::NONE);
+            self.contexts().push(Context { regime, walkers: 0, reach, latent: 0, weakest });
+            for other in 0..new {
+                if self.reaches(other, pe) && self.contexts[other].regime.big_endian == regime.big_endian {
+                    self.compare_roots(other, new);
+                }
+            }
+            self.contexts().pop();
+        }
+    }
+
+    fn turn_off(&mut self, pe: u32, last: Last, before: &Controls, after: &Controls) {
+        if last != Last::Isb && self.params.of(pe).isb_before_mmu_off {
+            let missing = || "ISB directly before the write that takes M from 1 to 0".into();
+            self.report.add(Finding::of(Rule::IsbBeforeMmuOff), missing);
+        }
+        self.open_window(pe, before, after);
+    }
+
+    fn turn_on(&mut self, pe: u32) {
+        self.close_window(pe);
+        if self.pes[pe as usize].at_el3 {
+            return;
+        }
+        self.judge_unwritten(pe);
+        self.judge_owed(pe);
+    }
+
+    /// What has to be invalidated before M = 1, or before nothing is owed.
+    pub(super) fn judge_owed(&mut self, pe: u32) {
+        for owed in &self.pes[pe as usize].owed {
+            self.report.add(Finding::of(owed.cause.rule()), || owed.missing());
+        }
+    }
+
+    /// What other PEs than `pe` may still hold because of their controls; their last ISB is their own matter.
+    pub(super) fn judge_owed_elsewhere(&mut self, pe: u32) {
+        for (other, state) in (0..).zip(&self.pes).filter(|(other, _)| *other != pe && self.walking & bit(*other) != 0)
+        {
+            for owed in state.owed.iter().filter(|owed| owed.progress != Progress::Invalidated) {
+                self.report.add(Finding::of(owed.cause.rule()), || format!("{}, on PE {other}", owed.missing()));
+            }
+        }
+    }
+
+    fn judge_controls(&mut self, pe: u32, controls: Controls) {
+        if !self.pes[pe as usize].may_translate() {
+            return;
+        }
+        if controls.permission_indirection() {
+            let finding = Finding::of(Rule::PermissionIndirection).now(controls.tcr2);
+            self.report.add(finding, || "TCR2_EL2.PIE = 0 before M = 1".into());
+        }
+        if controls.e2h() {
+            self.report.add(Finding::of(Rule::HostUnsupported).now(controls.hcr), || "HCR_EL2.E2H = 0".into());
+        }
+    }
+
+    /// An access to data while the MMU is off between two roots.
+    pub(super) fn note_access(&mut self, pe: u32, va: u64) {
+        let at: At = self.report.at;
+        let state = &self.pes[pe as usize];
+        if state.is_uncertain() {
+            let rule = if state.window.open { Rule::WindowAccess } else { Rule::ControlSync };
+            let missing = || "ISB after the write of SCTLR_EL2.M, before this access".into();
+            self.report.add(Finding::of(rule).va(va), missing);
+        } else if state.window.open {
+            self.pe(pe).window.access.get_or_insert(Evidence((at, va)));
+        }
+    }
+
+    /// ISB, exception entry or exception return.
+    pub(super) fn synchronise(&mut self, pe: u32, is_return: bool) {
+        let state = &self.pes[pe as usize];
+        let at_rest = state.between.is_empty() && state.owed.is_empty() && !state.at_el3 && !state.window.open;
+        if at_rest && state.now == state.next {
+            return self.synchronise_walks(pe);
+        }
+        let state = self.pe(pe);
+        state.now = state.next;
+        state.between.clear();
+        let leaves_el3 = is_return && state.at_el3;
+        state.at_el3 &= !is_return;
+        if state.now.mmu_on() {
+            state.window.open = false;
+        }
+        state.owed.retain(|owed| owed.progress != Progress::Invalidated);
+        for owed in &mut state.owed {
+            if owed.progress == Progress::Written {
+                owed.progress = Progress::Cached(Holder::by(bit(pe)));
+            }
+        }
+        if leaves_el3 {
+            self.judge_hand_over(pe);
+        }
+        self.walk_what_may_be(pe);
+        self.synchronise_walks(pe);
+        self.forget_unused();
+    }
+
+    fn synchronise_walks(&mut self, pe: u32) {
+        if !self.debts.is_idle(pe) {
+            for (key, debt) in self.debts().synchronise(pe) {
+                self.release(key, &[debt]);
+            }
+        }
+        if self.contexts.iter().any(|context| context.latent & bit(pe) != 0) {
+            self.contexts().iter_mut().for_each(|context| context.latent &= !bit(pe));
+            self.forget_unused();
+        }
+    }
+
+    fn regime(&self, pe: u32, controls: &Controls) -> Option<Regime> {
+        if controls.e2h() {
+            return None;
+        }
+        let format = controls.format(self.params.of(pe)).ok()?;
+        let (root, walks_cacheable) = (controls.root(&format), controls.walks_cacheable());
+        let big_endian = controls.big_endian();
+        Some(Regime { format, mair: controls.mair, root, walks_cacheable, big_endian })
+    }
+
+    /// Brings the contexts that `pe` may walk up to date with its registers.
+    pub(super) fn walk_what_may_be(&mut self, pe: u32) {
+        let candidates = self.pes[pe as usize].candidates();
+        let mut wanted = Vec::new();
+        for controls in &candidates {
+            let Some(regime) = self.regime(pe, controls) else { continue };
+            let index = self.context(regime);
+            if !wanted.contains(&index) {
+                wanted.push(index);
+                self.begin_walk(pe, index);
+            }
+            if controls.common_not_private() {
+                self.judge_common(pe, index);
+            }
+        }
+        let before = self.pes[pe as usize].walks.clone();
+        for index in before.iter().filter(|index| !wanted.contains(index)) {
+            self.contexts()[*index].walkers &= !bit(pe);
+        }
+        if *before != *wanted {
+            self.pe(pe).walks = wanted.as_slice().into();
+        }
+        self.walking = if wanted.is_empty() { self.walking & !bit(pe) } else { self.walking | bit(pe) };
+    }
+
+    /// `pe` may walk context `index` from now on.
+    fn begin_walk(&mut self, pe: u32, index: usize) {
+        if self.contexts[index].walkers & bit(pe) != 0 {
+            return;
+        }
+        let context = &mut self.contexts()[index];
+        let is_new = !context.in_use();
+        context.walkers |= bit(pe);
+        context.reach.hold(bit(pe));
+        self.walking |= bit(pe);
+        self.weigh_features();
+        if is_new {
+            self.build(index);
+        }
+        for other in 0..self.contexts.len() {
+            if other != index && self.reaches(other, pe) {
+                self.compare_roots(other, index);
+            }
+        }
+        self.see_old_values(pe, index);
+    }
+
+    /// RQLGWZ: whoever has CnP = 1 has the same tables.
+    fn judge_common(&mut self, pe: u32, index: usize) {
+        let root = self.contexts[index].regime.root;
+        for other in 0..self.pes.len() as u32 {
+            let shares = |controls: &Controls| controls.common_not_private();
+            let state = &self.pes[other as usize];
+            if other == pe || !state.candidates().iter().any(shares) {
+                continue;
+            }
+            if state.walks.iter().any(|walked| self.contexts[*walked].regime.root != root) {
+                let finding = Finding::of(Rule::CommonNotPrivate).pa(root);
+                self.report.add(finding, || format!("CnP = 0, here or on PE {other}, which uses other tables"));
+            }
+        }
+    }
+
+    /// The weakest features of the PEs that use each context.
+    pub(super) fn weigh_features(&mut self) {
+        for context in Arc::make_mut(&mut self.contexts) {
+            let users = context.reach.held() | context.walkers;
+            let mut weakest = Weakest::NONE;
+            for pe in (0..self.pes.len() as u32).filter(|pe| users & bit(*pe) != 0) {
+                let features = self.params.of(pe);
+                weakest.bbm = weakest.bbm.min(features.bbm);
+                weakest.bbm_always |= features.bbm_always;
+                weakest.bbm_for_xn |= features.bbm_for_xn;
+                weakest.contiguous |= features.contiguous;
+            }
+            context.weakest = weakest;
+        }
+    }
+}

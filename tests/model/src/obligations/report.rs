@@ -1,0 +1,188 @@
+//! What was found, once each, with its evidence.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use super::Rule;
+use crate::descriptor::Format;
+
+/// More distinct violations than anybody reads; what is beyond is not kept.
+const MOST: usize = 100_000;
+
+/// A broken rule.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// Which.
+    pub rule: Rule,
+    /// Line of the trace at which it was broken.
+    pub line: u64,
+    /// The PE that broke it.
+    pub pe: u32,
+    /// Its instruction.
+    pub pc: u64,
+    /// The virtual address whose translation is at stake.
+    pub va: Option<u64>,
+    /// The physical address of the descriptor, frame or word at stake.
+    pub pa: Option<u64>,
+    /// The descriptor or register value before.
+    pub old: Option<u64>,
+    /// The one after.
+    pub new: Option<u64>,
+    /// The level of the table that the descriptors stand in.
+    pub level: Option<i8>,
+    /// How they are read.
+    pub format: Option<Format>,
+    /// The event that should have been there.
+    pub missing: String,
+    /// How often it was found: at the same instruction, of the same descriptors.
+    pub times: u64,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rule, line, pe, pc, missing, .. } = self;
+        write!(f, "line {line}: PE {pe} at {pc:x}: {}", rule.name())?;
+        for (name, value) in [("VA", self.va), ("PA", self.pa)] {
+            if let Some(value) = value {
+                write!(f, ", {name} {value:x}")?;
+            }
+        }
+        match (self.old, self.new) {
+            (Some(old), Some(new)) => write!(f, ", {old:x} -> {new:x}")?,
+            (Some(old), None) => write!(f, ", old {old:x}")?,
+            (None, Some(new)) => write!(f, ", new {new:x}")?,
+            (None, None) => {}
+        }
+        write!(f, ": missing: {missing}. {}", rule.says())
+    }
+}
+
+/// Something kept for the report alone: it takes no part in whether two states are equal.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Evidence<T>(pub(super) T);
+
+impl<T> PartialEq for Evidence<T> {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl<T> Eq for Evidence<T> {}
+
+impl<T> Hash for Evidence<T> {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+/// The event being judged.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct At {
+    pub(super) line: u64,
+    pub(super) pe: u32,
+    pub(super) pc: u64,
+}
+
+/// A violation without its place and its missing event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Finding {
+    pub(super) rule: Rule,
+    pub(super) va: Option<u64>,
+    pub(super) pa: Option<u64>,
+    pub(super) old: Option<u64>,
+    pub(super) new: Option<u64>,
+    pub(super) read_as: Option<(i8, Format)>,
+}
+
+impl Finding {
+    pub(super) const fn of(rule: Rule) -> Self {
+        Self { rule, va: None, pa: None, old: None, new: None, read_as: None }
+    }
+
+    pub(super) const fn va(mut self, va: u64) -> Self {
+        self.va = Some(va);
+        self
+    }
+
+    pub(super) const fn pa(mut self, pa: u64) -> Self {
+        self.pa = Some(pa);
+        self
+    }
+
+    /// Old and new are descriptors of `level`.
+    pub(super) const fn read_as(mut self, level: i8, format: Format) -> Self {
+        self.read_as = Some((level, format));
+        self
+    }
+
+    pub(super) const fn old(mut self, old: u64) -> Self {
+        self.old = Some(old);
+        self
+    }
+
+    pub(super) const fn now(mut self, new: u64) -> Self {
+        self.new = Some(new);
+        self
+    }
+}
+
+type Identity = (Rule, u32, u64, Option<u64>, Option<u64>, Option<u64>);
+
+/// The violations so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Report {
+    pub(super) at: At,
+    pub(super) off: Option<Rule>,
+    pub(super) violations: Vec<Violation>,
+    /// Violations that were taken away.
+    taken: usize,
+    /// Which of all violations each one is, those taken away included.
+    seen: HashMap<Identity, usize>,
+}
+
+impl Report {
+    /// Notes what `finding` says of the event being judged.
+    pub(super) fn add(&mut self, finding: Finding, missing: impl FnOnce() -> String) {
+        self.add_at(self.at, finding, missing);
+    }
+
+    /// Notes what `finding` says of an earlier event.
+    pub(super) fn add_at(&mut self, at: At, finding: Finding, missing: impl FnOnce() -> String) {
+        let Finding { rule, va, pa, old, new, read_as } = finding;
+        let At { line, pe, pc } = at;
+        if self.off == Some(rule) {
+            return;
+        }
+        let number = self.taken + self.violations.len();
+        let identity = (rule, pe, pc, va, old, new);
+        if let Some(known) = self.seen.get(&identity) {
+            if let Some(violation) = known.checked_sub(self.taken).and_then(|index| self.violations.get_mut(index)) {
+                violation.times += 1;
+            }
+            return;
+        }
+        if self.seen.len() >= MOST {
+            return;
+        }
+        self.seen.insert(identity, number);
+        let (level, format) = (read_as.map(|(level, _)| level), read_as.map(|(_, format)| format));
+        self.violations.push(Violation {
+            rule,
+            line,
+            pe,
+            pc,
+            va,
+            pa,
+            old,
+            new,
+            level,
+            format,
+            missing: missing(),
+            times: 1,
+        });
+    }
+    /// The violations since this was called last.
+    pub(super) fn take(&mut self) -> Vec<Violation> {
+        self.taken += self.violations.len();
+        std::mem::take(&mut self.violations)
+    }
+}

@@ -1,0 +1,200 @@
+//! A PE that begins to walk a root while it may hold what another root, or an older state of this one, said.
+
+use super::change::same_leaf;
+use super::context::{Context, MOST_SLOTS, Place, Slot};
+use super::holder::bit;
+use super::report::Finding;
+use super::{Obligations, Rule};
+use crate::descriptor::{Descriptor, Format, Leaf};
+
+/// Two tables, of two roots, for the same addresses.
+type Pair = (Place, Place);
+
+impl Obligations {
+    /// The descriptor at the end of the walk for `va`: a leaf, or the invalid one where it ends. Nothing where memory is unknown.
+    pub(super) fn walk(&self, context: usize, va: u64) -> Option<Slot> {
+        let regime = self.contexts[context].regime;
+        let format = regime.format;
+        let mut place = Place::root(context, &regime);
+        loop {
+            let entry = format.index(va, place.level);
+            let slot = place.slot(entry, self.memory.read(place.base + 8 * entry)?, &format);
+            match place.below(&slot, &format) {
+                Some(below) => place = below,
+                None => return Some(slot),
+            }
+        }
+    }
+
+    /// `va` as `pe` translates it now, with its MMU on or off.
+    pub(super) fn translate(&self, pe: u32, va: u64) -> Option<u64> {
+        let state = &self.pes[pe as usize];
+        if state.at_el3 || !state.now.mmu_on() {
+            return Some(va);
+        }
+        let context = *state.walks.first()?;
+        let format = self.contexts[context].regime.format;
+        let slot = self.walk(context, state.now.input(va, &format)?)?;
+        match slot.said {
+            Descriptor::Leaf(leaf) => Some(leaf.output.wrapping_add(va & (format.span(slot.level) - 1))),
+            _ => None,
+        }
+    }
+
+    /// A PE that may hold what `old` says walks `new`: both must agree wherever both map.
+    pub(super) fn compare_roots(&mut self, old: usize, new: usize) {
+        let (one, other) = (self.contexts[old].regime, self.contexts[new].regime);
+        if one.format.granule != other.format.granule {
+            self.roots_differ(0, 0, 0);
+            return;
+        }
+        let place_of = |index: usize| Place::root(index, &self.contexts[index].regime);
+        let (mut one_place, mut other_place) = (place_of(old), place_of(new));
+        let formats = (one.format, other.format);
+        // Roots of different sizes: descend the larger one's first entry to the level of the other.
+        while one_place.level != other_place.level {
+            let (larger, format) = if one_place.level < other_place.level {
+                (&mut one_place, &formats.0)
+            } else {
+                (&mut other_place, &formats.1)
+            };
+            let slot = larger.slot(0, self.memory.read(larger.base).unwrap_or(0), format);
+            let Some(below) = larger.below(&slot, format) else { return };
+            *larger = below;
+        }
+        if let Some((va, before, after)) = self.first_difference((one_place, other_place), formats) {
+            self.roots_differ(va, before, after);
+        }
+    }
+
+    fn roots_differ(&mut self, va: u64, old: u64, new: u64) {
+        self.report.add(Finding::of(Rule::RootSwitch).va(va).old(old).now(new), || {
+            "M = 0, ISB, TLBI ALLE2, DSB NSH, ISB before the new root, or roots that agree wherever both map".into()
+        });
+    }
+
+    /// The first address that both map, and differently, with both descriptors.
+    fn first_difference(&self, top: Pair, formats: (Format, Format)) -> Option<(u64, u64, u64)> {
+        let (mut pairs, mut left) = (vec![top], MOST_SLOTS);
+        while let Some((one, other)) = pairs.pop() {
+            let same_table = one.base == other.base && formats.0 == formats.1;
+            let same_rights = (one.no_write, one.no_execute) == (other.no_write, other.no_execute);
+            let same_types = self.contexts[one.context].regime.mair == self.contexts[other.context].regime.mair;
+            if same_table && same_rights && same_types {
+                continue;
+            }
+            for entry in 0..one.entries.min(other.entries) {
+                left = left.checked_sub(1)?;
+                let read = |place: &Place, format| {
+                    let word = self.memory.read(place.base + 8 * entry).unwrap_or(0);
+                    let slot = place.slot(entry, word, format);
+                    (place.below(&slot, format), slot)
+                };
+                let ((below_one, before), (below_other, after)) = (read(&one, &formats.0), read(&other, &formats.1));
+                match (below_one, below_other) {
+                    (Some(below_one), Some(below_other)) => pairs.push((below_one, below_other)),
+                    _ if self.disagree(&one, &before, &other, &after, &formats) => {
+                        return Some((before.va, before.word, after.word));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        None
+    }
+
+    fn disagree(&self, one: &Place, before: &Slot, other: &Place, after: &Slot, formats: &(Format, Format)) -> bool {
+        let types = |place: &Place, leaf: Leaf| {
+            crate::regime::MemoryType::of(self.contexts[place.context].regime.mair, leaf.attr_index)
+        };
+        match (before.said, after.said) {
+            (Descriptor::Leaf(old), Descriptor::Leaf(new)) => {
+                let plain = |leaf: Leaf| Leaf { attr_index: 0, ..leaf };
+                types(one, old) != types(other, new) || plain(old) != plain(new)
+            }
+            (Descriptor::Leaf(_), Descriptor::Table(_)) => self.maps_anything(other, after, &formats.1),
+            (Descriptor::Table(_), Descriptor::Leaf(_)) => self.maps_anything(one, before, &formats.0),
+            _ => false,
+        }
+    }
+
+    fn maps_anything(&self, place: &Place, slot: &Slot, format: &Format) -> bool {
+        let Some(below) = place.below(slot, format) else { return false };
+        let tree = super::context::Subtree::of(&self.memory, below, format, &mut { MOST_SLOTS });
+        tree.slots.iter().any(|(_, slot)| matches!(slot.said, Descriptor::Leaf(_)))
+    }
+
+    /// A descriptor appears in `context`: whoever walks it may also hold what other roots say of the same address.
+    pub(super) fn judge_other_roots(&mut self, context: usize, slot: &Slot) {
+        if self.contexts.len() < 2 {
+            return;
+        }
+        let Descriptor::Leaf(new) = slot.said else { return };
+        for other in 0..self.contexts.len() {
+            let both = self.contexts[other].reach.held() & self.contexts[context].walkers & self.walking;
+            if other == context || both == 0 || self.contexts[other].regime == self.contexts[context].regime {
+                continue;
+            }
+            let both = both & !self.contexts[other].walkers;
+            let Some(old) = (both != 0).then(|| self.walk(other, slot.va)).flatten() else { continue };
+            if let Descriptor::Leaf(leaf) = old.said
+                && (old.level != slot.level || !same_leaf(leaf, new, self.contexts[context].regime.mair))
+            {
+                self.roots_differ(slot.va, old.word, slot.word);
+            }
+        }
+    }
+
+    /// `pe` begins to walk `index`: what it may still see of old descriptors, it may cache; what it holds of them is beside the new ones.
+    pub(super) fn see_old_values(&mut self, pe: u32, index: usize) {
+        if self.debts.none_open() {
+            return;
+        }
+        let mut beside = Vec::new();
+        for key in self.debts.keys() {
+            self.debts().change(key, |debt| {
+                if debt.context == index && debt.visible & bit(pe) != 0 {
+                    if debt.is_fill() {
+                        debt.unsynced |= bit(pe);
+                    } else {
+                        debt.holder.hold(bit(pe));
+                    }
+                }
+                if debt.holder.held() & bit(pe) != 0 {
+                    beside.push(key.1);
+                }
+                true
+            });
+            self.debts().watch(pe, key);
+        }
+        beside.sort_unstable();
+        beside.dedup();
+        for va in beside {
+            for slot in self.path(index, va) {
+                self.judge_beside(index, &slot, bit(pe));
+            }
+        }
+    }
+
+    /// The descriptors of the walk for `va` that may be cached.
+    fn path(&self, context: usize, va: u64) -> Vec<Slot> {
+        let Context { regime, .. } = &self.contexts[context];
+        let mut path = Vec::new();
+        let mut place = Place::root(context, regime);
+        if va >> regime.format.input_bits != 0 {
+            return path;
+        }
+        loop {
+            let entry = regime.format.index(va, place.level);
+            let Some(word) = self.memory.read(place.base + 8 * entry) else { return path };
+            let slot = place.slot(entry, word, &regime.format);
+            if slot.said != Descriptor::Invalid {
+                path.push(slot);
+            }
+            match place.below(&slot, &regime.format) {
+                Some(below) => place = below,
+                None => return path,
+            }
+        }
+    }
+}

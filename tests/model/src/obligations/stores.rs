@@ -1,0 +1,192 @@
+//! Stores: to tables in use, and to anything else.
+
+use std::sync::Arc;
+
+use breakwater_trace::Access;
+
+use super::change::{Terms, same};
+use super::context::{Context, Place, Slot};
+use super::debt::Debt;
+use super::holder::{Holder, Pes};
+use super::report::Finding;
+use super::switching::Stores;
+use super::{Obligations, Rule};
+use crate::descriptor::{Descriptor, Table};
+use crate::maintenance::stored_words;
+
+impl Obligations {
+    pub(super) fn store(&mut self, pe: u32, access: &Access) {
+        self.note_access(pe, access.va);
+        self.use_address(pe, access.va, false);
+        if access.device {
+            return;
+        }
+        for word in stored_words(access) {
+            self.store_word(pe, word);
+        }
+    }
+
+    /// `pe` stores the bits `mask` of the word at `pa`.
+    pub(super) fn store_word(&mut self, pe: u32, (pa, mask, bits): (u64, u64, u64)) {
+        let cached = self.pes[pe as usize].caches();
+        let line_bytes = self.params.of(pe).line_bytes;
+        for other in self.pes.iter_mut().filter(|other| !other.maintained.is_empty()) {
+            Arc::make_mut(other).maintained.iter_mut().filter(|waiting| waiting.pa >> 12 == pa >> 12).for_each(
+                |waiting| {
+                    waiting.overtake(super::memory::index(pa));
+                },
+            );
+        }
+        let stores = self.pes[pe as usize].stores;
+        let after = Stores { any: true, uncached: stores.uncached || !cached };
+        if stores != after {
+            self.pe(pe).stores = after;
+        }
+        if !cached && self.pes[pe as usize].unordered.last().is_none_or(|last| last >> 12 != pa >> 12) {
+            self.pe(pe).unordered.push(pa);
+        }
+        if !cached && self.memory.is_dirty(pa, line_bytes) {
+            let finding = Finding::of(Rule::LineBefore).pa(pa);
+            self.report.add(finding, || "DC CIVAC of the line, which is dirty, and DSB before this store".into());
+        }
+        let stored = self.memory.store(pe, (pa, mask, bits), cached, line_bytes);
+        let places = self.frames.at(pa).to_vec();
+        if places.is_empty() || stored.old == stored.new {
+            return;
+        }
+        for place in places {
+            if let Some(entry) = place.entry(pa) {
+                let format = self.contexts[place.context].regime.format;
+                let old = place.slot(entry, stored.old.unwrap_or(0), &format);
+                let new = place.slot(entry, stored.new.unwrap_or(0), &format);
+                self.change(pe, &place, &old, &new);
+            }
+        }
+    }
+
+    /// Who may see a change in the table at `place`.
+    fn viewers_of(&self, place: &Place) -> Pes {
+        if !place.ghost {
+            return self.viewers(place.context);
+        }
+        let walkers = self.contexts[place.context].walkers;
+        self.ways_to(place).fold(0, |pes, debt| pes | debt.holder.held() | (debt.visible & walkers)) & self.walking
+    }
+
+    /// One descriptor of a table that may be walked changes.
+    fn change(&mut self, pe: u32, place: &Place, old: &Slot, new: &Slot) {
+        let Context { regime, ref reach, .. } = self.contexts[place.context];
+        let (reach, key) = (reach.held(), (new.level, new.va));
+        if same(old.said, new.said, regime.mair) {
+            return;
+        }
+        let viewers = self.viewers_of(place);
+        if place.ghost && viewers == 0 {
+            return;
+        }
+        if !place.ghost {
+            Arc::make_mut(&mut self.outputs).remove(old, &regime);
+        }
+        let mut judged = self.judge_in_place(place, old, new, viewers);
+        let held = match old.said {
+            Descriptor::Invalid => 0,
+            _ if place.ghost => viewers,
+            _ => reach,
+        };
+        let mut debt = self.debt_for(place, new, old.said, old.word, pe, held, viewers);
+        if place.ghost {
+            debt.holder.go_with(&self.doomed(place, new));
+        }
+        self.debts().owe(key, debt);
+        if new.said != Descriptor::Invalid {
+            self.broken.remove(&key);
+        } else if viewers != 0 {
+            self.broken.insert(key, pe);
+            self.unfill(place.context, new);
+        }
+        if let Some(below) = place.below(old, &regime.format) {
+            self.unlink(below, pe, held);
+        }
+        if place.ghost {
+            self.haunt(place, new, pe, viewers);
+            return;
+        }
+        if new.said != Descriptor::Invalid {
+            judged |= self.made(place.context, new, judged);
+            self.judge_run(place, new);
+        }
+        if let Some(below) = place.below(new, &regime.format) {
+            self.link(below, true, judged);
+        }
+    }
+
+    /// Nothing is filled in at `slot` any more.
+    fn unfill(&mut self, context: usize, slot: &Slot) {
+        let key = (slot.level, slot.va);
+        let fills = |debt: &Debt| debt.is_fill() && (debt.context, debt.slot) == (context, slot.pa);
+        if self.debts.at(key).iter().any(fills) {
+            self.debts().change(key, |debt| !fills(debt));
+        }
+        if self.debts.lag(key).is_some_and(|lag| lag.fill != 0) {
+            self.debts().unfill(key);
+        }
+    }
+
+    /// A new descriptor in a table that only old table descriptors lead to: it may be cached, and is stale at once.
+    fn haunt(&mut self, place: &Place, new: &Slot, pe: u32, viewers: Pes) {
+        if new.said == Descriptor::Invalid || viewers == 0 {
+            return;
+        }
+        self.judge_beside(place.context, new, viewers);
+        let mut debt = self.debt_for(place, new, new.said, new.word, pe, viewers, viewers);
+        debt.holder.go_with(&self.doomed(place, new));
+        self.debts().owe((new.level, new.va), Debt { visible: 0, ..debt });
+    }
+
+    /// The old table descriptors that lead to `place`.
+    fn ways_to(&self, place: &Place) -> impl Iterator<Item = &Debt> {
+        let format = self.contexts[place.context].regime.format;
+        let (level, base, link) = (place.level - 1, place.base, place.link);
+        let key = (level, place.va & !(format.span(level) - 1));
+        self.debts.at(key).iter().filter(move |debt| {
+            debt.slot == link && matches!(debt.said, Descriptor::Table(table) if table.next == base)
+        })
+    }
+
+    /// What is on its way to the walk of `slot`, in a table that only old table descriptors lead to: the TLBI that removes those takes with
+    /// it what is walked through them for the addresses that it names.
+    fn doomed(&self, place: &Place, slot: &Slot) -> Holder {
+        let Context { regime, walkers, .. } = &self.contexts[place.context];
+        let last = slot.va + (regime.format.span(slot.level) - 1);
+        let mut doomed: Option<Holder> = None;
+        for way in self.ways_to(place) {
+            let here = way.holder.of_walks(slot.va, last);
+            let survives = (way.visible & walkers) | (here.held() & !here.on_its_way());
+            doomed = Some(doomed.unwrap_or(here).only(!survives));
+        }
+        doomed.unwrap_or_default()
+    }
+
+    /// Old and new may be cached at once by `viewers`.
+    pub(super) fn judge_in_place(&mut self, place: &Place, old: &Slot, new: &Slot, viewers: Pes) -> bool {
+        if viewers == 0 {
+            return false;
+        }
+        let Context { regime, weakest, .. } = self.contexts[place.context];
+        let bytes = regime.format.span(new.level);
+        let terms = Terms { memory: &self.memory, mair: regime.mair, weakest, bytes };
+        let Some(rule) = terms.conflict(old.said, new.said) else { return false };
+        let finding = Finding::of(rule).va(new.va).pa(new.pa).old(old.word).now(new.word);
+        let finding = finding.read_as(new.level, regime.format);
+        let non_l = match (old.said, new.said) {
+            (Descriptor::Table(_), _) | (_, Descriptor::Table(Table { .. })) => "a non-L TLBI",
+            _ => "TLBI",
+        };
+        self.report.add(finding, || {
+            format!(
+                "break first: an invalid descriptor, DSB ISHST, {non_l} that reaches every PE, DSB ISH, then this store"
+            )
+        });
+        true
+    }
+}

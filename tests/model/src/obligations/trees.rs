@@ -1,0 +1,327 @@
+//! Links and unlinks of tables, and what each descriptor that appears or disappears owes.
+
+use std::sync::Arc;
+
+use super::Obligations;
+use super::change::{Terms, same};
+use super::context::{Context, Place, Regime, Slot, Subtree};
+use super::debt::{Debt, Key};
+use super::holder::{Holder, Pes};
+use super::report::{Evidence, Finding};
+use super::{Rule, change::Weakest};
+use crate::descriptor::{Descriptor, Leaf};
+
+impl Obligations {
+    /// The context of `regime`; its tables are looked at if it is new.
+    pub(super) fn context(&mut self, regime: Regime) -> usize {
+        if let Some(index) = self.contexts.iter().position(|context| context.in_use() && context.regime == regime) {
+            return index;
+        }
+        let context = Context { regime, walkers: 0, reach: Holder::default(), latent: 0, weakest: Weakest::NONE };
+        match self.contexts.iter().position(|context| context.regime.root == u64::MAX) {
+            Some(index) => {
+                self.contexts()[index] = context;
+                index
+            }
+            None => {
+                self.contexts().push(context);
+                self.contexts.len() - 1
+            }
+        }
+    }
+
+    /// Looks at all tables of a context that comes into use.
+    pub(super) fn build(&mut self, index: usize) {
+        let root = Place::root(index, &self.contexts[index].regime);
+        self.link(root, false, false);
+    }
+
+    /// Forgets a context that nobody walks or holds.
+    pub(super) fn forget_unused(&mut self) {
+        for index in 0..self.contexts.len() {
+            let Context { regime, .. } = self.contexts[index];
+            if self.contexts[index].in_use() || regime.root == u64::MAX {
+                continue;
+            }
+            let tree = Subtree::of(&self.memory, Place::root(index, &regime), &regime.format, &mut self.budget);
+            tree.slots.iter().for_each(|(_, slot)| Arc::make_mut(&mut self.outputs).remove(slot, &regime));
+            tree.places.iter().for_each(|place| Arc::make_mut(&mut self.frames).remove(place));
+            for key in self.debts.keys() {
+                let tables = self.debts().change(key, |debt| debt.context != index);
+                self.release(key, &tables);
+            }
+            self.contexts()[index].regime.root = u64::MAX;
+        }
+        while self.contexts.last().is_some_and(|context| context.regime.root == u64::MAX) {
+            self.contexts().pop();
+        }
+    }
+
+    /// A table becomes reachable at `top`; `by_store` if a store of a table descriptor did it.
+    /// With `judged`, that store has been found wanting already: it is not said again for each descriptor below.
+    pub(super) fn link(&mut self, top: Place, by_store: bool, judged: bool) {
+        let Context { regime, .. } = self.contexts[top.context];
+        let tree = Subtree::of(&self.memory, top, &regime.format, &mut self.budget);
+        for place in &tree.places {
+            Arc::make_mut(&mut self.frames).add(*place);
+            self.judge_contents(place, &regime, by_store);
+        }
+        for (number, slot) in &tree.slots {
+            self.made(top.context, slot, judged);
+            if matches!(slot.said, Descriptor::Leaf(leaf) if leaf.contiguous) {
+                self.judge_run(&tree.places[*number], slot);
+            }
+        }
+    }
+
+    /// RTGRMW: what a table holds is known and visible before it is linked.
+    fn judge_contents(&mut self, place: &Place, regime: &Regime, by_store: bool) {
+        let mut entry = 0;
+        while entry < place.entries {
+            let pa = place.base + 8 * entry;
+            let here = (512 - super::memory::index(pa) as u64).min(place.entries - entry);
+            if let Some(page) = self.memory.page(pa)
+                && regime.walks_cacheable
+            {
+                let lines = page.lines;
+                self.judge_lines(place, pa, lines);
+            }
+            if by_store && !self.is_known(pa, here) {
+                let finding = Finding::of(Rule::ChildContents).va(place.va).pa(place.base);
+                self.report
+                    .add(finding, || format!("stores that fill {pa:x}, and DSB ISHST, before the table is linked"));
+            }
+            if !self.memory.is_seen(pa) {
+                (entry..entry + here).for_each(|entry| self.judge_unseen(place, entry));
+            }
+            entry += here;
+        }
+    }
+
+    fn is_known(&self, pa: u64, words: u64) -> bool {
+        let Some(page) = self.memory.page(pa) else { return false };
+        let all = super::bits::Words::span(super::memory::index(pa), words as usize);
+        page.declared || all.without(&page.known).is_empty()
+    }
+
+    /// What walkers may still see in the place of a word is judged as a change of that word.
+    fn judge_unseen(&mut self, place: &Place, entry: u64) {
+        let Context { regime, walkers, .. } = self.contexts[place.context];
+        let pa = place.base + 8 * entry;
+        let now = place.slot(entry, self.memory.read(pa).unwrap_or(0), &regime.format);
+        let mut earlier: Vec<(Slot, Pes)> = Vec::new();
+        for unseen in self.memory.unseen(pa) {
+            let by = unseen.by & walkers;
+            let Some(word) = unseen.older else {
+                if by != 0 {
+                    let finding = Finding::of(Rule::ChildContents).va(place.va).pa(place.base);
+                    let storer = unseen.storer;
+                    self.report.add(finding, || {
+                        format!(
+                            "DSB ISHST or wider by PE {storer} after its store to {pa:x}, before the table is linked"
+                        )
+                    });
+                }
+                continue;
+            };
+            let older = place.slot(entry, word, &regime.format);
+            if same(older.said, now.said, regime.mair) {
+                continue;
+            }
+            let held = if older.said == Descriptor::Invalid { 0 } else { by };
+            if held != 0 {
+                self.judge_in_place(place, &older, &now, by);
+                // Two walks through the new link may each find another old value.
+                for (other, others) in &earlier {
+                    self.judge_in_place(place, &older, other, by & others);
+                }
+                earlier.push((older, by));
+            }
+            let debt = self.debt_for(place, &now, older.said, older.word, unseen.storer, held, walkers);
+            self.debts().owe((now.level, now.va), Debt { visible: unseen.by, ..debt });
+            if let Some(below) = place.below(&older, &regime.format).filter(|_| held != 0) {
+                self.unlink(Place { ghost: true, ..below }, unseen.storer, held);
+            }
+        }
+    }
+
+    /// A table stops being reachable at `top`: whoever may hold the descriptor that led there may hold what is below.
+    pub(super) fn unlink(&mut self, top: Place, pe: u32, viewers: Pes) {
+        let Context { regime, .. } = self.contexts[top.context];
+        let tree = Subtree::of(&self.memory, top, &regime.format, &mut self.budget);
+        for place in &tree.places {
+            if !place.ghost {
+                Arc::make_mut(&mut self.frames).remove(place);
+            }
+            Arc::make_mut(&mut self.frames).add(Place { ghost: true, ..*place });
+        }
+        for (number, slot) in &tree.slots {
+            if !top.ghost {
+                Arc::make_mut(&mut self.outputs).remove(slot, &regime);
+            }
+            let debt = self.debt_for(&tree.places[*number], slot, slot.said, slot.word, pe, viewers, viewers);
+            self.debts().owe((slot.level, slot.va), debt);
+        }
+    }
+
+    /// The debt for `said`, which stood in `slot` of the table at `place`.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn debt_for(
+        &self,
+        place: &Place,
+        slot: &Slot,
+        said: Descriptor,
+        word: u64,
+        storer: u32,
+        held: Pes,
+        viewers: Pes,
+    ) -> Debt {
+        let unsynced = match said {
+            Descriptor::Invalid | Descriptor::Leaf(_) => viewers,
+            Descriptor::Table(_) => 0,
+        };
+        let Place { context, way, .. } = *place;
+        let (holder, note) = (Holder::by(held), Evidence::default());
+        Debt { context, slot: slot.pa, way, word, said, storer, visible: Pes::MAX, holder, unsynced, latent: 0, note }
+    }
+
+    /// Table descriptors that nobody sees or holds any more: their tables are no ghosts any more.
+    pub(super) fn release(&mut self, key: Key, tables: &[Debt]) {
+        for debt in tables {
+            let Descriptor::Table(table) = debt.said else { continue };
+            let ghosts = self.frames.at(table.next).iter().filter(|place| {
+                place.ghost && (place.context, place.va, place.link) == (debt.context, key.1, debt.slot)
+            });
+            for place in ghosts.copied().collect::<Vec<_>>() {
+                Arc::make_mut(&mut self.frames).remove(&place);
+            }
+        }
+    }
+
+    /// A descriptor that may be cached appears in `context`: is anything cached that may not be beside it?
+    /// Returns true if there is; with `judged` that is not asked.
+    pub(super) fn made(&mut self, context: usize, slot: &Slot, judged: bool) -> bool {
+        let key = (slot.level, slot.va);
+        if !self.broken.is_empty() {
+            self.broken.remove(&key);
+        }
+        if let Descriptor::Leaf(leaf) = slot.said {
+            self.judge_leaf(context, slot, leaf);
+        }
+        let mair = self.contexts[context].regime.mair;
+        if !self.debts.is_empty() {
+            self.debts().returns(key, |said| same(said, slot.said, mair));
+        }
+        if !self.debts.none_open() {
+            let tables = self.debts().change(key, |debt| debt.is_fill() || !same(debt.said, slot.said, mair));
+            self.release(key, &tables);
+            if !judged && self.judge_beside(context, slot, self.viewers(context)) {
+                return true;
+            }
+        }
+        self.judge_other_roots(context, slot);
+        judged
+    }
+
+    /// PEs that walk and may hold what `context` says.
+    pub(super) fn viewers(&self, context: usize) -> Pes {
+        let Context { reach, walkers, .. } = &self.contexts[context];
+        (reach.held() | walkers) & self.walking
+    }
+
+    /// Judges `slot`, which `viewers` may cache, against what they may hold already.
+    pub(super) fn judge_beside(&mut self, context: usize, slot: &Slot, viewers: Pes) -> bool {
+        let (format, mut found) = (self.contexts[context].regime.format, Vec::new());
+        self.for_each_beside(context, slot, |key, debt| {
+            let seen = self.seen(key, debt);
+            let pes = (debt.holder.held() | seen) & viewers;
+            if pes == 0 {
+                return;
+            }
+            if let Some(rule) = self.beside(context, key, debt.said, slot) {
+                let rule = if debt.holder.wants_repeat(pes) { Rule::RepeatTlbi } else { rule };
+                let finding =
+                    Finding::of(rule).va(slot.va).pa(slot.pa).old(debt.word).now(slot.word).read_as(slot.level, format);
+                found.push((finding, debt.missing(pes, seen)));
+            }
+        });
+        let any = !found.is_empty();
+        for (finding, missing) in found {
+            self.report.add(finding, || missing);
+        }
+        any
+    }
+
+    /// Whether the word of `debt` is still one that `context` reaches at `key`, through tables as they are.
+    pub(super) fn is_live(&self, key: Key, debt: &Debt) -> bool {
+        let Some(context) = self.contexts.get(debt.context) else { return false };
+        let shift = context.regime.format.shift(key.0);
+        self.frames.at(debt.slot).iter().any(|place| {
+            let here = |entry: u64| place.va + (entry << shift) == key.1;
+            let of_context = !place.ghost && (place.context, place.level) == (debt.context, key.0);
+            of_context && place.entry(debt.slot).is_some_and(here)
+        })
+    }
+
+    /// Whose walkers may still see the descriptor of `debt`: its store has no DSB, and some way leads to it.
+    pub(super) fn seen(&self, key: Key, debt: &Debt) -> Pes {
+        let Some(context) = self.contexts.get(debt.context) else { return 0 };
+        match debt.visible & context.walkers {
+            0 => 0,
+            seen if self.is_live(key, debt) => seen,
+            seen => seen & self.still_linked(key, debt.context, true),
+        }
+    }
+
+    /// The debts for places that overlap with `slot`'s.
+    fn for_each_beside(&self, context: usize, slot: &Slot, mut visit: impl FnMut(Key, &Debt)) {
+        let format = self.contexts[context].regime.format;
+        let span = format.span(slot.level);
+        self.debts.at((slot.level, slot.va)).iter().for_each(|debt| visit((slot.level, slot.va), debt));
+        for level in -1..slot.level {
+            if self.debts.count(level) != 0 {
+                let key = (level, slot.va & !(format.span(level) - 1));
+                self.debts.at(key).iter().for_each(|debt| visit(key, debt));
+            }
+        }
+        let Descriptor::Leaf(new) = slot.said else { return };
+        let deeper: usize = (slot.level + 1..=3).map(|level| self.debts.count(level)).sum();
+        if deeper != 0 {
+            let below = |key: Key| key.0 > slot.level && key.1.wrapping_sub(slot.va) < span;
+            self.debts.iter().filter(|(key, _)| below(*key)).for_each(|(key, debt)| visit(key, debt));
+        }
+        let run = format.run_entries(slot.level);
+        let run_va = slot.va & !(run * span - 1);
+        for entry in 0..run {
+            let key = (slot.level, run_va + entry * span);
+            if key.1 != slot.va {
+                let either = |old: Leaf| old.contiguous || new.contiguous;
+                let in_run = |debt: &&Debt| matches!(debt.said, Descriptor::Leaf(old) if either(old));
+                self.debts.at(key).iter().filter(in_run).for_each(|debt| visit(key, debt));
+            }
+        }
+    }
+
+    /// The rule by which `old`, of the place `key`, and `slot` may not be cached together.
+    fn beside(&self, context: usize, key: Key, old: Descriptor, slot: &Slot) -> Option<Rule> {
+        let Context { regime, weakest, .. } = &self.contexts[context];
+        let bytes = regime.format.span(slot.level.max(key.0));
+        let terms = Terms { memory: &self.memory, mair: regime.mair, weakest: *weakest, bytes };
+        if key == (slot.level, slot.va) {
+            return terms.conflict(old, slot.said);
+        }
+        let (Descriptor::Leaf(before), Descriptor::Leaf(after)) = (old, slot.said) else { return None };
+        if key.0 == slot.level {
+            // Another entry of a contiguous run: its translation may be cached for the whole run.
+            let whole = Leaf { output: before.output.wrapping_add(slot.va.wrapping_sub(key.1)), ..before };
+            return terms.leaves(whole, after).map(|_| Rule::RunInvalidation);
+        }
+        let block = if key.0 < slot.level { before } else { after };
+        let (before, after) = if key.0 < slot.level {
+            (Leaf { output: before.output.wrapping_add(slot.va - key.1), ..before }, after)
+        } else {
+            (before, Leaf { output: after.output.wrapping_add(key.1 - slot.va), ..after })
+        };
+        terms.size(block).or_else(|| terms.leaves(Leaf { contiguous: after.contiguous, ..before }, after))
+    }
+}
