@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod adversary;
 pub mod descriptor;
 pub mod maintenance;
 pub mod obligations;

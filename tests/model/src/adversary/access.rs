@@ -1,0 +1,310 @@
+//! Accesses: those of the trace, and those that hardware makes by itself.
+
+use breakwater_trace::{Access, Operation};
+
+use crate::regime::{Control, Controls};
+
+use super::element::{Element, Regime};
+use super::entry::Translation;
+use super::harm::What;
+use super::memory::Memory;
+use super::path::{Ending, Path};
+use super::permission::Permission;
+use super::roots::root_of;
+use super::{Adversary, Broken, HarmKind};
+
+/// Bytes that DC ZVA zeroes.
+const ZEROED: u64 = 64;
+
+impl Adversary {
+    /// A word is stored.
+    pub(super) fn store(&mut self, at: usize, word: (u64, u64, u64)) {
+        let (pa, ..) = word;
+        let storer = self.elements[at].pe;
+        self.put_off(at);
+        if self.elements[at].is_cacheable() {
+            if !self.lines.is_dirty(pa) {
+                self.lines.store_into(pa, self.permissions);
+            }
+        } else {
+            if self.lines.misses(pa) && self.permissions.has(Permission::EvictDirtyLine) {
+                let what = "a dirty line will be written over what is stored past the cache";
+                self.harm(at, HarmKind::Line, Some(pa), what);
+            }
+            self.lines.store_past(storer, pa, self.permissions);
+        }
+        let remember = self.permissions.has(Permission::SeeOldValueUntilDsb);
+        let Some(change) = self.memory.store(storer, word, remember) else { return };
+        let mut broken = None;
+        for target in 0..self.elements.len() {
+            if self.elements[target].may_read(pa) {
+                broken = self.walk(target, |walker| walker.changed(pa, change, storer)).or(broken);
+            }
+        }
+        match (broken, self.broken.binary_search_by_key(&pa, |broken| broken.slot)) {
+            (Some(true), Ok(place)) => self.broken[place].storer = storer,
+            (Some(true), Err(place)) => self.broken.insert(place, Broken { slot: pa, storer }),
+            (Some(false), Ok(place)) => {
+                self.broken.remove(place);
+            }
+            _ => {}
+        }
+    }
+
+    /// A store is done no sooner than its DSB says.
+    fn put_off(&mut self, at: usize) {
+        let past = !self.elements[at].is_cacheable();
+        let (is_storing, is_storing_past) = (self.elements[at].is_storing, self.elements[at].is_storing_past);
+        if self.permissions.has(Permission::PutOffStore) && (!is_storing || (past && !is_storing_past)) {
+            self.elements[at].is_storing = true;
+            self.elements[at].is_storing_past |= past;
+        }
+    }
+
+    /// Firmware is called: it, or a PE that it starts, reads what this PE has stored.
+    pub(super) fn call(&mut self, at: usize) {
+        if self.elements[at].is_storing_past {
+            self.harm(at, HarmKind::Line, None, "firmware is called before what was stored past the cache is there");
+        }
+    }
+
+    /// Memory is loaded from.
+    pub(super) fn load(&mut self, at: usize, access: &Access) {
+        if access.device {
+            return;
+        }
+        let words = [access.pa & !7, access.pa.saturating_add(u64::from(access.bytes).saturating_sub(1)) & !7];
+        for pa in words {
+            if self.elements[at].is_cacheable() {
+                if let Some(what) = self.lines.harm_to_read(pa) {
+                    self.harm(at, HarmKind::Line, Some(access.va), what);
+                }
+            } else if self.lines.misses(pa) && self.permissions.has(Permission::MissDirtyLine) {
+                self.harm(at, HarmKind::Line, Some(access.va), "a load past the cache misses what was stored into it");
+            }
+        }
+    }
+
+    /// DC and IC.
+    pub(super) fn maintain_data(&mut self, at: usize, operation: Operation, operand: u64) {
+        let element = &self.elements[at];
+        let by_address = ["zva", "ivac", "civac", "cvac", "cvap", "cvadp", "cvau"];
+        if element.is_ambiguous() && operation.name().is_some_and(|name| by_address.contains(&name)) {
+            let what = "the operation may be translated or not: no ISB follows the change of M";
+            self.harm(at, HarmKind::Window, Some(operand), what);
+            return;
+        }
+        let pa = element.output_of(&self.memory, operand);
+        if operation.zeroes() {
+            if element.is_on() {
+                let first = pa & !(ZEROED - 1);
+                (0..ZEROED / 8).for_each(|index| self.store(at, (first + 8 * index, u64::MAX, 0)));
+            } else {
+                self.harm(at, HarmKind::Faulting, Some(operand), "DC ZVA faults while the MMU is off");
+            }
+            return;
+        }
+        let skips = element.features.clean_invalidates && self.permissions.has(Permission::SkipClean);
+        self.lines.maintain(element.pe, operation, pa, skips, self.permissions);
+    }
+
+    /// A load or store of the trace.
+    pub(super) fn use_for_access(&mut self, at: usize, access: &Access) {
+        let element = &self.elements[at];
+        if element.is_ambiguous() && !access.device {
+            let what = "the access may be translated or not: no ISB follows the change of M";
+            self.harm(at, HarmKind::Window, Some(access.va), what);
+            return;
+        }
+        if !element.is_on() {
+            if element.was_on && !element.at_el3 && !access.device {
+                self.elements[at].window_access = true;
+            }
+            return;
+        }
+        self.use_at(at, access.va, false);
+    }
+
+    /// Execution continues at `pc`.
+    pub(super) fn use_for_fetch(&mut self, at: usize, pc: u64) {
+        if !self.elements[at].has_fetched {
+            self.elements[at].has_fetched = true;
+        }
+        let element = &self.elements[at];
+        if element.is_ambiguous() {
+            let possible = element.possible_controls();
+            let mut translating = possible.iter().filter(|controls| controls.mmu_on());
+            if !translating.all(|controls| element.runs_in_place(&self.memory, controls, pc)) {
+                let what = "the fetch may be translated or not: no ISB follows the change of M";
+                self.harm(at, HarmKind::Window, Some(pc), what);
+            }
+        } else if element.is_on() {
+            self.use_at(at, pc, true);
+        }
+    }
+
+    fn use_at(&mut self, at: usize, va: u64, is_fetch: bool) {
+        let element = &self.elements[at];
+        // Nothing is in flux: what memory says is what a use finds.
+        if element.fault_views.is_empty()
+            && element.latent.is_empty()
+            && self.broken.is_empty()
+            && self.memory.is_settled()
+        {
+            return;
+        }
+        let Some(path) = Path::of(element, &self.memory, va) else { return };
+        match path.ending {
+            Ending::Unknown => {}
+            Ending::Fault => self.use_broken(at, va, &path, is_fetch),
+            Ending::Leaf(leaf) => {
+                if self.may_fault(at, va, &path, is_fetch) {
+                    self.harm(
+                        at,
+                        HarmKind::Faulting,
+                        Some(va),
+                        "the use may find the fault that was there before the fill",
+                    );
+                }
+                self.use_latent(at, va, &leaf, is_fetch);
+            }
+        }
+    }
+
+    fn use_broken(&mut self, at: usize, va: u64, path: &Path, is_fetch: bool) {
+        let Ok(place) = self.broken.binary_search_by_key(&path.slot, |broken| broken.slot) else { return };
+        if is_fetch || self.broken[place].storer == self.elements[at].pe {
+            self.harm(at, HarmKind::Broken, Some(va), "the use goes through a broken entry");
+        }
+    }
+
+    /// Whether a use by this PE may find a fault where memory now says a translation.
+    fn may_fault(&self, at: usize, va: u64, path: &Path, is_fetch: bool) -> bool {
+        let element = &self.elements[at];
+        let is_old_fault = |(slot, level): (u64, i8)| element.may_fault_at(&self.memory, slot, level);
+        let in_view = || element.fault_views.iter().any(|view| va >> view.shift == view.va >> view.shift);
+        path.slots().any(is_old_fault) || ((is_fetch || !element.features.ets2) && in_view())
+    }
+
+    fn use_latent(&mut self, at: usize, va: u64, leaf: &Translation, is_fetch: bool) {
+        let element = &self.elements[at];
+        // What is held again may be used as well, with or without the synchronisation: that is not due yet.
+        let is_held = |old: &Translation| element.leaves.binary_search_by(|held| held.what.cmp(old)).is_ok();
+        let mut latent = element.latent.iter().filter(|latent| is_fetch || latent.by_accesses);
+        let old = latent.find(|latent| latent.what.covers(va) && latent.what != *leaf && !is_held(&latent.what));
+        if let Some(old) = old {
+            let what =
+                What::Leaf("the use may go through what was invalidated since the last ISB of this PE", old.what);
+            self.harm(at, HarmKind::Latent, Some(va), what);
+        }
+    }
+
+    /// Hardware reads what is Normal, fetches what is executable, and software writes what is writable: through a translation that is new.
+    pub(super) fn speculate(&mut self, at: usize, leaf: &Translation) {
+        let permissions = self.permissions;
+        let is_written = leaf.writable && leaf.executable && permissions.has(Permission::ExecuteWritten);
+        let is_fetched = leaf.executable && leaf.memory.is_device() && permissions.has(Permission::SpeculateFetch);
+        let is_read = !leaf.memory.is_device() && permissions.has(Permission::SpeculateRead) && !self.is_ram(leaf);
+        let alias = permissions.has(Permission::MixAliases).then(|| self.alias_of(leaf)).flatten();
+        let is_harmless = !is_written && !is_fetched && !is_read && alias.is_none();
+        // Whatever is no longer current is judged as stale.
+        if is_harmless || !Path::of(&self.elements[at], &self.memory, leaf.va).is_some_and(|path| path.says(leaf)) {
+            return;
+        }
+        let va = Some(leaf.va);
+        if is_written {
+            self.harm(at, HarmKind::WriteExecute, va, What::Leaf("one address is written and executed", *leaf));
+        }
+        if is_fetched {
+            self.harm(at, HarmKind::DeviceFetch, va, What::Leaf("a speculative fetch reaches Device memory", *leaf));
+        }
+        if is_read {
+            self.harm(at, HarmKind::BeyondRam, va, What::Leaf("a speculative read reaches what is no RAM", *leaf));
+        }
+        if let Some(alias) = alias {
+            self.harm(
+                at,
+                HarmKind::Alias,
+                va,
+                What::Leaves("a frame is seen with two sets of attributes", *leaf, alias),
+            );
+        }
+    }
+
+    fn is_ram(&self, leaf: &Translation) -> bool {
+        let (first, last) = (leaf.output, leaf.output + (leaf.bytes() - 1));
+        if self.world.no_map.iter().any(|(start, end)| *start <= last && first < *end) {
+            return false;
+        }
+        let mut next = first;
+        while let Some((_, end)) = self.world.ram.iter().find(|(start, end)| *start <= next && next < *end) {
+            if *end > last {
+                return true;
+            }
+            next = *end;
+        }
+        self.world.ram.is_empty()
+    }
+
+    /// A current translation of any PE to the same bytes with other attributes.
+    fn alias_of(&self, leaf: &Translation) -> Option<Translation> {
+        let (first, last) = (leaf.output, leaf.output + (leaf.bytes() - 1));
+        // Most leaves agree in their attributes: the cheaper question first.
+        let differs = |other: &Translation| {
+            (other.memory, other.shareability) != (leaf.memory, leaf.shareability) && other.leads_into(first, last)
+        };
+        let attributes = (leaf.memory, leaf.shareability);
+        let mixes =
+            |element: &Element| element.is_on() && element.attributes.0.iter().any(|other| *other != attributes);
+        for element in self.elements.iter().filter(|element| mixes(element)) {
+            let mut others = element.leaves.iter().map(|held| held.what).filter(differs);
+            let is_current =
+                |other: &Translation| Path::of(element, &self.memory, other.va).is_some_and(|path| path.says(other));
+            if let Some(found) = others.find(is_current) {
+                return Some(found);
+            }
+        }
+        None
+    }
+}
+
+impl Element {
+    /// Whether a walk, or a cache filled by one, may have to do with the word at `pa`; in doubt, yes.
+    fn may_read(&self, pa: u64) -> bool {
+        let near = |table: u64| pa.wrapping_sub(table) < 1 << 16;
+        let is_root = |ttbr0: u64| near(ttbr0 & 0xffff_ffff_ffc0) || ttbr0 & 0x3c != 0;
+        self.tables.iter().any(|held| near(held.what.next))
+            || self.walked.iter().any(|held| near(held.what.table))
+            || self.former_roots.iter().any(|held| near(held.what.table))
+            || (self.walks() && self.values_of(Control::Ttbr0).any(is_root))
+    }
+
+    /// Whether the code at `pc` stands, executable, at its own physical address under `controls`; where nothing is known, yes.
+    pub(super) fn runs_in_place(&self, memory: &Memory, controls: &Controls, pc: u64) -> bool {
+        let Some(regime) = Regime::of(controls, &self.features) else { return true };
+        let Some(va) = controls.input(pc, &regime.format) else { return false };
+        match Path::from(root_of(controls, &regime.format), &regime, memory, va).ending {
+            Ending::Leaf(leaf) => {
+                let is_executable = leaf.executable && !(controls.wxn() && leaf.writable);
+                is_executable && leaf.output + (va - leaf.va) == pc
+            }
+            Ending::Fault => false,
+            Ending::Unknown => true,
+        }
+    }
+
+    /// Whether a walk of this PE may read a fault, an older value, at `slot`.
+    pub(super) fn may_fault_at(&self, memory: &Memory, slot: u64, level: i8) -> bool {
+        let Some(regime) = self.regime() else { return false };
+        let mut older = memory.older(slot, 8).filter(|(_, older)| older.is_seen_by(self.pe));
+        older.any(|(_, older)| older.value.is_some_and(|value| regime.faults(value, level)))
+    }
+
+    /// Where `va` leads, as memory says; itself where nothing is known.
+    fn output_of(&self, memory: &Memory, va: u64) -> u64 {
+        match self.is_on().then(|| Path::of(self, memory, va)).flatten().map(|path| path.ending) {
+            Some(Ending::Leaf(leaf)) => leaf.output + (va & (leaf.bytes() - 1)),
+            _ => va,
+        }
+    }
+}

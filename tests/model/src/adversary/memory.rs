@@ -1,0 +1,275 @@
+//! Memory, and what walks may still see of what it held.
+//!
+//! Why: a walk reads the newest value of a word, or an older one whose replacement has no DSB yet (RSPVBD, RTGRMW). What must hold:
+//! cloning costs no more than what has changed since, and equal contents are equal however they came to be.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use crate::maintenance::Reach;
+
+const PAGE: u64 = 4096;
+/// With more changes they are written to the pages.
+const MOST_CHANGED: usize = 256;
+/// More older values of one word than this are not told apart.
+const MOST_OLDER: usize = 16;
+
+/// A value that a store replaced and that walks may still see.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Older {
+    /// Which word of its page.
+    index: u16,
+    /// The PE whose store replaced it, and whose DSB ends it.
+    storer: u32,
+    /// Nothing: memory that nobody wrote.
+    pub(super) value: Option<u64>,
+    /// The PEs whose walks may see it.
+    seen_by: u128,
+}
+
+impl Older {
+    pub(super) const fn is_seen_by(&self, pe: u32) -> bool {
+        self.seen_by >> (pe & 127) & 1 != 0
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Page {
+    base: u64,
+    /// Known words by index.
+    words: Vec<(u16, u64)>,
+}
+
+/// The older values of a page, by index, of one word in the order in which they were replaced.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Unsettled {
+    base: u64,
+    older: Vec<Older>,
+}
+
+/// Physical memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memory {
+    /// A sum over all known words, so that hashing does not read them.
+    sum: u64,
+    /// As long as nobody shares them they are written; then changes are kept apart.
+    pages: Arc<Vec<Arc<Page>>>,
+    /// Words that differ from those of the pages, by address.
+    changed: Vec<(u64, u64)>,
+    unsettled: Vec<Unsettled>,
+}
+
+impl PartialEq for Memory {
+    fn eq(&self, other: &Self) -> bool {
+        let words = |memory: &Self| {
+            let mut words: Vec<_> = memory.words(0, u64::MAX, |_| true).collect();
+            words.sort_unstable();
+            words
+        };
+        self.sum == other.sum && self.unsettled == other.unsettled && words(self) == words(other)
+    }
+}
+
+impl Eq for Memory {}
+
+impl Hash for Memory {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.sum.hash(state);
+        self.unsettled.hash(state);
+    }
+}
+
+/// What a store did to a word.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change {
+    pub(super) old: Option<u64>,
+    pub(super) new: u64,
+}
+
+const fn mixed(pa: u64, value: u64) -> u64 {
+    let mut bits = value ^ pa.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ bits >> 31
+}
+
+const fn index_of(pa: u64) -> u16 {
+    (pa % PAGE / 8) as u16
+}
+
+impl Memory {
+    /// What the pages say of the word at `pa`.
+    fn in_pages(&self, pa: u64) -> Option<u64> {
+        let base = pa & !(PAGE - 1);
+        let page = &self.pages[self.pages.binary_search_by_key(&base, |page| page.base).ok()?];
+        let at = page.words.binary_search_by_key(&index_of(pa), |word| word.0).ok()?;
+        Some(page.words[at].1)
+    }
+
+    /// The newest value of the word at `pa`, if anybody wrote it.
+    pub(super) fn get(&self, pa: u64) -> Option<u64> {
+        match self.changed.binary_search_by_key(&pa, |word| word.0) {
+            Ok(at) => Some(self.changed[at].1),
+            Err(_) => self.in_pages(pa),
+        }
+    }
+
+    /// Declares a word.
+    pub(super) fn set(&mut self, pa: u64, value: u64) {
+        let replaced = self.get(pa).map_or(0, |old| mixed(pa, old));
+        self.sum = self.sum.wrapping_sub(replaced).wrapping_add(mixed(pa, value));
+        if self.changed.len() >= MOST_CHANGED {
+            for (pa, value) in std::mem::take(&mut self.changed) {
+                set_in(Arc::make_mut(&mut self.pages), pa, value);
+            }
+        }
+        if self.changed.is_empty()
+            && let Some(pages) = Arc::get_mut(&mut self.pages)
+        {
+            set_in(pages, pa, value);
+            return;
+        }
+        let is_back = self.in_pages(pa) == Some(value);
+        match self.changed.binary_search_by_key(&pa, |word| word.0) {
+            Ok(at) if is_back => {
+                self.changed.remove(at);
+            }
+            Ok(at) => self.changed[at].1 = value,
+            Err(at) if !is_back => self.changed.insert(at, (pa, value)),
+            Err(_) => {}
+        }
+    }
+
+    /// The bits `mask` of a word become those of `value`. With `remember`, walks may see what it held until a DSB of `storer`. Nothing if it
+    /// held that before, or if a part of it stays unknown.
+    pub(super) fn store(&mut self, storer: u32, word: (u64, u64, u64), remember: bool) -> Option<Change> {
+        let (pa, mask, value) = word;
+        let old = self.get(pa);
+        if old.is_none() && mask != u64::MAX {
+            return None;
+        }
+        let new = old.unwrap_or(0) & !mask | value;
+        if old == Some(new) {
+            return None;
+        }
+        self.set(pa, new);
+        if remember {
+            self.remember(storer, pa, old, new);
+        }
+        Some(Change { old, new })
+    }
+
+    fn remember(&mut self, storer: u32, pa: u64, old: Option<u64>, new: u64) {
+        let (base, index) = (pa & !(PAGE - 1), index_of(pa));
+        let at = match self.unsettled.binary_search_by_key(&base, |page| page.base) {
+            Ok(at) => at,
+            Err(at) => {
+                self.unsettled.insert(at, Unsettled { base, older: Vec::new() });
+                at
+            }
+        };
+        let older = &mut self.unsettled[at].older;
+        older.retain(|entry| {
+            let redundant = entry.value == Some(new) || (entry.value == old && entry.storer == storer);
+            entry.index != index || !redundant
+        });
+        let end = older.partition_point(|entry| entry.index <= index);
+        let start = older.partition_point(|entry| entry.index < index);
+        older.insert(end, Older { index, storer, value: old, seen_by: u128::MAX });
+        if end - start >= MOST_OLDER {
+            older.remove(start);
+        }
+    }
+
+    /// A DSB that covers the stores of `storer`: what they replaced, and whatever that had replaced, is no longer seen by walks within
+    /// `reach`. Returns the words whose newest value has become certain for somebody.
+    pub(super) fn complete_stores(&mut self, storer: u32, reach: Reach) -> Vec<u64> {
+        let gone = if reach == Reach::Own { 1 << (storer & 127) } else { u128::MAX };
+        let mut certain = Vec::new();
+        for page in &mut self.unsettled {
+            complete_page(page, storer, gone, &mut certain);
+        }
+        self.unsettled.retain(|page| !page.older.is_empty());
+        certain
+    }
+
+    /// Whether a walk of any PE may see an older value anywhere.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.unsettled.is_empty()
+    }
+
+    /// Known words in `first..first + bytes` whose values `matter`.
+    pub(super) fn words(
+        &self,
+        first: u64,
+        bytes: u64,
+        matter: impl Fn(u64) -> bool + Copy,
+    ) -> impl Iterator<Item = (u64, u64)> {
+        let end = first.saturating_add(bytes);
+        let from = self.pages.partition_point(|page| page.base + (PAGE - 1) < first);
+        let pages = self.pages[from..].iter().take_while(move |page| page.base < end);
+        let kept = pages.flat_map(move |page| {
+            let from = page.words.partition_point(|word| page.base + 8 * u64::from(word.0) < first);
+            let words = page.words[from..].iter().map(|word| (page.base + 8 * u64::from(word.0), word.1));
+            words.take_while(move |word| word.0 < end).filter(move |word| matter(word.1))
+        });
+        let is_changed = |word: &(u64, u64)| self.changed.binary_search_by_key(&word.0, |word| word.0).is_ok();
+        let kept = kept.filter(move |word| !is_changed(word));
+        let from = self.changed.partition_point(|word| word.0 < first);
+        let changed = self.changed[from..].iter().copied().take_while(move |word| word.0 < end);
+        kept.chain(changed.filter(move |word| matter(word.1)))
+    }
+
+    /// Older values in `first..first + bytes`, with their addresses.
+    pub(super) fn older(&self, first: u64, bytes: u64) -> impl Iterator<Item = (u64, &Older)> {
+        let end = first.saturating_add(bytes);
+        let from = self.unsettled.partition_point(|page| page.base + (PAGE - 1) < first);
+        let pages = self.unsettled[from..].iter().take_while(move |page| page.base < end);
+        pages.flat_map(move |page| {
+            let all = page.older.iter().map(|entry| (page.base + 8 * u64::from(entry.index), entry));
+            all.filter(move |entry| (first..end).contains(&entry.0))
+        })
+    }
+
+    /// Whether `bytes` at `first` and at `second` are known and equal.
+    pub(super) fn same(&self, first: u64, second: u64, bytes: u64) -> bool {
+        // Beyond 2 MiB nobody proves it word by word.
+        let small = bytes <= 1 << 21;
+        let word =
+            |index: u64| self.get(first + 8 * index).is_some_and(|value| self.get(second + 8 * index) == Some(value));
+        small && (0..bytes / 8).all(word)
+    }
+}
+
+fn complete_page(page: &mut Unsettled, storer: u32, gone: u128, certain: &mut Vec<u64>) {
+    let mut at = page.older.len();
+    let mut covered = None;
+    while at > 0 {
+        at -= 1;
+        let entry = &mut page.older[at];
+        if entry.storer == storer {
+            covered = Some(entry.index);
+        }
+        if covered == Some(entry.index) {
+            entry.seen_by &= !gone;
+            certain.push(page.base + 8 * u64::from(entry.index));
+        }
+    }
+    page.older.retain(|entry| entry.seen_by != 0);
+}
+
+fn set_in(pages: &mut Vec<Arc<Page>>, pa: u64, value: u64) {
+    let base = pa & !(PAGE - 1);
+    let at = match pages.binary_search_by_key(&base, |page| page.base) {
+        Ok(at) => at,
+        Err(at) => {
+            pages.insert(at, Arc::new(Page { base, words: Vec::new() }));
+            at
+        }
+    };
+    let words = &mut Arc::make_mut(&mut pages[at]).words;
+    match words.binary_search_by_key(&index_of(pa), |word| word.0) {
+        Ok(at) => words[at].1 = value,
+        Err(at) => words.insert(at, (index_of(pa), value)),
+    }
+}
