@@ -1,0 +1,203 @@
+//! The worlds, each of which can express some of the rules.
+//!
+//! Addresses in all of them: the root, a table of level 2, at 1000; a table of level 3 for 200000 and up at 2000; a spare one at 3000; frames of
+//! data at 80000000 and up. Tables are stored to through addresses that no walk translates, and instructions without a fetch have such
+//! addresses too, so that neither is a use of the mappings that are judged.
+
+use crate::world::{World, on};
+
+/// `word` lines of zeros for the slots of a table but `except`: of memory that is not declared, a walk may read anything.
+pub(crate) fn zeros(table: u64, except: &[u64]) -> String {
+    let slots = (0..512).map(|index| table + 8 * index).filter(|slot| !except.contains(slot));
+    slots.map(|slot| format!("word {slot:x} 0\n")).collect()
+}
+
+/// Root, table and two leaves: a page of code at 200000, a page of data at 201000.
+pub(crate) fn two_leaves() -> String {
+    let tables = zeros(0x1000, &[0x1000, 0x1008]) + &zeros(0x2000, &[0x2000, 0x2008]) + &zeros(0x3000, &[]);
+    "word 1000 0\n".to_owned() + &tables + "word 1008 2003\nword 2000 800007c3\nword 2008 40000081000743\n"
+}
+
+/// The page at 6000 maps to itself, read-only and executable, under the roots at 1000 and 4000: code that turns the MMU on or off runs there.
+pub(crate) fn identity() -> String {
+    zeros(0x7000, &[0x7030]) + "word 1000 7003\nword 4000 7003\nword 7030 67c3\n"
+}
+
+/// Two PEs, one table entry, two leaves below it. Its histories are explored to the end.
+pub(crate) fn small() -> World {
+    World::new(
+        "small",
+        &(two_leaves() + &on(0, 0x1000) + &on(1, 0x1000)),
+        "0 0 store 8 ffff000000001008 1008 0              # the table entry: break
+0 0 store 8 ffff000000001008 1008 2003           # ... the table
+0 0 store 8 ffff000000001008 1008 40000090000741 # ... a block
+0 0 store 8 ffff000000002000 2000 0              # the first leaf: break
+0 0 store 8 ffff000000002000 2000 800007c3       # ... a page of code
+0 0 store 8 ffff000000002000 2000 400000800007c3 # ... the same, not executable
+0 0 store 8 ffff000000002000 2000 820007c3       # ... another page of code
+0 0 store 8 ffff000000002008 2008 0              # the second leaf: break
+0 0 dsb ishld
+0 0 dsb ishst
+0 0 dsb ish
+0 0 dmb ish
+0 0 isb
+0 0 tlbi vae2is 200
+0 0 tlbi vale2is 200
+0 0 tlbi vae2 200
+0 0 tlbi alle2is 0
+0 0 tlbi vmalle1is 0                            # of another regime
+0 0 load 8 200000 80000000 0
+0 0 load 8 201000 81000000 0
+0 0 settled
+0 0 give 2000 4096
+0 0 take 2000 4096
+1 0 isb
+1 200000 fetch 1
+1 0 settled",
+    )
+}
+
+/// The same machine under other features and errata, with fewer events.
+pub(crate) fn featured(name: &'static str, features: &str) -> World {
+    World::new(
+        name,
+        &(features.to_owned() + &two_leaves() + &on(0, 0x1000) + &on(1, 0x1000)),
+        "0 0 store 8 ffff000000001008 1008 0
+0 0 store 8 ffff000000001008 1008 2003
+0 0 store 8 ffff000000001008 1008 40000080000741
+0 0 store 8 ffff000000002000 2000 0
+0 0 store 8 ffff000000002000 2000 800007c3
+0 0 store 8 ffff000000002000 2000 400000800007c3
+0 0 store 8 ffff000000002000 2000 400000800003c3 # AF = 0
+0 0 store 8 ffff000000002000 2000 820007c3
+0 0 dsb ishst
+0 0 dsb ish
+0 0 isb
+0 0 tlbi vae2is 200
+0 0 tlbi vale2is 700000000200 # with TTL for level 3
+0 0 tlbi rvae2is 400000000200 # a range
+0 0 tlbi vae2 200
+0 0 tlbi alle2is 0
+0 0 dsb nsh
+0 0 settled
+1 0 isb
+1 200000 fetch 1",
+    )
+}
+
+/// A table replaced by another of the same contents.
+pub(crate) fn replaced() -> World {
+    let tables = zeros(0x1000, &[0x1008]) + &zeros(0x2000, &[0x2000]) + &zeros(0x3000, &[0x3000]);
+    let contents = "word 1008 2003\nword 2000 800007c3\nword 3000 800007c3\n";
+    World::new(
+        "replaced",
+        &(tables + contents + &on(0, 0x1000)),
+        "0 0 store 8 ffff000000001008 1008 3003
+0 0 store 8 ffff000000001008 1008 2003
+0 0 store 8 ffff000000001008 1008 0
+0 0 dsb ish
+0 0 isb
+0 0 tlbi vae2is 200
+0 0 tlbi alle2is 0
+0 0 load 8 200000 80000000 0
+0 0 settled",
+    )
+}
+
+/// A run of contiguous pages, two of them mapped.
+pub(crate) fn contiguous(name: &'static str, features: &str) -> World {
+    let tables = zeros(0x1000, &[0x1008]) + &zeros(0x2000, &[0x2000, 0x2008]);
+    let run = "word 1008 2003\nword 2000 50000080000743\nword 2008 50000080001743\n";
+    World::new(
+        name,
+        &(features.to_owned() + &tables + run + &on(0, 0x1000)),
+        "0 0 store 8 ffff000000002000 2000 0
+0 0 store 8 ffff000000002000 2000 50000080000743
+0 0 store 8 ffff000000002000 2000 40000080000743 # without the bit
+0 0 store 8 ffff000000002000 2000 500000800007c3 # read-only
+0 0 store 8 ffff000000002008 2008 0
+0 0 store 8 ffff000000002008 2008 50000080001743
+0 0 store 8 ffff000000002008 2008 40000080001743
+0 0 store 8 ffff000000002010 2010 50000084002743 # another output
+0 0 dsb ish
+0 0 isb
+0 0 tlbi vae2 200
+0 0 tlbi vae2 201
+0 0 tlbi alle2 0
+0 0 load 8 200000 80000000 0
+0 0 settled",
+    )
+}
+
+/// Frames that come and go, a table that is built and linked, and a link that is taken away.
+pub(crate) fn frames(name: &'static str, features: &str) -> World {
+    World::new(
+        name,
+        &(features.to_owned() + &two_leaves() + &on(0, 0x1000) + &on(1, 0x1000)),
+        "0 0 store 8 ffff000000001010 1010 3003          # link the spare table
+0 0 store 8 ffff000000001010 1010 8003          # link what nobody has filled
+0 0 store 8 ffff000000001010 1010 0
+0 0 store 8 ffff000000003000 3000 40000083000743
+0 0 store 8 ffff000000003000 3000 0
+0 0 store 8 ffff000000001008 1008 0
+0 0 store 8 ffff000000001008 1008 4000000000002003 # APTable
+0 0 store 8 ffff000000001008 1008 2003
+0 0 store 8 ffff000000002000 2000 0
+0 0 dsb ishst
+0 0 dsb ish
+0 0 isb
+0 0 tlbi vae2is 200
+0 0 tlbi vae2is 201
+0 0 tlbi vae2is 400
+0 0 tlbi vale2is 400
+0 0 give 2000 4096
+0 0 take 2000 4096
+0 0 give 3000 4096
+0 0 take 80000000 4096
+0 0 give 80000000 4096
+0 0 settled
+end exit",
+    )
+}
+
+/// What must hold of the tables as they are: rights, types, aliases, where memory is.
+pub(crate) fn mappings() -> World {
+    let setup =
+        "memory 80000000 90000000 ram\nmemory 88000000 88001000 no-map\n".to_owned() + &two_leaves() + &on(0, 0x1000);
+    World::new(
+        "mappings",
+        &setup,
+        "0 0 store 8 ffff000000002010 2010 82000743       # writable and executable
+0 0 store 8 ffff000000002010 2010 820007c3       # code
+0 0 store 8 ffff000000002010 2010 40000080000743 # writable alias of the code
+0 0 store 8 ffff000000002010 2010 40000009000747 # a device, execute-never
+0 0 store 8 ffff000000002010 2010 90007c7        # a device, executable
+0 0 store 8 ffff000000002010 2010 4000008100074b # a non-cacheable alias of the data
+0 0 store 8 ffff000000002010 2010 40000081000543 # an alias of another shareability
+0 0 store 8 ffff000000002010 2010 40000070000743 # beyond RAM
+0 0 store 8 ffff000000002010 2010 40000088000743 # no-map
+0 0 store 8 ffff000000002010 2010 0
+0 0 store 8 ffff000000001010 1010 1000000000003003 # a table with XNTable
+0 0 store 8 ffff000000001010 1010 3003
+0 0 store 8 ffff000000003000 3000 82000743
+0 0 dsb ish
+0 0 isb
+0 0 tlbi alle2is 0
+0 0 settled
+end exit",
+    )
+}
+
+/// Two PEs with their MMUs on, and one that executes what the other has changed.
+pub(crate) fn fetched() -> World {
+    World::new(
+        "fetched",
+        &(two_leaves() + &on(0, 0x1000) + &on(1, 0x1000)),
+        "0 0 store 8 ffff000000002000 2000 400000800007c3 # not executable
+0 0 dsb ishst
+0 0 dsb ish
+0 0 tlbi vae2is 200
+1 0 isb
+1 200000 fetch 1",
+    )
+}
