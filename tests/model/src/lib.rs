@@ -10,6 +10,8 @@ pub mod descriptor;
 pub mod maintenance;
 pub mod obligations;
 pub mod params;
+pub mod policy;
 pub mod regime;
 #[cfg(test)]
 mod tests;
+pub mod xen;
