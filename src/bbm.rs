@@ -187,8 +187,8 @@ impl<M: Machine> Protocol<M> {
         filled.note();
     }
 
-    /// Links `table` into a slot that nothing translates through. In tables that a walk may read, the child's descriptors are made
-    /// visible first: a walk that sees the link must not see the frame's past.
+    /// Links `table` into a slot of a table that is linked itself. In tables that a walk may read, the child's descriptors, and those of
+    /// all that hangs from it, are made visible first: a walk that sees the link must not see the frames' past.
     ///
     /// # Panics
     /// When the table was made for another address than the slot's, which would be an error of the mapper.
@@ -200,6 +200,20 @@ impl<M: Machine> Protocol<M> {
         }
         self.store(slot, Entry::Table(table.into_linked()));
         filled.note();
+    }
+
+    /// Links `table` into a slot of `parent`, a table that nothing links to. No walk can come by, so no barrier is owed here: the one
+    /// before `parent` itself is linked ([`Self::link`]) makes the child's descriptors visible too.
+    ///
+    /// # Panics
+    /// When the table was made for another address than the slot's, or the slot is not the parent's.
+    pub fn link_unreached(&mut self, parent: &FreshTable, slot: UnusedSlots, table: FreshTable) {
+        let (slot, count) = slot.into_parts();
+        assert!(
+            count == 1 && slot.table() == parent.frame() && table.belongs_under(slot),
+            "a table is linked where it was made for"
+        );
+        self.store(slot, Entry::Table(table.into_linked()));
     }
 
     /// Settles what fills owe: they are visible to walks, and this PE fetches and translates anew.
@@ -259,6 +273,12 @@ impl<M: Machine> Protocol<M> {
     pub fn reclaim(&mut self, slot: Slot, proof: &Invalidated) {
         self.assert_reclaimable(slot, proof);
         self.store(slot, Entry::Unused);
+    }
+
+    /// A request has returned: nothing is owed.
+    #[inline(always)]
+    pub(crate) fn claim_settled(&mut self) {
+        self.machine.settled();
     }
 
     /// Puts `next` in force instead of the tables whose frames `old` holds, with the MMU off in between. The frames come back released: the

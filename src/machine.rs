@@ -145,6 +145,10 @@ pub trait Machine {
     /// Puts `root` in force with the MMU off in between (arm-rules.md, Root switch), invalidating everything on this PE, and says what
     /// that took. Only while this PE is the only one that uses the tables.
     fn switch_root(&mut self, permit: &Permit, root: Frame) -> Maintenance;
+
+    /// A request has returned: the manager claims that nothing is owed. No instruction; a machine that judges holds it to the claim.
+    #[inline(always)]
+    fn settled(&mut self) {}
 }
 
 /// Maintenance that was done, counted.

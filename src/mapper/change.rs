@@ -47,12 +47,13 @@ impl<M: Machine> Mapper<'_, M, Live> {
     pub fn unmap(&mut self, virt: VirtSpan) -> Result<Unmapped, Error> {
         let whole = checked_pages(virt)?;
         let leaves = self.plan_change(whole, Target::Nothing)?;
-        let proof = self.break_all(whole);
+        let proof = self.break_all(whole, Target::Nothing);
         self.each_leaf_slot(whole, |mapper, slot| {
             if matches!(mapper.protocol.read(slot), Entry::Broken(_)) {
                 mapper.protocol.reclaim(slot, &proof);
             }
         });
+        self.protocol.claim_settled();
         Ok(Unmapped { cost: Cost { stores: 2 * leaves, frames: 0 }, proof })
     }
 
@@ -79,24 +80,43 @@ impl<M: Machine> Mapper<'_, M, Live> {
     }
 
     fn replace(&mut self, whole: VirtSpan, target: Target) -> Result<Cost, Error> {
-        let leaves = self.plan_change(whole, target)?;
-        if let Some(stores) = self.in_place(whole, target) {
+        self.plan_change(whole, target)?;
+        let (leaves, in_place) = self.changing(whole, target);
+        if in_place {
             let mut changed = Changed::none();
             self.each_leaf_slot(whole, |mapper, slot| mapper.change_in_place(slot, target, &mut changed));
             self.protocol.invalidate_changed(changed);
-            return Ok(Cost { stores, frames: 0 });
+            self.protocol.claim_settled();
+            return Ok(Cost { stores: leaves, frames: 0 });
         }
-        let proof = self.break_all(whole);
+        let proof = self.break_all(whole, target);
         let mut filled = Filled::none();
         self.each_leaf_slot(whole, |mapper, slot| mapper.make_again(slot, target, &proof, &mut filled));
         self.protocol.complete(filled);
+        self.protocol.claim_settled();
         Ok(Cost { stores: 2 * leaves, frames: 0 })
     }
 
-    fn break_all(&mut self, whole: VirtSpan) -> Invalidated {
+    /// Breaks every leaf of `whole` that `target` changes; one that is so already stays, and nothing is owed for it.
+    fn break_all(&mut self, whole: VirtSpan, target: Target) -> Invalidated {
         let mut broken = Broken::none();
-        self.each_leaf_slot(whole, |mapper, slot| mapper.protocol.break_leaf(slot, &mut broken));
+        self.each_leaf_slot(whole, |mapper, slot| {
+            if mapper.decide(slot, target) != Change::Nothing {
+                mapper.protocol.break_leaf(slot, &mut broken);
+            }
+        });
         self.protocol.invalidate(broken)
+    }
+
+    /// What the leaf at `slot` needs to become what `target` says.
+    fn decide(&self, slot: Slot, target: Target) -> Change {
+        match self.protocol.read(slot) {
+            Entry::Leaf(leaf) => match target.of(slot, leaf) {
+                Some(new) => decide(Entry::Leaf(leaf), new, self.protocol.errata()),
+                None => Change::Break,
+            },
+            entry => decide(entry, Entry::Unused, self.protocol.errata()),
+        }
     }
 
     fn change_in_place(&mut self, slot: Slot, target: Target, changed: &mut Changed) {
@@ -147,22 +167,20 @@ impl<M: Machine> Mapper<'_, M, Live> {
         Ok(leaves)
     }
 
-    /// How many leaves of `whole` change when all that do can in place, or `None` when one needs a break.
-    fn in_place(&self, whole: VirtSpan, target: Target) -> Option<u64> {
-        let mut stores = 0;
+    /// How many leaves of `whole` become others, and whether each of them can in place.
+    fn changing(&self, whole: VirtSpan, target: Target) -> (u64, bool) {
+        let (mut leaves, mut in_place) = (0, true);
         let mut virt = whole.start();
         while virt < whole.end_exclusive() {
             let (slot, part, _) = self.leaf_slot(whole, virt);
-            let old = self.protocol.read(slot);
-            let Entry::Leaf(leaf) = old else { return None };
-            match decide(old, target.of(slot, leaf)?, self.protocol.errata()) {
+            match self.decide(slot, target) {
                 Change::Nothing => {}
-                Change::InPlace => stores += 1,
-                _ => return None,
+                Change::InPlace => leaves += 1,
+                _ => (leaves, in_place) = (leaves + 1, false),
             }
             virt = part.end_exclusive();
         }
-        Some(stores)
+        (leaves, in_place)
     }
 
     /// Calls `each` with every slot of `whole` where the walk ends, as it ends when the call comes.

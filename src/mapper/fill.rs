@@ -107,6 +107,7 @@ impl<M: Machine, S: State> Mapper<'_, M, S> {
         let mut filled = Filled::none();
         self.commit_fill(&fill, Place::Linked(table), level, fill.whole, &mut filled);
         self.protocol.complete(filled);
+        self.protocol.claim_settled();
         Ok(cost)
     }
 
@@ -116,6 +117,7 @@ impl<M: Machine, S: State> Mapper<'_, M, S> {
         let mut filled = Filled::<S>::none();
         self.protocol.fill(slots, run.leaf, &mut filled);
         self.protocol.complete(filled);
+        self.protocol.claim_settled();
         Ok(Cost { stores: run.count, frames: 0 })
     }
 
@@ -213,7 +215,11 @@ impl<M: Machine, S: State> Mapper<'_, M, S> {
         let child = self.protocol.new_table(frame, next, span.start());
         self.commit_fill(fill, Place::Fresh(&child), next, span, filled);
         let slot = self.unused(place, level, span.start(), 1);
-        self.protocol.link(slot, child, filled);
+        match place {
+            // Tables that nothing walks owe no barrier either way.
+            Place::Fresh(parent) if S::WALKED => self.protocol.link_unreached(parent, slot, child),
+            _ => self.protocol.link(slot, child, filled),
+        }
     }
 
     fn linked_child(&self, place: Place<'_>, level: Level, virt: VirtAddr) -> Option<Frame> {

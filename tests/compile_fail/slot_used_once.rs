@@ -17,3 +17,14 @@ pub fn link<M: Machine>(
     p.link(one, child, filled);
     p.link(two, other, filled); //~ E0382: p.link(two, child, filled);
 }
+
+/// Without a barrier only into a table that nothing links to, which a table is until it is linked.
+pub fn link_unreached<M: Machine>(
+    p: &mut Protocol<M>,
+    (one, two): (UnusedSlots, UnusedSlots),
+    (parent, child, other): (FreshTable, FreshTable, FreshTable),
+    filled: &mut Filled<Live>,
+) {
+    p.link(one, other, filled); //~ E0382: p.link(one, parent, filled);
+    p.link_unreached(&parent, two, child); //~ E0308: p.link_unreached(parent.frame(), two, child);
+}

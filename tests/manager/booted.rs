@@ -1,7 +1,10 @@
 //! All of boot that is not the target's, on the host machine: from first tables to audited runtime tables.
 
+use super::bits::attribute_bits;
+use super::raw;
 use super::rig::{CODE, CONSTANTS, DATA, PAGE, phys, virt};
-use super::world::{Mutation, Reachable, World};
+use super::start::{self, FirstTables};
+use super::world::{Reachable, World};
 use breakwater::addr::{PhysAddr, PhysSpan, VirtAddr};
 use breakwater::audit::Audit;
 use breakwater::bbm::{Live, Protocol, Tables};
@@ -14,6 +17,7 @@ use breakwater::memory_map::{Limits, MemoryMap};
 use breakwater::regions::directmap::Directmap;
 use breakwater::regions::image::{INIT, Image, Part};
 use breakwater::regions::{Failure, RegionMap, Space, frametable, slots, stacks};
+use breakwater_trace::{MemoryKind, Record};
 
 /// Pages of the parts of the image, in order, each with the pages left out after it.
 const PARTS: [(&str, u64, u64); 8] = [
@@ -29,7 +33,8 @@ const PARTS: [(&str, u64, u64); 8] = [
 /// Pages of the image, guards included.
 pub(crate) const IMAGE_PAGES: u64 = 148;
 const DATA_PAGE: u64 = 20 + 1 + 40 + 12 + 3;
-const FIRST_TABLES: u64 = 6;
+/// Pages of the first tables: boot/tables.S.
+pub(crate) const FIRST_TABLES: u64 = 7;
 
 /// The console's registers.
 pub(crate) const CONSOLE: u64 = 0x0900_0000;
@@ -42,8 +47,6 @@ pub(crate) struct Setup {
     pub(crate) memory: MemoryMap,
     pub(crate) errata: Errata,
     pub(crate) cpus: usize,
-    /// What becomes of a step of the log on its way to the judge.
-    pub(crate) mutation: Option<(usize, Mutation)>,
 }
 
 impl Setup {
@@ -52,7 +55,7 @@ impl Setup {
         let mut memory = MemoryMap::new();
         banks.iter().for_each(|&bank| memory.add_bank(bank).unwrap());
         memory.device_tree = Some(tree);
-        Self { image, pool_frames: POOL_FRAMES as u64, memory, errata: Errata::empty(), cpus: 4, mutation: None }
+        Self { image, pool_frames: POOL_FRAMES as u64, memory, errata: Errata::empty(), cpus: 4 }
     }
 
     pub(crate) fn image_span(&self) -> PhysSpan {
@@ -69,6 +72,27 @@ impl Setup {
         let claimed = memory.no_map.iter().chain(memory.reserved.iter()).chain(memory.device_tree);
         let fixed = phys(self.page(20), (DATA_PAGE - 20) * PAGE);
         claimed.chain(memory.modules().map(|module| module.span)).chain([fixed]).collect()
+    }
+
+    /// The machine as boot's assembly leaves it: the first tables in force at `tables`, the image in them as boot/tables.S maps it.
+    fn world(&self, tables: PhysSpan) -> World {
+        let ram = self.memory.banks.iter().map(|bank| (bank, MemoryKind::Ram));
+        let no_map = self.memory.no_map.iter().map(|hole| (hole, MemoryKind::NoMap));
+        let memory: Vec<Record> = ram
+            .chain(no_map)
+            .map(|(span, kind)| start::memory(span.start().raw(), span.end_exclusive().raw(), kind))
+            .collect();
+        let (image, mut first) = (self.image(), FirstTables::new(tables.start().raw()));
+        for part in image.parts {
+            for page in (part.virt.start().raw()..part.virt.end_exclusive().raw()).step_by(PAGE as usize) {
+                let output = image.physical(VirtAddr::at(page)).raw();
+                first.map(page, output | attribute_bits(part.attributes) | 3);
+            }
+        }
+        let identity = image.identity.start().raw();
+        first.map(identity, identity | attribute_bits(CODE) | 3);
+        assert_eq!(first.frames().count() as u64, FIRST_TABLES);
+        World::found(start::features_of(self.errata).map(|feature| (None, feature)), &memory, &first)
     }
 
     fn image(&self) -> Image {
@@ -101,17 +125,19 @@ impl Booted {
     pub(crate) fn switched(setup: &Setup) -> Result<Self, Failure> {
         let image = setup.image_span();
         let first_tables = phys(setup.page(DATA_PAGE), FIRST_TABLES * PAGE);
-        let mut world = World::with_root(setup.errata, first_tables.start().raw());
+        let mut world = setup.world(first_tables);
         let limits = Limits { directmap_bytes: DIRECTMAP.bytes(), phys_bits: 48 };
         let base = setup.memory.check(image, limits).expect("a machine that can boot").start();
-        world.reachable = Some(Reachable { image, directmap_offset: DIRECTMAP.start().raw() - base.raw() });
+        let link_offset = LINK_ADDRESS.wrapping_sub(setup.image);
+        let directmap_offset = DIRECTMAP.start().raw() - base.raw();
+        world.reachable = Some(Reachable { image, link_offset, directmap_offset });
         world.forbidden = setup.forbidden();
-        world.mutation = setup.mutation;
         let pool = phys(first_tables.end_exclusive().raw(), setup.pool_frames * PAGE);
         let protocol = Protocol::new(world, setup.errata);
         let mut bringup = Bringup { protocol, frames: FrameSupply::new(pool), image: setup.image() };
         let next = bringup.build()?;
         let tables = bringup.switch(next, first_tables);
+        bringup.protocol.machine_mut().give(first_tables);
         let mut regions = RegionMap::new();
         bringup.image.declare(&mut regions)?;
         let memory = setup.memory.clone();
@@ -126,12 +152,18 @@ impl Booted {
         booted.map_fixed()?;
         booted.map_memory()?;
         booted.bringup.protocol.share(setup.errata);
-        booted.world_mut().judge.share();
         for index in 1..setup.cpus {
-            stacks::map(&mut booted.space(), index)?;
+            let stacks = stacks::map(&mut booted.space(), index)?;
+            for virt in [stacks.stack, stacks.exception_stack] {
+                let frames = raw::translate(booted.world(), booted.root(), virt.start().raw()).expect("it is mapped");
+                booted.world_mut().take(phys(frames, virt.bytes()));
+            }
             booted.settled("stacks");
+            booted.world_mut().start_pe(index as u32);
         }
         booted.free()?;
+        booted.world_mut().end();
+        booted.settled_so_far("end of boot");
         Ok(booted)
     }
 
@@ -170,6 +202,8 @@ impl Booted {
         let rest = PhysSpan::new(init_end, self.image.end_exclusive()).unwrap();
         self.world_mut().reachable.as_mut().unwrap().image = rest;
         bringup::free_init(&mut self.space(), &image, directmap)?;
+        let freed = PhysSpan::new(self.image.start(), init_end).unwrap();
+        self.world_mut().give(freed);
         self.settled("init");
         bringup::seal(&mut self.space(), &image)?;
         self.settled("seal");
@@ -183,9 +217,12 @@ impl Booted {
     /// Nothing is owed, nothing was done that may not be.
     pub(crate) fn settled(&mut self, phase: &str) {
         self.world_mut().settle();
-        let world = self.bringup.protocol.machine();
-        assert_eq!(world.judge.violations, Vec::<String>::new(), "{phase}");
-        assert_eq!(world.trespasses, Vec::<String>::new(), "{phase}");
+        self.settled_so_far(phase);
+    }
+
+    /// Nothing was done that may not be.
+    fn settled_so_far(&self, phase: &str) {
+        self.world().assert_clean(phase);
     }
 
     pub(crate) fn audit(&self) -> Audit {

@@ -1,9 +1,10 @@
 //! Boot as a whole on the host machine: what each phase leaves behind, and the audit over all of it.
 
-use super::booted::{Booted, CONSOLE, IMAGE_PAGES, Setup};
-use super::event::Event;
+use super::booted::{Booted, CONSOLE, FIRST_TABLES, IMAGE_PAGES, Setup};
+use super::expansion::mrs;
 use super::raw;
 use super::rig::{CODE, CONSTANTS, DATA, DEVICE, GIB, MIB, PAGE, phys};
+use super::step::{is_marker, stored_word};
 use breakwater::addr::{Level, PhysAddr, PhysSpan, VirtAddr};
 use breakwater::errata::Errata;
 use breakwater::layout;
@@ -12,6 +13,7 @@ use breakwater::memory_map::{Module, ModuleKind};
 use breakwater::regions::image::{INIT, SEALED};
 use breakwater::regions::stacks;
 use breakwater::walk::walk;
+use breakwater_trace::Event;
 
 const RAM: u64 = 0x4000_0000;
 
@@ -64,16 +66,10 @@ fn bad_audit_of_tables_that_were_tampered_with() {
 #[test]
 fn good_build_stores_no_slot_twice_and_owes_nothing() {
     let booted = Booted::switched(&virt_machine()).unwrap();
-    let steps = &booted.world().log;
-    let switch = steps.iter().position(|&step| step == Event::MmuOff).unwrap() - 2;
-    assert!(steps[..switch].iter().all(|step| matches!(step, Event::Store { .. } | Event::Zero { .. })));
-    let mut stored: Vec<u64> = steps
-        .iter()
-        .filter_map(|step| match *step {
-            Event::Store { address, .. } => Some(address),
-            _ => None,
-        })
-        .collect();
+    let steps: Vec<&Event> = booted.world().events_since(0).filter(|event| !is_marker(event)).collect();
+    let switch = steps.iter().position(|&step| *step == mrs("sctlr_el2")).unwrap();
+    assert!(steps[..switch].iter().all(|step| matches!(step, Event::Store(_))));
+    let mut stored: Vec<u64> = steps.iter().filter_map(|step| stored_word(step)).map(|(address, _)| address).collect();
     let stores = stored.len();
     stored.sort_unstable();
     stored.dedup();
@@ -109,7 +105,7 @@ fn good_first_tables_come_back_after_the_switch() {
     let pool = layout::POOL_FRAMES as u64;
     assert_eq!(
         booted.bringup.frames.available(),
-        pool - 8 + 6,
+        pool - 8 + FIRST_TABLES,
         "root, 3 for the image, 1 for the fixmap, 3 for identity"
     );
     let all: Vec<u64> = core::iter::from_fn(|| booted.bringup.frames.take()).map(|frame| frame.start().raw()).collect();

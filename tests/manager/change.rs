@@ -1,11 +1,14 @@
 //! Requests that take away or change: unmap, protect, remap. Sequences exact, for each reach and each erratum.
 
-use super::event::{Dsb, Event};
+use super::expansion;
 use super::rig::{CODE, CONSTANTS, DATA, DEVICE, Done, GIB, MIB, PAGE, Rig, request};
+use super::step::{DSB_ISH, DSB_ISHST, DSB_NSH, is_marker};
+use super::world::World;
 use breakwater::addr::Level;
 use breakwater::bbm::{Live, Reach};
 use breakwater::descriptor::{Attributes, DataAccess};
 use breakwater::errata::Errata;
+use breakwater_trace::{Event, Feature};
 
 const AT: u64 = 4 * GIB;
 const TO: u64 = 0x8000_0000;
@@ -28,13 +31,8 @@ fn done(stores: u64, tlbis: u32, dsbs: u32, isbs: u32) -> Done {
 
 /// The barriers and TLBIs of the last request, which is the last of the log.
 fn last_maintenance(rig: &Rig<Live>, count: usize) -> Vec<Event> {
-    let steps: Vec<Event> = rig
-        .world()
-        .log
-        .iter()
-        .copied()
-        .filter(|event| !matches!(event, Event::Store { .. } | Event::Zero { .. }))
-        .collect();
+    let is_maintenance = |event: &&Event| !is_marker(event) && !matches!(event, Event::Store(_));
+    let steps: Vec<Event> = rig.world().events_since(0).filter(is_maintenance).copied().collect();
     steps[steps.len() - count..].to_vec()
 }
 
@@ -42,8 +40,8 @@ fn last_maintenance(rig: &Rig<Live>, count: usize) -> Vec<Event> {
 fn good_unmap_breaks_invalidates_and_reclaims() {
     let mut rig = plain(4);
     assert_eq!(rig.unmap(AT + PAGE, 2 * PAGE), Ok(done(4, 2, 2, 1)));
-    let tlbi = |virt: u64| Event::TlbiLeafVa { broadcast: false, operand: virt >> 12 };
-    let sequence = [Event::Dsb(Dsb::IshSt), tlbi(AT + PAGE), tlbi(AT + 2 * PAGE), Event::Dsb(Dsb::Nsh), Event::Isb];
+    let tlbi = |virt: u64| expansion::tlbi("vale2", virt >> 12);
+    let sequence = [DSB_ISHST, tlbi(AT + PAGE), tlbi(AT + 2 * PAGE), DSB_NSH, Event::Isb];
     assert_eq!(last_maintenance(&rig, 5), sequence);
     assert_eq!(rig.query(AT + PAGE), None);
     assert_eq!(rig.query(AT), Some((Level::L3, TO, DATA)), "the neighbours stay");
@@ -54,8 +52,8 @@ fn good_unmap_breaks_invalidates_and_reclaims() {
 fn good_unmap_among_several_pes_is_broadcast() {
     let mut rig = mapped(Reach::Domain, Errata::empty(), 1, DATA);
     assert_eq!(rig.unmap(AT, PAGE), Ok(done(2, 1, 2, 1)));
-    let tlbi = Event::TlbiLeafVa { broadcast: true, operand: AT >> 12 };
-    let sequence = [Event::Dsb(Dsb::IshSt), tlbi, Event::Dsb(Dsb::Ish), Event::Isb];
+    let tlbi = expansion::tlbi("vale2is", AT >> 12);
+    let sequence = [DSB_ISHST, tlbi, DSB_ISH, Event::Isb];
     assert_eq!(last_maintenance(&rig, 4), sequence);
 }
 
@@ -85,7 +83,7 @@ fn good_up_to_32_addresses_by_name_more_by_everything() {
         let mut rig = mapped(reach, Errata::empty(), 100, DATA);
         assert_eq!(rig.unmap(AT, 32 * PAGE), Ok(done(64, 32, 2, 1)));
         assert_eq!(rig.unmap(AT + 32 * PAGE, 33 * PAGE), Ok(done(66, 1, 2, 1)));
-        let everything = Event::TlbiAll { broadcast: reach == Reach::Domain };
+        let everything = expansion::tlbi(if reach == Reach::Domain { "alle2is" } else { "alle2" }, 0);
         assert!(last_maintenance(&rig, 4).contains(&everything));
         assert_eq!(rig.protect(AT + 65 * PAGE, 33 * PAGE, CONSTANTS), Ok(done(33, 1, 2, 1)));
         assert_eq!(rig.remap(AT + 65 * PAGE, 33 * PAGE, 0, DATA), Ok(done(66, 1, 3, 2)));
@@ -168,8 +166,8 @@ fn good_remap_to_the_same_is_no_break() {
 fn good_repeated_tlbi_where_an_erratum_asks_and_only_by_broadcast() {
     let mut rig = mapped(Reach::Domain, Errata::REPEAT_TLBI, 80, DATA);
     assert_eq!(rig.unmap(AT, 2 * PAGE), Ok(done(4, 3, 3, 1)));
-    let tlbi = |virt: u64| Event::TlbiLeafVa { broadcast: true, operand: virt >> 12 };
-    let tail = [Event::Dsb(Dsb::Ish), tlbi(AT), Event::Dsb(Dsb::Ish), Event::Isb];
+    let tlbi = |virt: u64| expansion::tlbi("vale2is", virt >> 12);
+    let tail = [DSB_ISH, tlbi(AT), DSB_ISH, Event::Isb];
     assert_eq!(last_maintenance(&rig, 4), tail);
     assert_eq!(rig.unmap(AT + 2 * PAGE, 40 * PAGE), Ok(done(80, 2, 3, 1)), "everything, twice");
     assert_eq!(rig.protect(AT + 42 * PAGE, PAGE, CONSTANTS), Ok(done(1, 2, 3, 1)));
@@ -190,11 +188,12 @@ fn good_errata_that_ask_for_a_break_get_one() {
 
 #[test]
 fn good_errata_of_a_pe_that_joins_later_count() {
-    let mut rig = plain(1);
+    let features = [Feature::RepeatTlbi, Feature::BbmAlways].map(|feature| (Some(1), feature));
+    let world = World::with_features(features.into_iter());
+    let mut rig = Rig::offline_on(world, Errata::empty(), 16).switch();
+    rig.map(request(AT, PAGE, TO, DATA, Level::L3)).unwrap();
     rig.protocol.share(Errata::REPEAT_TLBI | Errata::BBM_ALWAYS);
-    let judge = &mut rig.world_mut().judge;
-    judge.share();
-    (judge.flaws.repeat_tlbi, judge.flaws.always_break) = (true, true);
+    rig.world_mut().start_pe(1);
     assert_eq!(rig.protect(AT, PAGE, CONSTANTS), Ok(done(2, 2, 4, 2)));
 }
 
@@ -204,4 +203,12 @@ fn good_tables_stay_when_they_become_empty() {
     rig.unmap(AT, PAGE).unwrap();
     let again = rig.map(request(AT, PAGE, TO, DATA, Level::L3)).unwrap();
     assert_eq!(again, Done { stores: 1, frames: 0, tlbis: 0, dsbs: 1, isbs: 1 }, "one fill, no new table");
+}
+
+#[test]
+fn good_a_break_for_some_leaves_spares_those_that_are_so_already() {
+    let mut rig = mapped(Reach::Domain, Errata::BBM_ALWAYS, 3, DATA);
+    rig.protect(AT + PAGE, PAGE, CONSTANTS).unwrap();
+    assert_eq!(rig.protect(AT, 3 * PAGE, CONSTANTS), Ok(done(4, 2, 3, 2)), "two of three are broken and made");
+    assert_eq!(rig.remap(AT, 3 * PAGE, TO, CONSTANTS), Ok(done(0, 0, 0, 0)));
 }

@@ -1,15 +1,16 @@
 //! Requests that fill: map, populate, query. Live and offline; leaves as few as alignment allows; costs exact.
 
 use super::rig::{CODE, CONSTANTS, DATA, DEVICE, Done, GIB, MIB, PAGE, Rig, request};
+use super::step::stored_word;
 use breakwater::addr::Level;
 use breakwater::bbm::{Offline, Reach, State};
 use breakwater::descriptor::{Attributes, DataAccess, DeviceKind};
 
 const TIB: u64 = 1 << 40;
 
-/// What a fill of live tables costs: a barrier before each link, one more and the ISB at the end.
-fn live_fill(stores: u64, frames: u64) -> Done {
-    Done { stores, frames, tlbis: 0, dsbs: frames as u32 + 1, isbs: 1 }
+/// What a fill of live tables costs: a barrier before each of `links` into a table that walks can reach, one more and the ISB at the end.
+fn live_fill(stores: u64, frames: u64, links: u32) -> Done {
+    Done { stores, frames, tlbis: 0, dsbs: links + 1, isbs: 1 }
 }
 
 fn offline_fill(stores: u64, frames: u64) -> Done {
@@ -21,9 +22,9 @@ fn good_pages_of_a_live_table() {
     for reach in [Reach::ThisPe, Reach::Domain] {
         let mut rig = Rig::live(reach, 8);
         let first = rig.map(request(4 * GIB, 3 * PAGE, 0x8000_0000, DATA, Level::L3)).unwrap();
-        assert_eq!(first, live_fill(3 + 3, 3), "three tables and three pages");
+        assert_eq!(first, live_fill(3 + 3, 3, 1), "three tables and three pages");
         let second = rig.map(request(4 * GIB + 3 * PAGE, PAGE, 0x9000_0000, CODE, Level::L3)).unwrap();
-        assert_eq!(second, live_fill(1, 0), "the tables are there");
+        assert_eq!(second, live_fill(1, 0, 0), "the tables are there");
         assert_eq!(rig.leaves(), (0, 0, 4));
     }
 }
@@ -41,9 +42,9 @@ fn good_offline_fill_owes_nothing() {
 fn good_blocks_of_two_mib_and_one_gib() {
     let mut rig = Rig::live(Reach::ThisPe, 8);
     let block = rig.map(request(2 * MIB, 2 * MIB, 4 * MIB, DATA, Level::L1)).unwrap();
-    assert_eq!((block, rig.leaves()), (live_fill(2 + 1, 2), (0, 1, 0)));
+    assert_eq!((block, rig.leaves()), (live_fill(2 + 1, 2, 1), (0, 1, 0)));
     let giant = rig.map(request(GIB, 2 * GIB, 4 * GIB, DATA, Level::L1)).unwrap();
-    assert_eq!((giant, rig.leaves()), (live_fill(2, 0), (2, 1, 0)));
+    assert_eq!((giant, rig.leaves()), (live_fill(2, 0, 0), (2, 1, 0)));
 }
 
 #[test]
@@ -65,7 +66,7 @@ fn good_ragged_ends_by_pages_middle_by_blocks() {
     let cost = rig.map(request(start, GIB + 4 * MIB + 2 * PAGE, start + 8 * GIB, DATA, Level::L1)).unwrap();
     assert_eq!(rig.leaves(), (1, 2, 2));
     // L1, and below it two of level 2 and two of level 3.
-    assert_eq!(cost, live_fill(5 + 5, 5));
+    assert_eq!(cost, live_fill(5 + 5, 5, 1));
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn good_first_and_last_page_of_the_address_space() {
 fn good_whole_slots_of_level_0_by_one_gib_blocks() {
     let mut rig = Rig::live(Reach::ThisPe, 16);
     let cost = rig.map(request(10 * TIB, TIB + GIB, 0, DATA, Level::L1)).unwrap();
-    assert_eq!(cost, live_fill(1025 + 3, 3));
+    assert_eq!(cost, live_fill(1025 + 3, 3, 3));
     assert_eq!(rig.leaves(), (1025, 0, 0));
 }
 
@@ -133,20 +134,24 @@ fn good_every_kind_of_memory() {
 #[test]
 fn good_populate_makes_tables_and_no_leaves() {
     let mut rig = Rig::live(Reach::ThisPe, 16);
-    assert_eq!(rig.populate(GIB, GIB, Level::L2), Ok(live_fill(2, 2)));
-    assert_eq!(rig.populate(GIB, 4 * MIB, Level::L3), Ok(live_fill(2, 2)));
+    assert_eq!(rig.populate(GIB, GIB, Level::L2), Ok(live_fill(2, 2, 1)));
+    assert_eq!(rig.populate(GIB, 4 * MIB, Level::L3), Ok(live_fill(2, 2, 2)));
     let nothing = rig.populate(GIB, 4 * MIB, Level::L3).unwrap();
     assert_eq!(nothing, Done { stores: 0, frames: 0, tlbis: 0, dsbs: 0, isbs: 0 }, "a fill of nothing owes nothing");
     assert_eq!(rig.leaves(), (0, 0, 0));
     let fill = rig.map(request(GIB + 2 * MIB - PAGE, 2 * PAGE, 0, DEVICE, Level::L3)).unwrap();
-    assert_eq!(fill, live_fill(2, 0), "only fills happen where tables are");
+    assert_eq!(fill, live_fill(2, 0, 0), "only fills happen where tables are");
 }
 
 #[test]
 fn good_populate_beside_what_is_mapped() {
     let mut rig = Rig::live(Reach::ThisPe, 16);
     rig.map(request(GIB, PAGE, 0, DATA, Level::L3)).unwrap();
-    assert_eq!(rig.populate(GIB, 4 * MIB, Level::L3), Ok(live_fill(1, 1)), "the table of the second 2 MiB was missing");
+    assert_eq!(
+        rig.populate(GIB, 4 * MIB, Level::L3),
+        Ok(live_fill(1, 1, 1)),
+        "the table of the second 2 MiB was missing"
+    );
 }
 
 #[test]
@@ -173,16 +178,9 @@ fn good_a_table_is_full_before_a_walk_can_see_it() {
     let mut rig: Rig<Offline> = Rig::offline(4);
     rig.map(request(GIB, PAGE, 0, DATA, Level::L3)).unwrap();
     let mut rig = rig.switch();
-    let from = rig.world().log.len();
+    let from = rig.world().now();
     rig.map(request(GIB + 2 * MIB, 512 * PAGE, PAGE, DATA, Level::L3)).unwrap();
-    let stores: Vec<u64> = rig.world().log[from..].iter().filter_map(store_address).collect();
+    let stores: Vec<u64> = rig.world().events_since(from).filter_map(stored_word).map(|(address, _)| address).collect();
     let linking = stores.iter().position(|&address| address & !0xfff != stores[0] & !0xfff).unwrap();
     assert_eq!((linking, stores.len()), (512, 513), "512 pages, then the link");
-}
-
-fn store_address(event: &super::event::Event) -> Option<u64> {
-    match *event {
-        super::event::Event::Store { address, .. } => Some(address),
-        _ => None,
-    }
 }

@@ -1,6 +1,6 @@
 //! The link-time pool is enough, whatever the machine: its stated worst case is reached, and never passed.
 
-use super::booted::{Booted, Setup};
+use super::booted::{Booted, FIRST_TABLES, Setup};
 use super::rig::{GIB, MIB, PAGE, phys};
 use breakwater::layout::{POOL_FRAMES, POOL_FRAMES_WORST_CASE};
 use breakwater::mapper::Error;
@@ -30,7 +30,7 @@ fn bootstrap(mut setup: Setup, pool_frames: u64) -> Result<Booted, Failure> {
 }
 
 /// Frames of the first tables, which come back at the root switch.
-const RETURNED: u64 = 6;
+const RETURNED: u64 = FIRST_TABLES;
 
 #[test]
 fn good_pool_is_enough_for_the_worst_machine() {

@@ -1,9 +1,9 @@
 //! Walks written from the architecture: what the hardware would find in memory, whatever the manager thinks.
 
-use super::bits::{EXECUTE_NEVER, OUTPUT, is_table, is_valid, slot_bytes};
+use super::bits::{EXECUTE_NEVER, OUTPUT, fault, is_table, is_valid, slot_bytes};
 use super::reference::{Extent, Extents};
 use super::world::World;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Bits of a leaf beside the address, the type and the valid bit.
 fn attribute_bits(descriptor: u64) -> u64 {
@@ -43,18 +43,26 @@ pub(crate) fn translate(world: &World, root: u64, virt: u64) -> Option<u64> {
 /// Every leaf under `root`, ascending.
 pub(crate) fn leaves(world: &World, root: u64) -> Vec<Leaf> {
     let mut found = Vec::new();
-    collect(world, (root, 0, 0), &mut found);
+    collect(world, (root, 0, 0), &mut BTreeSet::new(), &mut found);
     found
 }
 
-fn collect(world: &World, (table, level, base): (u64, u8, u64), found: &mut Vec<Leaf>) {
-    for index in 0..512 {
-        let descriptor = world.word(table + 8 * index);
-        let virt = base + index * slot_bytes(level);
-        if !is_valid(descriptor) {
-            assert_eq!(descriptor, 0, "what was broken has been reclaimed, at {virt:#x}");
-        } else if is_table(descriptor, level) {
-            collect(world, (descriptor & OUTPUT, level + 1, virt), found);
+const STRETCH: usize = 32;
+
+fn collect(world: &World, (table, level, base): (u64, u8, u64), seen: &mut BTreeSet<u64>, found: &mut Vec<Leaf>) {
+    assert!(seen.insert(table), "the table at {table:#x} is linked twice");
+    let words = world.table(table).expect("a table was written before it was linked");
+    // Most of most tables is empty: that is seen a stretch at a time.
+    let stretches = words.chunks_exact(STRETCH).enumerate().filter(|(_, stretch)| **stretch != [0; STRETCH]);
+    let used = stretches.flat_map(|(at, stretch)| (at * STRETCH..).zip(stretch)).filter(|&(_, &word)| word != 0);
+    for (index, &descriptor) in used {
+        let virt = base + index as u64 * slot_bytes(level);
+        assert!(is_valid(descriptor), "what was broken has been reclaimed, at {virt:#x}");
+        if let Some(what) = fault(level, descriptor) {
+            panic!("{descriptor:#x} of level {level} at {virt:#x}: {what}");
+        }
+        if is_table(descriptor, level) {
+            collect(world, (descriptor & OUTPUT, level + 1, virt), seen, found);
         } else {
             found.push(Leaf { virt, level, descriptor });
         }

@@ -43,7 +43,16 @@ impl Reference {
 
     /// Whether every page of the span is mapped.
     pub(crate) fn is_mapped(&self, virt: u64, bytes: u64) -> bool {
-        (virt..virt + bytes).step_by(4096).all(|page| self.translate(page).is_some())
+        let mut at = virt;
+        while let Some((&start, extent)) = self.extents.range(..=at).next_back()
+            && at - start < extent.bytes
+        {
+            at = start + extent.bytes;
+            if at >= virt + bytes {
+                return true;
+            }
+        }
+        false
     }
 
     /// Whether no page of the span is mapped.

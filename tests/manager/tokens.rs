@@ -1,6 +1,5 @@
 //! Debts that are dropped, and proofs that do not prove: each panics with the promise that was broken.
 
-use super::event::Event;
 use super::rig::{DATA, GIB, PAGE, POOL, Rig, frame, request};
 use super::world::World;
 use breakwater::addr::{Level, PhysAddr, VirtAddr};
@@ -113,19 +112,18 @@ fn good_every_debt_settled() {
     let (_live, released) =
         rig.protocol.switch_root(Tables::new(root), Detached::first_tables([Some(frame(0x5000)); 8]));
     assert_eq!(released.frames().count(), 8);
-    let judge = &mut rig.world_mut().judge;
-    judge.end_of_request();
-    assert_eq!(judge.violations, Vec::<String>::new());
+    rig.world_mut().settle();
+    rig.world().assert_clean("every debt settled");
 }
 
 #[test]
 fn good_nothing_done_owes_no_maintenance() {
     let (mut rig, _, _) = one_page();
-    let from = rig.world().log.len();
+    let from = rig.world().now();
     rig.protocol.complete(Filled::<Live>::none());
     let _proof = rig.protocol.invalidate(Broken::none());
     rig.protocol.invalidate_changed(Changed::none());
-    assert_eq!(rig.world().log[from..], [] as [Event; 0]);
+    assert_eq!(rig.world().now(), from);
 }
 
 #[test]
@@ -262,4 +260,22 @@ fn good_a_mapper_that_is_refused_leaves_no_debt() {
     let refused =
         Mapper::new(&mut rig.protocol, &mut rig.frames, &mut rig.tables).map(request(AT, PAGE, GIB, DATA, Level::L3));
     assert!(refused.is_err(), "and no token was dropped on the way");
+}
+
+#[test]
+fn bad_table_linked_without_a_barrier_into_another_than_the_unreached_one() {
+    dies_saying(
+        "bad_table_linked_without_a_barrier_into_another_than_the_unreached_one",
+        "a table is linked where it was made for",
+        || {
+            let (mut rig, ..) = one_page();
+            let mut take = || rig.frames.take().unwrap();
+            let (first, second) = (take(), take());
+            let parent = rig.protocol.new_table(first, Level::L1, VirtAddr::at(0));
+            let child = rig.protocol.new_table(second, Level::L1, VirtAddr::at(1024 * GIB));
+            let slot = Slot::new(rig.tables.root(), Level::L0, VirtAddr::at(1024 * GIB));
+            let proof = rig.protocol.unused_run(slot, 1).unwrap();
+            rig.protocol.link_unreached(&parent, proof, child);
+        },
+    );
 }

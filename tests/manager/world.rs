@@ -1,37 +1,61 @@
-//! A machine on the host: frames of memory, and a log of every step, each of which goes past the judge.
+//! The adapter between the manager and the model: a [`Machine`] on the host whose every step is a record of the trace format, and is judged
+//! as it happens.
+//!
+//! Each method does exactly the instructions that src/el2 does on the target, in the same order: a store is one 8-byte store, a zeroed
+//! frame 256 stores of sixteen bytes, a barrier or TLBI itself, a root switch the expansion of boot/mmu.S ([`expansion`]). Loads of
+//! descriptors are not recorded: with the MMU on they owe nothing, and what they read is compared by the tests.
 
-use super::event::{Dsb, Event};
-use super::judge::Judge;
+use super::start::{self, FirstTables};
+use super::step::{DSB_ISH, DSB_ISHST, DSB_NSH, is_tlbi, store_word, store_zero_pair};
+use super::{expansion, raw};
 use breakwater::addr::{Frame, PhysSpan};
 use breakwater::bbm::Permit;
 use breakwater::errata::Errata;
 use breakwater::machine::{Machine, Maintenance, Slot, Tlbi};
 use breakwater::walk::ReadTable;
-use std::collections::HashMap;
+use breakwater_model::obligations::Obligations;
+use breakwater_trace::{End, Event, Feature, HEADER, MemoryKind, Record, Step};
+use std::collections::BTreeMap;
+use std::fmt::Write;
 
-use super::raw;
-
-/// The frame of the root that is in force at first; no supply holds it.
+/// The root that is in force at first; no supply holds its frames.
 pub(crate) const FIRST_ROOT: u64 = 0x10_0000;
+/// A page that the first tables map and no others: what a root switch leaves behind in a TLB.
+const FIRST_PAGE: (u64, u64) = (0x5000_0000_0000, 0x30_0000);
+/// Where a machine without a layout reaches physical memory: no test maps anything there.
+const WINDOW: u64 = 0x6000_0000_0000;
 /// What memory holds that nobody has written: valid descriptors of the worst kind.
-const POISON: u64 = 0xdead_beef_dead_beef;
+pub(crate) const POISON: u64 = 0xdead_beef_dead_beef;
+/// Longer traces are written to a file instead of into a message.
+const PRINTED_LINES: usize = 20_000;
 
 /// A frame's words; `None` for all zero.
 type Words = Option<Box<[u64; 512]>>;
 
-/// What becomes of one step on its way to the judge.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Mutation {
-    /// The judge does not see it.
-    Delete,
-    /// The judge sees a weaker one: a local TLBI for a broadcast, a TLBI of the next page, a local or store-only barrier.
-    Weaken,
+/// How many steps were judged.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Judged {
+    pub(crate) steps: u64,
+    /// Those of them that zero a frame.
+    pub(crate) zeroing: u64,
 }
+
+impl Judged {
+    /// Both together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { steps: self.steps + other.steps, zeroing: self.zeroing + other.zeroing }
+    }
+}
+
+/// Names steps that never happen.
+pub(crate) type Forgets = fn(&Event) -> bool;
 
 /// Which frames the manager may touch: those of the image, and those that the directmap in force maps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reachable {
     pub(crate) image: PhysSpan,
+    /// What is added to a physical address of the image to give its link address.
+    pub(crate) link_offset: u64,
     /// What is added to a physical address to give its address in the directmap.
     pub(crate) directmap_offset: u64,
 }
@@ -39,67 +63,178 @@ pub(crate) struct Reachable {
 /// The machine.
 #[derive(Debug)]
 pub(crate) struct World {
-    memory: HashMap<u64, Words>,
-    /// Every step so far, those included that are kept from the judge.
-    pub(crate) log: Vec<Event>,
-    pub(crate) judge: Judge,
-    /// How long the log was each time that nothing was to be owed.
-    pub(crate) settled_at: Vec<usize>,
-    pub(crate) mutation: Option<(usize, Mutation)>,
+    memory: BTreeMap<u64, Words>,
+    records: Vec<Record>,
+    judge: Obligations,
+    /// Instructions so far, by CPU.
+    instructions: Vec<u64>,
+    judged: Judged,
+    root: u64,
+    /// Steps that never happen, as if the manager had forgotten them.
+    pub(crate) forgets: Option<Forgets>,
     pub(crate) reachable: Option<Reachable>,
     /// Frames that may never be zeroed or stored to.
     pub(crate) forbidden: Vec<PhysSpan>,
-    /// Violations of `reachable` and `forbidden`.
+    /// Violations of `reachable` and `forbidden`, and stores to what is no table.
     pub(crate) trespasses: Vec<String>,
 }
 
 impl World {
-    /// A machine with an empty root in force, the MMU on, one PE, whose errata are `errata`.
+    /// A machine with a page mapped by the tables in force, the MMU on, one PE, whose errata are `errata`.
     pub(crate) fn new(errata: Errata) -> Self {
-        Self::with_root(errata, FIRST_ROOT)
+        Self::with_features(start::features_of(errata).map(|feature| (None, feature)))
     }
 
-    /// The same with the root in a frame of the caller's.
-    pub(crate) fn with_root(errata: Errata, root: u64) -> Self {
-        let mut judge = Judge::new(root);
-        judge.flaws.repeat_tlbi = errata.contains(Errata::REPEAT_TLBI);
-        judge.flaws.always_break = errata.contains(Errata::BBM_ALWAYS);
-        judge.flaws.break_for_execute_never = errata.contains(Errata::BBM_FOR_XN);
-        judge.flaws.isb_before_mmu_off = errata.contains(Errata::ISB_BEFORE_MMU_OFF);
-        Self {
-            memory: HashMap::from([(root, None)]),
-            log: Vec::new(),
-            judge,
-            settled_at: Vec::new(),
-            mutation: None,
+    /// The same with features by CPU.
+    pub(crate) fn with_features(features: impl Iterator<Item = (Option<u32>, Feature)>) -> Self {
+        let mut tables = FirstTables::new(FIRST_ROOT);
+        let code = super::bits::attribute_bits(super::rig::CODE);
+        tables.map(FIRST_PAGE.0, FIRST_PAGE.1 | code | 3);
+        let all_is_ram = start::memory(0, 1 << 48, MemoryKind::Ram);
+        Self::found(features, &[all_is_ram], &tables)
+    }
+
+    /// A machine with this memory and these tables in force.
+    pub(crate) fn found(
+        features: impl Iterator<Item = (Option<u32>, Feature)>,
+        memory: &[Record],
+        tables: &FirstTables,
+    ) -> Self {
+        let mut world = Self {
+            memory: tables.frames().map(|(frame, words)| (frame, Some(Box::new(*words)))).collect(),
+            records: Vec::new(),
+            judge: Obligations::new(),
+            instructions: Vec::new(),
+            judged: Judged::default(),
+            root: tables.root(),
+            forgets: None,
             reachable: None,
             forbidden: Vec::new(),
             trespasses: Vec::new(),
-        }
+        };
+        features.for_each(|(cpu, feature)| world.record(Record::Feature { cpu, feature }));
+        memory.iter().for_each(|stretch| world.record(stretch.clone()));
+        tables.records().for_each(|word| world.record(word));
+        world.find_pe(0);
+        world
+    }
+
+    /// What CPU `cpu`, which comes now, gets wrong.
+    pub(crate) fn note_errata(&mut self, cpu: u32, errata: Errata) {
+        let features = start::features_of(errata);
+        features.for_each(|feature| self.record(Record::Feature { cpu: Some(cpu), feature }));
+    }
+
+    /// CPU `cpu` is there, in the tables in force.
+    pub(crate) fn find_pe(&mut self, cpu: u32) {
+        let instruction = self.next_instruction(cpu);
+        start::found(cpu, instruction, self.root).into_iter().for_each(|record| self.record(record));
+    }
+
+    /// CPU `cpu` is started, and comes into the tables in force by boot/secondary.S.
+    pub(crate) fn start_pe(&mut self, cpu: u32) {
+        self.emit(cpu, Event::Start { exception_level: 2 });
+        let steps = expansion::secondary(self.root, &start::TRANSLATION);
+        steps.into_iter().for_each(|step| self.emit(cpu, step));
     }
 
     /// What must hold when a request returns: nothing is owed.
     pub(crate) fn settle(&mut self) {
-        self.judge.end_of_request();
-        self.settled_at.push(self.log.len());
+        self.emit(0, Event::Settled);
+    }
+
+    /// The end of the recording: the machine has stopped by itself.
+    pub(crate) fn end(&mut self) {
+        for cpu in 0..self.instructions.len() {
+            self.record(Record::Count { cpu: cpu as u32, instructions: self.instructions[cpu] });
+        }
+        self.record(Record::End(End::Exit));
+    }
+
+    /// The supply has handed `span` out.
+    pub(crate) fn take(&mut self, span: PhysSpan) {
+        self.emit(0, Event::Take { pa: span.start().raw(), bytes: span.bytes() });
+    }
+
+    /// The supply has taken `span` back.
+    pub(crate) fn give(&mut self, span: PhysSpan) {
+        self.emit(0, Event::Give { pa: span.start().raw(), bytes: span.bytes() });
+    }
+
+    /// Everything so far, the start included.
+    pub(crate) fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// How long the recording is: a place in it.
+    pub(crate) fn now(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The steps since a place in the recording.
+    pub(crate) fn events_since(&self, from: usize) -> impl Iterator<Item = &Event> {
+        self.records[from..].iter().filter_map(super::step::event_of)
+    }
+
+    /// How many steps were judged.
+    pub(crate) fn judged(&self) -> Judged {
+        self.judged
+    }
+
+    /// What the judge and the windows have to complain of.
+    fn complaints(&self) -> Vec<String> {
+        let judged = self.judge.violations().iter().map(ToString::to_string);
+        judged.chain(self.trespasses.iter().cloned()).collect()
+    }
+
+    /// Nothing was done that may not be; `when` says after what.
+    ///
+    /// # Panics
+    /// With the complaints and the recording as a trace, ready for `cargo xtask judge`.
+    pub(crate) fn assert_clean(&self, when: &str) {
+        self.verdict().unwrap_or_else(|complaint| panic!("{when}: {complaint}"));
+    }
+
+    /// What is wrong, if something is, and the recording as a trace.
+    pub(crate) fn verdict(&self) -> Result<(), String> {
+        if self.judge.violations().is_empty() && self.trespasses.is_empty() {
+            return Ok(());
+        }
+        Err(format!("{}\n{}", self.complaints().join("\n"), self.trace()))
+    }
+
+    /// The recording in its text form, or where it was written because it is long.
+    pub(crate) fn trace(&self) -> String {
+        let mut text = format!("{HEADER}\n");
+        self.records.iter().for_each(|record| writeln!(text, "{record}").expect("a string takes it"));
+        if self.records.len() <= PRINTED_LINES {
+            return text;
+        }
+        let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("counterexample.trace");
+        match std::fs::write(&file, text) {
+            Ok(()) => format!("the trace is in {}", file.display()),
+            Err(error) => format!("the trace is long, and cannot be written: {error}"),
+        }
     }
 
     /// The descriptor at a physical address.
     pub(crate) fn word(&self, address: u64) -> u64 {
-        match self.memory.get(&(address & !0xfff)) {
-            None => POISON,
-            Some(words) => words.as_ref().map_or(0, |words| words[(address & 0xfff) as usize / 8]),
-        }
+        self.table(address & !0xfff).map_or(POISON, |words| words[(address & 0xfff) as usize / 8])
     }
 
-    /// Puts a descriptor into memory as if it had always been there.
+    /// A frame's words, if anybody has written to it.
+    pub(crate) fn table(&self, frame: u64) -> Option<&[u64; 512]> {
+        const ZEROS: &[u64; 512] = &[0; 512];
+        self.memory.get(&frame).map(|words| words.as_deref().unwrap_or(ZEROS))
+    }
+
+    /// Puts a descriptor into memory behind the manager's and the judge's back.
     pub(crate) fn plant(&mut self, slot: Slot, value: u64) {
         self.write(slot.address().raw(), value);
-        self.judge.plant(slot.address().raw(), value);
     }
 
     /// All of memory, to compare with later.
-    pub(crate) fn snapshot(&self) -> HashMap<u64, Words> {
+    pub(crate) fn snapshot(&self) -> BTreeMap<u64, Words> {
         self.memory.clone()
     }
 
@@ -108,43 +243,63 @@ impl World {
         words.get_or_insert_with(|| Box::new([0; 512]))[(address & 0xfff) as usize / 8] = value;
     }
 
-    fn emit(&mut self, event: Event) {
-        let mutation = self.mutation.filter(|&(at, _)| at == self.log.len()).map(|(_, mutation)| mutation);
-        self.log.push(event);
-        match mutation {
-            None => self.judge.step(event),
-            Some(Mutation::Delete) => {}
-            Some(Mutation::Weaken) => self.judge.step(weakened(event)),
+    fn next_instruction(&mut self, cpu: u32) -> u64 {
+        let cpu = cpu as usize;
+        if self.instructions.len() <= cpu {
+            self.instructions.resize(cpu + 1, 0);
+        }
+        self.instructions[cpu] += 1;
+        self.instructions[cpu]
+    }
+
+    /// One step of a CPU.
+    pub(crate) fn emit(&mut self, cpu: u32, event: Event) {
+        self.emit_at(cpu, 0, event);
+    }
+
+    /// A CPU goes on at `pc`.
+    pub(crate) fn fetch(&mut self, cpu: u32, pc: u64) {
+        self.emit_at(cpu, pc, Event::Fetch { instructions: 1 });
+    }
+
+    fn emit_at(&mut self, cpu: u32, pc: u64, event: Event) {
+        if self.forgets.is_some_and(|forgets| forgets(&event)) {
+            return;
+        }
+        let instruction = self.next_instruction(cpu);
+        self.record(Record::Step(Step { cpu, instruction, pc, event }));
+        self.judged.steps += 1;
+    }
+
+    fn record(&mut self, record: Record) {
+        // The header is line 1.
+        self.judge.step(self.records.len() as u64 + 2, &record);
+        self.records.push(record);
+    }
+
+    /// Where the manager reaches a frame.
+    fn address(&self, frame: u64) -> u64 {
+        match self.reachable {
+            None => WINDOW + frame,
+            Some(Reachable { image, link_offset, .. })
+                if image.start().raw() <= frame && frame < image.end_exclusive().raw() =>
+            {
+                frame.wrapping_add(link_offset)
+            }
+            Some(Reachable { directmap_offset, .. }) => frame + directmap_offset,
         }
     }
 
     fn touch(&mut self, frame: u64) {
-        if let Some(span) =
-            self.forbidden.iter().find(|span| span.start().raw() <= frame && frame < span.end_exclusive().raw())
-        {
+        let holds = |span: &&PhysSpan| span.start().raw() <= frame && frame < span.end_exclusive().raw();
+        if let Some(span) = self.forbidden.iter().find(holds) {
             self.trespasses.push(format!("{frame:#x} is written, of {span:?}"));
         }
-        let Some(Reachable { image, directmap_offset }) = self.reachable else { return };
-        let in_image = image.start().raw() <= frame && frame < image.end_exclusive().raw();
-        let mapped = || raw::translate(self, self.judge.root(), frame + directmap_offset) == Some(frame);
-        if !in_image && !mapped() {
+        let Some(Reachable { image, directmap_offset, .. }) = self.reachable else { return };
+        let mapped = || raw::translate(self, self.root, frame + directmap_offset) == Some(frame);
+        if !holds(&&image) && !mapped() {
             self.trespasses.push(format!("{frame:#x} is written, where no window reaches"));
         }
-    }
-}
-
-/// A step that looks like `event` and does less.
-pub(crate) fn weakened(event: Event) -> Event {
-    match event {
-        Event::Dsb(Dsb::Ish) => Event::Dsb(Dsb::Nsh),
-        Event::Dsb(Dsb::Nsh) => Event::Dsb(Dsb::IshSt),
-        Event::TlbiAll { broadcast: true } => Event::TlbiAll { broadcast: false },
-        Event::TlbiLeafVa { broadcast: true, operand } => Event::TlbiLeafVa { broadcast: false, operand },
-        Event::TlbiLeafVa { broadcast: false, operand } => {
-            // The address unshifted by one bit too few: what a wrong shift gives.
-            Event::TlbiLeafVa { broadcast: false, operand: operand << 1 }
-        }
-        other => other,
     }
 }
 
@@ -154,62 +309,63 @@ impl Machine for World {
     }
 
     fn store(&mut self, _: &Permit, slot: Slot, descriptor: u64) {
-        let address = slot.address().raw();
-        self.touch(address & !0xfff);
-        self.write(address, descriptor);
-        self.emit(Event::Store { address, level: slot.level() as u8, value: descriptor });
+        let (pa, frame) = (slot.address().raw(), slot.table().start().raw());
+        self.touch(frame);
+        if !self.memory.contains_key(&frame) {
+            self.trespasses.push(format!("store to {pa:#x}, where no table is"));
+        }
+        self.write(pa, descriptor);
+        let va = self.address(frame) + (pa - frame);
+        self.emit(0, store_word(va, pa, descriptor));
     }
 
     fn zero_frame(&mut self, _: &Permit, frame: Frame) {
         let frame = frame.start().raw();
         self.touch(frame);
         self.memory.insert(frame, None);
-        self.emit(Event::Zero { frame });
+        self.emit(0, Event::Take { pa: frame, bytes: 4096 });
+        let va = self.address(frame);
+        for offset in (0..4096).step_by(16) {
+            self.emit(0, store_zero_pair(va + offset, frame + offset));
+        }
+        self.judged.zeroing += 256;
     }
 
     fn dsb_ishst(&mut self) {
-        self.emit(Event::Dsb(Dsb::IshSt));
+        self.emit(0, DSB_ISHST);
     }
 
     fn dsb_ish(&mut self) {
-        self.emit(Event::Dsb(Dsb::Ish));
+        self.emit(0, DSB_ISH);
     }
 
     fn dsb_nsh(&mut self) {
-        self.emit(Event::Dsb(Dsb::Nsh));
+        self.emit(0, DSB_NSH);
     }
 
     fn isb(&mut self) {
-        self.emit(Event::Isb);
+        self.emit(0, Event::Isb);
     }
 
     fn tlbi(&mut self, _: &Permit, operation: Tlbi) {
-        let broadcast = operation.is_broadcast();
-        self.emit(match operation {
-            Tlbi::All | Tlbi::AllBroadcast => Event::TlbiAll { broadcast },
-            Tlbi::LeafVa(operand) | Tlbi::LeafVaBroadcast(operand) => {
-                Event::TlbiLeafVa { broadcast, operand: operand.raw() }
-            }
-        });
+        self.emit(0, super::step::tlbi(operation));
     }
 
-    /// arm-rules.md, Root switch, as boot/mmu.S has it.
     fn switch_root(&mut self, _: &Permit, root: Frame) -> Maintenance {
-        let steps = [
-            Event::Dsb(Dsb::Ish),
-            Event::Isb,
-            Event::MmuOff,
-            Event::Isb,
-            Event::TlbiAll { broadcast: false },
-            Event::Dsb(Dsb::Nsh),
-            Event::Isb,
-            Event::Ttbr { root: root.start().raw() },
-            Event::Isb,
-            Event::MmuOn,
-            Event::Isb,
-        ];
-        steps.into_iter().for_each(|step| self.emit(step));
-        Maintenance { tlbis: 1, dsbs: 2, isbs: 5 }
+        self.root = root.start().raw();
+        let steps = expansion::switch_root(self.root, start::TRANSLATION.sctlr_on);
+        let count = |is: fn(&Event) -> bool| steps.iter().filter(|&step| is(step)).count() as u32;
+        let done = Maintenance {
+            tlbis: count(is_tlbi),
+            dsbs: count(|step| matches!(step, Event::Dsb(_))),
+            isbs: count(|step| *step == Event::Isb),
+        };
+        steps.into_iter().for_each(|step| self.emit(0, step));
+        done
+    }
+
+    fn settled(&mut self) {
+        self.settle();
     }
 }
 
