@@ -45,8 +45,11 @@ pub(crate) fn arguments(entry: &Entry, machine: &Machine, img: &Path, scratch: &
     }
 }
 
-/// A copy of the image whose header asks for this address.
-fn moved(img: &Path, address: u64, machine: &Machine, scratch: &Path) -> Result<PathBuf> {
+/// A copy of the image, in `scratch`, whose header asks for this address.
+///
+/// # Errors
+/// The address cannot be had on this machine, or the copy cannot be written.
+pub(crate) fn moved(img: &Path, address: u64, machine: &Machine, scratch: &Path) -> Result<PathBuf> {
     let mut bytes = fs::read(img).with_context(|| format!("cannot read {}", img.display()))?;
     let Some(size) =
         bytes.get(IMAGE_SIZE..IMAGE_SIZE + 8).and_then(|field| field.try_into().ok()).map(u64::from_le_bytes)

@@ -8,14 +8,17 @@ mod elf;
 mod exec;
 mod guest;
 mod image;
+mod judge;
 mod linkmap;
 mod lint;
 mod loader;
 mod machine;
 mod measure;
+mod mutations;
 mod paths;
-mod sequences;
+mod recorded;
 mod setup;
+mod story;
 mod suite;
 mod trees;
 mod ui;
@@ -48,6 +51,11 @@ enum Verb {
     Matrix(suite::MatrixArgs),
     /// Count from outside what the boot costs and exposes
     Measure(suite::MeasureArgs),
+    /// Judge a trace, written by anyone, by the rules of the architecture
+    #[command(after_help = judge::AFTER_HELP)]
+    Judge(judge::Args),
+    /// Tell the Xen story as a table: what is flagged, and which cores would have crashed, in Xen's boots and in ours
+    Story(story::Args),
     /// Format, clippy and rustdoc for host and target, and the house rules
     Lint,
 }
@@ -61,12 +69,22 @@ fn main() -> ExitCode {
         Verb::Test(args) => suite::command(args),
         Verb::Matrix(args) => suite::matrix(args),
         Verb::Measure(args) => suite::measure(args),
+        Verb::Judge(args) => judge::command(args),
+        Verb::Story(args) => story::command(args),
         Verb::Lint => lint::command(),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };
-    if !error.is::<suite::TestsFailed>() {
+    // These two have said all there is to say.
+    let said = error.is::<suite::TestsFailed>() || matches!(error.downcast_ref(), Some(judge::Rejected::Violations));
+    if !said {
         ui::failure(&format!("{error:#}"));
     }
-    let code = error.downcast_ref::<verdict::Failure>().map_or(1, |failure| failure.kind.exit_code());
-    ExitCode::from(code)
+    ExitCode::from(exit_code(&error))
+}
+
+/// The command's exit status: 1 unless the error has one of its own.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let of_boot = error.downcast_ref::<verdict::Failure>().map(|failure| failure.kind.exit_code());
+    let of_judge = error.downcast_ref::<judge::Rejected>().map(judge::Rejected::exit_code);
+    of_boot.or(of_judge).unwrap_or(1)
 }

@@ -81,6 +81,8 @@ pub(crate) struct Options {
     pub limit: Option<u64>,
     /// Records fetches too, for [`Measurement::profile`] and the image's entry among the milestones.
     pub fetches: bool,
+    /// Records every load, not those with the MMU off alone.
+    pub loads: bool,
     /// Ends the run, as a failure.
     pub timeout: Duration,
 }
@@ -105,6 +107,7 @@ impl Options {
             serial: None,
             limit: None,
             fetches: true,
+            loads: false,
             timeout: Duration::from_secs(60),
         }
     }

@@ -1,6 +1,7 @@
 //! `cargo xtask test` and `cargo xtask matrix`: host tests, on-target facts, a matrix of machines, layouts, measurements. The last
 //! line is always `N passed, N failed`.
 
+mod expansion;
 mod facts;
 mod figures;
 mod host;
@@ -8,10 +9,11 @@ mod junit;
 mod layout;
 mod measured;
 mod runner;
+mod story;
 mod uefi;
 mod variety;
 
-pub(crate) use measured::{Args as MeasureArgs, command as measure};
+pub(crate) use measured::{Args as MeasureArgs, command as measure, plugin as recorder};
 
 use crate::image::{self, Image, Recipe};
 use crate::setup::{self, Ready};
@@ -133,6 +135,8 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>) -> V
     if extent.everything {
         add("build/facts", facts::cases(&context));
         add("build/recorder", measured::cases());
+        add("build/expansion", Ok(expansion::cases()));
+        add("build/story", story::cases());
         add("build/uefi", Ok(uefi::cases()));
     }
     if let Some(wanted) = filter {

@@ -51,6 +51,13 @@ impl Progress {
         }
     }
 
+    /// That many more things are done, too many for a line each.
+    pub(crate) fn advance(&self, things: u64) {
+        if let Some(bar) = &self.bar {
+            bar.inc(things);
+        }
+    }
+
     /// One more thing is done. `line` stays on the screen; `None` only moves the bar.
     pub(crate) fn done(&self, good: bool, line: Option<&str>) {
         if let Some(bar) = &self.bar {

@@ -3,7 +3,7 @@
 //! It has a small job and knows no rules. Per CPU and in order it reports stores, the loads done with the MMU off, writes and
 //! reads of the registers that decide how EL2 translates, TLBI, DSB, DMB, ISB, DC, IC, AT, ERET, calls and exceptions, each with
 //! the ordinal of its instruction; everything else it only counts. What any of it means is for the readers of the trace
-//! (`breakwater-trace`, documented in this package's README).
+//! (`breakwater-trace`, documented in tests/model/README.md).
 //!
 //! Counting is exact: every instruction adds one to its CPU's counter, inside the translated code, before it executes. Counting by
 //! translation block would be wrong wherever an exception leaves a block early.

@@ -35,6 +35,9 @@ fn command(options: &Options) -> Command {
     if options.fetches {
         plugin += ",fetches=on";
     }
+    if options.loads {
+        plugin += ",loads=all";
+    }
     let serial = options.serial.as_ref().map_or("null".into(), |path| format!("file:{}", path.display()));
     let mut command = Command::new(&options.qemu);
     command.args(["-M", &options.machine, "-cpu", &options.cpu, "-smp", &options.smp.to_string()]);

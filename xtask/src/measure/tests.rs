@@ -271,9 +271,10 @@ fn bad_traces_end_in_an_error_with_a_line() {
 /// The example of the format's documentation.
 #[test]
 fn good_the_documented_example_is_a_trace_and_breaks_properly() {
-    let readme = include_str!("../../../tests/recorder/README.md");
-    let lines = readme.lines().filter_map(|line| line.strip_prefix("    "));
-    let text: Vec<&str> = lines.skip_while(|line| *line != "breakwater-trace 1").collect();
+    let readme = include_str!("../../../tests/model/README.md");
+    let from_reset = readme.split("### The same tables from reset").nth(1).expect("the example is there");
+    let lines = from_reset.lines().filter_map(|line| line.strip_prefix("    "));
+    let text: Vec<&str> = lines.collect();
     let measured = replay(text.join("\n").as_bytes(), &[]).expect("the example is well-formed").measurement;
     let cpu = &measured.cpus[0];
     assert_eq!((cpu.instructions, cpu.mmu_on, cpu.writable_executable_leaves), (30, 17, 0));

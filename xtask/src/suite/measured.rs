@@ -4,11 +4,10 @@ use super::Context;
 use super::runner::Case;
 use super::variety::TIMEOUT;
 use crate::measure::fixture::{Tools, VARIANTS};
-use crate::measure::{self, Limits, Loaded, Measurement, Options};
-use crate::sequences::mutations::{self, Fate};
-use crate::sequences::{self, Demands};
+use crate::measure::{self, Limits, Measurement, Options};
+use crate::mutations::{self, Fate};
 use crate::setup::{self, Qemu};
-use crate::{exec, image, paths, ui};
+use crate::{exec, image, paths, recorded, ui};
 use anyhow::{Context as _, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,6 +28,9 @@ pub(crate) struct Args {
     /// Instead: remove, weaken and move each barrier of the boot assembly, one at a time; every mutant must be noticed
     #[arg(long)]
     mutate: bool,
+    /// Keep the recorded boot as a trace for `cargo xtask judge`
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Print the figures as JSON on standard output
     #[arg(long)]
     json: bool,
@@ -57,6 +59,10 @@ pub(crate) fn command(args: &Args) -> Result<()> {
         anstream::println!("{}", measurement.to_json());
     } else {
         anstream::println!("{measurement}");
+    }
+    if let Some(file) = &args.trace {
+        recorded::save(&options, file)?;
+        ui::step("Wrote", &paths::shown(file));
     }
     kept(&measurement, args.smp)?;
     in_order(&options)
@@ -102,12 +108,9 @@ fn kept(measurement: &Measurement, smp: u32) -> Result<()> {
     Ok(())
 }
 
-/// Every barrier, invalidation and register write of the recorded boot stands where the architecture wants it.
+/// The recorded boot keeps every rule of the oracle.
 fn in_order(options: &Options) -> Result<()> {
-    let bytes = std::fs::read(&options.image)?;
-    let image = Loaded { pa: measure::virt_load_address(&bytes)?, bytes };
-    let findings = sequences::check(&options.trace, &[image], Demands::of_cpu(&options.cpu))?;
-    let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    let lines = recorded::judge(&recorded::loaded(options)?, options)?.lines();
     ensure!(lines.is_empty(), "{}", lines.join("\n"));
     Ok(())
 }
@@ -140,7 +143,10 @@ fn tools(qemu: &Qemu, plugin: PathBuf, scratch: &Path) -> Result<Tools> {
 }
 
 /// Builds the recorder.
-fn plugin() -> Result<PathBuf> {
+///
+/// # Errors
+/// It does not build.
+pub(crate) fn plugin() -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     exec::run(cargo.current_dir(paths::root()).args(["build", "--release", "--package", "breakwater-recorder"]))?;
     Ok(paths::target().join("release/libbreakwater_recorder.so"))

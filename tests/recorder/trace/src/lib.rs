@@ -2,8 +2,8 @@
 //!
 //! A trace is the meeting point of whoever watches a boot (the QEMU plugin of `tests/recorder`, a debugger, a
 //! person with an editor) and whoever judges it. So the format says *what happened* and never what it means: no
-//! event says that something is a table, a break or a fault. `tests/recorder/README.md` documents the text form with an
-//! example.
+//! event says that something is a table, a break or a fault. `tests/model/README.md` documents the text form with
+//! examples.
 //!
 //! * [`Record`] is one line, [`Step`] the ones that belong to an instruction, [`Event`] what that instruction did.
 //! * [`names`] knows registers and maintenance operations by encoding and by name, [`decode()`] finds them in an

@@ -1,5 +1,5 @@
 //! Does every barrier of `boot/` have a test that dies without it? Each is taken away in turn, and weakened, and swapped with its
-//! neighbour; the image is booted, and boot or [`super::check`] must object.
+//! neighbour; the image is booted, and boot or oracle ([`recorded::judge`]) must object.
 //!
 //! The instructions are found in the linked image, by the routines that `boot/*.S` declares: nothing has to be listed by hand.
 
@@ -16,9 +16,10 @@ use anyhow::{Context, Result, bail, ensure};
 use breakwater_trace::names::Family;
 use breakwater_trace::{Barrier, Decoded, Reader, Record, decode};
 
-use super::{Demands, Finding, check};
 use crate::elf::{Elf, Symbol};
+use crate::judge::Finding;
 use crate::measure::{Loaded, Options, run, virt_load_address};
+use crate::recorded::{self, Lapse, Verdict};
 
 const NOP: u32 = 0xd503_201f;
 const ALLE2: u32 = 0xd50c_871f;
@@ -75,8 +76,10 @@ impl fmt::Display for Mutant {
 pub(crate) enum Fate {
     /// The boot failed: QEMU's exit status, or nothing when it had to be ended.
     KilledByBoot(Option<i32>),
-    /// The boot passed, and the check objected.
-    KilledByCheck(Finding),
+    /// The boot passed, and the oracle objected; the first of its findings.
+    KilledByOracle(Box<Finding>),
+    /// Boot and oracle were content; a house rule is broken.
+    KilledByHouseRule(Lapse),
     /// The instruction is not executed on this machine.
     NotExecuted,
     /// Nothing objected.
@@ -91,12 +94,12 @@ pub(crate) type Progress<'a> = &'a mut (dyn FnMut(usize, usize, &Mutant, &Fate) 
 /// `options.trace`.
 ///
 /// # Errors
-/// A file that cannot be read or written, QEMU that cannot be run, or an unchanged image that fails its boot or the check.
+/// A file that cannot be read or written, QEMU that cannot be run, or an unchanged image that fails its boot or breaks a rule.
 pub(crate) fn mutations(options: &Options, sources: &Path, progress: Progress<'_>) -> Result<Vec<(Mutant, Fate)>> {
     let elf = Elf::read(options.elf.as_deref().context("the mutants' places come from the ELF file")?)?;
     let image = fs::read(&options.image).with_context(|| options.image.display().to_string())?;
     let load = options.load_address.map_or_else(|| virt_load_address(&image), Ok)?;
-    let bench = Bench { options, link: lowest(&elf)?, load, demands: Demands::of_cpu(&options.cpu), image };
+    let bench = Bench { options, link: lowest(&elf)?, load, image };
     let fate = bench.boot(&bench.image, 0)?;
     ensure!(fate == Fate::Survived, "the unchanged image: {fate:?}");
     let executed = bench.executed(0)?;
@@ -129,7 +132,6 @@ struct Bench<'a> {
     image: Vec<u8>,
     link: u64,
     load: u64,
-    demands: Demands,
 }
 
 impl Bench<'_> {
@@ -179,9 +181,11 @@ impl Bench<'_> {
         if status != Some(0) {
             return Ok(Fate::KilledByBoot(status));
         }
-        let loaded = [Loaded { pa: self.load, bytes: image.to_vec() }];
-        let mut findings = check(&options.trace, &loaded, self.demands)?;
-        Ok(if findings.is_empty() { Fate::Survived } else { Fate::KilledByCheck(findings.swap_remove(0)) })
+        let loaded = Loaded { pa: self.load, bytes: image.to_vec() };
+        let Verdict { findings, lapses } = recorded::judge(&loaded, &options)?;
+        let of_oracle = findings.iter().next().cloned().map(Box::new).map(Fate::KilledByOracle);
+        let of_house = || lapses.first().cloned().map(Fate::KilledByHouseRule);
+        Ok(of_oracle.or_else(of_house).unwrap_or(Fate::Survived))
     }
 
     /// The link addresses of all instructions in this worker's last trace.

@@ -1,0 +1,123 @@
+//! What a judgement says: in words, and as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use breakwater_model::policy::{Crash, Policy};
+use serde_json::{Value, json};
+
+use super::finding::{Finding, Findings};
+
+/// Findings shown in words; JSON has them all.
+const SHOWN: usize = 100;
+
+/// How a kind of core would have crashed.
+#[derive(Debug)]
+pub(crate) struct Crashed {
+    /// How often ...
+    pub(crate) times: u64,
+    /// ... in how many runs.
+    pub(crate) runs: u64,
+    /// The first of them.
+    pub(crate) first: Crash,
+}
+
+/// A judgement.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// Records of the trace, declarations included.
+    pub(crate) records: usize,
+    /// Events among them.
+    pub(crate) events: usize,
+    /// What was broken.
+    pub(crate) findings: Findings,
+    /// The kinds of core asked, and what would have become of each.
+    pub(crate) policies: Vec<(Policy, Option<Crashed>)>,
+}
+
+impl Report {
+    /// Violations by rule, repetitions included.
+    fn by_rule(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for finding in self.findings.iter() {
+            *counts.entry(format!("{:?}", finding.first.rule)).or_default() += finding.times;
+        }
+        counts
+    }
+
+    /// The JUDGE-REPORT line's value.
+    pub(crate) fn to_json(&self) -> Value {
+        let policies = self.policies.iter().map(|(policy, crashed)| {
+            json!({
+                "name": policy.name(),
+                "crashes": crashed.is_some(),
+                "line": crashed.as_ref().map(|crashed| crashed.first.line),
+                "pe": crashed.as_ref().map(|crashed| crashed.first.pe),
+                "va": crashed.as_ref().map(|crashed| hex(crashed.first.va)),
+                "what": crashed.as_ref().map(|crashed| crashed.first.to_string()),
+            })
+        });
+        json!({
+            "version": 1,
+            "records": self.records,
+            "events": self.events,
+            "violations": self.findings.iter().map(violation).collect::<Vec<_>>(),
+            "distinct": self.findings.len(),
+            "total": self.findings.total(),
+            "by_rule": self.by_rule(),
+            "policies": policies.collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// JSON has no integers of 64 bits that every reader reads.
+fn hex(value: u64) -> String {
+    format!("{value:#x}")
+}
+
+fn violation(finding: &Finding) -> Value {
+    let first = &finding.first;
+    json!({
+        "rule": format!("{:?}", first.rule),
+        "arm": first.rule.name(),
+        "line": first.line,
+        "pe": first.pe,
+        "pc": hex(first.pc),
+        "va": first.va.map(hex),
+        "pa": first.pa.map(hex),
+        "old": first.old.map(hex),
+        "new": first.new.map(hex),
+        "change": finding.change(),
+        "missing": first.missing,
+        "times": finding.times,
+    })
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in self.findings.iter().take(SHOWN) {
+            writeln!(f, "{finding}")?;
+        }
+        if self.findings.len() > SHOWN {
+            writeln!(f, "... and {} more, all of them in the JUDGE-REPORT line", self.findings.len() - SHOWN)?;
+        }
+        for (policy, crashed) in &self.policies {
+            match crashed {
+                None => writeln!(f, "{}: would have run through", policy.name())?,
+                Some(Crashed { times, runs, first }) if runs > &1 => {
+                    writeln!(f, "{}: would have crashed in {times} of {runs} runs: {first}", policy.name())?;
+                }
+                Some(Crashed { first, .. }) => writeln!(f, "{}: would have crashed: {first}", policy.name())?,
+            }
+        }
+        let by_rule: Vec<String> = self.by_rule().iter().map(|(rule, count)| format!("{rule} {count}")).collect();
+        let crashing = self.policies.iter().filter(|(_, crashed)| crashed.is_some()).count();
+        if self.findings.is_empty() {
+            write!(f, "{} events: no violation", self.events)?;
+        } else {
+            let (distinct, total) = (self.findings.len(), self.findings.total());
+            write!(f, "{} events: {total} violations, {distinct} distinct ({})", self.events, by_rule.join(", "))?;
+        }
+        write!(f, "; {crashing} of {} kinds of core would have crashed", self.policies.len())
+    }
+}

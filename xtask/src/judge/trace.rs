@@ -1,0 +1,81 @@
+//! A whole trace in memory, in its proper order: declarations, events, end.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+
+use breakwater_trace::{Feature, Malformed, Reader, Record};
+
+/// Bytes read at a time.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// A trace that is complete.
+pub(crate) struct Trace {
+    /// With the line that each stands on.
+    records: Vec<(u64, Record)>,
+}
+
+/// The file, or standard input for `-`.
+///
+/// # Errors
+/// It cannot be opened.
+pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead>, String> {
+    if path == Path::new("-") {
+        return Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, io::stdin())));
+    }
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, file)))
+}
+
+impl Trace {
+    /// Reads it, up to its `end`, with `features` of all PEs in front.
+    ///
+    /// # Errors
+    /// Where it is malformed or out of order, or that it breaks off.
+    pub(crate) fn read(input: impl BufRead, features: &[Feature]) -> Result<Self, String> {
+        let mut records: Vec<(u64, Record)> =
+            features.iter().map(|feature| (0, Record::Feature { cpu: None, feature: *feature })).collect();
+        let mut reader = Reader::new(input);
+        let (mut begun, mut ended) = (false, false);
+        while let Some(record) = reader.next_record().map_err(|error| error.to_string())? {
+            let line = reader.line();
+            let refused = |reason| Err(refusal(line, reason));
+            if ended {
+                return refused("nothing follows the end record");
+            }
+            match record {
+                Record::Word { .. } | Record::Memory { .. } | Record::Feature { .. } if begun => {
+                    return refused("declarations stand before the first event");
+                }
+                Record::Step(_) => begun = true,
+                Record::End(_) => ended = true,
+                _ => {}
+            }
+            records.push((line, record));
+        }
+        if !ended {
+            return Err(refusal(reader.line(), "the trace breaks off: it has no end record"));
+        }
+        Ok(Self { records })
+    }
+
+    /// Records, the declarations included.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Events.
+    pub(crate) fn events(&self) -> usize {
+        self.records.iter().filter(|(_, record)| matches!(record, Record::Step(_))).count()
+    }
+
+    /// All records, with their lines.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (u64, &Record)> {
+        self.records.iter().map(|(line, record)| (*line, record))
+    }
+}
+
+/// A line that is well-formed and has no business where it stands.
+fn refusal(line: u64, reason: &str) -> String {
+    Malformed { line, column: 1, field: 0, reason: reason.to_owned() }.to_string()
+}

@@ -1,0 +1,137 @@
+//! A boot that the recorder watched, before the oracle: does every barrier and invalidation stand where the architecture wants it?
+//!
+//! Why it exists: QEMU hides all of this. An image without one DSB, TLBI or DC boots there as well as one that has them all. What the
+//! recorder cannot know is declared here: what QEMU loads, what memory is, what the CPU model gets wrong. Nothing of the
+//! image's own code is asked, and no event is written by hand.
+//!
+//! `mutations` is the proof that it bites: the image with one instruction removed, weakened or moved, again and again.
+//!
+//! What it refuses: a trace that is malformed or breaks off.
+
+mod conduct;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use breakwater_model::obligations::Obligations;
+use breakwater_trace::{Feature, HEADER, MemoryKind, Reader, Record};
+
+pub(crate) use conduct::Lapse;
+
+use self::conduct::Conduct;
+use crate::judge::Findings;
+use crate::machine::{Machine, RAM_BASE};
+use crate::measure::{self, Loaded, Options};
+
+/// Models of QEMU's whose broadcast invalidations are repeated (1286807, CVE-2025-10263).
+const REPEATING: [&str; 6] = ["cortex-a76", "cortex-a710", "cortex-a78", "neoverse-n1", "neoverse-n2", "neoverse-v1"];
+
+/// What the model `cpu` (as in `-cpu`) is judged by: the weakest PE there is, because the image leans on no optional feature, with the
+/// errata that the image makes up for on every core, and with those of this one.
+fn features(cpu: &str) -> Vec<Feature> {
+    let mut features = vec![Feature::HcrBarriers, Feature::IsbBeforeMmuOff];
+    if REPEATING.contains(&cpu) {
+        features.push(Feature::RepeatTlbi);
+    }
+    features
+}
+
+/// The image of `options`, where QEMU loads it.
+///
+/// # Errors
+/// The image cannot be read or is no arm64 Image.
+pub(crate) fn loaded(options: &Options) -> Result<Loaded> {
+    let bytes = std::fs::read(&options.image).with_context(|| options.image.display().to_string())?;
+    let pa = options.load_address.map_or_else(|| measure::virt_load_address(&bytes), Ok)?;
+    Ok(Loaded { pa, bytes })
+}
+
+/// What was true before the first instruction of a boot of `image` as `options` say.
+///
+/// # Errors
+/// The amount of memory is none.
+pub(crate) fn declarations(image: &Loaded, options: &Options) -> Result<Vec<Record>> {
+    let end_exclusive = Machine { memory: options.memory.clone(), ..Machine::default() }.ram_end_exclusive()?;
+    let ram = Record::Memory { start: RAM_BASE, end_exclusive, kind: MemoryKind::Ram };
+    let features = features(&options.cpu).into_iter().map(|feature| Record::Feature { cpu: None, feature });
+    let words = image.bytes.chunks(8).enumerate().map(|(index, chunk)| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        Record::Word { pa: image.pa + 8 * index as u64, value: u64::from_le_bytes(word) }
+    });
+    Ok([ram].into_iter().chain(features).chain(words).collect())
+}
+
+/// What was found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Verdict {
+    /// By the oracle.
+    pub(crate) findings: Findings,
+    /// Beyond it.
+    pub(crate) lapses: Vec<Lapse>,
+}
+
+impl Verdict {
+    /// A line or more for each.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let findings = self.findings.iter().map(ToString::to_string);
+        findings.chain(self.lapses.iter().map(ToString::to_string)).collect()
+    }
+}
+
+/// Judges the recorded boot of `image` as `options` say.
+///
+/// # Errors
+/// A trace that cannot be read, is malformed or breaks off.
+pub(crate) fn judge(image: &Loaded, options: &Options) -> Result<Verdict> {
+    let name = || options.trace.display().to_string();
+    let file = File::open(&options.trace).with_context(name)?;
+    let extent = image.pa..image.pa + image.bytes.len() as u64;
+    let declared = declarations(image, options)?;
+    judge_records(BufReader::with_capacity(1 << 20, file), &declared, extent).with_context(name)
+}
+
+/// [`judge`] of a trace that is no file.
+///
+/// # Errors
+/// A malformed or cut-off trace.
+pub(crate) fn judge_records(trace: impl BufRead, declared: &[Record], image: Range<u64>) -> Result<Verdict> {
+    let (mut obligations, mut conduct) = (Obligations::new(), Conduct::new(image));
+    let mut step = |line, record: &Record| {
+        obligations.step(line, record);
+        conduct.record(line, record);
+    };
+    declared.iter().for_each(|record| step(0, record));
+    let mut reader = Reader::new(trace);
+    let mut ended = false;
+    while let Some(record) = reader.next_record()? {
+        step(reader.line(), &record);
+        ended = matches!(record, Record::End(_));
+    }
+    ensure!(ended, "the trace breaks off after line {}: it has no end record", reader.line().saturating_sub(1));
+    Ok(Verdict { findings: Findings::of(obligations.violations()), lapses: conduct.into_lapses() })
+}
+
+/// Writes a trace that stands by itself, for `cargo xtask judge`: the declarations, then what was recorded.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub(crate) fn save(options: &Options, to: &Path) -> Result<()> {
+    let declared = declarations(&loaded(options)?, options)?;
+    let name = || to.display().to_string();
+    let mut out = BufWriter::new(File::create(to).with_context(name)?);
+    writeln!(out, "{HEADER}").with_context(name)?;
+    for record in declared {
+        writeln!(out, "{record}").with_context(name)?;
+    }
+    let recorded = BufReader::new(File::open(&options.trace).with_context(|| options.trace.display().to_string())?);
+    for line in recorded.lines().skip(1) {
+        writeln!(out, "{}", line?).with_context(name)?;
+    }
+    out.flush().with_context(name)
+}
