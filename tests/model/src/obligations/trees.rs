@@ -133,7 +133,7 @@ impl Obligations {
                 self.judge_in_place(place, &older, &now, by);
                 // Two walks through the new link may each find another old value.
                 for (other, others) in &earlier {
-                    self.judge_in_place(place, &older, other, by & others);
+                    self.judge_in_place(place, other, &older, by & others);
                 }
                 earlier.push((older, by));
             }
