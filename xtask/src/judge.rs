@@ -38,7 +38,8 @@ pub(crate) const AFTER_HELP: &str = "\
 The trace format is documented in tests/model/README.md, with examples. Exit status:
   0  no violation
   1  violations
-  2  the trace is malformed, cut off or cannot be read (one line says where), or the command line is wrong
+  2  the trace is malformed, cut off, cannot be read, or its tables are too large to judge (one line says where), or the
+     command line is wrong
 
 Example: rights are changed, and the TLBI is forgotten.
   printf '%s\\n' 'breakwater-trace 1' 'word 80001008 40000781' 'word 80001010 40000080000701' \\
@@ -109,7 +110,16 @@ pub(crate) fn command(args: &Args) -> Result<()> {
     let report = judge(&trace, policies);
     anstream::println!("{report}");
     anstream::println!("JUDGE-REPORT {}", report.to_json());
-    if report.findings.is_empty() { Ok(()) } else { Err(Rejected::Violations.into()) }
+    match report.incomplete_from {
+        _ if !report.findings.is_empty() => Err(Rejected::Violations.into()),
+        Some(line) => Err(Rejected::Unreadable(format!("{}: {}", args.file.display(), beyond_limits(line))).into()),
+        None => Ok(()),
+    }
+}
+
+/// Why a trace without a violation has no verdict.
+pub(crate) fn beyond_limits(line: u64) -> String {
+    format!("trace line {line}: the tables are larger, or more shared, than the oracle follows: no verdict")
 }
 
 /// Judges a trace, and replays it as each of `policies`.
@@ -126,8 +136,9 @@ pub(crate) fn judge(trace: &Trace, policies: &[Policy]) -> Report {
     }
     progress.advance((trace.len() % STRIDE) as u64);
     let findings = Findings::of(obligations.violations());
+    let incomplete_from = obligations.incomplete_from();
     let replays = policies.iter().map(|policy| (*policy, replay(trace, *policy, &progress)));
-    Report { records: trace.len(), events: trace.events(), findings, policies: replays.collect() }
+    Report { records: trace.len(), events: trace.events(), findings, incomplete_from, policies: replays.collect() }
 }
 
 const fn runs(policy: Policy) -> u64 {

@@ -17,14 +17,14 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use breakwater_model::obligations::Obligations;
 use breakwater_trace::{Feature, HEADER, MemoryKind, Reader, Record};
 
 pub(crate) use conduct::Lapse;
 
 use self::conduct::Conduct;
-use crate::judge::Findings;
+use crate::judge::{Findings, beyond_limits};
 use crate::machine::{Machine, RAM_BASE};
 use crate::measure::{self, Loaded, Options};
 
@@ -114,6 +114,9 @@ pub(crate) fn judge_records(trace: impl BufRead, declared: &[Record], image: Ran
         ended = matches!(record, Record::End(_));
     }
     ensure!(ended, "the trace breaks off after line {}: it has no end record", reader.line().saturating_sub(1));
+    if let Some(line) = obligations.incomplete_from() {
+        bail!("{}", beyond_limits(line));
+    }
     Ok(Verdict { findings: Findings::of(obligations.violations()), lapses: conduct.into_lapses() })
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Report {
     pub(crate) events: usize,
     /// What was broken.
     pub(crate) findings: Findings,
+    /// The line from which on the tables are more than the oracle follows.
+    pub(crate) incomplete_from: Option<u64>,
     /// The kinds of core asked, and what would have become of each.
     pub(crate) policies: Vec<(Policy, Option<Crashed>)>,
 }
@@ -61,6 +63,7 @@ impl Report {
             "version": 1,
             "records": self.records,
             "events": self.events,
+            "incomplete_from": self.incomplete_from,
             "violations": self.findings.iter().map(violation).collect::<Vec<_>>(),
             "distinct": self.findings.len(),
             "total": self.findings.total(),

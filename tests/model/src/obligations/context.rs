@@ -15,7 +15,7 @@ use crate::descriptor::{Descriptor, Format, Leaf};
 pub(super) const MOST_SLOTS: u64 = 1 << 20;
 
 /// Places of one page of tables at most; tables that lead to themselves have any number.
-const MOST_PLACES: usize = 64;
+const MOST_PLACES: usize = 256;
 
 /// A root and how it is read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -149,19 +149,22 @@ pub(super) struct Subtree {
     pub(super) places: Vec<Place>,
     /// Descriptors that may be cached, each with the index of its place.
     pub(super) slots: Vec<(usize, Slot)>,
+    /// There is more than an event may visit.
+    pub(super) is_cut: bool,
 }
 
 impl Subtree {
     /// Everything that `memory` is known to hold from `top` down.
     /// As many descriptors as `left` allows, which becomes less.
     pub(super) fn of(memory: &Memory, top: Place, format: &Format, left: &mut u64) -> Self {
-        let mut tree = Self { places: vec![top], slots: Vec::new() };
+        let mut tree = Self { places: vec![top], slots: Vec::new(), is_cut: false };
         let mut next = 0;
         while let Some(place) = tree.places.get(next).copied().filter(|place| *left >= place.entries) {
             *left -= place.entries;
             tree.read(memory, next, &place, format);
             next += 1;
         }
+        tree.is_cut = next < tree.places.len();
         tree.places.truncate(next.max(1));
         tree
     }
@@ -198,13 +201,20 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    pub(super) fn add(&mut self, place: Place) {
+    /// Notes a place; false if a table has too many of them already.
+    pub(super) fn add(&mut self, place: Place) -> bool {
+        let mut fits = true;
         for page in place.pages() {
             let places = self.by_page.entry(page).or_default();
-            if places.len() < MOST_PLACES && !places.contains(&place) {
-                places.push(place);
+            if !places.contains(&place) {
+                if places.len() < MOST_PLACES {
+                    places.push(place);
+                } else {
+                    fits = false;
+                }
             }
         }
+        fits
     }
 
     pub(super) fn remove(&mut self, place: &Place) {

@@ -73,6 +73,8 @@ pub struct Obligations {
     report: Report,
     /// Descriptors that this event may still visit.
     budget: u64,
+    /// The line on which the tables became larger, or more shared, than they are followed.
+    incomplete: Option<u64>,
 }
 
 impl PartialEq for Obligations {
@@ -135,6 +137,13 @@ impl Obligations {
             }
             Record::End(End::Limit | End::Cap) => {}
         }
+    }
+
+    /// The line of the trace from which on tables are larger, or one of them is reached in more ways, than this engine follows (2^20
+    /// descriptors an event, 256 ways to a table): what lies beyond is not judged, so that no violation is no verdict.
+    #[must_use]
+    pub const fn incomplete_from(&self) -> Option<u64> {
+        self.incomplete
     }
 
     /// The distinct violations so far, in the order in which they were found.

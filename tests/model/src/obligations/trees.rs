@@ -63,7 +63,8 @@ impl Obligations {
         let Context { regime, .. } = self.contexts[top.context];
         let tree = Subtree::of(&self.memory, top, &regime.format, &mut self.budget);
         for place in &tree.places {
-            Arc::make_mut(&mut self.frames).add(*place);
+            let fits = Arc::make_mut(&mut self.frames).add(*place);
+            self.note_limits(tree.is_cut || !fits);
             self.judge_contents(place, &regime, by_store);
         }
         for (number, slot) in &tree.slots {
@@ -71,6 +72,13 @@ impl Obligations {
             if matches!(slot.said, Descriptor::Leaf(leaf) if leaf.contiguous) {
                 self.judge_run(&tree.places[*number], slot);
             }
+        }
+    }
+
+    /// Remembers where tables became larger, or more shared, than they are followed.
+    fn note_limits(&mut self, are_passed: bool) {
+        if are_passed {
+            self.incomplete = self.incomplete.or(Some(self.report.at.line));
         }
     }
 
@@ -153,7 +161,8 @@ impl Obligations {
             if !place.ghost {
                 Arc::make_mut(&mut self.frames).remove(place);
             }
-            Arc::make_mut(&mut self.frames).add(Place { ghost: true, ..*place });
+            let fits = Arc::make_mut(&mut self.frames).add(Place { ghost: true, ..*place });
+            self.note_limits(tree.is_cut || !fits);
         }
         for (number, slot) in &tree.slots {
             if !top.ghost {

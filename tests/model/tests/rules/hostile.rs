@@ -3,7 +3,7 @@
 use breakwater_model::obligations::Obligations;
 use breakwater_trace::Reader;
 
-use crate::world::{RW, judged, machine, on, table};
+use crate::world::{RW, judged, machine, on, records, table};
 
 #[test]
 fn good_tables_that_lead_to_themselves() {
@@ -11,6 +11,20 @@ fn good_tables_that_lead_to_themselves() {
     let machine = table(0x4000_0000, &itself) + &on(0) + &on(1);
     let unlink = "0 store 8 0 40000000 0; 0 dsb ish; 0 tlbi vae2is 0; 0 dsb ish; 0 settled; 0 store 8 0 40000000 40000003; end exit";
     judged(&[&machine, unlink]);
+}
+
+/// What is not followed is said: no violation is then no verdict.
+#[test]
+fn bad_tables_that_are_too_large_or_too_shared_have_no_verdict() {
+    let incomplete = |parts: &[&str]| {
+        let mut engine = Obligations::new();
+        records(parts).iter().for_each(|(line, record)| engine.step(*line, record));
+        engine.incomplete_from()
+    };
+    let itself: Vec<(u64, &str)> = (0..512).map(|index| (index, "40000003")).collect();
+    let itself = table(0x4000_0000, &itself) + &on(0);
+    assert!(incomplete(&[&itself, "0 isb; end exit"]).is_some());
+    assert_eq!(incomplete(&[&machine(2, &[(1, RW)]), "0 isb; end exit"]), None);
 }
 
 #[test]
