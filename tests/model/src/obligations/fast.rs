@@ -10,6 +10,36 @@ fn words_of(bytes: &[u8]) -> impl Iterator<Item = u64> {
     whole.iter().map(|bytes| u64::from_le_bytes(*bytes)).chain(last)
 }
 
+/// Everything that a hasher is told, as words of 64 bits.
+macro_rules! in_words {
+    () => {
+        fn write(&mut self, bytes: &[u8]) {
+            words_of(bytes).for_each(|word| self.write_u64(word));
+        }
+
+        fn write_u8(&mut self, value: u8) {
+            self.write_u64(value.into());
+        }
+
+        fn write_u32(&mut self, value: u32) {
+            self.write_u64(value.into());
+        }
+
+        fn write_u128(&mut self, value: u128) {
+            self.write_u64(value as u64);
+            self.write_u64((value >> 64) as u64);
+        }
+
+        fn write_usize(&mut self, value: usize) {
+            self.write_u64(value as u64);
+        }
+
+        fn write_isize(&mut self, value: isize) {
+            self.write_u64(value as u64);
+        }
+    };
+}
+
 /// Folds each word in by a full multiplication.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Fold(u64);
@@ -27,33 +57,10 @@ impl Hasher for Fold {
         self.0
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        words_of(bytes).for_each(|word| self.write_u64(word));
-    }
-
-    fn write_u8(&mut self, value: u8) {
-        self.write_u64(value.into());
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(value.into());
-    }
+    in_words!();
 
     fn write_u64(&mut self, value: u64) {
         self.0 = fold(self.0, value);
-    }
-
-    fn write_u128(&mut self, value: u128) {
-        self.write_u64(value as u64);
-        self.write_u64((value >> 64) as u64);
-    }
-
-    fn write_usize(&mut self, value: usize) {
-        self.write_u64(value as u64);
-    }
-
-    fn write_isize(&mut self, value: isize) {
-        self.write_u64(value as u64);
     }
 }
 
@@ -78,34 +85,11 @@ impl Hasher for Wide {
         self.0 ^ self.1
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        words_of(bytes).for_each(|word| self.write_u64(word));
-    }
-
-    fn write_u8(&mut self, value: u8) {
-        self.write_u64(value.into());
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(value.into());
-    }
+    in_words!();
 
     fn write_u64(&mut self, value: u64) {
         self.0 = fold(self.0, value);
         self.1 = fold(self.1, value.rotate_left(32) ^ FACTOR);
-    }
-
-    fn write_u128(&mut self, value: u128) {
-        self.write_u64(value as u64);
-        self.write_u64((value >> 64) as u64);
-    }
-
-    fn write_usize(&mut self, value: usize) {
-        self.write_u64(value as u64);
-    }
-
-    fn write_isize(&mut self, value: isize) {
-        self.write_u64(value as u64);
     }
 }
 
