@@ -103,11 +103,18 @@ ROUTINE map_image_first, .init.text.boot
     add x27, x27, x3, lsr #12
     add x0, x0, x2
     add x1, x1, x2
-.Lmap_page:
+    tbz x3, #12, .Lmap_pair     // an odd page first, then two at a time: nothing walks these tables yet
     str x0, [x4], #8
     add x0, x0, #4096
     cmp x0, x1
-    b.lo .Lmap_page
+    b.hs .Lmapped_section
+.Lmap_pair:
+    add x3, x0, #4096
+    stp x0, x3, [x4], #16
+    add x0, x0, #8192
+    cmp x0, x1
+    b.lo .Lmap_pair
+.Lmapped_section:
     cmp x6, x5
     b.lo .Lmap_section
     ret

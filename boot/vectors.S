@@ -2,11 +2,49 @@
 // SP_EL0: switching to it needs no register and no memory, so that a stack overflow is reported like any other fault. The exception
 // path takes no lock and never returns.
 //
+// Faults of two instructions are no error and return: those of `guarded_load` and `guarded_store` that found nothing mapped, or nothing that
+// may be written. That way uses no memory and no stack, so it holds whatever the stack, the tables or the exception stack are.
+//
 // TPIDR_EL0 and TPIDRRO_EL0 are scratch here: no EL0 exists while this image runs.
 
 .macro VECTOR number
-    .balign 0x80
+    .org vectors + \number * 0x80
     msr tpidr_el0, x0
+    mov x0, #\number
+    b vector_common
+.endm
+
+// The usual vector. An expected fault of a guarded access goes back behind it with x0 FAR_EL2 and x1 ESR_EL2; everything else is reported.
+// Expected is, at a level from 0 to 3, a translation fault of either, and a permission fault of the store. The interrupted flags are in
+// SPSR_EL2.
+.macro VECTOR_OF_THIS_EL number
+    .org vectors + \number * 0x80
+    msr tpidr_el0, x0
+    msr tpidrro_el0, x1
+    mrs x0, esr_el2
+    ubfx x1, x0, #26, #6
+    cmp x1, #0x25               // EC: data abort from this EL
+    b.ne .Lreported
+    ubfx x0, x0, #2, #7         // CM, S1PTW, WnR, and what kind of fault
+    ADDRESS_OF x1, guarded_load_access
+    cmp x0, #0x01               // read, translation fault
+    b.eq .Lguarded
+    ADDRESS_OF x1, guarded_store_access
+    cmp x0, #0x11               // write, translation fault
+    b.eq .Lguarded
+    cmp x0, #0x13               // write, permission fault
+    b.ne .Lreported
+.Lguarded:
+    mrs x0, elr_el2
+    cmp x0, x1
+    b.ne .Lreported             // of some other instruction
+    add x0, x0, #4
+    msr elr_el2, x0
+    mrs x1, esr_el2
+    mrs x0, far_el2
+    eret
+.Lreported:
+    mrs x1, tpidrro_el0
     mov x0, #\number
     b vector_common
 .endm
@@ -20,7 +58,7 @@ vectors:
     VECTOR 1
     VECTOR 2
     VECTOR 3
-    VECTOR 4                    // from this EL: the usual kind
+    VECTOR_OF_THIS_EL 4         // from this EL: the usual kind
     VECTOR 5
     VECTOR 6
     VECTOR 7
@@ -78,3 +116,24 @@ ROUTINE vector_common, .text.boot
 .Lbefore_mmu:
     b exception_before_mmu
 END_ROUTINE vector_common
+
+// Loads 64 bits, or says why not (src/el2/guarded.rs).
+// In: x0 address. Out: x0 the value and x1 0; or, after an expected fault, x0 FAR_EL2 and x1 ESR_EL2, which is never 0.
+// Keeps: everything else. MMU: on.
+ROUTINE guarded_load, .text.boot
+    mov x1, #0
+guarded_load_access:            // what the vector compares ELR_EL2 with
+    ldr x0, [x0]
+    ret
+END_ROUTINE guarded_load
+
+// Stores 64 bits, or says why not.
+// In: x0 address, x1 value. Out: x1 0; or, after an expected fault, x0 FAR_EL2 and x1 ESR_EL2, which is never 0.
+// Keeps: everything else but x2. MMU: on.
+ROUTINE guarded_store, .text.boot
+    mov x2, x1
+    mov x1, #0
+guarded_store_access:
+    str x2, [x0]
+    ret
+END_ROUTINE guarded_store

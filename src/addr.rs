@@ -3,8 +3,10 @@
 //! Why it exists: a physical address handed to a function that wants a virtual one is the oldest page-table fault there is.
 //! Here the two are different types, a frame cannot be misaligned, and every bound says in its name whether it is exclusive.
 //!
-//! What must hold: a [`PhysAddr`] has at most 48 bits (the stage 1 output size that the 4 KiB granule allows without
-//! FEAT_LPA2), a [`VirtAddr`] at most 48 (EL2 with E2H=0 has one range, from 0). Constructors refuse anything else.
+//! What must hold: a [`PhysAddr`] and a [`VirtAddr`] have at most 52 bits, the most that any stage 1 format has (EL2 with E2H=0 has one
+//! range, from 0). Constructors refuse anything else; whether tables of a certain granule can say an address is for
+//! [`crate::mapper`] to refuse. Methods of [`Level`] and constants here are those of the granule that boots, 4 KiB with 48 bits;
+//! [`crate::geometry`] has the others.
 
 #![forbid(unsafe_code)]
 
@@ -16,10 +18,12 @@ pub const PAGE_BYTES: u64 = 1 << PAGE_SHIFT;
 pub const PAGE_SHIFT: u32 = 12;
 /// Bits of a virtual or physical address that the 4 KiB granule translates without FEAT_LPA2.
 pub const ADDRESS_BITS: u32 = 48;
+/// Bits of an address that any format has.
+pub const ADDRESS_BITS_MAX: u32 = 52;
 /// Descriptors in one table.
 pub const SLOTS: usize = 512;
 
-const LIMIT: u64 = 1 << ADDRESS_BITS;
+const LIMIT: u64 = 1 << ADDRESS_BITS_MAX;
 
 macro_rules! address {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
@@ -29,7 +33,7 @@ macro_rules! address {
         pub struct $name(u64);
 
         impl $name {
-            /// The address `raw`, or `None` when it has more than 48 bits. An exclusive end of exactly 2^48 is allowed.
+            /// The address `raw`, or `None` when it has more than 52 bits. An exclusive end of exactly 2^52 is allowed.
             #[must_use]
             pub const fn new(raw: u64) -> Option<Self> {
                 if raw <= LIMIT { Some(Self(raw)) } else { None }
@@ -38,10 +42,18 @@ macro_rules! address {
             /// The address `raw` of a constant expression.
             ///
             /// # Panics
-            /// When `raw` has more than 48 bits; in a `const` this is a compile error.
+            /// When `raw` has more than 52 bits; in a `const` this is a compile error.
             #[must_use]
             pub const fn at(raw: u64) -> Self {
-                assert!(raw <= LIMIT, "an address has at most 48 bits");
+                assert!(raw <= LIMIT, "an address has at most 52 bits");
+                Self(raw)
+            }
+
+            /// The address `raw`, which is known to have at most 52 bits: part of a span or a table that exists.
+            #[must_use]
+            #[inline(always)]
+            pub(crate) const fn within(raw: u64) -> Self {
+                debug_assert!(raw <= LIMIT, "an address has at most 52 bits");
                 Self(raw)
             }
 
@@ -51,7 +63,7 @@ macro_rules! address {
                 self.0
             }
 
-            /// `self + bytes`, or `None` beyond 2^48.
+            /// `self + bytes`, or `None` beyond 2^52.
             #[must_use]
             pub const fn checked_add(self, bytes: u64) -> Option<Self> {
                 match self.0.checked_add(bytes) {
@@ -75,7 +87,7 @@ macro_rules! address {
             /// The least multiple of `bytes`, a power of two, that is not below the address.
             #[must_use]
             pub const fn align_up(self, bytes: u64) -> Self {
-                // At most 2^48 after rounding: every alignment used here divides 2^48.
+                // At most 2^52 after rounding: every alignment used here divides 2^52.
                 Self((self.0 + (bytes - 1)) & !(bytes - 1))
             }
         }
@@ -95,11 +107,11 @@ macro_rules! address {
 }
 
 address! {
-    /// A physical address of at most 48 bits, in bytes.
+    /// A physical address of at most 52 bits, in bytes.
     PhysAddr, "pa:"
 }
 address! {
-    /// A virtual address of the EL2 regime (E2H=0: one range of 48 bits from 0), in bytes.
+    /// A virtual address of the EL2 regime (E2H=0: one range from 0), in bytes.
     VirtAddr, "va:"
 }
 
@@ -141,7 +153,7 @@ impl Frame {
         self.0
     }
 
-    /// The frame `count` frames further up, or `None` beyond 2^48.
+    /// The frame `count` frames further up, or `None` beyond 2^52.
     #[must_use]
     pub const fn checked_add(self, count: u64) -> Option<Self> {
         match count.checked_mul(PAGE_BYTES) {
@@ -173,10 +185,12 @@ impl Page {
     }
 }
 
-/// A level of the translation table walk: 0 is the root, 3 holds pages.
+/// A level of the translation table walk: 3 holds pages. Sizes are those of the 4 KiB granule.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[repr(u8)]
+#[repr(i8)]
 pub enum Level {
+    /// The root of the 4 KiB granule with 52-bit addresses: 256 TiB a slot.
+    Minus1 = -1,
     /// The root: 512 GiB a slot, tables only (no blocks in the 4 KiB granule without FEAT_LPA2).
     L0 = 0,
     /// 1 GiB a slot.
@@ -191,7 +205,7 @@ impl Level {
     /// log2 of the bytes that one slot of this level spans.
     #[must_use]
     pub const fn shift(self) -> u32 {
-        PAGE_SHIFT + 9 * (3 - self as u32)
+        PAGE_SHIFT + 9 * (3 - self as i32) as u32
     }
 
     /// The bytes that one slot of this level spans.
@@ -204,6 +218,7 @@ impl Level {
     #[must_use]
     pub const fn next(self) -> Option<Self> {
         match self {
+            Self::Minus1 => Some(Self::L0),
             Self::L0 => Some(Self::L1),
             Self::L1 => Some(Self::L2),
             Self::L2 => Some(Self::L3),
@@ -214,7 +229,7 @@ impl Level {
     /// Whether a leaf may stand at this level: pages at 3, blocks at 2 and 1.
     #[must_use]
     pub const fn allows_leaf(self) -> bool {
-        !matches!(self, Self::L0)
+        !matches!(self, Self::Minus1 | Self::L0)
     }
 }
 
@@ -228,13 +243,16 @@ macro_rules! span {
         }
 
         impl $name {
+            /// No bytes, at 0.
+            pub const EMPTY: Self = Self { start: $address(0), end_exclusive: $address(0) };
+
             /// The span from `start` up to, not including, `end_exclusive`; `None` when it would run backwards.
             #[must_use]
             pub const fn new(start: $address, end_exclusive: $address) -> Option<Self> {
                 if start.0 <= end_exclusive.0 { Some(Self { start, end_exclusive }) } else { None }
             }
 
-            /// The span of `bytes` bytes from `start`; `None` beyond 2^48.
+            /// The span of `bytes` bytes from `start`; `None` beyond 2^52.
             #[must_use]
             pub const fn of(start: $address, bytes: u64) -> Option<Self> {
                 match start.checked_add(bytes) {
@@ -253,6 +271,12 @@ macro_rules! span {
             #[must_use]
             pub const fn end_exclusive(self) -> $address {
                 self.end_exclusive
+            }
+
+            /// Whether all of the span lies below 2^`bits`.
+            #[must_use]
+            pub const fn fits(self, bits: u32) -> bool {
+                self.end_exclusive.0 <= 1 << bits
             }
 
             /// Length in bytes.

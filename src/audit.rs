@@ -11,10 +11,12 @@
 //!   and executable through another; no frame is mapped with two memory types or shareabilities; Device memory is execute-never;
 //! - Normal memory lies in RAM and not in `no-map` regions; so do the tables, each of which is reached by one way only, is nowhere
 //!   executable and, where mapped, Normal;
-//! - no descriptor has a bit that this image never writes: contiguous, nT, nG, NS, GP, DBM, PBHA, software bits, hierarchical bits,
+//! - leaves that say they are a contiguous run are one: aligned, whole, and alike but for their addresses;
+//! - no descriptor has a bit that this image never writes: nT, nG, NS, DBM, PBHA, software bits, hierarchical bits,
 //!   address bits below a block's alignment; AF and AP\[1\] are set; an invalid descriptor is 0: what was broken has been reclaimed.
 //!
-//! No bit of any slot is exempt: whichever one flips, a finding follows (tests, `bad_every_bit_of_every_descriptor_counts`).
+//! No bit of any slot is exempt but bit 55 of a table, the manager's mark of one that stays when it is empty: whichever one flips, a finding
+//! follows (tests, `bad_every_bit_of_every_descriptor_counts`).
 
 #![forbid(unsafe_code)]
 

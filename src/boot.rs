@@ -9,7 +9,7 @@ mod secondaries;
 
 pub use handover::{Console, Editor, Handover};
 
-use crate::addr::{PhysAddr, PhysSpan};
+use crate::addr::{ADDRESS_BITS, PhysAddr, PhysSpan};
 use crate::audit::{Audit, Declared};
 use crate::bbm::{Live, Protocol, Tables};
 use crate::bringup::{self, Bringup};
@@ -112,6 +112,7 @@ impl Boot {
         let start = self.reachable(address);
         let span = |bytes| {
             PhysSpan::of(start, bytes)
+                .filter(|span| span.fits(ADDRESS_BITS))
                 .unwrap_or_else(|| refuse(Cause::DeviceTree, "the device tree ends above 48 bits"))
         };
         let header = span(HEADER_BYTES as u64);
@@ -218,6 +219,7 @@ impl Boot {
             tables: Mutex::new(Editor { protocol, tables: self.tables }),
             frames: Mutex::new(frames),
             regions: el2::regions(),
+            on_demand: el2::on_demand(),
             device_tree: tree,
             console: Console { is_known: console::is_known() },
             cpus: Cpus::new(cpus.online()),

@@ -16,8 +16,8 @@ use crate::regions::image::{self, INIT, Image, SEALED};
 use crate::regions::{Failure, RegionMap, Space};
 use crate::walk::ReadTable;
 
-/// Runs of leaves that the audit can note.
-const AUDIT_RUNS: usize = 2 * crate::regions::MAX_REGIONS;
+/// Runs of leaves, and tables, that the audit can note.
+const AUDIT_RUNS: usize = 2 * crate::regions::MAX_BOOT_REGIONS;
 
 /// A machine that boots: the way to its tables, and its free frames.
 #[derive(Debug)]

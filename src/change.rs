@@ -4,12 +4,14 @@
 //! alone, is tested exhaustively on the host, and is asked before any store.
 //!
 //! Rests on Arm ARM DDI 0487: RDDMVT (the sequence), RWHZWS (what needs it), RJVXRH (tightening *or relaxing* rights owes a TLBI:
-//! an entry that raised a permission fault may be cached). FEAT_BBM levels 1 and 2 relax size changes only; nothing here leans on them.
+//! an entry that raised a permission fault may be cached), RKHRBC and RFCPSG (the contiguous bit). FEAT_BBM relaxes changes of size only,
+//! and for nothing but the size: a change of more than that is by break-before-make.
 
 #![forbid(unsafe_code)]
 
 use crate::descriptor::{Entry, Leaf, Rights};
 use crate::errata::Errata;
+use core::fmt;
 
 /// What a change needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,7 +20,7 @@ pub enum Change {
     Nothing,
     /// Invalid to valid: store, DSB, ISB before use. No invalidation: a faulting entry is not cached.
     Fill,
-    /// Rights of a leaf only: one store over the old, then TLBI and DSB.
+    /// Rights of a leaf only, or where that is allowed its contiguous bit only: one store over the old, then TLBI and DSB.
     InPlace,
     /// Break, DSB, TLBI, DSB, and only then make.
     Break,
@@ -35,20 +37,33 @@ pub enum Why {
     Foreign,
 }
 
-/// Decides what the change of a slot from `old` to `new` needs on CPUs with `errata`.
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InvalidationOwed => "broken, and its invalidation is owed",
+            Self::Foreign => "no descriptor of the manager's",
+        })
+    }
+}
+
+/// Decides what the change of a slot from `old` to `new` needs on CPUs with `errata`; `resize` when sizes may change in place
+/// ([`crate::bbm::Protocol::resize`]).
 #[must_use]
-pub fn decide(old: Entry, new: Entry, errata: Errata) -> Change {
+pub fn decide(old: Entry, new: Entry, errata: Errata, resize: bool) -> Change {
     match (old, new) {
         (Entry::Broken(_), _) | (_, Entry::Broken(_)) => Change::Refuse(Why::InvalidationOwed),
         (Entry::Foreign(_), _) | (_, Entry::Foreign(_)) => Change::Refuse(Why::Foreign),
         _ if old == new => Change::Nothing,
         (Entry::Unused, _) => Change::Fill,
-        (Entry::Leaf(old), Entry::Leaf(new)) if in_place(old, new, errata) => Change::InPlace,
+        (Entry::Leaf(old), Entry::Leaf(new)) if in_place(old, new, errata, resize) => Change::InPlace,
         _ => Change::Break,
     }
 }
 
-fn in_place(old: Leaf, new: Leaf, errata: Errata) -> bool {
+fn in_place(old: Leaf, new: Leaf, errata: Errata, resize: bool) -> bool {
+    if old.contiguous() != new.contiguous() {
+        return resize && old.with_contiguous(new.contiguous()) == new && !errata.contains(Errata::BBM_ALWAYS);
+    }
     let loses_execution =
         old.attributes().rights().contains(Rights::EXECUTE) && !new.attributes().rights().contains(Rights::EXECUTE);
     old.output() == new.output()
@@ -72,11 +87,11 @@ mod tests {
     }
 
     fn table() -> Entry {
-        Entry::Table(Frame::containing(PhysAddr::at(0x5000)))
+        Entry::table(Frame::containing(PhysAddr::at(0x5000)))
     }
 
     fn plain(old: Entry, new: Entry) -> Change {
-        decide(old, new, Errata::empty())
+        decide(old, new, Errata::empty(), false)
     }
 
     #[test]
@@ -109,7 +124,7 @@ mod tests {
         assert_eq!(plain(device(DeviceKind::NGnRE), device(DeviceKind::NGnRnE)), Change::Break);
         assert_eq!(plain(leaf(0x1000, DATA), table()), Change::Break);
         assert_eq!(plain(table(), leaf(0x1000, DATA)), Change::Break);
-        assert_eq!(plain(table(), Entry::Table(Frame::containing(PhysAddr::at(0x6000)))), Change::Break);
+        assert_eq!(plain(table(), Entry::table(Frame::containing(PhysAddr::at(0x6000)))), Change::Break);
         assert_eq!(plain(leaf(0x1000, DATA), Entry::Unused), Change::Break);
         assert_eq!(plain(table(), Entry::Unused), Change::Break);
     }
@@ -124,9 +139,24 @@ mod tests {
     #[test]
     fn good_errata_turn_in_place_into_a_break() {
         let (code, rodata, data) = (leaf(0x1000, CODE), leaf(0x1000, RODATA), leaf(0x1000, DATA));
-        assert_eq!(decide(code, rodata, Errata::BBM_FOR_XN), Change::Break);
-        assert_eq!(decide(data, rodata, Errata::BBM_FOR_XN), Change::InPlace);
-        assert_eq!(decide(data, rodata, Errata::BBM_ALWAYS), Change::Break);
-        assert_eq!(decide(data, data, Errata::BBM_ALWAYS), Change::Nothing);
+        assert_eq!(decide(code, rodata, Errata::BBM_FOR_XN, false), Change::Break);
+        assert_eq!(decide(data, rodata, Errata::BBM_FOR_XN, false), Change::InPlace);
+        assert_eq!(decide(data, rodata, Errata::BBM_ALWAYS, false), Change::Break);
+        assert_eq!(decide(data, data, Errata::BBM_ALWAYS, false), Change::Nothing);
+    }
+
+    #[test]
+    fn good_contiguous_bit_alone_in_place_with_evidence() {
+        let plain = leaf(0x10000, DATA);
+        let Entry::Leaf(run) = plain else { unreachable!("a leaf") };
+        let run = Entry::Leaf(run.with_contiguous(true));
+        assert_eq!(decide(plain, run, Errata::empty(), false), Change::Break);
+        assert_eq!(decide(plain, run, Errata::empty(), true), Change::InPlace);
+        assert_eq!(decide(plain, run, Errata::BBM_ALWAYS, true), Change::Break);
+        assert_eq!(
+            decide(run, leaf(0x10000, RODATA), Errata::empty(), true),
+            Change::Break,
+            "the bit and rights at once"
+        );
     }
 }

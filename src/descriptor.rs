@@ -1,19 +1,23 @@
-//! 64-bit descriptors of the EL2 stage 1 regime (E2H=0, 4 KiB granule) and what they mean.
+//! 64-bit descriptors of the EL2 stage 1 regime (E2H=0) and what they mean.
 //!
 //! Why it exists: a descriptor is a number until someone misplaces a bit of it. What the manager writes is an [`Entry`], which has no
 //! value for "writable and executable", "executable device" or a misaligned block; what it reads is decoded into one or
 //! reported as [`Entry::Foreign`] with the number.
 //!
 //! Fields, Arm ARM DDI 0487, VMSAv8-64 descriptor formats: valid 0, table-or-page 1, AttrIndx 4:2, AP\[1\] 6 (RES1 here), AP\[2\] 7
-//! (read-only), SH 9:8, AF 10, nG 11 (RES0 here), output address 47:12, contiguous 52, XN 54.
+//! (read-only), SH 9:8, AF 10, nG 11 (RES0 here), output address 47:12, GP 50, contiguous 52, XN 54. Where 52-bit formats keep the rest of
+//! an address is for [`Geometry`]; in those with TCR_EL2.DS = 1 no leaf has a shareability of its own. Functions whose name ends in
+//! `in` are for any geometry; the others are for the one that boots.
 
 #![forbid(unsafe_code)]
 
+mod attributes;
+
+pub use attributes::{Access, Attributes, DataAccess, DeviceKind, Rights};
+
 use crate::addr::{Frame, Level, PhysAddr};
-use bitflags::bitflags;
-use core::fmt;
+use crate::geometry::{Geometry, Granule4K, HighBits};
 use fields::DESCRIPTOR;
-use tock_registers::fields::FieldValue;
 
 /// The fields. The macro's items are documented where they are declared, but rustc does not see that.
 #[allow(missing_docs, unreachable_pub)]
@@ -33,6 +37,7 @@ mod fields {
                 NonCacheable = 1,
                 DeviceNgnre = 4,
                 DeviceGre = 5,
+                Tagged = 6,
                 Normal = 7
             ],
             /// RES1 where there is no EL0.
@@ -46,201 +51,30 @@ mod fields {
             ],
             /// Access flag. Always set: HA is 0 and an AF fault has no handler.
             AF OFFSET(10) NUMBITS(1) [],
-            /// One of a run of 16 that a TLB may hold as one entry.
+            /// Guarded page: an indirect branch must land on a BTI.
+            GP OFFSET(50) NUMBITS(1) [],
+            /// One of a run of side by side leaves that a TLB may hold as one entry.
             CONTIGUOUS OFFSET(52) NUMBITS(1) [],
             /// Execute-never.
-            XN OFFSET(54) NUMBITS(1) []
+            XN OFFSET(54) NUMBITS(1) [],
+            /// Bit 55 of a table descriptor, which hardware ignores: this table stays when it is empty.
+            KEPT OFFSET(55) NUMBITS(1) []
         ]
     ];
 }
 
-/// Bits 47:12 of a descriptor: the output address.
-const OUTPUT_ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 /// Every bit that the manager's leaves use beside the address; any other that is set makes an entry foreign.
-const LEAF_BITS: u64 = 0x0040_0000_0000_07df;
-
-/// MAIR_EL2 that gives each `ATTR_INDX` its meaning: 0 Device-nGnRnE, 1 Normal Non-cacheable, 4 Device-nGnRE, 5 Device-GRE, 7 Normal
-/// Write-Back Read/Write-Allocate. The unused ones are Device-nGnRnE, the strictest.
-pub const MAIR: u64 = 0xff00_0c04_0000_4400;
-
-bitflags! {
-    /// What EL2 may do with a page, as the tables in force say it: requests use [`Access`], which has no value for
-    /// write and execute; this one is for observed descriptors, which may say anything.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub struct Rights: u8 {
-        /// Loads.
-        const READ = 1;
-        /// Stores.
-        const WRITE = 2;
-        /// Instruction fetches.
-        const EXECUTE = 4;
-    }
-}
-
-impl fmt::Display for Rights {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let letter = |right, letter| if self.contains(right) { letter } else { '-' };
-        write!(f, "{}{}{}", letter(Self::READ, 'r'), letter(Self::WRITE, 'w'), letter(Self::EXECUTE, 'x'))
-    }
-}
-
-/// What a mapping of Normal memory may be used for. Writable and executable at once has no value.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Access {
-    /// Data that nobody writes.
-    ReadOnly,
-    /// Data.
-    ReadWrite,
-    /// Code.
-    ReadExecute,
-}
-
-/// What a mapping that can never be executed may be used for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DataAccess {
-    /// Loads only.
-    ReadOnly,
-    /// Loads and stores.
-    ReadWrite,
-}
-
-/// Kinds of Device memory, strictest first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DeviceKind {
-    /// No gathering, no reordering, no early write acknowledgement.
-    NGnRnE,
-    /// No gathering, no reordering.
-    NGnRE,
-    /// Gathering, reordering, early write acknowledgement.
-    Gre,
-}
-
-/// Memory type, shareability and rights of a leaf. Device memory is execute-never by construction (Arm ARM B2.10).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Attributes {
-    /// Write-Back cacheable, Inner Shareable.
-    Normal(Access),
-    /// Normal Non-cacheable, Outer Shareable.
-    NonCacheable(DataAccess),
-    /// Device, which the architecture treats as Outer Shareable.
-    Device(DeviceKind, DataAccess),
-}
-
-impl From<DataAccess> for Access {
-    fn from(access: DataAccess) -> Self {
-        match access {
-            DataAccess::ReadOnly => Self::ReadOnly,
-            DataAccess::ReadWrite => Self::ReadWrite,
-        }
-    }
-}
-
-impl Attributes {
-    /// The rights that these attributes give.
-    #[must_use]
-    pub fn rights(self) -> Rights {
-        let access = match self {
-            Self::Normal(access) => access,
-            Self::NonCacheable(access) | Self::Device(_, access) => access.into(),
-        };
-        match access {
-            Access::ReadOnly => Rights::READ,
-            Access::ReadWrite => Rights::READ | Rights::WRITE,
-            Access::ReadExecute => Rights::READ | Rights::EXECUTE,
-        }
-    }
-
-    /// The same memory type, or another: whatever a TLB entry pair may not differ in without break-before-make (RWHZWS).
-    #[must_use]
-    pub fn same_memory_type(self, other: Self) -> bool {
-        match (self, other) {
-            (Self::Normal(_), Self::Normal(_)) | (Self::NonCacheable(_), Self::NonCacheable(_)) => true,
-            (Self::Device(one, _), Self::Device(two, _)) => one == two,
-            _ => false,
-        }
-    }
-
-    /// The descriptor bits of a leaf with these attributes, the type and address bits left 0.
-    #[must_use]
-    pub const fn bits(self) -> u64 {
-        let (index, shareability, access) = match self {
-            Self::Normal(access) => (DESCRIPTOR::ATTR_INDX::Normal.value, DESCRIPTOR::SH::Inner.value, access),
-            Self::NonCacheable(access) => {
-                (DESCRIPTOR::ATTR_INDX::NonCacheable.value, DESCRIPTOR::SH::Outer.value, data(access))
-            }
-            Self::Device(kind, access) => (device_index(kind), DESCRIPTOR::SH::Outer.value, data(access)),
-        };
-        let rights = match access {
-            Access::ReadOnly => DESCRIPTOR::READ_ONLY::SET.value | DESCRIPTOR::XN::SET.value,
-            Access::ReadWrite => DESCRIPTOR::XN::SET.value,
-            Access::ReadExecute => DESCRIPTOR::READ_ONLY::SET.value,
-        };
-        index | shareability | rights | DESCRIPTOR::AF::SET.value | DESCRIPTOR::AP1::SET.value
-    }
-
-    fn from_bits(raw: u64) -> Option<Self> {
-        let is = |field: FieldValue<u64, DESCRIPTOR::Register>| field.matches_all(raw);
-        let access = match (is(DESCRIPTOR::READ_ONLY::SET), is(DESCRIPTOR::XN::SET)) {
-            (true, true) => Access::ReadOnly,
-            (false, true) => Access::ReadWrite,
-            (true, false) => Access::ReadExecute,
-            (false, false) => return None,
-        };
-        let data = match access {
-            Access::ReadOnly => Some(DataAccess::ReadOnly),
-            Access::ReadWrite => Some(DataAccess::ReadWrite),
-            Access::ReadExecute => None,
-        };
-        let attributes = if is(DESCRIPTOR::ATTR_INDX::Normal) {
-            Self::Normal(access)
-        } else if is(DESCRIPTOR::ATTR_INDX::NonCacheable) {
-            Self::NonCacheable(data?)
-        } else if is(DESCRIPTOR::ATTR_INDX::DeviceNgnrne) {
-            Self::Device(DeviceKind::NGnRnE, data?)
-        } else if is(DESCRIPTOR::ATTR_INDX::DeviceNgnre) {
-            Self::Device(DeviceKind::NGnRE, data?)
-        } else if is(DESCRIPTOR::ATTR_INDX::DeviceGre) {
-            Self::Device(DeviceKind::Gre, data?)
-        } else {
-            return None;
-        };
-        Some(attributes)
-    }
-}
-
-const fn data(access: DataAccess) -> Access {
-    match access {
-        DataAccess::ReadOnly => Access::ReadOnly,
-        DataAccess::ReadWrite => Access::ReadWrite,
-    }
-}
-
-const fn device_index(kind: DeviceKind) -> u64 {
-    match kind {
-        DeviceKind::NGnRnE => DESCRIPTOR::ATTR_INDX::DeviceNgnrne.value,
-        DeviceKind::NGnRE => DESCRIPTOR::ATTR_INDX::DeviceNgnre.value,
-        DeviceKind::Gre => DESCRIPTOR::ATTR_INDX::DeviceGre.value,
-    }
-}
-
-impl fmt::Display for Attributes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self {
-            Self::Normal(_) => "normal",
-            Self::NonCacheable(_) => "non-cacheable",
-            Self::Device(DeviceKind::NGnRnE, _) => "device nGnRnE",
-            Self::Device(DeviceKind::NGnRE, _) => "device nGnRE",
-            Self::Device(DeviceKind::Gre, _) => "device GRE",
-        };
-        write!(f, "{} {kind}", self.rights())
-    }
-}
+const LEAF_BITS: u64 = 0x0054_0000_0000_07df;
+/// MAIR_EL2 that gives each `ATTR_INDX` its meaning: 0 Device-nGnRnE, 1 Normal Non-cacheable, 4 Device-nGnRE, 5 Device-GRE, 6 Tagged
+/// Normal, 7 Normal Write-Back Read/Write-Allocate. The unused ones are Device-nGnRnE, the strictest. Without FEAT_MTE2 no leaf says 6.
+pub const MAIR: u64 = 0xfff0_0c04_0000_4400;
 
 /// A block or page. Holding one proves that its output address is aligned to what its level spans.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Leaf {
     output: PhysAddr,
     attributes: Attributes,
+    contiguous: bool,
 }
 
 impl Leaf {
@@ -248,10 +82,18 @@ impl Leaf {
     #[must_use]
     pub const fn new(level: Level, output: PhysAddr, attributes: Attributes) -> Option<Self> {
         if level.allows_leaf() && output.is_aligned(level.slot_bytes()) {
-            Some(Self { output, attributes })
+            Some(Self { output, attributes, contiguous: false })
         } else {
             None
         }
+    }
+
+    /// The same in geometry `G`.
+    #[must_use]
+    #[inline(always)]
+    pub fn new_in<G: Geometry>(level: Level, output: PhysAddr, attributes: Attributes) -> Option<Self> {
+        let fits = G::allows_leaf(level) && output.is_aligned(G::slot_bytes(level));
+        fits.then_some(Self { output, attributes, contiguous: false })
     }
 
     /// The first byte that it maps to.
@@ -266,11 +108,50 @@ impl Leaf {
         self.attributes
     }
 
+    /// Whether it is one of a contiguous run, which a TLB may hold as one entry.
+    #[must_use]
+    pub const fn contiguous(self) -> bool {
+        self.contiguous
+    }
+
+    /// The same leaf `bytes`, a multiple of its size, further up in memory.
+    #[must_use]
+    #[inline(always)]
+    pub const fn advanced(self, bytes: u64) -> Self {
+        Self { output: PhysAddr::within(self.output.raw() + bytes), ..self }
+    }
+
     /// The same output with other attributes.
     #[must_use]
     pub const fn with(self, attributes: Attributes) -> Self {
-        Self { output: self.output, attributes }
+        Self { attributes, ..self }
     }
+
+    /// The same as one of a contiguous run, or as none.
+    #[must_use]
+    pub const fn with_contiguous(self, contiguous: bool) -> Self {
+        Self { contiguous, ..self }
+    }
+
+    /// The descriptor that says this in a table of `level`.
+    #[must_use]
+    #[inline(always)]
+    pub fn encode_in<G: Geometry>(self, level: Level) -> u64 {
+        leaf_bits_in::<G>(self.attributes, level, self.contiguous) | G::encode_output(self.output.raw())
+    }
+}
+
+/// The bits of a leaf of `level` beside the address, in geometry `G`.
+#[must_use]
+#[inline(always)]
+pub fn leaf_bits_in<G: Geometry>(attributes: Attributes, level: Level, contiguous: bool) -> u64 {
+    let run = if contiguous { DESCRIPTOR::CONTIGUOUS::SET.value } else { 0 };
+    leaf_bits(attributes, level) & shareability::<G>() | run
+}
+
+/// All ones, but for the shareability where the format has none in a leaf.
+const fn shareability<G: Geometry>() -> u64 {
+    if matches!(G::HIGH_BITS, HighBits::Shareability) { !0x300 } else { !0 }
 }
 
 /// What a slot of a table says.
@@ -278,66 +159,98 @@ impl Leaf {
 pub enum Entry {
     /// All bits 0: nothing was ever here, or it was broken, invalidated and reclaimed. No TLB translates through it.
     Unused,
-    /// Bit 0 clear, other bits as they were: broken. A TLB may still translate through it until the invalidation.
+    /// Bit 0 clear, others not: broken. A TLB may still translate through it until the invalidation. The other bits are [`Waiting`].
     Broken(u64),
     /// The next table of the walk, with no hierarchical restrictions.
-    Table(Frame),
+    Table {
+        /// Where it is.
+        frame: Frame,
+        /// Whether it stays when nothing is mapped through it any more: it was asked for, not just needed.
+        kept: bool,
+    },
     /// A block or page.
     Leaf(Leaf),
-    /// A valid descriptor that the manager never writes: contiguous, software bits, hierarchical restrictions, other types.
+    /// A valid descriptor that the manager never writes: software bits, hierarchical restrictions, other types.
     Foreign(u64),
 }
 
 impl Entry {
+    /// A table that goes once it is empty.
+    #[must_use]
+    pub const fn table(frame: Frame) -> Self {
+        Self::Table { frame, kept: false }
+    }
+
     /// The table that `raw`, of a table of `level`, leads to; `None` for anything but [`Self::Table`]. What walks ask most.
     #[must_use]
-    #[inline]
-    pub const fn table_of(raw: u64, level: Level) -> Option<Frame> {
-        if raw & !OUTPUT_ADDRESS == TABLE_BITS && !matches!(level, Level::L3) {
-            Some(Frame::containing(PhysAddr::at(raw & OUTPUT_ADDRESS)))
-        } else {
-            None
-        }
+    #[inline(always)]
+    pub fn table_in<G: Geometry>(raw: u64, level: Level) -> Option<Frame> {
+        let bits = raw & !G::OUTPUT_MASK & !DESCRIPTOR::KEPT::SET.value;
+        if bits == TABLE_BITS && level != Level::L3 { Some(output_frame::<G>(raw)) } else { None }
+    }
+
+    /// Whether `raw`, a table descriptor, is marked as one that stays when its table is empty.
+    #[must_use]
+    #[inline(always)]
+    pub const fn keeps(raw: u64) -> bool {
+        raw & DESCRIPTOR::KEPT::SET.value != 0
     }
 
     /// Reads descriptor `raw` of a table of `level`.
     #[must_use]
     pub fn decode(raw: u64, level: Level) -> Self {
+        Self::decode_in::<Granule4K>(raw, level)
+    }
+
+    /// The same in geometry `G`.
+    #[must_use]
+    pub fn decode_in<G: Geometry>(raw: u64, level: Level) -> Self {
         if raw == 0 {
             return Self::Unused;
         }
         if raw & DESCRIPTOR::VALID::SET.value == 0 {
             return Self::Broken(raw);
         }
-        if let Some(table) = Self::table_of(raw, level) {
-            return Self::Table(table);
+        if let Some(frame) = Self::table_in::<G>(raw, level) {
+            return Self::Table { frame, kept: Self::keeps(raw) };
         }
-        let points_on = raw & DESCRIPTOR::TABLE_OR_PAGE::SET.value != 0;
-        // 48 bits by the mask, so the address is always in range.
-        let address = PhysAddr::at(raw & OUTPUT_ADDRESS);
-        let is_page = level == Level::L3;
-        let known = raw & !OUTPUT_ADDRESS & !LEAF_BITS == 0;
-        let used = DESCRIPTOR::AF::SET.value | DESCRIPTOR::AP1::SET.value;
-        if points_on != is_page || !known || raw & used != used {
-            return Self::Foreign(raw);
+        match Self::leaf_in::<G>(raw, level) {
+            Some(leaf) => Self::Leaf(leaf),
+            None => Self::Foreign(raw),
         }
-        let leaf = Attributes::from_bits(raw).and_then(|attributes| Leaf::new(level, address, attributes));
-        match leaf {
-            // The shareability that goes with the type, and no contiguous bit: exactly what encode would write.
-            Some(leaf) if Self::Leaf(leaf).encode(level) == raw => Self::Leaf(leaf),
-            _ => Self::Foreign(raw),
+    }
+
+    /// The leaf that `raw` is, exactly as the manager would write it.
+    fn leaf_in<G: Geometry>(raw: u64, level: Level) -> Option<Leaf> {
+        if raw & !G::OUTPUT_MASK & !LEAF_BITS != 0 {
+            return None;
         }
+        let contiguous = raw & DESCRIPTOR::CONTIGUOUS::SET.value != 0;
+        let attributes = Attributes::from_bits(raw)?;
+        let leaf = Leaf::new_in::<G>(level, PhysAddr::within(G::decode_output(raw)), attributes)?;
+        let leaf = leaf.with_contiguous(contiguous);
+        (leaf.encode_in::<G>(level) == raw && (!contiguous || G::run_slots(level) > 1)).then_some(leaf)
     }
 
     /// The descriptor that says this in a table of `level`.
     #[must_use]
-    pub const fn encode(self, level: Level) -> u64 {
+    pub fn encode(self, level: Level) -> u64 {
+        self.encode_in::<Granule4K>(level)
+    }
+
+    /// The same in geometry `G`.
+    #[must_use]
+    #[inline(always)]
+    pub fn encode_in<G: Geometry>(self, level: Level) -> u64 {
         match self {
             Self::Unused => 0,
             Self::Broken(raw) => raw & !DESCRIPTOR::VALID::SET.value,
             Self::Foreign(raw) => raw,
-            Self::Table(frame) => frame.start().raw() | TABLE_BITS,
-            Self::Leaf(leaf) => leaf.output.raw() | leaf_bits(leaf.attributes, level),
+            Self::Table { frame, kept } => {
+                let kept = if kept { DESCRIPTOR::KEPT::SET.value } else { 0 };
+                G::encode_output(frame.start().raw()) | TABLE_BITS | kept
+            }
+            Self::Leaf(leaf) => leaf.encode_in::<G>(level),
         }
     }
 
@@ -346,6 +259,81 @@ impl Entry {
     pub const fn is_valid(self) -> bool {
         !matches!(self, Self::Unused | Self::Broken(_))
     }
+}
+
+/// What the bits of a slot say while bit 0 is clear, between a break and what follows the invalidation: what was there goes, or what is
+/// there comes. A walk looks at bit 0 alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Waiting(u64);
+
+impl Waiting {
+    /// Bit 63: the descriptor comes. The manager sets it in no valid descriptor.
+    const COMES: u64 = 1 << 63;
+    /// Bit 62: it is a table that was laid where nothing was, and owes a DSB, no invalidation.
+    const LAID: u64 = 1 << 62;
+
+    /// The bits of a slot that is broken.
+    #[must_use]
+    #[inline(always)]
+    pub const fn read(raw: u64) -> Option<Self> {
+        if raw & DESCRIPTOR::VALID::SET.value == 0 && raw != 0 { Some(Self(raw)) } else { None }
+    }
+
+    /// `descriptor` was here and goes.
+    #[must_use]
+    #[inline(always)]
+    pub const fn going(descriptor: u64) -> Self {
+        Self(descriptor & !DESCRIPTOR::VALID::SET.value)
+    }
+
+    /// `descriptor` is valid from the make on.
+    #[must_use]
+    #[inline(always)]
+    pub const fn coming(descriptor: u64) -> Self {
+        Self(descriptor & !DESCRIPTOR::VALID::SET.value | Self::COMES)
+    }
+
+    /// `descriptor`, of a table, stands ready where nothing was.
+    #[must_use]
+    #[inline(always)]
+    pub const fn laid(descriptor: u64) -> Self {
+        Self(Self::coming(descriptor).0 | Self::LAID)
+    }
+
+    /// Whether it is a table that was laid.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_laid(self) -> bool {
+        self.0 & Self::LAID != 0
+    }
+
+    /// What the slot holds meanwhile.
+    #[must_use]
+    #[inline(always)]
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+
+    /// What comes, valid; or nothing.
+    #[must_use]
+    #[inline(always)]
+    pub const fn comes(self) -> Option<u64> {
+        if self.0 & Self::COMES != 0 { Some(self.went()) } else { None }
+    }
+
+    /// What was there.
+    #[must_use]
+    #[inline(always)]
+    pub const fn went(self) -> u64 {
+        self.0 & !(Self::COMES | Self::LAID) | DESCRIPTOR::VALID::SET.value
+    }
+}
+
+/// The frame that the output address of `raw` names.
+#[inline(always)]
+fn output_frame<G: Geometry>(raw: u64) -> Frame {
+    // At most 52 bits by the mask, so the address is always in range.
+    Frame::containing(PhysAddr::within(G::decode_output(raw)))
 }
 
 /// The bits of a table descriptor beside the address.

@@ -27,7 +27,7 @@ pub use cpus::{Conduit, Cpu, CpuList, EnableMethod, MAX_CPUS};
 pub use error::{Error, NodeName};
 pub use structure::MAX_DEPTH;
 
-use crate::addr::{PhysAddr, PhysSpan};
+use crate::addr::{ADDRESS_BITS, PhysAddr, PhysSpan};
 use crate::memory_map::MemoryMap;
 
 /// The largest tree that is accepted: what its slot in the virtual layout holds wherever in a 2 MiB block it starts.
@@ -107,7 +107,9 @@ pub fn header_size(bytes: &[u8]) -> Result<u32, Error> {
 #[inline(never)] // linker.ld keeps this module with init, which boot frees
 pub fn parse(tree: &[u8], tree_start: PhysAddr, machine: &mut Machine) -> Result<(), Error> {
     let tree = structure::check(tree)?;
-    let tree_span = PhysSpan::of(tree_start, tree.len() as u64).ok_or(Error::BadAddress { start: tree_start })?;
+    let tree_span = PhysSpan::of(tree_start, tree.len() as u64)
+        .filter(|span| span.fits(ADDRESS_BITS))
+        .ok_or(Error::BadAddress { start: tree_start })?;
     let fdt = Fdt::new_unchecked(tree);
     memory::read(fdt, &mut machine.memory)?;
     machine.memory.device_tree = Some(tree_span);

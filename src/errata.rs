@@ -109,6 +109,12 @@ impl Cores {
         Self { name, implementer, parts: (part, part), revisions: (first, last) }
     }
 
+    /// Cores of `implementer` and `part` from revision r`variant`p`revision` on.
+    #[must_use]
+    pub const fn since(name: &'static str, implementer: u8, part: u16, variant: u8, revision: u8) -> Self {
+        Self::between(name, implementer, part, Revision::r(variant, revision), LAST)
+    }
+
     /// Whether `midr` is one of them.
     #[must_use]
     pub const fn includes(&self, midr: u64) -> bool {

@@ -11,7 +11,7 @@
 #![forbid(unsafe_code)]
 
 use crate::addr::ADDRESS_BITS;
-use crate::errata::{Errata, errata_of};
+use crate::errata::{Cores, Errata, errata_of};
 use bitflags::bitflags;
 use core::fmt;
 
@@ -86,8 +86,27 @@ bitflags! {
         const IDC = 1 << 18;
         /// CTR_EL0.DIC: instruction caches need not be invalidated for what is stored.
         const DIC = 1 << 19;
+        /// Blocks and tables may replace each other, and the contiguous bit may change, without a break and without conflict aborts: FEAT_BBM
+        /// level 3, or level 2 on a part that is known for it (RESIZING).
+        const RESIZE = 1 << 20;
     }
 }
+
+/// Parts with FEAT_BBM level 2 that never raise a conflict abort for it. The architecture lets others abort (RMRRPW), so the level alone
+/// is not enough.
+pub static RESIZING: &[Cores] = &[
+    Cores::since("Cortex-X4", 0x41, 0xd82, 0, 3),
+    Cores::since("Neoverse-V3", 0x41, 0xd84, 0, 2),
+    Cores::since("Neoverse-V3AE", 0x41, 0xd83, 0, 2),
+    Cores::since("Olympus", 0x4e, 0x010, 0, 0),
+    Cores::since("AmpereOne", 0xc0, 0xac3, 0, 0),
+    Cores::since("AmpereOneA", 0xc0, 0xac4, 0, 0),
+];
+
+/// Features that the sequences of [`crate::bbm`] use where every CPU that shares the tables has them. A CPU that comes later must have those
+/// that are in use.
+pub const OPTIONAL: Features =
+    Features::TLBIRANGE.union(Features::TTL).union(Features::RESIZE).union(Features::BTI).union(Features::MTE);
 
 /// What every sequence of this image takes for granted; the rest it works without.
 pub const RELIED_ON: Features = Features::E2H0;
@@ -268,6 +287,7 @@ const fn physical_bits(range: u8) -> Option<u8> {
 
 fn features(id: &IdRegisters) -> Features {
     let pmu = field(id.dfr0, 8); // PMUVer, bits 11:8: 15 is a PMU of the implementation's own
+    let bbm = field(id.mmfr2, 52); // BBM, bits 55:52
     let facts = [
         (Features::E2H0, !negative(field(id.mmfr4, 24))), // E2H0, bits 27:24, signed
         (Features::VHE, field(id.mmfr1, 8) >= 1),         // VH, bits 11:8
@@ -289,6 +309,7 @@ fn features(id: &IdRegisters) -> Features {
         (Features::PMU, pmu != 0 && pmu != 15),
         (Features::IDC, id.ctr >> 28 & 1 == 1), // IDC, bit 28
         (Features::DIC, id.ctr >> 29 & 1 == 1), // DIC, bit 29
+        (Features::RESIZE, bbm >= 3 || bbm == 2 && RESIZING.iter().any(|cores| cores.includes(id.midr))),
     ];
     facts.iter().filter(|(_, present)| *present).map(|(feature, _)| *feature).collect()
 }

@@ -8,8 +8,8 @@
 
 #![forbid(unsafe_code)]
 
-use crate::addr::{Frame, PAGE_BYTES, PhysSpan};
-use crate::bbm::{Invalidated, Released};
+use crate::addr::{Frame, PhysSpan};
+use crate::bbm::{FreeTables, Invalidated, Released};
 use crate::memory_map::{Full, SpanList};
 
 /// Spans of free RAM that the supply can hold.
@@ -20,6 +20,10 @@ const RETURNED_SPANS: usize = 32;
 /// Frames that nobody uses.
 #[derive(Debug)]
 pub struct FrameSupply {
+    /// log2 of the bytes of a frame.
+    shift: u32,
+    /// Former tables, to be tables again.
+    tables: FreeTables,
     pool: PhysSpan,
     lists: Option<Lists>,
     taken: u64,
@@ -38,20 +42,45 @@ impl FrameSupply {
     /// A supply of the frames of `pool`, which must be the caller's alone and hold whole frames.
     #[must_use]
     pub fn new(pool: PhysSpan) -> Self {
-        Self { pool, lists: None, taken: 0 }
+        Self::with_frames_of(crate::addr::PAGE_SHIFT, pool)
     }
 
-    /// Frames left.
+    /// The same with frames of 2^`shift` bytes, to a multiple of which `pool` is aligned: for another granule.
+    #[must_use]
+    pub fn with_frames_of(shift: u32, pool: PhysSpan) -> Self {
+        Self { shift, tables: FreeTables::none(), pool, lists: None, taken: 0 }
+    }
+
+    /// Frames left, former tables included.
     #[must_use]
     pub fn available(&self) -> u64 {
         let listed = self.lists.as_ref().map_or(0, |lists| lists.returned.bytes() + lists.ram.bytes());
-        (self.pool.bytes() + listed) / PAGE_BYTES
+        ((self.pool.bytes() + listed) >> self.shift) + self.tables.count()
     }
 
     /// Whether at least `count` frames are left: [`Self::available`] without counting further than needed.
     #[must_use]
     pub fn has(&self, count: u64) -> bool {
-        self.pool.bytes() / PAGE_BYTES >= count || self.available() >= count
+        self.pool.bytes() >> self.shift >= count || self.available() >= count
+    }
+
+    /// Former tables: what a mapper takes first, and returns to.
+    pub(crate) fn tables_mut(&mut self) -> &mut FreeTables {
+        &mut self.tables
+    }
+
+    /// The same, to look at.
+    pub(crate) fn tables(&self) -> &FreeTables {
+        &self.tables
+    }
+
+    /// The frames that a mapper takes when there are no former tables, in that order.
+    pub(crate) fn upcoming(&self) -> impl Iterator<Item = Frame> + '_ {
+        let lists = self.lists.iter().flat_map(|lists| lists.returned.iter().chain(lists.ram.iter()));
+        core::iter::once(self.pool).chain(lists).flat_map(|span| {
+            let (start, shift) = (span.start(), self.shift);
+            (0..span.bytes() >> shift).filter_map(move |index| start.checked_add(index << shift).map(Frame::containing))
+        })
     }
 
     /// Frames taken since the beginning, whether or not they came back.
@@ -65,21 +94,24 @@ impl FrameSupply {
         self.lists.iter().flat_map(|lists| lists.ram.iter())
     }
 
-    /// Takes one frame: of the pool, else of what was returned, else of RAM. Its contents are unknown.
+    /// Takes one frame: of the pool, else of what was returned, else of RAM. Its contents are unknown. Former tables are for a mapper
+    /// to take ([`crate::mapper::Mapper::take`]): their list stands in the frames themselves.
     pub fn take(&mut self) -> Option<Frame> {
         let frame = if self.pool.is_empty() {
             let lists = self.lists.as_mut()?;
-            pop(&mut lists.returned).or_else(|| pop(&mut lists.ram))?
+            let bytes = 1 << self.shift;
+            pop(&mut lists.returned, bytes).or_else(|| pop(&mut lists.ram, bytes))?
         } else {
             let frame = Frame::containing(self.pool.start());
-            self.pool = PhysSpan::new(frame.checked_add(1)?.start(), self.pool.end_exclusive())?;
+            let next = self.pool.start().checked_add(1 << self.shift)?;
+            self.pool = PhysSpan::new(next, self.pool.end_exclusive())?;
             frame
         };
         self.taken += 1;
         Some(frame)
     }
 
-    /// Takes `bytes` of RAM in one piece that starts at a multiple of `align` (a power of two, at least a page), or nothing.
+    /// Takes `bytes` of RAM, whole frames, in one piece that starts at a multiple of `align` (a power of two, at least a frame), or nothing.
     /// Its contents are unknown.
     pub fn take_ram(&mut self, bytes: u64, align: u64) -> Option<PhysSpan> {
         let ram = &mut self.lists.as_mut()?.ram;
@@ -88,8 +120,15 @@ impl FrameSupply {
             span.covers(piece).then_some(piece)
         })?;
         ram.remove(piece).ok()?;
-        self.taken += bytes / PAGE_BYTES;
+        self.taken += bytes >> self.shift;
         Some(piece)
+    }
+
+    /// The whole frames of `span`.
+    fn whole_frames(&self, span: PhysSpan) -> PhysSpan {
+        let bytes = 1 << self.shift;
+        let (start, end_exclusive) = (span.start().align_up(bytes), span.end_exclusive().align_down(bytes));
+        PhysSpan::new(start, end_exclusive).unwrap_or(PhysSpan::EMPTY)
     }
 
     fn lists(&mut self) -> &mut Lists {
@@ -101,7 +140,8 @@ impl FrameSupply {
     /// # Errors
     /// When there are too many separate spans; the supply is then as before.
     pub fn add_ram(&mut self, span: PhysSpan) -> Result<(), Full> {
-        self.lists().ram.insert(span.page_core())
+        let whole = self.whole_frames(span);
+        self.lists().ram.insert(whole)
     }
 
     /// Takes back the frames of former tables. Should the list of separate spans be full, a frame stays unused for ever rather than
@@ -109,30 +149,33 @@ impl FrameSupply {
     pub fn release(&mut self, released: &Released) {
         for frame in released.frames() {
             // Full: the frame is lost to the supply, which harms nobody.
-            let _ = PhysSpan::of(frame.start(), PAGE_BYTES).map(|span| self.lists().returned.insert(span));
+            let bytes = 1 << self.shift;
+            let _ = PhysSpan::of(frame.start(), bytes).map(|span| self.lists().returned.insert(span));
         }
     }
 
-    /// Takes back pages that were unmapped everywhere, on the proof that no TLB translates to them any more.
+    /// Takes back pages that were unmapped everywhere. The proof is of one invalidation; that it was of all mappings of `span` is for the
+    /// caller to know, who unmapped them.
     ///
     /// # Errors
     /// When there are too many separate spans; the supply is then as before.
     pub fn add_unmapped(&mut self, span: PhysSpan, _proof: &Invalidated) -> Result<(), Full> {
-        self.lists().returned.insert(span.page_core())
+        let whole = self.whole_frames(span);
+        self.lists().returned.insert(whole)
     }
 }
 
-fn pop<const N: usize>(list: &mut SpanList<N>) -> Option<Frame> {
+fn pop<const N: usize>(list: &mut SpanList<N>, bytes: u64) -> Option<Frame> {
     let first = list.iter().next()?;
     let frame = Frame::containing(first.start());
-    list.remove(PhysSpan::of(frame.start(), PAGE_BYTES)?).ok()?;
+    list.remove(PhysSpan::of(frame.start(), bytes)?).ok()?;
     Some(frame)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::addr::PhysAddr;
+    use crate::addr::{PAGE_BYTES, PhysAddr};
 
     fn span(start: u64, bytes: u64) -> PhysSpan {
         PhysSpan::of(PhysAddr::at(start), bytes).unwrap()
@@ -155,5 +198,17 @@ mod tests {
         assert_eq!(supply.available(), 0x200);
         assert_eq!(supply.take_ram(0x20_0000, 0x20_0000), None);
         assert_eq!(supply.available(), 0x200, "a refusal takes nothing");
+    }
+
+    #[test]
+    fn good_frames_of_another_granule_do_not_overlap() {
+        const BYTES: u64 = 16 << 10;
+        let mut supply = FrameSupply::with_frames_of(14, span(0x10_0000, 2 * BYTES));
+        supply.add_ram(span(0x4000_1000, 4 * BYTES)).unwrap();
+        let upcoming: Vec<u64> = supply.upcoming().map(|frame| frame.start().raw()).collect();
+        assert_eq!(supply.available(), 5, "the first and last piece of the RAM are no whole frames");
+        let taken: Vec<u64> = core::iter::from_fn(|| supply.take()).map(|frame| frame.start().raw()).collect();
+        assert_eq!(taken, [0x10_0000, 0x10_4000, 0x4000_4000, 0x4000_8000, 0x4000_c000]);
+        assert_eq!((upcoming, supply.available()), (taken, 0));
     }
 }

@@ -5,11 +5,13 @@
 //!   0..=19   0 .. 10 TiB                reserved for the identity page, wherever the image was loaded
 //!      20    0x0a00_0000_0000           XEN_BASE
 //!              +  2 MiB .. 10 MiB       IMAGE        text, rodata, sealed data, data, stacks: 4 KiB pages, final rights
-//!              + 10 MiB .. 12 MiB       FIXMAP       console, misc slots
+//!              + 10 MiB .. 12 MiB       FIXMAP       console, then named slots of a page, each with a page after it that is never mapped
 //!              + 12 MiB .. 16 MiB       DEVICE_TREE  read-only, at most 2 MiB, may straddle
 //!              + 16 MiB .. 18 MiB       LIVEPATCH    when configured
 //!              + 16 MiB .. 24 MiB       (temporary image copy of cache colouring; not at boot)
-//!              +  1 GiB ..  2 GiB       VMAP         ioremap, stacks of the secondaries
+//!              +  1 GiB ..  2 GiB       VMAP         from its start: ioremap and vmap, with guard pages (VMAP_AREAS);
+//!                                                    its last 10 MiB: pages for frames outside the directmap, a few for each
+//!                                                    CPU (WINDOW, 2 MiB), and the stacks of the secondaries (STACKS, 8 MiB)
 //!              + 32 GiB .. 64 GiB       FRAMETABLE   one FrameInfo for each frame of RAM
 //! 256..=265    0x8000_0000_0000         DIRECTMAP    RAM at a constant distance, the image left out
 //! ```
@@ -49,6 +51,12 @@ pub const DEVICE_TREE: VirtSpan = part(XEN_BASE + 12 * MIB, 4 * MIB);
 pub const LIVEPATCH: VirtSpan = part(XEN_BASE + 16 * MIB, 2 * MIB);
 /// Mappings made on demand.
 pub const VMAP: VirtSpan = part(XEN_BASE + GIB, GIB);
+/// Where vmap and ioremap give out addresses.
+pub const VMAP_AREAS: VirtSpan = part(VMAP.start().raw(), GIB - 10 * MIB);
+/// Where frames outside the directmap are shown, [`WINDOW_SLOTS`] for each CPU: one level 3 table holds them all.
+pub const WINDOW: VirtSpan = part(VMAP_AREAS.end_exclusive().raw(), 2 * MIB);
+/// Stacks of the secondaries.
+pub const STACKS: VirtSpan = part(WINDOW.end_exclusive().raw(), 8 * MIB);
 /// One [`FRAME_INFO_BYTES`] for each frame that the directmap can hold.
 pub const FRAMETABLE: VirtSpan = part(XEN_BASE + 32 * GIB, 32 * GIB);
 /// RAM.
@@ -70,6 +78,12 @@ pub const AREAS: [(&str, VirtSpan); 8] = [
 pub const LINK_ADDRESS: u64 = IMAGE.start().raw();
 /// Where the fixmap keeps the console's registers.
 pub const FIXMAP_CONSOLE: VirtSpan = part(FIXMAP.start().raw(), 16 * PAGE_BYTES);
+/// Where the fixmap's named slots are, one every [`FIXMAP_SLOT_STRIDE`].
+pub const FIXMAP_SLOTS: VirtSpan = part(FIXMAP.start().raw() + 32 * PAGE_BYTES, 64 * PAGE_BYTES);
+/// From one named slot of the fixmap to the next: its page, and one that is never mapped.
+pub const FIXMAP_SLOT_STRIDE: u64 = 2 * PAGE_BYTES;
+/// Frames outside the directmap that each CPU can have shown at once.
+pub const WINDOW_SLOTS: usize = 4;
 /// The most a device tree may have, in bytes.
 pub const DEVICE_TREE_BYTES_MAX: u64 = 2 * MIB;
 /// What the frametable keeps for a frame, in bytes.
@@ -98,7 +112,13 @@ const_assert!(IMAGE.start().slot(Level::L3) == 0);
 const_assert!(IMAGE.end_exclusive().raw() == FIXMAP.start().raw());
 const_assert!(FIXMAP.end_exclusive().raw() == DEVICE_TREE.start().raw());
 const_assert!(DEVICE_TREE.end_exclusive().raw() == LIVEPATCH.start().raw());
+const_assert!(FIXMAP.covers(FIXMAP_CONSOLE) && FIXMAP.covers(FIXMAP_SLOTS));
+// The page before the first slot is never mapped either.
+const_assert!(FIXMAP_CONSOLE.end_exclusive().raw() < FIXMAP_SLOTS.start().raw());
 const_assert!(VMAP.end_exclusive().raw() <= FRAMETABLE.start().raw());
+const_assert!(STACKS.end_exclusive().raw() == VMAP.end_exclusive().raw());
+const_assert!(WINDOW.bytes() == (MAX_CPUS * WINDOW_SLOTS) as u64 * PAGE_BYTES);
+const_assert!(WINDOW.start().is_aligned(Level::L2.slot_bytes()) && WINDOW.bytes() == Level::L2.slot_bytes());
 const_assert!(IDENTITY.end_exclusive().raw() == 10 * TIB);
 const_assert!(DIRECTMAP.bytes() == 5 * TIB);
 const_assert!(DIRECTMAP.end_exclusive().raw() <= 1 << ADDRESS_BITS);

@@ -28,6 +28,7 @@
 #![deny(unsafe_code)]
 
 pub mod addr;
+pub mod aliases;
 pub mod audit;
 pub mod bbm;
 #[cfg(target_os = "none")]
@@ -45,6 +46,7 @@ pub mod errata;
 pub mod fault;
 pub mod features;
 pub mod frames;
+pub mod geometry;
 pub mod layout;
 pub mod ledger;
 pub mod machine;

@@ -8,8 +8,13 @@
 
 #![forbid(unsafe_code)]
 
-use crate::addr::{Frame, Level, PAGE_SHIFT, PhysAddr, SLOTS, VirtAddr};
+mod tlbi;
+
+pub use tlbi::{RangeOperand, Reach, Scope, Tlbi, VaOperand};
+
+use crate::addr::{Frame, Level, PhysAddr, VirtAddr, VirtSpan};
 use crate::bbm::Permit;
+use crate::geometry::Geometry;
 use core::fmt;
 
 /// A slot of a table: where a descriptor lives and which input address it translates.
@@ -22,10 +27,11 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// The slot of `table`, a table of `level`, that translates `virt`.
+    /// Slot `index` of `table`, a table of `level`, which translates from `start` on. [`Geometry::slot`] finds it for an address.
     #[must_use]
-    pub const fn new(table: Frame, level: Level, virt: VirtAddr) -> Self {
-        Self { table, level, index: virt.slot(level) as u16, virt: virt.align_down(level.slot_bytes()).raw() }
+    #[inline(always)]
+    pub(crate) const fn from_parts(table: Frame, level: Level, index: u16, start: VirtAddr) -> Self {
+        Self { table, level, index, virt: start.raw() }
     }
 
     /// The table's frame.
@@ -42,32 +48,23 @@ impl Slot {
 
     /// The first byte that the slot translates.
     #[must_use]
+    #[inline(always)]
     pub const fn virt(self) -> VirtAddr {
-        VirtAddr::at(self.virt)
+        VirtAddr::within(self.virt)
     }
 
-    /// Where the descriptor stands in its table, 0 to 511.
+    /// Where the descriptor stands in its table, from 0.
     #[must_use]
     pub const fn index(self) -> usize {
         self.index as usize
     }
 
-    /// The slot `count` further on in the same table.
-    ///
-    /// # Panics
-    /// In a debug build, when the table ends before.
-    #[must_use]
-    #[inline(always)]
-    pub const fn step(self, count: u64) -> Self {
-        debug_assert!(self.index as u64 + count < SLOTS as u64);
-        Self { index: self.index + count as u16, virt: self.virt + (count << self.level.shift()), ..self }
-    }
-
     /// The descriptor's physical address.
     #[must_use]
+    #[inline(always)]
     pub const fn address(self) -> PhysAddr {
-        // Within a frame, so it cannot pass 2^48.
-        PhysAddr::at(self.table.start().raw() + 8 * self.index as u64)
+        // Within a table, so it cannot pass 2^52.
+        PhysAddr::within(self.table.start().raw() + 8 * self.index as u64)
     }
 }
 
@@ -77,54 +74,43 @@ impl fmt::Display for Slot {
     }
 }
 
-/// A TLB maintenance instruction of the EL2 regime. Only leaves are ever broken, so the forms by address are those of the last level.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Tlbi {
-    /// ALLE2: everything of EL2, on this PE.
-    All,
-    /// ALLE2IS: everything of EL2, on every PE of the Inner Shareable domain.
-    AllBroadcast,
-    /// VALE2: the last level of the walk of one address, on this PE.
-    LeafVa(VaOperand),
-    /// VALE2IS: the same by broadcast.
-    LeafVaBroadcast(VaOperand),
-}
-
-impl Tlbi {
-    /// Whether other PEs do it too.
-    #[must_use]
-    pub const fn is_broadcast(self) -> bool {
-        matches!(self, Self::AllBroadcast | Self::LeafVaBroadcast(_))
-    }
-}
-
-/// The operand of a TLBI by VA: VA\[55:12\] in bits 43:0, TTL 0 (any level) in 47:44, 63:48 RES0 (arm-rules: RSQXYZ, RXKMMX).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct VaOperand(u64);
-
-impl VaOperand {
-    /// The operand for the page that holds `virt`. At most 36 bits of it are set, so nothing can land in TTL.
-    #[must_use]
-    pub const fn new(virt: VirtAddr) -> Self {
-        Self(virt.raw() >> PAGE_SHIFT)
-    }
-
-    /// The register's value.
-    #[must_use]
-    pub const fn raw(self) -> u64 {
-        self.0
-    }
-}
-
 /// What the manager needs of a machine. Scopes are the Inner Shareable domain unless a name says otherwise.
 pub trait Machine {
+    /// Granule and address size of its tables.
+    type Geometry: Geometry;
+
     /// Reads the descriptor at `slot`, in one 64-bit access.
     fn load(&self, slot: Slot) -> u64;
+
+    /// The first of `count` slots from `first` on, side by side in one table, that does not read as 0, counted from `first`.
+    #[inline]
+    fn first_used(&self, first: Slot, count: u64) -> Option<u64> {
+        (0..count).find(|&index| self.load(Self::Geometry::step(first, index)) != 0)
+    }
+
+    /// How many of `count` slots from `first` on, side by side in one table, read as `bits` where `mask` has ones, up to the first that does
+    /// not.
+    #[inline]
+    fn alike(&self, first: Slot, count: u64, mask: u64, bits: u64) -> u64 {
+        let is_other = |&index: &u64| self.load(Self::Geometry::step(first, index)) & mask != bits;
+        (0..count).find(is_other).unwrap_or(count)
+    }
 
     /// Writes the descriptor at `slot`, in one 64-bit access.
     fn store(&mut self, permit: &Permit, slot: Slot, descriptor: u64);
 
-    /// Zeroes a frame that no table links to.
+    /// Writes `count` descriptors from `first` on, side by side in one table, each in one 64-bit access: the first is `descriptor`, each
+    /// further one greater by `step`.
+    #[inline]
+    fn store_run(&mut self, permit: &Permit, first: Slot, count: u64, descriptor: u64, step: u64) {
+        let mut descriptor = descriptor;
+        for index in 0..count {
+            self.store(permit, Self::Geometry::step(first, index), descriptor);
+            descriptor = descriptor.wrapping_add(step);
+        }
+    }
+
+    /// Zeroes a frame, a table of [`Self::Geometry`], that no table links to.
     fn zero_frame(&mut self, permit: &Permit, frame: Frame);
 
     /// DSB ISHST: stores before are visible to every walk of the domain.
@@ -146,9 +132,39 @@ pub trait Machine {
     /// that took. Only while this PE is the only one that uses the tables.
     fn switch_root(&mut self, permit: &Permit, root: Frame) -> Maintenance;
 
+    /// What of `span` the CPUs that run, or the manager itself, stand on: text, stacks, vectors, locks, the window to table frames. Never
+    /// broken, not even for a moment. By default, as on a host, nothing.
+    fn footing(&self, _span: VirtSpan) -> Option<Footing> {
+        None
+    }
+
+    /// Where this machine reaches `frame`, if that is through the tables that it edits.
+    fn window(&self, _frame: Frame) -> Option<VirtAddr> {
+        None
+    }
+
+    /// `frame`, of a former table, is free from here on. No instruction; a machine that judges holds the manager to it.
+    #[inline(always)]
+    fn released(&mut self, _frame: Frame) {}
+
     /// A request has returned: the manager claims that nothing is owed. No instruction; a machine that judges holds it to the claim.
     #[inline(always)]
     fn settled(&mut self) {}
+}
+
+/// What a CPU stands on, or the manager: it may not be broken while any of them runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Footing {
+    /// What it is: "text", "CPU stack", ...
+    pub name: &'static str,
+    /// Where.
+    pub virt: VirtSpan,
+}
+
+impl fmt::Display for Footing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.name, self.virt)
+    }
 }
 
 /// Maintenance that was done, counted.
@@ -165,16 +181,12 @@ pub struct Maintenance {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn good_operand_of_the_highest_address_leaves_ttl_clear() {
-        let operand = VaOperand::new(VirtAddr::at((1 << 48) - 1));
-        assert_eq!(operand.raw(), (1 << 36) - 1);
-    }
+    use crate::geometry::Granule4K;
 
     #[test]
     fn good_slot_address() {
-        let slot = Slot::new(Frame::containing(PhysAddr::at(0x4000_0000)), Level::L2, VirtAddr::at(0x0a00_0020_1234));
+        let slot =
+            Granule4K::slot(Frame::containing(PhysAddr::at(0x4000_0000)), Level::L2, VirtAddr::at(0x0a00_0020_1234));
         assert_eq!((slot.index(), slot.address()), (1, PhysAddr::at(0x4000_0008)));
         assert_eq!(slot.virt(), VirtAddr::at(0x0a00_0020_0000));
     }

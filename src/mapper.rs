@@ -1,41 +1,90 @@
 //! Mapping requests: plan, then commit.
 //!
 //! Why it exists: a request that fails half-way leaves tables that nobody described. Here the plan reads everything that the request
-//! touches, refuses with evidence, and makes sure of every frame; the commit then cannot fail. A refused request leaves tables,
-//! frames and counters as they were.
+//! touches, refuses with evidence, makes sure of every frame and says exactly what it will cost; the commit then cannot fail. A refused
+//! request leaves tables, frames and counters as they were.
+//!
+//! | request | plan and commit in one | by |
+//! |---|---|---|
+//! | map what is not | [`Mapper::map`] | fills |
+//! | make tables, to be kept | [`Mapper::populate`] | fills |
+//! | unmap | [`Mapper::unmap`] | breaks; emptied tables are freed |
+//! | other rights or memory type | [`Mapper::protect`] | in place where that is allowed, else break and make |
+//! | other output address | [`Mapper::remap`] | break and make |
+//! | smaller leaves | [`Mapper::split`] | break and make, or in place with evidence |
+//! | larger leaves | [`Mapper::merge`] | the same |
+//! | look | [`Mapper::query`], [`Mapper::walk`], [`Mapper::dump`] | loads |
+//!
+//! Blocks and contiguous runs that a request covers in part are split on the way, in the same invalidation.
 //!
 //! What must hold: between plan and commit nothing else edits the tables, which `&mut` sees to on one CPU and the page-table lock
 //! among several.
 //!
-//! What it refuses: to map over anything, to unmap or change what is not mapped, to cut a block in two, and to touch descriptors that
-//! it never writes.
+//! What it refuses: to map over anything, to change what is not mapped, to touch descriptors that it never writes, to break what a CPU
+//! or the request itself stands on ([`Machine::footing`], [`Machine::window`]) or to take rights from it, and to make a frame writable through
+//! one address and executable through another.
+//!
+//! What is the caller's: that no frame is mapped with two memory types at once ([`crate::regions::alias`] sees to it for what goes by way of
+//! the regions); cache maintenance where a frame's memory type changes or code was written; and to leave the directmap of table frames and
+//! of the supply alone: a request sees to the tables on its own way only.
+//!
+//! Livepatching maps by it as it is. Cache-coloured relocation takes its frames from another supply; stage 2 is another [`Geometry`] and another
+//! set of attributes on the same protocol.
 
 #![forbid(unsafe_code)]
 
+mod alias;
+mod brief;
 mod change;
+mod commit;
 mod error;
 mod fill;
+mod look;
+mod pieces;
+mod plan;
+mod unit;
 
-pub use change::Unmapped;
+pub use change::{ChangePlan, Unmapped};
 pub use error::Error;
+pub use fill::FillPlan;
+pub use look::{Mapping, Step};
 
-use crate::addr::{ADDRESS_BITS, Level, PhysAddr, VirtAddr, VirtSpan};
-use crate::bbm::{Protocol, Tables};
-use crate::descriptor::{Attributes, Entry, Leaf};
+use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+use crate::bbm::{Geo, Protocol, Tables};
+use crate::descriptor::{Access, Attributes};
+use crate::features::Features;
 use crate::frames::FrameSupply;
-use crate::machine::{Machine, Slot};
+use crate::geometry::Geometry;
+use crate::machine::Machine;
 
 /// A request to map `virt` to as many bytes from `output` on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Request {
     /// Where: whole pages.
     pub virt: VirtSpan,
-    /// To what: the first byte, a multiple of 4 KiB.
+    /// To what: the first byte, of whole pages.
     pub output: PhysAddr,
     /// As what.
     pub attributes: Attributes,
-    /// The largest leaf to use: [`Level::L3`] for pages only, [`Level::L1`] for blocks of up to 1 GiB wherever alignment allows.
+    /// The largest leaf to use: [`Level::L3`] for pages only, [`Level::L1`] for blocks of up to 1 GiB (4 KiB granule) wherever alignment
+    /// allows.
     pub largest: Level,
+    /// Whether to set the contiguous hint wherever alignment allows.
+    pub contiguous: bool,
+}
+
+impl Request {
+    /// A request without contiguous hints.
+    #[must_use]
+    pub const fn new(virt: VirtSpan, output: PhysAddr, attributes: Attributes, largest: Level) -> Self {
+        Self { virt, output, attributes, largest, contiguous: false }
+    }
+
+    /// The same with contiguous hints wherever alignment allows.
+    #[must_use]
+    pub const fn with_contiguous(self) -> Self {
+        Self { contiguous: true, ..self }
+    }
 }
 
 /// What a plan will cost: exactly what its commit then does.
@@ -45,28 +94,104 @@ pub struct Cost {
     pub stores: u64,
     /// Frames taken from the supply.
     pub frames: u64,
+    /// Frames of former tables that return to it.
+    pub freed: u64,
+    /// TLBI instructions.
+    pub tlbis: u32,
+    /// DSB instructions.
+    pub dsbs: u32,
+    /// ISB instructions.
+    pub isbs: u32,
 }
 
 /// Tables with what is needed to edit them. Its state `S` says whether a walk may read them: [`crate::bbm::Offline`] tables owe no
 /// maintenance until the root switch, [`crate::bbm::Live`] ones owe it at each request.
+///
+/// # Example
+///
+/// On a host, whose memory is a map and which has no TLB:
+///
+/// ```
+/// use breakwater::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+/// use breakwater::bbm::{Detached, Permit, Protocol};
+/// use breakwater::descriptor::{Access, Attributes};
+/// use breakwater::errata::Errata;
+/// use breakwater::frames::FrameSupply;
+/// use breakwater::geometry::Granule4K;
+/// use breakwater::machine::{Machine, Maintenance, Slot, Tlbi};
+/// use breakwater::mapper::{Mapper, Request};
+/// use std::collections::HashMap;
+///
+/// /// Memory that holds tables, by address. There is no TLB to maintain.
+/// #[derive(Default)]
+/// struct Host(HashMap<u64, u64>);
+///
+/// impl Machine for Host {
+///     type Geometry = Granule4K;
+///
+///     fn load(&self, slot: Slot) -> u64 {
+///         self.0.get(&slot.address().raw()).copied().unwrap_or(0)
+///     }
+///     fn store(&mut self, _: &Permit, slot: Slot, descriptor: u64) {
+///         self.0.insert(slot.address().raw(), descriptor);
+///     }
+///     fn zero_frame(&mut self, _: &Permit, frame: Frame) {
+///         let start = frame.start().raw();
+///         self.0.retain(|address, _| address & !0xfff != start);
+///     }
+///     fn switch_root(&mut self, _: &Permit, _root: Frame) -> Maintenance {
+///         Maintenance::default()
+///     }
+///     fn dsb_ishst(&mut self) {}
+///     fn dsb_ish(&mut self) {}
+///     fn dsb_nsh(&mut self) {}
+///     fn isb(&mut self) {}
+///     fn tlbi(&mut self, _: &Permit, operation: Tlbi) {
+///         println!("{operation:?}");
+///     }
+/// }
+///
+/// let mut protocol = Protocol::new(Host::default(), Errata::empty());
+/// let mut frames = FrameSupply::new(PhysSpan::of(PhysAddr::at(0x10_0000), 16 * 4096).expect("a span"));
+/// let root = protocol.new_root(frames.take().expect("a frame"));
+/// let (mut tables, _old) = protocol.switch_root(root, Detached::none());
+/// let mut mapper = Mapper::new(&mut protocol, &mut frames, &mut tables);
+///
+/// // 4 MiB of data as two blocks.
+/// let data = VirtSpan::of(VirtAddr::at(0x0a00_0000_0000), 4 << 20).expect("a span");
+/// let writable = Attributes::Normal(Access::ReadWrite);
+/// let cost = mapper.map(Request::new(data, PhysAddr::at(0x8000_0000), writable, Level::L2))?;
+/// assert_eq!((cost.stores, cost.frames, cost.tlbis), (4, 2, 0)); // two links, two blocks; a fill owes no TLBI
+///
+/// // One page of the second block becomes read-only: the block is split on the way, by break-before-make.
+/// let page = VirtSpan::of(VirtAddr::at(0x0a00_0020_3000), 4096).expect("a span");
+/// let plan = mapper.plan_protect(page, Attributes::Normal(Access::ReadOnly))?;
+/// assert_eq!((plan.cost().frames, plan.cost().tlbis), (1, 1));
+/// plan.commit();
+///
+/// // Nobody maps over what is mapped, and a refusal changes nothing.
+/// let refused = mapper.map(Request::new(page, PhysAddr::at(0x4000_0000), writable, Level::L3));
+/// assert!(refused.is_err());
+///
+/// mapper.dump(data, |mapping| println!("{mapping}"));
+/// let unmapped = mapper.unmap(data)?;
+/// assert_eq!(unmapped.cost.freed, 3); // nothing is left of the tables
+/// assert!(mapper.query(page.start()).is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Mapper<'a, M, S> {
     protocol: &'a mut Protocol<M>,
     frames: &'a mut FrameSupply,
     tables: &'a mut Tables<S>,
+    /// The last table that a fill went to, and what it spans: neighbours are filled one after the other. None after any other change.
+    last: Option<(VirtSpan, Frame, Level)>,
 }
 
 impl<'a, M: Machine, S> Mapper<'a, M, S> {
     /// A mapper for `tables`, which takes table frames from `frames`.
     pub fn new(protocol: &'a mut Protocol<M>, frames: &'a mut FrameSupply, tables: &'a mut Tables<S>) -> Self {
-        Self { protocol, frames, tables }
-    }
-
-    /// Refuses output addresses that the CPUs cannot put out.
-    fn check_output(&self, virt: VirtSpan, output: PhysAddr) -> Result<(), Error> {
-        let end_exclusive = output.checked_add(virt.bytes());
-        let fits = end_exclusive.is_some_and(|end| end.raw() <= 1 << self.protocol.output_bits());
-        if fits { Ok(()) } else { Err(Error::BeyondAddressSize { virt, output }) }
+        Self { protocol, frames, tables, last: None }
     }
 
     /// Frames left in the supply.
@@ -75,39 +200,65 @@ impl<'a, M: Machine, S> Mapper<'a, M, S> {
         self.frames.available()
     }
 
-    /// The leaf that translates `virt` and its level, or `None` when nothing valid that the manager wrote does.
-    #[must_use]
-    pub fn query(&self, virt: VirtAddr) -> Option<(Level, Leaf)> {
-        if virt.raw() >> ADDRESS_BITS != 0 {
-            return None; // 2^48 is the end of every span, and no address
+    fn check_frames(&self, cost: &Cost) -> Result<(), Error> {
+        if self.frames.has(cost.frames) {
+            return Ok(());
         }
-        let mut slot = Slot::new(self.tables.root(), Level::L0, virt);
-        loop {
-            match (self.protocol.read(slot), slot.level().next()) {
-                (Entry::Leaf(leaf), _) => return Some((slot.level(), leaf)),
-                (Entry::Table(next), Some(level)) => slot = Slot::new(next, level, virt),
-                _ => return None,
-            }
+        Err(Error::OutOfFrames { needed: cost.frames, available: self.frames.available() })
+    }
+
+    /// Takes one frame, for any use: a former table before anything else. Its contents are unknown. [`FrameSupply::take`] knows no former
+    /// tables.
+    pub fn take(&mut self) -> Option<Frame> {
+        let free = self.protocol.take_free(self.frames.tables_mut());
+        free.or_else(|| self.frames.take())
+    }
+
+    /// A frame for a table: the plan has made sure of it.
+    fn take_frame(&mut self) -> Frame {
+        self.take().expect("the plan made sure of every frame")
+    }
+
+    /// Refuses what is no request for whole pages within the input addresses.
+    fn check_span(&self, virt: VirtSpan) -> Result<(), Error> {
+        if virt.is_empty() {
+            Err(Error::Empty { virt })
+        } else if !virt.start().is_aligned(Geo::<M>::PAGE_BYTES)
+            || !virt.end_exclusive().is_aligned(Geo::<M>::PAGE_BYTES)
+        {
+            Err(Error::Misaligned { virt, output: None })
+        } else if virt.end_exclusive().raw() > 1 << Geo::<M>::INPUT_BITS {
+            Err(Error::BeyondInput { virt })
+        } else {
+            Ok(())
         }
+    }
+
+    /// Refuses output addresses that are misaligned, or that the CPUs cannot put out; yields what `virt` would map to.
+    fn check_output(&self, virt: VirtSpan, output: PhysAddr) -> Result<PhysSpan, Error> {
+        if !output.is_aligned(Geo::<M>::PAGE_BYTES) {
+            return Err(Error::Misaligned { virt, output: Some(output) });
+        }
+        PhysSpan::of(output, virt.bytes())
+            .filter(|span| span.end_exclusive().raw() <= 1 << self.protocol.output_bits())
+            .ok_or(Error::BeyondAddressSize { virt, output })
+    }
+
+    /// Refuses attributes that not every CPU has.
+    fn check_attributes(&self, virt: VirtSpan, attributes: Attributes) -> Result<(), Error> {
+        let feature = match attributes {
+            Attributes::Tagged(_) => Features::MTE,
+            Attributes::Normal(Access::ReadExecuteGuarded) => Features::BTI,
+            _ => return Ok(()),
+        };
+        let has = self.protocol.features().contains(feature);
+        if has { Ok(()) } else { Err(Error::Unsupported { virt, attributes, feature }) }
     }
 }
 
-/// The part of `span` that lies in the slot of `level` that holds `virt`, and whether that is the whole slot.
-fn piece(span: VirtSpan, virt: VirtAddr, level: Level) -> (VirtSpan, bool) {
-    let slot_start = virt.align_down(level.slot_bytes());
-    let slot_end = VirtAddr::at(slot_start.raw() + level.slot_bytes());
-    let end_exclusive = slot_end.min(span.end_exclusive());
+/// The part of `span` that lies in the slot of `level` that holds `virt`.
+fn piece<G: Geometry>(span: VirtSpan, virt: VirtAddr, level: Level) -> VirtSpan {
+    let slot_end = VirtAddr::at(virt.align_down(G::slot_bytes(level)).raw() + G::slot_bytes(level));
     // `virt` is within the span, so the piece never runs backwards.
-    let piece = VirtSpan::new(virt, end_exclusive).unwrap_or(span);
-    (piece, virt == slot_start && end_exclusive == slot_end)
-}
-
-fn checked_pages(virt: VirtSpan) -> Result<VirtSpan, Error> {
-    if virt.is_empty() {
-        Err(Error::Empty { virt })
-    } else if virt.page_cover() != virt {
-        Err(Error::Misaligned { virt, output: None })
-    } else {
-        Ok(virt)
-    }
+    VirtSpan::new(virt, slot_end.min(span.end_exclusive())).unwrap_or(span)
 }

@@ -28,6 +28,8 @@ pub const MAX_RESERVED: usize = 128;
 pub const MAX_MODULES: usize = 16;
 /// The directmap's base is a multiple of this, so that RAM can be mapped by the largest blocks of the granule.
 pub const DIRECTMAP_ALIGN: u64 = 1 << 30;
+/// And of this where some bank has a contiguous run of the largest blocks, and RAM fits the directmap all the same.
+pub const DIRECTMAP_ALIGN_RUNS: u64 = 16 << 30;
 
 /// What a boot module is, by its `compatible`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -265,7 +267,7 @@ impl MemoryMap {
     /// Every variant of [`Error`] but [`Error::TooMany`].
     pub fn check(&self, image: PhysSpan, limits: Limits) -> Result<DirectmapBase, Error> {
         let lowest = self.banks.iter().next().ok_or(Error::NoRam)?;
-        let base = lowest.start().align_down(DIRECTMAP_ALIGN);
+        let base = self.base(lowest, limits);
         for bank in self.banks.iter() {
             if limits.phys_bits < ADDRESS_BITS && bank.end_exclusive().raw() > 1 << limits.phys_bits {
                 return Err(Error::BeyondPhysicalSize { bank, phys_bits: limits.phys_bits });
@@ -277,6 +279,21 @@ impl MemoryMap {
         self.check_image(image)?;
         self.check_tree()?;
         Ok(DirectmapBase(base))
+    }
+
+    /// Where a directmap of RAM whose lowest bank is `lowest` starts.
+    fn base(&self, lowest: PhysSpan, limits: Limits) -> PhysAddr {
+        let for_runs = lowest.start().align_down(DIRECTMAP_ALIGN_RUNS);
+        let has_run = |bank: PhysSpan| {
+            let run = PhysSpan::of(bank.start().align_up(DIRECTMAP_ALIGN_RUNS), DIRECTMAP_ALIGN_RUNS);
+            run.is_some_and(|run| bank.covers(run))
+        };
+        let fits = |bank: PhysSpan| bank.end_exclusive().raw() - for_runs.raw() <= limits.directmap_bytes;
+        if self.banks.iter().any(has_run) && self.banks.iter().all(fits) {
+            for_runs
+        } else {
+            lowest.start().align_down(DIRECTMAP_ALIGN)
+        }
     }
 
     /// Refuses an image that is outside RAM or not alone in its pages.

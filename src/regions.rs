@@ -2,16 +2,24 @@
 //!
 //! Why it exists: whoever maps something says in the same breath what it is. The declaration is all that the audit and the report
 //! know; a mapping without one is a mismatch.
+//!
+//! Boot makes [`image`], [`slots`], [`directmap`], [`frametable`] and [`stacks`]. After it, mappings come and go on demand: [`fixmap`],
+//! [`vmap`], [`window`]; whether frames may be mapped once more, and as what, is decided by [`alias`], by physical address. Livepatching will
+//! hang here too: frames that [`vmap`] or the livepatch slot shows writable, then, once no writable alias is left, executable.
 
 #![forbid(unsafe_code)]
 
+pub mod alias;
 pub mod directmap;
+pub mod fixmap;
 pub mod frametable;
 pub mod image;
 pub mod slots;
 pub mod stacks;
+pub mod vmap;
+pub mod window;
 
-use crate::addr::{Level, PhysAddr, VirtSpan};
+use crate::addr::{Frame, Level, PAGE_BYTES, PhysAddr, PhysSpan, VirtSpan};
 use crate::audit::Declared;
 use crate::bbm::{Live, Protocol, State, Tables};
 use crate::descriptor::Attributes;
@@ -20,8 +28,10 @@ use crate::layout::{self, MAX_CPUS};
 use crate::machine::Machine;
 use crate::mapper::{Error, Mapper, Request};
 
-/// Regions that one map can declare: two stacks for each CPU, the directmap and frametable span by span, and the fixed ones.
-pub const MAX_REGIONS: usize = 2 * MAX_CPUS + 192;
+/// Regions that boot can declare: two stacks for each CPU, the directmap and frametable span by span, and the fixed ones.
+pub const MAX_BOOT_REGIONS: usize = 2 * MAX_CPUS + 192;
+/// Regions that one map can declare: those of boot, and what is mapped on demand.
+pub const MAX_REGIONS: usize = MAX_BOOT_REGIONS + 128;
 
 /// A place in the list that holds no region.
 const NONE: Declared = Declared {
@@ -80,6 +90,33 @@ impl RegionMap {
         self.count -= 1;
     }
 
+    /// Takes back the declarations of all regions that lie wholly in `virt`.
+    pub fn withdraw_within(&mut self, virt: VirtSpan) {
+        let mut kept = 0;
+        for index in 0..self.count {
+            let region = self.list[index];
+            if !virt.covers(region.virt) {
+                self.list[kept] = region;
+                kept += 1;
+            }
+        }
+        self.count = kept;
+    }
+
+    /// How many more regions can be declared.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        MAX_REGIONS - self.count
+    }
+
+    /// Declares the region that is exactly `virt` to map to `output` with `attributes` from here on.
+    pub fn redirect(&mut self, virt: VirtSpan, output: PhysAddr, attributes: Attributes) {
+        for region in self.list[..self.count].iter_mut().filter(|region| region.virt == virt) {
+            region.output = Some(output);
+            region.attributes = attributes;
+        }
+    }
+
     /// Declares the region that is exactly `virt` to have other attributes from here on.
     pub fn redeclare(&mut self, virt: VirtSpan, attributes: Attributes) {
         for region in self.list[..self.count].iter_mut().filter(|region| region.virt == virt) {
@@ -131,12 +168,12 @@ impl core::fmt::Display for Failure {
 /// The tables in force and all that goes with them: what each region is made with.
 #[derive(Debug)]
 pub struct Space<'a, M> {
-    /// The way to the tables.
-    pub protocol: &'a mut Protocol<M>,
+    /// The way to the tables: for [`Self::mapper`] and the regions, which keep what callers could break.
+    pub(crate) protocol: &'a mut Protocol<M>,
     /// Free frames.
     pub frames: &'a mut FrameSupply,
     /// The tables.
-    pub tables: &'a mut Tables<Live>,
+    pub(crate) tables: &'a mut Tables<Live>,
     /// The declarations.
     pub regions: &'a mut RegionMap,
 }
@@ -152,11 +189,24 @@ impl<M: Machine> Space<'_, M> {
     /// # Errors
     /// [`Failure`], with the tables as before.
     pub fn map(&mut self, region: Declared, largest: Level) -> Result<(), Failure> {
+        self.map_as(region, |request| Request { largest, ..request })
+    }
+
+    /// The same with contiguous runs wherever alignment allows: for what is large and stays.
+    ///
+    /// # Errors
+    /// [`Failure`], with the tables as before.
+    pub fn map_contiguous(&mut self, region: Declared, largest: Level) -> Result<(), Failure> {
+        self.map_as(region, |request| Request { largest, ..request.with_contiguous() })
+    }
+
+    fn map_as(&mut self, region: Declared, by: impl FnOnce(Request) -> Request) -> Result<(), Failure> {
         let name = region.name;
-        if self.regions.count() == MAX_REGIONS {
+        if self.regions.left() == 0 {
             return Err(Failure::TooMany { name });
         }
-        map_one(&mut self.mapper(), region, largest)?;
+        let request = by(request(region));
+        self.mapper().map(request).map_err(|error| Failure::Mapping { name, error })?;
         self.regions.declare(region).map_err(|_| Failure::TooMany { name })
     }
 
@@ -170,6 +220,33 @@ impl<M: Machine> Space<'_, M> {
         Ok(unmapped)
     }
 
+    /// Unmaps all of `virt`, in which whole declared regions lie side by side, in one request, and withdraws their declarations.
+    ///
+    /// # Errors
+    /// [`Failure`], with the tables as before.
+    pub fn unmap_all(&mut self, name: &'static str, virt: VirtSpan) -> Result<crate::mapper::Unmapped, Failure> {
+        let unmapped = self.mapper().unmap(virt).map_err(|error| Failure::Mapping { name, error })?;
+        self.regions.withdraw_within(virt);
+        Ok(unmapped)
+    }
+
+    /// Makes the region that is exactly `virt` map to `output` with `attributes` instead, by break-before-make, and declares that.
+    ///
+    /// # Errors
+    /// [`Failure`], with the tables as before.
+    pub fn remap(
+        &mut self,
+        name: &'static str,
+        virt: VirtSpan,
+        output: PhysAddr,
+        attributes: Attributes,
+    ) -> Result<(), Failure> {
+        let remapped = self.mapper().remap(virt, output, attributes);
+        remapped.map_err(|error| Failure::Mapping { name, error })?;
+        self.regions.redirect(virt, output, attributes);
+        Ok(())
+    }
+
     /// Gives the region that is exactly `virt` other rights, and declares them.
     ///
     /// # Errors
@@ -181,13 +258,49 @@ impl<M: Machine> Space<'_, M> {
     }
 }
 
+/// What is mapped on demand after boot, and where room for more is. The fixmap keeps no books: its slots are in the tables.
+#[derive(Debug)]
+pub struct OnDemand {
+    /// Mappings of devices and of scattered frames, with guard pages.
+    pub vmap: vmap::Vmap,
+    /// Single frames outside the directmap, by CPU.
+    pub window: window::Window,
+}
+
+impl OnDemand {
+    /// Nothing mapped on demand.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { vmap: vmap::Vmap::new(), window: window::Window::new() }
+    }
+}
+
+impl Default for OnDemand {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The bytes of `frame`, if the CPUs can put its address out.
+fn frame_span<M: Machine>(space: &Space<'_, M>, name: &'static str, frame: Frame) -> Result<PhysSpan, Failure> {
+    let (virt, output) = (layout::NOWHERE, frame.start());
+    let limit = 1 << space.protocol.output_bits();
+    let span = PhysSpan::of(output, PAGE_BYTES).filter(|span| span.end_exclusive().raw() <= limit);
+    span.ok_or(Failure::Mapping { name, error: Error::BeyondAddressSize { virt, output } })
+}
+
 /// Maps one region without declaring it.
 pub(crate) fn map_one<M: Machine, S: State>(
     mapper: &mut Mapper<'_, M, S>,
     region: Declared,
     largest: Level,
 ) -> Result<(), Failure> {
-    let Declared { name, virt, output, attributes } = region;
-    let request = Request { virt, output: output.unwrap_or(PhysAddr::at(0)), attributes, largest };
-    mapper.map(request).map(drop).map_err(|error| Failure::Mapping { name, error })
+    let request = Request { largest, ..request(region) };
+    mapper.map(request).map(drop).map_err(|error| Failure::Mapping { name: region.name, error })
+}
+
+/// The request that maps `region` by pages.
+fn request(region: Declared) -> Request {
+    let Declared { virt, output, attributes, .. } = region;
+    Request::new(virt, output.unwrap_or(PhysAddr::at(0)), attributes, Level::L3)
 }

@@ -32,6 +32,8 @@ pub struct Leaves {
     pub blocks_2m: u64,
     /// 1 GiB.
     pub blocks_1g: u64,
+    /// Of these, leaves that are of contiguous runs, in the same order.
+    pub contiguous: [u64; 3],
 }
 
 impl Leaves {
@@ -41,12 +43,15 @@ impl Leaves {
         let mut leaves = Self::default();
         let mut virt = region.virt.start();
         while virt < region.virt.end_exclusive() {
-            let Some((level, _)) = mapper.query(virt) else { break };
-            match level {
-                Level::L1 => leaves.blocks_1g += 1,
-                Level::L2 => leaves.blocks_2m += 1,
-                _ => leaves.pages += 1,
-            }
+            let Some((level, leaf)) = mapper.query(virt) else { break };
+            let Self { pages, blocks_2m, blocks_1g, contiguous: [of_pages, of_2m, of_1g] } = &mut leaves;
+            let (count, contiguous) = match level {
+                Level::L1 => (blocks_1g, of_1g),
+                Level::L2 => (blocks_2m, of_2m),
+                _ => (pages, of_pages),
+            };
+            *count += 1;
+            *contiguous += u64::from(leaf.contiguous());
             let Some(next) = virt.align_down(level.slot_bytes()).checked_add(level.slot_bytes()) else { break };
             virt = next;
         }
@@ -215,9 +220,13 @@ fn write_region(out: &mut impl Write, region: &Declared, leaves: Leaves) -> fmt:
     let output = output.unwrap_or(PhysAddr::at(0));
     let kib = virt.bytes() >> 10;
     write!(out, "  {name:<22} {virt} {output} {kib:>8} KiB  {attributes}")?;
-    for (count, unit) in [(leaves.pages, "4K"), (leaves.blocks_2m, "2M"), (leaves.blocks_1g, "1G")] {
+    let counts = [(leaves.pages, "4K"), (leaves.blocks_2m, "2M"), (leaves.blocks_1g, "1G")];
+    for ((count, unit), contiguous) in counts.into_iter().zip(leaves.contiguous) {
         if count > 0 {
             write!(out, ", {count} x {unit}")?;
+        }
+        if contiguous > 0 {
+            write!(out, " ({contiguous} contiguous)")?;
         }
     }
     writeln!(out)
@@ -234,7 +243,9 @@ fn write_region_json(out: &mut impl Write, index: usize, region: &Declared, leav
         virt.bytes(),
         attributes.rights()
     )?;
-    write!(out, "\"pages\":{},\"blocks_2m\":{},\"blocks_1g\":{}}}", leaves.pages, leaves.blocks_2m, leaves.blocks_1g)
+    write!(out, "\"pages\":{},\"blocks_2m\":{},\"blocks_1g\":{},", leaves.pages, leaves.blocks_2m, leaves.blocks_1g)?;
+    let [pages, blocks_2m, blocks_1g] = leaves.contiguous;
+    write!(out, "\"contiguous\":{{\"pages\":{pages},\"blocks_2m\":{blocks_2m},\"blocks_1g\":{blocks_1g}}}}}")
 }
 
 fn write_phase(out: &mut impl Write, phase: &Phase) -> fmt::Result {

@@ -76,7 +76,7 @@ impl fmt::Display for Step {
             (Entry::Unused, _) => f.write_str("unused: translation fault"),
             (Entry::Broken(_), _) => f.write_str("broken: translation fault"),
             (_, Next::Fault) => f.write_str("reserved: translation fault"),
-            (Entry::Table(next), _) => write!(f, "table {}", next.start()),
+            (Entry::Table { frame, .. }, _) => write!(f, "table {}", frame.start()),
             (_, Next::Table(next)) => write!(f, "table {}, with bits that the manager never writes", next.start()),
             (_, Next::Leaf(output)) => write!(f, "leaf {output}, with bits that the manager never writes"),
         }

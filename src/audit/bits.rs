@@ -5,7 +5,7 @@
 //! software 58:55, PBHA 62:59. A table: NSTable 63, APTable 62:61, XNTable 60.
 
 use crate::addr::Level;
-use crate::descriptor::{Attributes, DeviceKind, MAIR, Rights};
+use crate::descriptor::{Access, Attributes, DeviceKind, MAIR, Rights};
 use core::fmt;
 
 /// Valid, and table or page.
@@ -14,12 +14,19 @@ pub(super) const TYPE: u64 = 3;
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 const READ_ONLY: u64 = 1 << 7;
 const XN: u64 = 1 << 54;
+const GUARDED: u64 = 1 << 50;
+/// One of a run of leaves that a TLB may hold as one entry.
+const CONTIGUOUS: u64 = 1 << 52;
+/// Leaves of such a run, at every level of the 4 KiB granule.
+pub(super) const RUN_SLOTS: usize = 16;
 /// What every leaf has: AF and AP\[1\].
 const ALWAYS: u64 = 1 << 10 | 1 << 6;
-/// What tells leaves apart: AttrIndx, AP\[2\], SH, XN.
-const VARIES: u64 = 7 << 2 | READ_ONLY | 3 << 8 | XN;
+/// What tells leaves apart: AttrIndx, AP\[2\], SH, GP, XN.
+const VARIES: u64 = 7 << 2 | READ_ONLY | 3 << 8 | GUARDED | XN;
 /// APTable\[1\]: no writes below.
 const TABLE_READ_ONLY: u64 = 1 << 62;
+/// Bit 55 of a table, which hardware ignores: the manager's mark of a table that stays when it is empty.
+const TABLE_KEPT: u64 = 1 << 55;
 /// XNTable: no execution below.
 const TABLE_XN: u64 = 1 << 60;
 
@@ -32,15 +39,28 @@ pub(super) const fn address(raw: u64, alignment: u64) -> u64 {
     raw & ADDRESS & !(alignment - 1)
 }
 
-/// Bits of a leaf of `level` that are not as this image writes them, whatever it maps.
+/// Whether leaf `raw` says that it is one of a contiguous run.
+pub(super) const fn is_contiguous(raw: u64) -> bool {
+    raw & CONTIGUOUS != 0
+}
+
+/// What the first leaf of the run must be that `raw` is number `place` of, or `None` when no run is aligned so: leaves of a run differ in
+/// their output addresses alone, which follow each other from a multiple of the run's size on (Arm ARM, the Contiguous bit).
+pub(super) const fn first_of_run(raw: u64, place: usize, level: Level) -> Option<u64> {
+    let first = raw.wrapping_sub((place as u64) << level.shift());
+    let run_bytes = (RUN_SLOTS as u64) << level.shift();
+    if first & ADDRESS & (run_bytes - 1) & !(level.slot_bytes() - 1) == 0 { Some(first) } else { None }
+}
+
+/// Bits of a leaf of `level` that are not as this image writes them, whatever it maps. Whether a contiguous run is whole is another question.
 pub(super) const fn wrong_in_leaf(raw: u64, level: Level) -> u64 {
-    let known = address(u64::MAX, level.slot_bytes()) | TYPE | ALWAYS | VARIES;
+    let known = address(u64::MAX, level.slot_bytes()) | TYPE | ALWAYS | VARIES | CONTIGUOUS;
     raw & !known | ALWAYS & !raw
 }
 
 /// Bits of a table descriptor that this image never writes.
 pub(super) const fn wrong_in_table(raw: u64) -> u64 {
-    raw & !(ADDRESS | TYPE)
+    raw & !(ADDRESS | TYPE | TABLE_KEPT)
 }
 
 /// What tables above forbid to a leaf, as bits of the leaf, added to what `above` forbids already.
@@ -62,6 +82,7 @@ impl Seen {
     pub(super) fn expected(attributes: Attributes) -> Self {
         let (mair, shareability) = match attributes {
             Attributes::Normal(_) => (0xff, 3),
+            Attributes::Tagged(_) => (0xf0, 3),
             Attributes::NonCacheable(_) => (0x44, 2),
             Attributes::Device(DeviceKind::NGnRnE, _) => (0x00, 2),
             Attributes::Device(DeviceKind::NGnRE, _) => (0x04, 2),
@@ -70,7 +91,9 @@ impl Seen {
         let rights = attributes.rights();
         let read_only = if rights.contains(Rights::WRITE) { 0 } else { READ_ONLY };
         let xn = if rights.contains(Rights::EXECUTE) { 0 } else { XN };
-        Self(index_of(mair) << 2 | shareability << 8 | read_only | xn)
+        let guarded = matches!(attributes, Attributes::Normal(Access::ReadExecuteGuarded));
+        let guarded = if guarded { GUARDED } else { 0 };
+        Self(index_of(mair) << 2 | shareability << 8 | read_only | guarded | xn)
     }
 
     /// What EL2 may do there.
@@ -118,6 +141,7 @@ impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.mair() {
             0xff => "normal",
+            0xf0 => "tagged",
             0x44 => "non-cacheable",
             0x00 => "device nGnRnE",
             0x04 => "device nGnRE",

@@ -71,6 +71,18 @@ pub enum Finding {
         /// Those bits, set or missing.
         wrong: u64,
     },
+    /// A leaf that says it is one of a contiguous run, which is none: a TLB may hold the run as one entry, and then translates what
+    /// no leaf says.
+    TornRun {
+        /// Which.
+        place: Place,
+        /// The descriptor.
+        raw: u64,
+        /// A slot of the run that does not go with it; its own when the run is not aligned.
+        slot: usize,
+        /// What that slot holds.
+        holds: u64,
+    },
     /// A descriptor that is not 0 and translates nothing: broken and never reclaimed, or a reserved encoding.
     Dead {
         /// Which.
@@ -184,6 +196,7 @@ impl fmt::Display for Finding {
             | Self::TableExecutable { .. }
             | Self::TableMixedMemory { .. }
             | Self::WrongBits { .. }
+            | Self::TornRun { .. }
             | Self::Dead { .. } => self.fmt_structure(f),
             _ => self.fmt_map(f),
         }
@@ -208,6 +221,9 @@ impl Finding {
             }
             Self::WrongBits { place, raw, wrong } => {
                 write!(f, "{place} is {raw:#018x}: bits {wrong:#x} are not as this image writes them")
+            }
+            Self::TornRun { place, raw, slot, holds } => {
+                write!(f, "{place} is {raw:#018x}, of a contiguous run: its slot {slot} holds {holds:#018x}")
             }
             Self::Dead { place, raw } => {
                 write!(f, "{place} is {raw:#018x}: translates nothing, yet is not 0")

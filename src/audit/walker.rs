@@ -103,12 +103,33 @@ impl<'a, R: ReadTable> Walker<'a, R> {
         if wrong != 0 {
             self.audit.report(Finding::WrongBits { place, raw, wrong });
         }
+        if let Some((slot, holds)) = self.torn_run(place, raw) {
+            self.audit.report(Finding::TornRun { place, raw, slot, holds });
+        }
         let bytes = place.level.slot_bytes();
         // 48 bits by the mask, so the address is always in range.
         let phys = PhysAddr::at(bits::address(raw, bytes));
         let Some(virt) = VirtSpan::of(place.virt, bytes) else { return };
         self.audit.count_leaf(place.level);
         self.note(Run { virt, phys, seen: Seen::of(raw, forbidden) });
+    }
+
+    /// A slot of the contiguous run that leaf `raw` belongs to which does not go with it. The first leaf of a run answers for all of
+    /// them, the others for that there is such a first.
+    fn torn_run(&self, place: Place, raw: u64) -> Option<(usize, u64)> {
+        if !bits::is_contiguous(raw) {
+            return None;
+        }
+        let number = place.index % bits::RUN_SLOTS;
+        let first_slot = place.index - number;
+        let Some(first) = bits::first_of_run(raw, number, place.level) else { return Some((place.index, raw)) };
+        let judged = if number == 0 { 0..bits::RUN_SLOTS } else { 0..1 };
+        judged.map(|number| (number, self.reader.descriptor(place.table, first_slot + number))).find_map(
+            |(number, holds)| {
+                let expected = first.wrapping_add((number as u64) << place.level.shift());
+                (holds != expected).then_some((first_slot + number, holds))
+            },
+        )
     }
 
     /// Notes a leaf: as more of the last run, or as a new one.

@@ -1,13 +1,11 @@
 //! What is owed, as values that cannot be forgotten, and what is proven, as values that cannot be forged.
 
-use super::VirtAddr;
-use crate::addr::{Frame, Level, VirtSpan};
+use super::pending::Pending;
+use crate::addr::{Frame, Level, VirtAddr, VirtSpan};
+use crate::geometry::Geometry;
 use crate::machine::Slot;
 use core::marker::PhantomData;
 use core::mem;
-
-/// TLBIs by address that one request issues before it invalidates everything instead.
-const ADDRESSES_MAX: usize = 32;
 
 /// Tables in one of two states: never walked, or possibly walked at any moment.
 pub trait State: sealed::Sealed {
@@ -40,6 +38,7 @@ mod sealed {
 #[derive(Debug)]
 pub struct Tables<S> {
     root: Frame,
+    level: Level,
     state: PhantomData<S>,
 }
 
@@ -47,15 +46,15 @@ impl Tables<Offline> {
     /// New tables whose root is `root`, fresh and empty.
     ///
     /// # Panics
-    /// When it was not made as a root: level 0, from address 0.
+    /// When it was made for another address than 0: a root translates everything. [`super::Protocol::switch_root`] looks at its level.
     #[must_use]
     pub fn new(root: FreshTable) -> Self {
-        assert!(root.level == Level::L0 && root.virt.raw() == 0, "a root is a table of level 0");
-        Self { root: root.into_linked(), state: PhantomData }
+        assert!(root.virt.raw() == 0, "a root translates from address 0 on");
+        Self { level: root.level, root: root.into_linked(), state: PhantomData }
     }
 
     pub(super) fn into_live(self) -> Tables<Live> {
-        Tables { root: self.root, state: PhantomData }
+        Tables { root: self.root, level: self.level, state: PhantomData }
     }
 }
 
@@ -64,6 +63,12 @@ impl<S> Tables<S> {
     #[must_use]
     pub fn root(&self) -> Frame {
         self.root
+    }
+
+    /// The root's level.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.level
     }
 }
 
@@ -83,17 +88,19 @@ impl Drop for Debt {
     }
 }
 
-/// Slots of one table, side by side, through which nothing translates: they read as never used, or their table is fresh.
+/// Slots of one table, side by side, that read as never used: nothing translates through them. `S` is the state of the tables that the
+/// caller names; that the slots are of those is for the caller to know, which is the mapper.
 #[derive(Debug)]
 #[must_use = "a proof is for filling the slots"]
-pub struct UnusedSlots {
+pub struct UnusedSlots<S> {
     first: Slot,
     count: u64,
+    state: PhantomData<S>,
 }
 
-impl UnusedSlots {
+impl<S> UnusedSlots<S> {
     pub(super) fn run(first: Slot, count: u64) -> Self {
-        Self { first, count }
+        Self { first, count, state: PhantomData }
     }
 
     pub(super) fn into_parts(self) -> (Slot, u64) {
@@ -122,18 +129,14 @@ impl FreshTable {
         self.frame
     }
 
-    /// The proof for `count` slots from `first` on, which are this table's: nothing has translated through a fresh table. The mapper
-    /// fills each slot once.
-    ///
-    /// # Panics
-    /// When `first` is a slot of another table.
-    pub fn unused_run(&self, first: Slot, count: u64) -> UnusedSlots {
-        assert!(first.table() == self.frame, "the proof is for this table's slots");
-        UnusedSlots::run(first, count)
+    /// Its level.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.level
     }
 
-    pub(super) fn belongs_under(&self, slot: Slot) -> bool {
-        slot.level().next() == Some(self.level) && self.virt.align_down(slot.level().slot_bytes()) == slot.virt()
+    pub(super) fn belongs_under<G: Geometry>(&self, slot: Slot) -> bool {
+        slot.level().next() == Some(self.level) && G::span(slot).contains(self.virt)
     }
 
     pub(super) fn into_linked(self) -> Frame {
@@ -167,41 +170,50 @@ impl<S: State> Filled<S> {
     }
 }
 
-/// Addresses whose leaves changed, until there are too many to name.
+/// Tables that stand ready in slots without bit 0: a DSB is owed before they are linked.
 #[derive(Debug)]
-pub(super) struct Pending {
-    addresses: [VirtAddr; ADDRESSES_MAX],
-    count: usize,
-    span: Option<VirtSpan>,
+#[must_use = "tables that were laid are published and linked"]
+pub struct Laid {
+    count: u64,
+    debt: Debt,
 }
 
-impl Pending {
-    fn none() -> Self {
-        Self { addresses: [VirtAddr::at(0); ADDRESSES_MAX], count: 0, span: None }
+impl Laid {
+    /// No table yet.
+    pub fn none() -> Self {
+        Self { count: 0, debt: Debt("tables laid ready, but not published") }
     }
 
-    pub(super) fn add(&mut self, virt: VirtAddr) {
-        if let Some(place) = self.addresses.get_mut(self.count) {
-            *place = virt;
-        }
+    pub(super) fn note(&mut self) {
         self.count += 1;
-        let low = self.span.map_or(virt, |span| span.start().min(virt));
-        let high = self.span.map_or(virt, |span| span.end_exclusive().max(virt));
-        self.span = VirtSpan::new(low, high);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
+    pub(super) fn publish(self) -> Published {
+        self.debt.settle();
+        Published { count: self.count, debt: Debt("tables published, but not all linked") }
+    }
+}
+
+/// The proof that what was laid is visible to walks: it may be linked, and all of it must be.
+#[derive(Debug)]
+#[must_use = "tables that were published are linked"]
+pub struct Published {
+    count: u64,
+    debt: Debt,
+}
+
+impl Published {
+    pub(super) fn link_one(&mut self) {
+        self.count = self.count.checked_sub(1).expect("as many tables are linked as were laid");
     }
 
-    /// Each address, or `None` when one invalidation of everything is cheaper.
-    pub(super) fn each(&self) -> Option<&[VirtAddr]> {
-        self.addresses.get(..self.count)
-    }
-
-    /// One of the addresses, when they are few enough to name.
-    pub(super) fn any(&self) -> Option<VirtAddr> {
-        self.each().and_then(<[VirtAddr]>::first).copied()
+    /// All of them are linked.
+    ///
+    /// # Panics
+    /// When some are not.
+    pub fn done(self) {
+        assert!(self.count == 0, "{} tables were laid and never linked", self.count);
+        self.debt.settle();
     }
 }
 
@@ -223,13 +235,15 @@ impl Broken {
         &mut self.pending
     }
 
+    #[inline(always)]
     pub(super) fn settle(self) -> Pending {
         self.debt.settle();
         self.pending
     }
 }
 
-/// Leaves whose rights changed in place: a TLB may still grant the old ones until [`super::Protocol::invalidate_changed`].
+/// Leaves that changed in place, in rights or, where [`Resize`] allows it, in size: a TLB may still hold the old ones until
+/// [`super::Protocol::invalidate_changed`].
 #[derive(Debug)]
 #[must_use = "what is changed is invalidated"]
 pub struct Changed {
@@ -247,6 +261,7 @@ impl Changed {
         &mut self.pending
     }
 
+    #[inline(always)]
     pub(super) fn settle(self) -> Pending {
         self.debt.settle();
         self.pending
@@ -261,44 +276,77 @@ pub struct Invalidated {
 }
 
 impl Invalidated {
+    #[inline(always)]
     pub(super) fn covering(pending: Pending, epoch: u64) -> Self {
         Self { pending, epoch }
     }
 
-    /// Whether the slot for `virt` was among what was broken, and nothing has been broken since: `epoch` is the protocol's now.
-    pub(super) fn covers(&self, virt: VirtAddr, epoch: u64) -> bool {
-        self.epoch == epoch && self.names(virt)
+    /// Whether all of `span` was among what was broken, and nothing has been broken since: `epoch` is the protocol's now.
+    pub(super) fn covers<G: Geometry>(&self, span: VirtSpan, epoch: u64) -> bool {
+        self.epoch == epoch && self.pending.covers::<G>(span)
     }
 
-    fn names(&self, virt: VirtAddr) -> bool {
-        match self.pending.each() {
-            Some(addresses) => addresses.contains(&virt),
-            // Everything was invalidated; what this request broke lies between the first and the last.
-            None => self.pending.span.is_some_and(|span| span.start() <= virt && virt <= span.end_exclusive()),
-        }
+    /// Whether nothing has been broken since.
+    pub(super) fn is_of(&self, epoch: u64) -> bool {
+        self.epoch == epoch
+    }
+
+    /// From the first to the last address that was broken.
+    #[must_use]
+    pub fn span(&self) -> Option<VirtSpan> {
+        self.pending.span()
     }
 }
+
+/// Evidence that every CPU lets blocks and tables replace each other, and the contiguous bit change, in place: FEAT_BBM level 2 on a listed
+/// part, or level 3, and no erratum against it ([`super::Protocol::resize`]).
+#[derive(Clone, Copy, Debug)]
+pub struct Resize(pub(super) ());
 
 /// Most frames that one root switch detaches.
 const DETACHED_MAX: usize = 8;
 
-/// Frames of tables that a root switch takes out of use: nobody's until its invalidation is complete.
+/// Tables taken out of use, whose frames are nobody's until the invalidation is complete: those under slots that were broken, which
+/// remember them, or those of a root that is switched away from.
 #[derive(Debug)]
 #[must_use = "detached frames return through an invalidation"]
 pub struct Detached {
     frames: [Option<Frame>; DETACHED_MAX],
+    slots: u64,
     debt: Debt,
 }
 
 impl Detached {
+    /// None yet.
+    pub fn none() -> Self {
+        Self::first_tables([None; DETACHED_MAX])
+    }
+
     /// The frames of the first tables, which boot/tables.S built and which are in force until the root switch.
     pub fn first_tables(frames: [Option<Frame>; DETACHED_MAX]) -> Self {
-        Self { frames, debt: Debt("frames detached without an invalidation") }
+        Self { frames, slots: 0, debt: Debt("frames detached without an invalidation") }
+    }
+
+    pub(super) fn note(&mut self) {
+        self.slots += 1;
+    }
+
+    pub(super) fn reclaim_one(&mut self) {
+        self.slots = self.slots.checked_sub(1).expect("as many tables come back as were detached");
     }
 
     pub(super) fn settle(self) -> Released {
         self.debt.settle();
         Released { frames: self.frames }
+    }
+
+    /// All of them came back.
+    ///
+    /// # Panics
+    /// When some did not.
+    pub fn done(self) {
+        assert!(self.slots == 0, "{} detached tables never came back", self.slots);
+        self.debt.settle();
     }
 }
 
@@ -313,5 +361,33 @@ impl Released {
     /// The frames.
     pub fn frames(&self) -> impl Iterator<Item = Frame> {
         self.frames.iter().flatten().copied()
+    }
+}
+
+/// Frames of former tables, after their invalidation, ready to be tables again: a list without a place of its own, whose links stand in the
+/// frames' first words. [`super::Protocol`] alone adds and takes.
+#[derive(Debug, Default)]
+pub struct FreeTables {
+    pub(super) head: Option<Frame>,
+    pub(super) count: u64,
+}
+
+impl FreeTables {
+    /// None.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { head: None, count: 0 }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The one that is taken next.
+    #[must_use]
+    pub const fn next(&self) -> Option<Frame> {
+        self.head
     }
 }

@@ -1,11 +1,11 @@
 //! What a hypervisor gets.
 
-use crate::bbm::{Live, Protocol, Tables};
+use crate::bbm::{Counts, Live, Protocol, Tables};
 use crate::command_line::Exit;
 use crate::el2::{self, Cpus, El2, Status};
 use crate::frames::FrameSupply;
 use crate::mapper::Mapper;
-use crate::regions::RegionMap;
+use crate::regions::{OnDemand, RegionMap, Space};
 use spin::Mutex;
 
 /// The way to the tables in force. Behind the page-table lock: whoever holds it edits alone.
@@ -20,6 +20,12 @@ impl Editor {
     pub fn mapper<'a>(&'a mut self, frames: &'a mut FrameSupply) -> Mapper<'a, El2, Live> {
         Mapper::new(&mut self.protocol, frames, &mut self.tables)
     }
+
+    /// Descriptor stores, barriers and TLB maintenance since the first instruction of Rust: they only grow.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.protocol.counts()
+    }
 }
 
 /// Where a hypervisor takes over: on the boot CPU, at EL2, MMU and caches on, interrupts masked, in audited runtime tables that every online
@@ -29,12 +35,45 @@ impl Editor {
 /// edit at once, from any CPU that [`Cpus::run`] has given work:
 ///
 /// ```ignore
-/// let mut frames = handover.frames.lock();
-/// handover.tables.lock().mapper(&mut frames).map(request)?;
+/// handover.edit(|mut space| space.mapper().map(request))?;
 /// ```
 ///
-/// Locks are taken in the order `frames`, `tables`, `regions`. Nothing that any online CPU stands on may be unmapped or remapped: text,
-/// stacks, vectors, and the tables' own frames; [`Self::regions`] says where they are.
+/// What comes and goes after boot (devices, scattered frames, single frames) is best mapped by [`crate::regions::vmap`],
+/// [`crate::regions::window`] and [`crate::regions::fixmap`], which find addresses and keep the declarations true:
+/// [`Self::edit_on_demand`].
+///
+/// # Requests from several CPUs
+///
+/// Requests are serial: the page-table lock is held from a request's first look at the tables to its last barrier. When it returns, it is
+/// complete on every CPU, and the lock may go. What *other* CPUs do meanwhile needs no lock, and may see, of the pages of the request:
+///
+/// - `map`: nothing (a translation fault), then the new page, never anything else. What is already mapped is not touched. Without FEAT_ETS2 a
+///   CPU that hears of the new page by way of memory may fault once more, until its next ISB or exception; [`Cpus::run`] and
+///   [`Cpus::wait`] see to that.
+/// - `protect` of whole leaves and whole contiguous runs, where only rights change: the page throughout, first with the old rights, then with
+///   the new, one CPU earlier than the other.
+/// - whatever needs break-before-make (`remap`, `unmap`, `split`, `merge`, another memory type, and every request that covers a block or a
+///   contiguous run in part): first the old page, then a translation fault, then, but for `unmap`, the new one. This holds for all of a leaf or
+///   run that is broken, also for what of it lies outside the request's span.
+/// - a request that is refused: nothing, not for a moment.
+///
+/// So whoever accesses what another CPU may be changing either keeps away by a lock of its own, or accesses it by [`el2::load_or_fault`]
+/// and [`el2::store_or_fault`], and tries again. What a CPU itself stands on (text, data, stacks, vectors) cannot be kept away from:
+/// a request that would break it is refused ([`crate::mapper::Error::WouldBreakSelf`]).
+///
+/// `tests/boot/src/bin/concurrent_requests.rs` holds all CPUs to this, access by access.
+///
+/// # The locks
+///
+/// 1. Order: `frames`, `tables`, `regions`, `on_demand`. [`Self::edit`] takes the first three so, [`Self::edit_on_demand`] all four. Who takes
+///    fewer keeps the order.
+/// 2. They are atomics, which Device memory need not support: they are taken only with MMU and caches on. Every CPU that [`Cpus`] knows has
+///    them on; a secondary takes its first lock after it has them.
+/// 3. Never in the exception path: it runs on top of whatever was interrupted, which may hold the lock, and would wait for itself. For the
+///    same reason, whoever unmasks interrupts masks them while holding one.
+/// 4. Who holds one does nothing that may wait for another CPU ([`Cpus::wait`], a rendezvous), and accesses nothing by way of a page that it
+///    is changing. Printing is allowed: the console's own lock is always the last.
+/// 5. They are fair to nobody: `spin::Mutex` gives a free lock to whoever asks next. Hold them for one request, not for a series.
 #[derive(Debug)]
 pub struct Handover {
     /// The page-table lock, and the tables behind it.
@@ -43,6 +82,8 @@ pub struct Handover {
     pub frames: Mutex<FrameSupply>,
     /// What is mapped where, as what. Whoever maps on keeps it true.
     pub regions: &'static Mutex<RegionMap>,
+    /// What is mapped on demand.
+    pub on_demand: &'static Mutex<OnDemand>,
     /// The device tree, mapped read-only. [`crate::device_tree`] is freed with init: a hypervisor reads it with what it brings along.
     pub device_tree: &'static [u8],
     /// Prints, before and after the hypervisor has its own: [`crate::console`].
@@ -61,8 +102,30 @@ pub struct Console {
 }
 
 impl Handover {
+    /// As [`Self::edit`], with what is mapped on demand besides.
+    ///
+    /// ```ignore
+    /// let uart = handover.edit_on_demand(|space, on_demand| on_demand.vmap.ioremap(space, registers, DeviceKind::NGnRE))?;
+    /// ```
+    pub fn edit_on_demand<R>(&self, work: impl FnOnce(&mut Space<'_, El2>, &mut OnDemand) -> R) -> R {
+        self.edit(|mut space| work(&mut space, &mut self.on_demand.lock()))
+    }
+
     /// Ends the run, in success, as the command line asks.
     pub fn leave(self) -> ! {
         el2::leave(self.exit, Status::Success)
+    }
+
+    /// Takes the first three locks, in their order, for `work`, which gets all that mapping needs: what it maps, unmaps or protects through
+    /// [`Space`] is declared in the same breath; what goes by way of [`Space::mapper`] it declares itself, or leaves undeclared for as long
+    /// as no audit looks.
+    ///
+    /// Waits, without end, for whoever holds one: not for the exception path, and not for who holds one already.
+    pub fn edit<R>(&self, work: impl FnOnce(Space<'_, El2>) -> R) -> R {
+        let mut frames = self.frames.lock();
+        let mut editor = self.tables.lock();
+        let mut regions = self.regions.lock();
+        let Editor { protocol, tables } = &mut *editor;
+        work(Space { protocol, frames: &mut frames, tables, regions: &mut regions })
     }
 }

@@ -4,10 +4,13 @@
 
 use super::*;
 
-const ALL: [Attributes; 11] = [
+const ALL: [Attributes; 14] = [
     Attributes::Normal(Access::ReadOnly),
     Attributes::Normal(Access::ReadWrite),
     Attributes::Normal(Access::ReadExecute),
+    Attributes::Normal(Access::ReadExecuteGuarded),
+    Attributes::Tagged(DataAccess::ReadOnly),
+    Attributes::Tagged(DataAccess::ReadWrite),
     Attributes::NonCacheable(DataAccess::ReadOnly),
     Attributes::NonCacheable(DataAccess::ReadWrite),
     Attributes::Device(DeviceKind::NGnRnE, DataAccess::ReadOnly),
@@ -52,7 +55,7 @@ fn bad_leaves_are_refused() {
 #[test]
 fn bad_bits_the_manager_never_writes_are_foreign() {
     let good = leaf_bits(ALL[1], Level::L3);
-    for bit in [5, 11, 50, 51, 52, 53, 55, 59, 63] {
+    for bit in [5, 11, 50, 51, 53, 55, 59, 63] {
         let raw = good | 1 << bit;
         assert_eq!(Entry::decode(raw, Level::L3), Entry::Foreign(raw), "bit {bit}");
     }
@@ -79,4 +82,42 @@ fn good_hierarchy_restricts() {
     assert_eq!(effective_rights(code, 1 << 60), Rights::READ);
     let data = leaf_bits(ALL[1], Level::L3);
     assert_eq!(effective_rights(data, 1 << 62), Rights::READ);
+}
+
+#[test]
+fn good_waiting_says_what_comes_or_went() {
+    let raw = leaf_bits(ALL[1], Level::L3) | 0x1234_5000;
+    assert_eq!(Waiting::read(raw), None, "valid");
+    assert_eq!(Waiting::read(0), None, "unused");
+    for (waiting, comes) in [(Waiting::going(raw), None), (Waiting::coming(raw), Some(raw))] {
+        assert_eq!(waiting.raw() & 1, 0, "no walk goes through it");
+        assert_eq!(Waiting::read(waiting.raw()), Some(waiting));
+        assert_eq!((waiting.comes(), waiting.went()), (comes, raw));
+    }
+}
+
+#[test]
+fn good_every_geometry_reads_back_as_written() {
+    fn holds<G: Geometry>(has_shareability: bool) {
+        for level in [Level::L0, Level::L1, Level::L2, Level::L3].into_iter().filter(|&level| level >= G::LARGEST) {
+            let output = PhysAddr::at(((1 << G::OUTPUT_BITS) - 1) & !(G::slot_bytes(level) - 1));
+            for attributes in ALL {
+                let plain = Leaf::new_in::<G>(level, output, attributes).unwrap();
+                for leaf in [plain, plain.with_contiguous(G::run_slots(level) > 1)] {
+                    let raw = leaf.encode_in::<G>(level);
+                    assert_eq!(Entry::decode_in::<G>(raw, level), Entry::Leaf(leaf), "{raw:#x}");
+                }
+            }
+        }
+        let device = leaf_bits_in::<G>(Attributes::Device(DeviceKind::NGnRE, DataAccess::ReadWrite), Level::L3, false);
+        assert_eq!(device & 0x300 != 0, has_shareability);
+        let table = Entry::Table { frame: Frame::containing(PhysAddr::at(1 << G::PAGE_SHIFT)), kept: true };
+        assert_eq!(Entry::decode_in::<G>(table.encode_in::<G>(Level::L2), Level::L2), table);
+    }
+    holds::<crate::geometry::Granule4K>(true);
+    holds::<crate::geometry::Granule4KLpa2>(false);
+    holds::<crate::geometry::Granule16K>(true);
+    holds::<crate::geometry::Granule16KLpa2>(false);
+    holds::<crate::geometry::Granule64K>(true);
+    holds::<crate::geometry::Granule64KLva>(true);
 }

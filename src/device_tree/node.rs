@@ -7,7 +7,7 @@ use dtoolkit::standard::NodeStandard;
 use dtoolkit::{Node, Property};
 
 use super::{Error, NodeName};
-use crate::addr::{PhysAddr, PhysSpan};
+use crate::addr::{ADDRESS_BITS, PhysAddr, PhysSpan};
 
 /// The error that `node` has a malformed `property`.
 pub(super) fn malformed(node: FdtNode<'_>, property: &'static str) -> Error {
@@ -77,6 +77,7 @@ pub(super) fn reg_spans<'a>(node: FdtNode<'a>) -> Result<impl Iterator<Item = Re
 
 /// The span of `bytes` bytes from `address`, which `name` names.
 pub(super) fn span(name: &str, address: u64, bytes: u64) -> Result<PhysSpan, Error> {
-    let span = PhysAddr::new(address).and_then(|start| PhysSpan::of(start, bytes));
+    let span =
+        PhysAddr::new(address).and_then(|start| PhysSpan::of(start, bytes)).filter(|span| span.fits(ADDRESS_BITS));
     span.ok_or(Error::BeyondAddressBits { node: NodeName::new(name), address, bytes })
 }

@@ -203,6 +203,7 @@ extern "C" fn breakwater_secondary(record: &'static CpuRecord) -> ! {
             instruction::wfe();
             continue;
         }
+        barrier::isb(); // what was mapped for this work is translated anew: without FEAT_ETS2, seeing the work does not order its walks
         // SAFETY: only `Cpus::run` stores here, from a function of this very type; 0 was excluded.
         let work = unsafe { core::mem::transmute::<usize, fn(usize)>(work) };
         work(record.argument.load(Ordering::Relaxed));
@@ -261,11 +262,12 @@ impl Cpus {
         instruction::sev();
     }
 
-    /// Waits until CPU `index` has done its work.
+    /// Waits until CPU `index` has done its work. What it mapped can be accessed.
     pub fn wait(&self, index: usize) {
         while RECORDS[index].work.load(Ordering::Acquire) != 0 {
             core::hint::spin_loop();
         }
+        barrier::isb(); // as before the work: walks from here on come after it
     }
 }
 

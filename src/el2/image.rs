@@ -2,7 +2,7 @@
 
 use crate::addr::{PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use crate::layout;
-use crate::regions::RegionMap;
+use crate::regions::{OnDemand, RegionMap};
 use spin::Mutex;
 
 macro_rules! symbols {
@@ -104,4 +104,14 @@ static REGIONS: Mutex<RegionMap> = Mutex::new(RegionMap::new());
 #[must_use]
 pub fn regions() -> &'static Mutex<RegionMap> {
     &REGIONS
+}
+
+/// What is mapped on demand. In .data for the same reason.
+#[unsafe(link_section = ".data.on_demand")]
+static ON_DEMAND: Mutex<OnDemand> = Mutex::new(OnDemand::new());
+
+/// What is mapped on demand.
+#[must_use]
+pub fn on_demand() -> &'static Mutex<OnDemand> {
+    &ON_DEMAND
 }

@@ -1,6 +1,6 @@
 //! Instructions that no crate has, one a function.
 
-use crate::machine::VaOperand;
+use crate::machine::{RangeOperand, VaOperand};
 use core::arch::asm;
 
 macro_rules! tlbi {
@@ -12,10 +12,10 @@ macro_rules! tlbi {
             unsafe { asm!($text, options(nostack, preserves_flags)) }
         }
     )*};
-    ($($(#[$doc:meta])* $name:ident(operand) = $text:literal;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident($operand:ident) = $text:literal;)*) => {$(
         $(#[$doc])*
         #[inline(always)]
-        pub(super) fn $name(operand: VaOperand) {
+        pub(super) fn $name(operand: $operand) {
             // SAFETY: removes cached translations only; the tables, which say the same or less, stay as they are.
             unsafe { asm!($text, in(reg) operand.raw(), options(nostack, preserves_flags)) }
         }
@@ -30,9 +30,24 @@ tlbi! {
 }
 tlbi! {
     /// The last level of the walk of one address, on this PE.
-    tlbi_vale2(operand) = "tlbi vale2, {}";
+    tlbi_vale2(VaOperand) = "tlbi vale2, {}";
     /// The last level of the walk of one address, on every PE of the domain.
-    tlbi_vale2is(operand) = "tlbi vale2is, {}";
+    tlbi_vale2is(VaOperand) = "tlbi vale2is, {}";
+    /// Every level of the walk of one address, on this PE.
+    tlbi_vae2(VaOperand) = "tlbi vae2, {}";
+    /// Every level of the walk of one address, on every PE of the domain.
+    tlbi_vae2is(VaOperand) = "tlbi vae2is, {}";
+}
+// By range, FEAT_TLBIRANGE, which the assembler does not know for this target: op1 4, CRn 8, CRm 6 (this PE) or 2 (the domain), op2 5 or 1.
+tlbi! {
+    /// RVALE2: the last level of the walks of a range, on this PE.
+    tlbi_rvale2(RangeOperand) = "sys #4, c8, c6, #5, {}";
+    /// RVALE2IS: the last level of the walks of a range, on every PE of the domain.
+    tlbi_rvale2is(RangeOperand) = "sys #4, c8, c2, #5, {}";
+    /// RVAE2: every level of the walks of a range, on this PE.
+    tlbi_rvae2(RangeOperand) = "sys #4, c8, c6, #1, {}";
+    /// RVAE2IS: every level of the walks of a range, on every PE of the domain.
+    tlbi_rvae2is(RangeOperand) = "sys #4, c8, c2, #1, {}";
 }
 
 /// Cleans and invalidates the line of `address` to the point of coherency. Never CVAC alone: Cortex-A53 errata 819472, 824069, 826319

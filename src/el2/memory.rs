@@ -1,10 +1,11 @@
 //! [`Machine`] on the target.
 
 use super::window::Window;
-use super::{assembly, barrier, instruction};
-use crate::addr::{Frame, PAGE_BYTES};
+use super::{assembly, barrier, footing, instruction};
+use crate::addr::{Frame, PAGE_BYTES, VirtAddr, VirtSpan};
 use crate::bbm::Permit;
-use crate::machine::{Machine, Maintenance, Slot, Tlbi};
+use crate::geometry::Granule4K;
+use crate::machine::{Footing, Machine, Maintenance, Reach, Scope, Slot, Tlbi};
 
 /// This machine, whose memory is reached through a [`Window`].
 #[derive(Debug)]
@@ -33,6 +34,8 @@ impl El2 {
 }
 
 impl Machine for El2 {
+    type Geometry = Granule4K;
+
     #[inline]
     fn load(&self, slot: Slot) -> u64 {
         let address = self.window.address(slot.table()) + 8 * slot.index();
@@ -41,10 +44,59 @@ impl Machine for El2 {
     }
 
     #[inline]
+    fn first_used(&self, first: Slot, count: u64) -> Option<u64> {
+        let start = self.window.address(first.table()) + 8 * first.index();
+        let end = start + 8 * count as usize;
+        let mut address = start;
+        // Four at a time: boot counts instructions.
+        while address + 32 <= end && [0, 8, 16, 24].iter().all(|offset| word(address + offset) == 0) {
+            address += 32;
+        }
+        while address < end {
+            if word(address) != 0 {
+                return Some((address - start) as u64 / 8);
+            }
+            address += 8;
+        }
+        None
+    }
+
+    #[inline]
+    fn alike(&self, first: Slot, count: u64, mask: u64, bits: u64) -> u64 {
+        let start = self.window.address(first.table()) + 8 * first.index();
+        let end = start + 8 * count as usize;
+        let mut address = start;
+        while address < end && word(address) & mask == bits {
+            address += 8;
+        }
+        (address - start) as u64 / 8
+    }
+
+    #[inline]
     fn store(&mut self, _permit: &Permit, slot: Slot, descriptor: u64) {
         let address = self.window.address(slot.table()) + 8 * slot.index();
         // SAFETY: the window yields mapped, writable Normal memory; table frames come from the supply, where no Rust object lives.
         unsafe { instruction::store(address, descriptor) }
+    }
+
+    #[inline]
+    fn store_run(&mut self, _permit: &Permit, first: Slot, count: u64, descriptor: u64, step: u64) {
+        let mut address = self.window.address(first.table()) + 8 * first.index();
+        let end = address + 8 * count as usize;
+        let mut descriptor = descriptor;
+        let mut store = |address| {
+            // SAFETY: as for `store`; the run stays in its table.
+            unsafe { instruction::store(address, descriptor) }
+            descriptor = descriptor.wrapping_add(step);
+        };
+        while address + 32 <= end {
+            [0, 8, 16, 24].iter().for_each(|offset| store(address + offset));
+            address += 32;
+        }
+        while address < end {
+            store(address);
+            address += 8;
+        }
     }
 
     fn zero_frame(&mut self, _permit: &Permit, frame: Frame) {
@@ -68,12 +120,26 @@ impl Machine for El2 {
     }
 
     fn tlbi(&mut self, _permit: &Permit, operation: Tlbi) {
-        match operation {
-            Tlbi::All => instruction::tlbi_alle2(),
-            Tlbi::AllBroadcast => instruction::tlbi_alle2is(),
-            Tlbi::LeafVa(operand) => instruction::tlbi_vale2(operand),
-            Tlbi::LeafVaBroadcast(operand) => instruction::tlbi_vale2is(operand),
+        match (operation.scope, operation.reach) {
+            (Scope::All, Reach::ThisPe) => instruction::tlbi_alle2(),
+            (Scope::All, Reach::Domain) => instruction::tlbi_alle2is(),
+            (Scope::Leaf(operand), Reach::ThisPe) => instruction::tlbi_vale2(operand),
+            (Scope::Leaf(operand), Reach::Domain) => instruction::tlbi_vale2is(operand),
+            (Scope::Walk(operand), Reach::ThisPe) => instruction::tlbi_vae2(operand),
+            (Scope::Walk(operand), Reach::Domain) => instruction::tlbi_vae2is(operand),
+            (Scope::LeafRange(operand), Reach::ThisPe) => instruction::tlbi_rvale2(operand),
+            (Scope::LeafRange(operand), Reach::Domain) => instruction::tlbi_rvale2is(operand),
+            (Scope::WalkRange(operand), Reach::ThisPe) => instruction::tlbi_rvae2(operand),
+            (Scope::WalkRange(operand), Reach::Domain) => instruction::tlbi_rvae2is(operand),
         }
+    }
+
+    fn footing(&self, span: VirtSpan) -> Option<Footing> {
+        footing::of(span)
+    }
+
+    fn window(&self, frame: Frame) -> Option<VirtAddr> {
+        VirtAddr::new(self.window.address(frame) as u64)
     }
 
     fn switch_root(&mut self, _permit: &Permit, root: Frame) -> Maintenance {
@@ -82,6 +148,13 @@ impl Machine for El2 {
         let count = |shift: u32| ((done >> shift) & 0xff) as u32;
         Maintenance { isbs: count(0), dsbs: count(8), tlbis: count(16) }
     }
+}
+
+/// The word at `address`, in a table that the window has given.
+#[inline(always)]
+fn word(address: usize) -> u64 {
+    // SAFETY: the window yields mapped Normal memory; the address is 8-byte aligned within a table.
+    unsafe { instruction::load(address) }
 }
 
 macro_rules! store_zero_pairs {

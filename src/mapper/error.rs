@@ -1,8 +1,12 @@
-//! Why a request was refused, with the evidence.
+//! Why a request was refused, with the evidence: where, at which level, what is there, what was asked for, and the rule.
 
-use crate::addr::{PhysAddr, VirtAddr, VirtSpan};
+#![forbid(unsafe_code)]
+
+use crate::addr::{PhysAddr, PhysSpan, VirtSpan};
 use crate::change::Why;
-use crate::machine::Slot;
+use crate::descriptor::Attributes;
+use crate::features::Features;
+use crate::machine::{Footing, Slot};
 use core::fmt;
 
 /// A refused request. Nothing was changed.
@@ -13,19 +17,33 @@ pub enum Error {
         /// The span asked for.
         virt: VirtSpan,
     },
-    /// A bound is not a multiple of 4 KiB.
+    /// A bound is not a multiple of a page.
     Misaligned {
         /// The span asked for.
         virt: VirtSpan,
         /// The output address asked for, where there is one.
         output: Option<PhysAddr>,
     },
-    /// The span or what it maps to ends beyond the addresses that the tables translate.
+    /// The span ends beyond the addresses that the tables translate.
+    BeyondInput {
+        /// The span asked for.
+        virt: VirtSpan,
+    },
+    /// What the span maps to ends beyond the addresses that the CPUs can put out.
     BeyondAddressSize {
         /// The span asked for.
         virt: VirtSpan,
         /// The output address asked for.
         output: PhysAddr,
+    },
+    /// The attributes need a feature that not every CPU has.
+    Unsupported {
+        /// The span asked for.
+        virt: VirtSpan,
+        /// What was asked for.
+        attributes: Attributes,
+        /// What is missing.
+        feature: Features,
     },
     /// Something is mapped where the request wants to map.
     Occupied {
@@ -33,32 +51,42 @@ pub enum Error {
         slot: Slot,
         /// What it holds.
         descriptor: u64,
+        /// What was to stand there; `None` for a table.
+        requested: Option<u64>,
     },
-    /// Nothing is mapped where the request wants to change or unmap.
+    /// Nothing is mapped where the request wants to change or unmap: the walk ends in this slot, which holds nothing.
     NotMapped {
-        /// The first such address.
-        virt: VirtAddr,
-    },
-    /// The request covers part of a block, which would have to be split.
-    WouldSplit {
-        /// The block's slot.
+        /// The first such slot.
         slot: Slot,
-        /// The part of it that the request covers.
-        part: VirtSpan,
-    },
-    /// A leaf of the old size cannot map to the new output address.
-    OutputMisaligned {
-        /// The leaf's slot.
-        slot: Slot,
-        /// Where it was to point.
-        output: PhysAddr,
     },
     /// The manager does not change this slot.
     Refused {
         /// The slot.
         slot: Slot,
+        /// What it holds.
+        descriptor: u64,
         /// Why not.
         why: Why,
+    },
+    /// The request would break, if only for a moment, what CPUs or the manager itself stand on.
+    WouldBreakSelf {
+        /// What would be broken.
+        virt: VirtSpan,
+        /// What lies there.
+        footing: Footing,
+    },
+    /// A frame would be writable through one address and executable through another.
+    Aliased {
+        /// The span asked for.
+        virt: VirtSpan,
+        /// The frames that both map.
+        frames: PhysSpan,
+        /// The other mapping's slot.
+        slot: Slot,
+        /// What it holds.
+        descriptor: u64,
+        /// What was asked for.
+        attributes: Attributes,
     },
     /// The supply has fewer frames than the request needs.
     OutOfFrames {
@@ -69,22 +97,54 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The rule that the request would break: the architecture's name for it, or ours.
+    #[must_use]
+    pub const fn rule(&self) -> &'static str {
+        match self {
+            Self::Empty { .. } | Self::Misaligned { .. } => "whole pages",
+            Self::BeyondInput { .. } => "input address size",
+            Self::BeyondAddressSize { .. } => "output address size",
+            Self::Unsupported { .. } => "features of every CPU",
+            Self::Occupied { .. } => "RDDMVT: valid over valid needs a break",
+            Self::NotMapped { .. } => "only what is mapped changes",
+            Self::Refused { why: Why::InvalidationOwed, .. } => "RDDMVT: make after invalidation",
+            Self::Refused { why: Why::Foreign, .. } => "only what the manager wrote changes",
+            Self::WouldBreakSelf { .. } => "nothing that a CPU stands on is broken",
+            Self::Aliased { .. } => "W^X by physical address",
+            Self::OutOfFrames { .. } => "every frame before the first store",
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty { virt } => write!(f, "{virt} holds no page"),
-            Self::Misaligned { virt, output: None } => write!(f, "{virt} is not made of whole pages"),
+            Self::Empty { virt } => write!(f, "{virt} holds no page")?,
+            Self::Misaligned { virt, output: None } => write!(f, "{virt} is not made of whole pages")?,
             Self::Misaligned { virt, output: Some(output) } => {
-                write!(f, "{virt} -> {output} is not made of whole pages")
+                write!(f, "{virt} -> {output} is not made of whole pages")?;
             }
-            Self::BeyondAddressSize { virt, output } => write!(f, "{virt} -> {output} ends beyond the address size"),
-            Self::Occupied { slot, descriptor } => write!(f, "{slot} already holds {descriptor:#x}"),
-            Self::NotMapped { virt } => write!(f, "{virt} is not mapped"),
-            Self::WouldSplit { slot, part } => write!(f, "{part} is part of the block at {slot}"),
-            Self::OutputMisaligned { slot, output } => write!(f, "{slot} cannot map to {output}"),
-            Self::Refused { slot, why } => write!(f, "{slot} is not changed: {why:?}"),
-            Self::OutOfFrames { needed, available } => write!(f, "{needed} frames needed, {available} left"),
+            Self::BeyondInput { virt } => write!(f, "{virt} ends beyond what the tables translate")?,
+            Self::BeyondAddressSize { virt, output } => write!(f, "{virt} -> {output} ends beyond the address size")?,
+            Self::Unsupported { virt, attributes, feature } => {
+                write!(f, "{virt} cannot be {attributes}: no {feature}")?;
+            }
+            Self::Occupied { slot, descriptor, requested: Some(requested) } => {
+                write!(f, "{slot} already holds {descriptor:#x}, not {requested:#x}")?;
+            }
+            Self::Occupied { slot, descriptor, requested: None } => {
+                write!(f, "{slot} already holds {descriptor:#x}, where a table was to be linked")?;
+            }
+            Self::NotMapped { slot } => write!(f, "nothing is mapped at {slot}")?,
+            Self::Refused { slot, descriptor, why } => write!(f, "{slot} holds {descriptor:#x}: {why}")?,
+            Self::WouldBreakSelf { virt, footing } => write!(f, "{virt} cannot be broken while CPUs run on {footing}")?,
+            Self::Aliased { virt, frames, slot, descriptor, attributes } => {
+                write!(f, "{virt} cannot be {attributes}: {slot} maps {frames} by {descriptor:#x}")?;
+            }
+            Self::OutOfFrames { needed, available } => write!(f, "{needed} frames needed, {available} left")?,
         }
+        write!(f, " ({})", self.rule())
     }
 }
 

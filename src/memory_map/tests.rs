@@ -137,6 +137,20 @@ fn good_directmap_starts_at_a_gibibyte() {
 }
 
 #[test]
+fn good_directmap_starts_at_sixteen_gibibytes_where_that_makes_runs() {
+    let base = |bank, directmap_bytes| {
+        let mut map = map();
+        map.add_bank(bank).unwrap();
+        map.check(image(), Limits { directmap_bytes, phys_bits: 48 }).unwrap().start().raw()
+    };
+    let (gib, end) = (1 << 30, 32 << 30);
+    assert_eq!(base(span(16 * gib, end), 32 * gib), 0, "16 to 32 GiB are a run");
+    assert_eq!(base(span(16 * gib, end), 32 * gib - 1), gib, "but then they would not fit");
+    assert_eq!(base(span(16 * gib + 1, end), 32 * gib), gib, "no run");
+    assert_eq!(base(span(15 * gib, end - 1), 32 * gib), gib, "no run either");
+}
+
+#[test]
 fn good_image_may_touch_its_neighbours() {
     let mut map = map();
     map.add_reserved(span(0x4010_0000, IMAGE.0)).unwrap();

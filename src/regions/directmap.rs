@@ -1,4 +1,5 @@
-//! RAM at a constant distance, by the largest leaves that alignment allows.
+//! RAM at a constant distance, by the largest leaves that alignment allows, and these in contiguous runs where they can be: sixteen leaves
+//! that a TLB may hold as one.
 //!
 //! It bootstraps itself: the first span is mapped with frames of the pool; from then on its own free frames are in the supply, and they are
 //! mapped already, so each later table can be written through the directmap that exists so far.
@@ -70,6 +71,6 @@ impl Directmap {
     pub fn map_span<M: Machine>(self, space: &mut Space<'_, M>, span: PhysSpan) -> Result<(), Failure> {
         let virt = self.virt(span).ok_or(Failure::TooMany { name: NAME })?;
         let region = Declared { name: NAME, virt, output: Some(span.start()), attributes: image::DATA };
-        space.map(region, Level::L1)
+        space.map_contiguous(region, Level::L1)
     }
 }

@@ -1,7 +1,7 @@
 //! Stacks of the secondaries, in vmap, each with a page below it that is never mapped.
 //!
 //! ```text
-//! VMAP end - MAX_CPUS slots of 64 KiB, one a CPU:
+//! STACKS, MAX_CPUS slots of 64 KiB, one a CPU:
 //!   + 0        guard
 //!   + 4 KiB    exception stack, 8 KiB
 //!   + 12 KiB   guard
@@ -14,7 +14,7 @@
 use super::{Failure, Space, image};
 use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtSpan};
 use crate::audit::Declared;
-use crate::layout::{MAX_CPUS, VMAP};
+use crate::layout::{MAX_CPUS, STACKS};
 use crate::machine::Machine;
 use static_assertions::const_assert;
 
@@ -26,7 +26,7 @@ const STACK_BYTES: u64 = 32 << 10;
 
 const_assert!(EXCEPTION_STACK_OFFSET + EXCEPTION_STACK_BYTES + PAGE_BYTES <= STACK_OFFSET);
 const_assert!(STACK_OFFSET + STACK_BYTES < SLOT_BYTES);
-const_assert!(MAX_CPUS as u64 * SLOT_BYTES <= VMAP.bytes() / 2);
+const_assert!(MAX_CPUS as u64 * SLOT_BYTES == STACKS.bytes());
 
 /// The stacks of a CPU.
 #[derive(Clone, Copy, Debug)]
@@ -37,10 +37,6 @@ pub struct Stacks {
     pub exception_stack: VirtSpan,
 }
 
-const fn region_start() -> u64 {
-    VMAP.end_exclusive().raw() - MAX_CPUS as u64 * SLOT_BYTES
-}
-
 /// Where the stacks of CPU `index` are, mapped or not.
 ///
 /// # Panics
@@ -48,7 +44,7 @@ const fn region_start() -> u64 {
 #[must_use]
 pub fn stacks_of(index: usize) -> Stacks {
     assert!(index < MAX_CPUS, "CPU indices are below MAX_CPUS");
-    let slot = region_start() + index as u64 * SLOT_BYTES;
+    let slot = STACKS.start().raw() + index as u64 * SLOT_BYTES;
     let span = |offset, bytes| {
         VirtSpan::of(VirtAddr::at(slot + offset), bytes).unwrap_or_else(|| unreachable!("stacks lie in vmap"))
     };
@@ -61,7 +57,10 @@ pub fn stacks_of(index: usize) -> Stacks {
 /// Whether `virt` lies in the page below one of the stacks.
 #[must_use]
 pub fn is_guard(virt: VirtAddr) -> bool {
-    let Some(offset) = virt.raw().checked_sub(region_start()).filter(|_| VMAP.contains(virt)) else { return false };
+    if !STACKS.contains(virt) {
+        return false;
+    }
+    let offset = virt.raw() - STACKS.start().raw();
     let page = offset % SLOT_BYTES / PAGE_BYTES * PAGE_BYTES;
     page == EXCEPTION_STACK_OFFSET - PAGE_BYTES || page == STACK_OFFSET - PAGE_BYTES
 }
@@ -90,7 +89,7 @@ mod tests {
         for index in [0, 1, MAX_CPUS - 1] {
             let Stacks { stack, exception_stack } = stacks_of(index);
             for span in [stack, exception_stack] {
-                assert!(VMAP.covers(span));
+                assert!(STACKS.covers(span));
                 assert!(is_guard(VirtAddr::at(span.start().raw() - 1)), "below {span:?}");
                 assert!(!is_guard(span.start()));
                 assert!(!is_guard(VirtAddr::at(span.end_exclusive().raw() - 1)));
@@ -100,8 +99,8 @@ mod tests {
 
     #[test]
     fn bad_addresses_outside_the_stacks_are_no_guards() {
-        assert!(!is_guard(VMAP.start()));
-        assert!(!is_guard(VirtAddr::at(VMAP.end_exclusive().raw())));
+        assert!(!is_guard(VirtAddr::at(STACKS.start().raw() - 1)));
+        assert!(!is_guard(VirtAddr::at(STACKS.end_exclusive().raw())));
         assert!(!is_guard(VirtAddr::at(0)));
     }
 }

@@ -69,7 +69,7 @@ fn good_walk_says_where_it_ends() {
 fn good_walk_goes_where_the_hardware_goes() {
     let mut tables = tables();
     tables.0.insert((0x4000_0000, 20), 1 << 60 | 0x4000_1000 | TABLE_BITS);
-    tables.0.insert((0x4000_3000, 0), 1 << 52 | 0x4010_0000 | CODE);
+    tables.0.insert((0x4000_3000, 0), 1 << 51 | 0x4010_0000 | CODE);
     let lines = lines(&tables, 0x0a00_0020_0000);
     assert_eq!(lines.len(), 4);
     assert!(lines[0].ends_with("table 0x000040001000, with bits that the manager never writes"), "{}", lines[0]);

@@ -1,4 +1,4 @@
-//! An address has at most 48 bits and a frame is aligned, or there is none.
+//! An address has at most 52 bits and a frame is aligned, or there is none.
 use breakwater::addr::{Frame, PhysAddr, PhysSpan};
 
 pub fn address(raw: u64) -> Option<PhysAddr> {
@@ -13,4 +13,4 @@ pub fn span(start: PhysAddr, end_exclusive: PhysAddr) -> Option<PhysSpan> {
     PhysSpan::new(start, end_exclusive) //~ E0451: Some(PhysSpan { start, end_exclusive })
 }
 
-pub const LINK: PhysAddr = PhysAddr::at(0x4000_0000); //~ E0080: pub const LINK: PhysAddr = PhysAddr::at(1 << 49);
+pub const LINK: PhysAddr = PhysAddr::at(0x4000_0000); //~ E0080: pub const LINK: PhysAddr = PhysAddr::at((1 << 52) + 1);

@@ -1,14 +1,21 @@
-//! A broken slot is made again, or given back, only on the proof of its invalidation.
-use breakwater::bbm::{Broken, Filled, Live, Protocol};
-use breakwater::descriptor::Leaf;
+//! What is broken is made, given back or freed only on the proof of its invalidation: no method makes or reclaims without one.
+use breakwater::bbm::{Broken, Detached, Filled, FreeTables, Invalidated, Live, Protocol, Settling};
 use breakwater::machine::{Machine, Slot};
 
-pub fn make<M: Machine>(p: &mut Protocol<M>, slot: Slot, leaf: Leaf, broken: Broken, filled: &mut Filled<Live>) {
+pub fn settle<M: Machine>(
+    p: &mut Protocol<M>,
+    first: Slot,
+    broken: Broken,
+    (filled, detached, free): (&mut Filled<Live>, &mut Detached, &mut FreeTables),
+) {
     let proof = p.invalidate(broken); //~ E0308: let proof = broken;
-    p.make(slot, leaf, &proof, filled);
+    let mut settling = Settling { proof: &proof, filled, detached, free, merges: false };
+    p.settle_run(first, 1, &mut settling);
 }
 
-pub fn reclaim<M: Machine>(p: &mut Protocol<M>, slot: Slot, broken: Broken) {
-    let proof = p.invalidate(broken);
-    p.reclaim(slot, &proof); //~ E0308: p.reclaim(slot, &broken);
+pub fn settle_without<'a>(
+    proof: &'a Invalidated,
+    (filled, detached, free): (&'a mut Filled<Live>, &'a mut Detached, &'a mut FreeTables),
+) -> Settling<'a> {
+    Settling { proof, filled, detached, free, merges: false } //~ E0063: Settling { filled, detached, free, merges: false }
 }

@@ -1,7 +1,10 @@
 //! Proofs come from the protocol alone.
-use breakwater::addr::{Frame, PhysSpan};
-use breakwater::bbm::{Broken, Detached, Invalidated, Released};
+use breakwater::addr::{Frame, Level, PhysSpan, VirtAddr};
+use breakwater::bbm::{Broken, Detached, FreeTables, FreshTable, Invalidated, Live, Protocol, Released, UnusedSlots};
+use breakwater::descriptor::Rights;
 use breakwater::frames::FrameSupply;
+use breakwater::geometry::{Geometry, Granule4K};
+use breakwater::machine::{Machine, Slot};
 
 pub fn released(released: Released, _frame: Frame) -> Released {
     released //~ E0451: Released { frames: [Some(_frame); 8] }
@@ -9,6 +12,22 @@ pub fn released(released: Released, _frame: Frame) -> Released {
 
 pub fn invalidated(proof: Invalidated) -> Invalidated {
     proof //~ E0451: Invalidated { ..proof }
+}
+
+pub fn newer(proof: Invalidated) -> Option<breakwater::addr::VirtSpan> {
+    proof.span() //~ E0616: proof.pending.span()
+}
+
+pub fn unused(proof: UnusedSlots<Live>, _first: Slot) -> UnusedSlots<Live> {
+    proof //~ E0624: UnusedSlots::run(_first, 1)
+}
+
+pub fn fresh<M: Machine>(p: &mut Protocol<M>, frame: Frame, virt: VirtAddr) -> FreshTable {
+    p.new_table(frame, Level::L2, virt) //~ E0624: FreshTable::new(frame, Level::L2, virt)
+}
+
+pub fn slot(table: Frame, virt: VirtAddr) -> Slot {
+    Granule4K::slot(table, Level::L3, virt) //~ E0624: Slot::from_parts(table, Level::L3, 0, virt)
 }
 
 pub fn detached(frames: &mut FrameSupply, released: &Released, _old: &Detached) {
@@ -21,4 +40,16 @@ pub fn unmapped(frames: &mut FrameSupply, span: PhysSpan, proof: &Invalidated, _
 
 pub fn copied(proof: Invalidated) -> (Invalidated, u8) {
     (proof, 0) //~ E0599: (proof.clone(), 0)
+}
+
+pub fn free(free: &FreeTables) -> Option<Frame> {
+    free.next() //~ E0616: free.head
+}
+
+pub fn former(frames: &FrameSupply) -> u64 {
+    frames.available() //~ E0624: frames.tables().count()
+}
+
+pub fn noted<M: Machine>(protocol: &mut Protocol<M>, span: PhysSpan) -> bool {
+    protocol.aliases().may_conflict(span, Rights::WRITE) //~ E0624: protocol.aliases_mut().may_conflict(span, Rights::WRITE)
 }

@@ -1,30 +1,48 @@
-//! The proof that a slot is unused is used up by the fill or the link.
+//! The proof that a slot is unused is used up by the fill or the link, a fresh table by its link.
 use breakwater::bbm::{Filled, FreshTable, Live, Protocol, UnusedSlots};
 use breakwater::descriptor::Leaf;
-use breakwater::machine::Machine;
+use breakwater::machine::{Machine, Slot};
 
-pub fn fill<M: Machine>(p: &mut Protocol<M>, one: UnusedSlots, two: UnusedSlots, leaf: Leaf, filled: &mut Filled<Live>) {
+type Unused = UnusedSlots<Live>;
+
+pub fn fill<M: Machine>(p: &mut Protocol<M>, one: Unused, two: Unused, leaf: Leaf, filled: &mut Filled<Live>) {
     p.fill(one, leaf, filled);
     p.fill(two, leaf, filled); //~ E0382: p.fill(one, leaf, filled);
 }
 
+pub fn without_a_proof<M: Machine>(p: &mut Protocol<M>, slots: Unused, _slot: Slot, leaf: Leaf, filled: &mut Filled<Live>) {
+    p.fill(slots, leaf, filled); //~ E0308: p.fill(_slot, leaf, filled);
+}
+
 pub fn link<M: Machine>(
     p: &mut Protocol<M>,
-    (one, two): (UnusedSlots, UnusedSlots),
+    (one, two): (Unused, Unused),
     (child, other): (FreshTable, FreshTable),
     filled: &mut Filled<Live>,
 ) {
-    p.link(one, child, filled);
-    p.link(two, other, filled); //~ E0382: p.link(two, child, filled);
+    p.link(one, child, false, filled);
+    p.link(two, other, false, filled); //~ E0382: p.link(two, child, false, filled);
 }
 
 /// Without a barrier only into a table that nothing links to, which a table is until it is linked.
-pub fn link_unreached<M: Machine>(
+pub fn link_fresh<M: Machine>(
     p: &mut Protocol<M>,
-    (one, two): (UnusedSlots, UnusedSlots),
+    (one, slot): (Unused, Slot),
     (parent, child, other): (FreshTable, FreshTable, FreshTable),
     filled: &mut Filled<Live>,
 ) {
-    p.link(one, other, filled); //~ E0382: p.link(one, parent, filled);
-    p.link_unreached(&parent, two, child); //~ E0308: p.link_unreached(parent.frame(), two, child);
+    p.link(one, other, false, filled); //~ E0382: p.link(one, parent, false, filled);
+    p.link_fresh(&parent, slot, child, false); //~ E0308: p.link_fresh(parent.frame(), slot, child, false);
+}
+
+/// What is filled is filled before the link.
+pub fn fill_fresh<M: Machine>(
+    p: &mut Protocol<M>,
+    (one, slot): (Unused, Slot),
+    (parent, child): (FreshTable, FreshTable),
+    leaf: Leaf,
+    filled: &mut Filled<Live>,
+) {
+    p.link(one, child, false, filled);
+    p.fill_fresh(&parent, slot, 1, leaf); //~ E0382: p.fill_fresh(&child, slot, 1, leaf);
 }

@@ -7,6 +7,7 @@ use super::rig::{CODE, CONSTANTS, DATA, DEVICE, GIB, MIB, PAGE, phys};
 use super::step::{is_marker, stored_word};
 use breakwater::addr::{Level, PhysAddr, PhysSpan, VirtAddr};
 use breakwater::errata::Errata;
+use breakwater::geometry::{Geometry, Granule4K};
 use breakwater::layout;
 use breakwater::mapper::Mapper;
 use breakwater::memory_map::{Module, ModuleKind};
@@ -57,7 +58,7 @@ fn bad_audit_of_tables_that_were_tampered_with() {
     let text = raw::leaf(booted.world(), root, layout::LINK_ADDRESS + 30 * PAGE).unwrap();
     let steps = walk(booted.world(), booted.tables.root(), VirtAddr::at(text.virt));
     let page = *steps.steps().last().unwrap();
-    let slot = breakwater::machine::Slot::new(page.table, Level::L3, VirtAddr::at(text.virt));
+    let slot = Granule4K::slot(page.table, Level::L3, VirtAddr::at(text.virt));
     booted.world_mut().plant(slot, text.descriptor & !(1 << 7));
     let audit = booted.audit();
     assert!(audit.mismatches > 0 && audit.writable_executable == 1);
@@ -237,7 +238,10 @@ fn good_supply_holds_nothing_that_is_in_use() {
         .collect();
     let available = booted.bringup.frames.available();
     let mut taken = 0;
-    while let Some(frame) = booted.bringup.frames.take() {
+    let Booted { bringup, tables: in_force, .. } = &mut booted;
+    let mut mapper = Mapper::new(&mut bringup.protocol, &mut bringup.frames, in_force);
+    let all: Vec<_> = core::iter::from_fn(|| mapper.take()).collect();
+    for frame in all {
         let span = phys(frame.start().raw(), PAGE);
         let overlaps = |spans: &[PhysSpan]| spans.iter().any(|other| other.intersection(span).is_some());
         assert!(!overlaps(&claimed), "{span:?} is claimed");

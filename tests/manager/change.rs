@@ -1,13 +1,14 @@
 //! Requests that take away or change: unmap, protect, remap. Sequences exact, for each reach and each erratum.
 
 use super::expansion;
-use super::rig::{CODE, CONSTANTS, DATA, DEVICE, Done, GIB, MIB, PAGE, Rig, request};
+use super::rig::{CODE, CONSTANTS, DATA, DEVICE, GIB, MIB, PAGE, Rig, request};
 use super::step::{DSB_ISH, DSB_ISHST, DSB_NSH, is_marker};
 use super::world::World;
 use breakwater::addr::Level;
 use breakwater::bbm::{Live, Reach};
 use breakwater::descriptor::{Attributes, DataAccess};
 use breakwater::errata::Errata;
+use breakwater::mapper::Cost;
 use breakwater_trace::{Event, Feature};
 
 const AT: u64 = 4 * GIB;
@@ -25,8 +26,8 @@ fn plain(pages: u64) -> Rig<Live> {
     mapped(Reach::ThisPe, Errata::empty(), pages, DATA)
 }
 
-fn done(stores: u64, tlbis: u32, dsbs: u32, isbs: u32) -> Done {
-    Done { stores, frames: 0, tlbis, dsbs, isbs }
+fn done(stores: u64, tlbis: u32, dsbs: u32, isbs: u32) -> Cost {
+    Cost { stores, frames: 0, freed: 0, tlbis, dsbs, isbs }
 }
 
 /// The barriers and TLBIs of the last request, which is the last of the log.
@@ -50,7 +51,7 @@ fn good_unmap_breaks_invalidates_and_reclaims() {
 
 #[test]
 fn good_unmap_among_several_pes_is_broadcast() {
-    let mut rig = mapped(Reach::Domain, Errata::empty(), 1, DATA);
+    let mut rig = mapped(Reach::Domain, Errata::empty(), 2, DATA);
     assert_eq!(rig.unmap(AT, PAGE), Ok(done(2, 1, 2, 1)));
     let tlbi = expansion::tlbi("vale2is", AT >> 12);
     let sequence = [DSB_ISHST, tlbi, DSB_ISH, Event::Isb];
@@ -64,7 +65,8 @@ fn good_unmap_of_blocks_needs_one_tlbi_each() {
         rig.map(request(AT, GIB, 0, DATA, Level::L1)).unwrap();
         rig.map(request(2 * AT, 4 * MIB, GIB, DATA, Level::L1)).unwrap();
         assert_eq!(rig.unmap(AT, GIB), Ok(done(2, 1, 2, 1)));
-        assert_eq!(rig.unmap(2 * AT, 4 * MIB), Ok(done(4, 2, 2, 1)));
+        let last = Cost { stores: 2, frames: 0, freed: 2, tlbis: 2, dsbs: 2, isbs: 1 };
+        assert_eq!(rig.unmap(2 * AT, 4 * MIB), Ok(last), "one store and its undoing, for the table above both");
         assert_eq!(rig.leaves(), (0, 0, 0));
     }
 }
@@ -74,7 +76,8 @@ fn good_unmap_across_levels_and_tables() {
     let mut rig = Rig::live(Reach::Domain, 16);
     let start = 3 * GIB - 2 * MIB - PAGE;
     rig.map(request(start, GIB + 4 * MIB + 2 * PAGE, start, DATA, Level::L1)).unwrap();
-    assert_eq!(rig.unmap(start, GIB + 4 * MIB + 2 * PAGE), Ok(done(10, 5, 2, 1)), "five leaves of three sizes");
+    let all = Cost { stores: 2, frames: 0, freed: 5, tlbis: 5, dsbs: 2, isbs: 1 };
+    assert_eq!(rig.unmap(start, GIB + 4 * MIB + 2 * PAGE), Ok(all), "five leaves of three sizes, and their tables");
 }
 
 #[test]
@@ -167,12 +170,12 @@ fn good_repeated_tlbi_where_an_erratum_asks_and_only_by_broadcast() {
     let mut rig = mapped(Reach::Domain, Errata::REPEAT_TLBI, 80, DATA);
     assert_eq!(rig.unmap(AT, 2 * PAGE), Ok(done(4, 3, 3, 1)));
     let tlbi = |virt: u64| expansion::tlbi("vale2is", virt >> 12);
-    let tail = [DSB_ISH, tlbi(AT), DSB_ISH, Event::Isb];
+    let tail = [DSB_ISH, tlbi(AT + PAGE), DSB_ISH, Event::Isb];
     assert_eq!(last_maintenance(&rig, 4), tail);
     assert_eq!(rig.unmap(AT + 2 * PAGE, 40 * PAGE), Ok(done(80, 2, 3, 1)), "everything, twice");
     assert_eq!(rig.protect(AT + 42 * PAGE, PAGE, CONSTANTS), Ok(done(1, 2, 3, 1)));
     assert_eq!(rig.remap(AT + 43 * PAGE, PAGE, 0, CONSTANTS), Ok(done(2, 2, 4, 2)));
-    let mut alone = mapped(Reach::ThisPe, Errata::REPEAT_TLBI, 2, DATA);
+    let mut alone = mapped(Reach::ThisPe, Errata::REPEAT_TLBI, 3, DATA);
     assert_eq!(alone.unmap(AT, 2 * PAGE), Ok(done(4, 2, 2, 1)), "no broadcast, no repetition");
 }
 
@@ -189,7 +192,7 @@ fn good_errata_that_ask_for_a_break_get_one() {
 #[test]
 fn good_errata_of_a_pe_that_joins_later_count() {
     let features = [Feature::RepeatTlbi, Feature::BbmAlways].map(|feature| (Some(1), feature));
-    let world = World::with_features(features.into_iter());
+    let world: World = World::with_features(features.into_iter());
     let mut rig = Rig::offline_on(world, Errata::empty(), 16).switch();
     rig.map(request(AT, PAGE, TO, DATA, Level::L3)).unwrap();
     rig.protocol.share(Errata::REPEAT_TLBI | Errata::BBM_ALWAYS);
@@ -198,11 +201,28 @@ fn good_errata_of_a_pe_that_joins_later_count() {
 }
 
 #[test]
-fn good_tables_stay_when_they_become_empty() {
-    let mut rig = plain(1);
-    rig.unmap(AT, PAGE).unwrap();
-    let again = rig.map(request(AT, PAGE, TO, DATA, Level::L3)).unwrap();
-    assert_eq!(again, Done { stores: 1, frames: 0, tlbis: 0, dsbs: 1, isbs: 1 }, "one fill, no new table");
+fn good_tables_that_become_empty_are_freed() {
+    for reach in [Reach::ThisPe, Reach::Domain] {
+        let mut rig = mapped(reach, Errata::empty(), 1, DATA);
+        let free = rig.frames.available();
+        let freed = Cost { stores: 2, frames: 0, freed: 3, tlbis: 1, dsbs: 2, isbs: 1 };
+        assert_eq!(rig.unmap(AT, PAGE), Ok(freed), "the highest table that becomes empty is broken, once");
+        let walk = expansion::tlbi(if reach == Reach::Domain { "vae2is" } else { "vae2" }, AT >> 12);
+        assert!(last_maintenance(&rig, 4).contains(&walk), "every level of the walk (RVMSWQ)");
+        assert_eq!(rig.frames.available(), free + 3);
+        let taken = rig.frames.taken();
+        let again = rig.map(request(AT, PAGE, TO, DATA, Level::L3)).unwrap();
+        assert_eq!((again.frames, rig.frames.taken()), (3, taken), "former tables are tables again");
+    }
+}
+
+#[test]
+fn good_tables_that_were_asked_for_stay_when_they_become_empty() {
+    let mut rig = Rig::live(Reach::ThisPe, 16);
+    rig.populate(AT, 2 * MIB, Level::L3).unwrap();
+    rig.map(request(AT, PAGE, TO, DATA, Level::L3)).unwrap();
+    assert_eq!(rig.unmap(AT, PAGE), Ok(done(2, 1, 2, 1)));
+    assert_eq!(rig.map(request(AT, PAGE, TO, DATA, Level::L3)), Ok(done(1, 0, 1, 1)), "one fill, no new table");
 }
 
 #[test]

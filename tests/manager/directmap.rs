@@ -46,10 +46,25 @@ fn compare(booted: &Booted, freed: u64) -> (usize, usize, usize) {
     let of = |level| leaves.iter().filter(|leaf| leaf.virt >= DIRECTMAP.start().raw() && leaf.level == level).count();
     let counts = (of(1), of(2), of(3));
     if freed == 0 {
+        expected.iter().for_each(|&span| assert_runs(&leaves, span, offset));
+    }
+    if freed == 0 {
         let fewest: u64 = expected.iter().map(|&span| fewest(span)).sum();
         assert_eq!((counts.0 + counts.1 + counts.2) as u64, fewest, "no more leaves than needed");
     }
     counts
+}
+
+/// Of the leaves that map `span`, those are of contiguous runs that can be, and no others: sixteen side by side, aligned to all of them in
+/// both addresses.
+fn assert_runs(leaves: &[raw::Leaf], span: PhysSpan, offset: u64) {
+    let virt = span.start().raw() + offset..span.end_exclusive().raw() + offset;
+    for leaf in leaves.iter().filter(|leaf| virt.contains(&leaf.virt)) {
+        let run_bytes = 16 * super::bits::slot_bytes(leaf.level);
+        let start = leaf.virt / run_bytes * run_bytes;
+        let can_be = offset.is_multiple_of(run_bytes) && virt.start <= start && start + run_bytes <= virt.end;
+        assert_eq!(leaf.descriptor >> 52 & 1 == 1, can_be, "{leaf:x?} of {span}");
+    }
 }
 
 #[test]
@@ -57,6 +72,25 @@ fn good_two_gib_of_virt() {
     let setup = Setup::new(&[phys(GIB, 2 * GIB)], GIB + 2 * MIB, phys(GIB + 128 * MIB, MIB));
     let pages = 512 - IMAGE_PAGES as usize;
     assert_eq!(assert_directmap(&setup), (1, 511, pages), "one GiB, 511 blocks, and what is beside the image");
+}
+
+#[test]
+fn good_runs_of_sixteen_gib() {
+    let setup = Setup::new(&[phys(GIB, 40 * GIB)], GIB + 2 * MIB, phys(GIB + 128 * MIB, MIB));
+    let mut booted = Booted::switched(&setup).unwrap();
+    assert_eq!(booted.base.raw(), 0, "RAM keeps its place within 16 GiB");
+    booted.map_fixed().unwrap();
+    let (directmap, memory, image) = (booted.directmap, setup.memory.clone(), booted.image);
+    directmap.map(&mut booted.space(), &memory, image).unwrap();
+    booted.settled("directmap");
+    compare(&booted, 0);
+    let leaves = raw::leaves(booted.world(), booted.root());
+    let in_runs = |level| leaves.iter().filter(|leaf| leaf.level == level && leaf.descriptor >> 52 & 1 == 1).count();
+    assert_eq!(
+        (in_runs(1), in_runs(2)),
+        (16, 512 - 16),
+        "16 to 32 GiB, and all of the first GiB after the image's 32 MiB"
+    );
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Every refusal, by its variant and evidence; [`super::rig::Rig`] sees to it that tables, frames and counters are as before.
 
+use super::bits::attribute_bits;
 use super::raw;
 use super::rig::{CODE, CONSTANTS, DATA, DEVICE, GIB, MIB, PAGE, Rig, phys, request, virt};
-use breakwater::addr::{Level, PhysAddr, VirtAddr};
+use breakwater::addr::{Level, PhysAddr};
 use breakwater::bbm::{Live, Reach};
 use breakwater::change::Why;
 use breakwater::machine::Slot;
@@ -15,19 +16,19 @@ fn furnished() -> Rig<Live> {
     let mut rig = Rig::live(Reach::Domain, 32);
     rig.map(request(AT, PAGE, 0, DATA, Level::L3)).unwrap();
     rig.map(request(AT + 2 * MIB, 2 * MIB, 2 * MIB, DATA, Level::L2)).unwrap();
-    rig.map(request(AT + GIB, GIB, 0, CODE, Level::L1)).unwrap();
+    rig.map(request(AT + GIB, GIB, 64 * GIB, CODE, Level::L1)).unwrap();
     rig
 }
 
 /// The slot of the leaf that maps `at`.
 fn slot_of(rig: &Rig<Live>, at: u64) -> Slot {
     let leaf = raw::leaf(rig.world(), rig.root(), at).unwrap();
-    let level = [Level::L0, Level::L1, Level::L2, Level::L3][usize::from(leaf.level)];
-    let mut table = rig.tables.root();
-    for above in [Level::L0, Level::L1, Level::L2].into_iter().take_while(|&above| above < level) {
-        table = rig.protocol.child(Slot::new(table, above, VirtAddr::at(at))).unwrap();
-    }
-    Slot::new(table, level, VirtAddr::at(at))
+    rig.slot(at, [Level::L0, Level::L1, Level::L2, Level::L3][leaf.level as usize])
+}
+
+/// The refusal of a request for which `slot` is not free.
+fn in_the_way(rig: &Rig<Live>, slot: Slot, requested: Option<u64>) -> Error {
+    Error::Occupied { slot, descriptor: rig.world().word(slot.address().raw()), requested }
 }
 
 #[test]
@@ -92,14 +93,19 @@ fn bad_outputs_beyond_what_the_cpus_put_out() {
 #[test]
 fn bad_mapping_over_anything() {
     let mut rig = furnished();
-    let in_the_way = [(AT, AT), (AT + 2 * MIB, AT + 3 * MIB), (AT + GIB, AT + GIB + 5 * PAGE)];
-    for (mapped, wanted) in in_the_way {
+    let mappings = [(AT, AT, DATA), (AT + 2 * MIB, AT + 3 * MIB, DATA), (AT + GIB, AT + GIB + 5 * PAGE, CODE)];
+    for (mapped, wanted, attributes) in mappings {
         let slot = slot_of(&rig, mapped);
-        let occupied = Err(Error::Occupied { slot, descriptor: rig.world().word(slot.address().raw()) });
-        assert_eq!(rig.map(request(wanted, PAGE, 8 * GIB, CONSTANTS, Level::L3)), occupied, "{wanted:#x}");
-        assert_eq!(rig.map(request(mapped - PAGE, 2 * PAGE, 8 * GIB - PAGE, DATA, Level::L1)), occupied, "from below");
+        let page = |output: u64, attributes| {
+            let requested = (slot.level() == Level::L3).then_some(output | attribute_bits(attributes) | 3);
+            Err(in_the_way(&rig, slot, requested))
+        };
         let same = raw::translate(rig.world(), rig.root(), wanted).unwrap();
-        assert_eq!(rig.map(request(wanted, PAGE, same, DATA, Level::L3)), occupied, "not even the same again");
+        let (over, over_data, over_same) = (page(8 * GIB, CONSTANTS), page(8 * GIB, DATA), page(same, attributes));
+        assert_eq!(rig.map(request(wanted, PAGE, 8 * GIB, CONSTANTS, Level::L3)), over, "{wanted:#x}");
+        let from_below = rig.map(request(mapped - PAGE, 2 * PAGE, 8 * GIB - PAGE, DATA, Level::L1));
+        assert_eq!(from_below, over_data, "from below");
+        assert_eq!(rig.map(request(wanted, PAGE, same, attributes, Level::L3)), over_same, "not even the same again");
     }
 }
 
@@ -127,7 +133,7 @@ fn bad_populating_under_a_block() {
     let mut rig = furnished();
     for at in [AT + 2 * MIB, AT + GIB] {
         let slot = slot_of(&rig, at);
-        let occupied = Err(Error::Occupied { slot, descriptor: rig.world().word(slot.address().raw()) });
+        let occupied = Err(in_the_way(&rig, slot, None));
         assert_eq!(rig.populate(at, PAGE, Level::L3), occupied);
     }
 }
@@ -135,66 +141,35 @@ fn bad_populating_under_a_block() {
 #[test]
 fn bad_changing_what_is_not_mapped() {
     let mut rig = furnished();
-    for (start, bytes, hole) in [
-        (AT + PAGE, PAGE, AT + PAGE),
-        (AT, 2 * PAGE, AT + PAGE),
-        (AT - PAGE, 2 * PAGE, AT - PAGE),
-        (AT + 4 * MIB, 2 * MIB, AT + 4 * MIB),
-        (0, 1 << 48, 0),
-        (600 * GIB, PAGE, 600 * GIB),
+    for (start, bytes, hole, level) in [
+        (AT + PAGE, PAGE, AT + PAGE, Level::L3),
+        (AT, 2 * PAGE, AT + PAGE, Level::L3),
+        (AT - PAGE, 2 * PAGE, AT - PAGE, Level::L1),
+        (AT + 4 * MIB, 2 * MIB, AT + 4 * MIB, Level::L2),
+        (0, 1 << 48, 0, Level::L1),
+        (600 * GIB, PAGE, 600 * GIB, Level::L0),
     ] {
-        let not_mapped = Err(Error::NotMapped { virt: VirtAddr::at(hole) });
+        let not_mapped = Err(Error::NotMapped { slot: rig.slot(hole, level) });
         assert_eq!(rig.unmap(start, bytes), not_mapped);
         assert_eq!(rig.protect(start, bytes, CONSTANTS), not_mapped);
         assert_eq!(rig.remap(start, bytes, 0, DATA), not_mapped);
+        assert_eq!(rig.split(start, bytes, Level::L3), not_mapped);
+        assert_eq!(rig.merge(start, bytes, Level::L1, true), not_mapped);
     }
-}
-
-#[test]
-fn bad_cutting_a_block() {
-    let mut rig = furnished();
-    for (block, bytes) in [(AT + 2 * MIB, 2 * MIB), (AT + GIB, GIB)] {
-        let slot = slot_of(&rig, block);
-        for part in
-            [virt(block, PAGE), virt(block + PAGE, PAGE), virt(block, bytes - PAGE), virt(block + bytes - PAGE, PAGE)]
-        {
-            let (start, bytes) = (part.start().raw(), part.bytes());
-            let would_split = Err(Error::WouldSplit { slot, part });
-            assert_eq!(rig.unmap(start, bytes), would_split);
-            assert_eq!(rig.protect(start, bytes, CONSTANTS), would_split);
-            assert_eq!(rig.remap(start, bytes, 8 * GIB, DATA), would_split);
-        }
-    }
-}
-
-#[test]
-fn bad_remapping_a_block_to_a_misaligned_output() {
-    let mut rig = furnished();
-    for (block, bytes, output) in [(AT + 2 * MIB, 2 * MIB, MIB), (AT + GIB, GIB, 2 * MIB)] {
-        let slot = slot_of(&rig, block);
-        let misaligned = Err(Error::OutputMisaligned { slot, output: PhysAddr::at(output) });
-        assert_eq!(rig.remap(block, bytes, output, DATA), misaligned);
-    }
-    rig.map(request(AT + 4 * MIB, PAGE, 0, DATA, Level::L3)).unwrap();
-    let slot = slot_of(&rig, AT + 2 * MIB);
-    rig.map(request(AT + 2 * MIB - PAGE, PAGE, 0, DATA, Level::L3)).unwrap();
-    let output = PhysAddr::at(8 * GIB + PAGE);
-    let page_then_block = rig.remap(AT + 2 * MIB - PAGE, 2 * MIB + 2 * PAGE, 8 * GIB, DATA);
-    assert_eq!(page_then_block, Err(Error::OutputMisaligned { slot, output }));
 }
 
 #[test]
 fn bad_touching_what_the_manager_never_writes() {
-    for foreign in [1 << 52 | 0x40_0000_0000_0703, 1 << 55 | 0x40_0000_0000_0703, 0x703, 0x40_0000_0000_0303] {
+    for foreign in [1 << 51 | 0x40_0000_0000_0703, 1 << 55 | 0x40_0000_0000_0703, 0x703, 0x40_0000_0000_0303] {
         let mut rig = furnished();
         let slot = slot_of(&rig, AT);
         rig.world_mut().plant(slot, foreign);
-        let refused = Err(Error::Refused { slot, why: Why::Foreign });
+        let refused = Err(Error::Refused { slot, descriptor: foreign, why: Why::Foreign });
         let memory = rig.world().snapshot();
         assert_eq!(rig.unmap(AT, PAGE), refused, "{foreign:#x}");
         assert_eq!(rig.protect(AT, PAGE, CONSTANTS), refused);
         assert_eq!(rig.remap(AT, PAGE, 0, DATA), refused);
-        let occupied = Err(Error::Occupied { slot, descriptor: foreign });
+        let occupied = Err(in_the_way(&rig, slot, Some(attribute_bits(DATA) | 3)));
         assert_eq!(rig.map(request(AT, PAGE, 0, DATA, Level::L3)), occupied);
         assert_eq!(rig.query(AT), None);
         assert!(rig.world().snapshot() == memory);
@@ -207,28 +182,28 @@ fn bad_touching_what_someone_left_broken() {
     let slot = slot_of(&rig, AT);
     let broken = rig.world().word(slot.address().raw()) & !1;
     rig.world_mut().plant(slot, broken);
-    let refused = Err(Error::Refused { slot, why: Why::InvalidationOwed });
+    let refused = Err(Error::Refused { slot, descriptor: broken, why: Why::InvalidationOwed });
     assert_eq!(rig.unmap(AT, PAGE), refused);
     assert_eq!(rig.protect(AT, PAGE, CONSTANTS), refused);
     assert_eq!(rig.remap(AT, PAGE, 0, DATA), refused);
-    let occupied = Err(Error::Occupied { slot, descriptor: broken });
+    let occupied = Err(in_the_way(&rig, slot, Some(attribute_bits(DATA) | 3)));
     assert_eq!(rig.map(request(AT, PAGE, 0, DATA, Level::L3)), occupied);
 }
 
 #[test]
 fn bad_walking_through_a_table_with_hierarchical_rights() {
     let mut rig = furnished();
-    let slot = Slot::new(rig.tables.root(), Level::L0, VirtAddr::at(AT));
+    let slot = rig.slot(AT, Level::L0);
     let foreign = rig.world().word(slot.address().raw()) | 1 << 60;
     rig.world_mut().plant(slot, foreign);
-    assert_eq!(rig.unmap(AT, PAGE), Err(Error::Refused { slot, why: Why::Foreign }));
-    let occupied = Err(Error::Occupied { slot, descriptor: foreign });
+    assert_eq!(rig.unmap(AT, PAGE), Err(Error::Refused { slot, descriptor: foreign, why: Why::Foreign }));
+    let occupied = Err(in_the_way(&rig, slot, None));
     assert_eq!(rig.map(request(AT + 8 * PAGE, PAGE, 0, DATA, Level::L3)), occupied);
     assert_eq!(rig.populate(AT, GIB, Level::L3), occupied);
 }
 
 /// Runs `ask` with every number of frames that is too small, and then with just enough.
-fn out_of_frames_everywhere(needed: u64, ask: impl Fn(&mut Rig<Live>) -> Result<super::rig::Done, Error>) {
+fn out_of_frames_everywhere(needed: u64, ask: impl Fn(&mut Rig<Live>) -> super::rig::Answer) {
     for available in 0..needed {
         let mut rig = Rig::live(Reach::ThisPe, available);
         assert_eq!(ask(&mut rig), Err(Error::OutOfFrames { needed, available }));
@@ -264,7 +239,7 @@ fn bad_refused_at_the_last_page_of_a_long_request() {
     let mut rig = Rig::live(Reach::ThisPe, 32);
     rig.map(request(AT, 1023 * PAGE, 0, DATA, Level::L3)).unwrap();
     rig.map(request(AT + 8 * MIB - PAGE, PAGE, 0, DATA, Level::L3)).unwrap();
-    let hole = Err(Error::NotMapped { virt: VirtAddr::at(AT + 1023 * PAGE) });
+    let hole = Err(Error::NotMapped { slot: rig.slot(AT + 1023 * PAGE, Level::L3) });
     assert_eq!(rig.unmap(AT, 1024 * PAGE), hole);
     assert_eq!(rig.protect(AT, 1024 * PAGE, CONSTANTS), hole);
     let occupied = rig.map(request(AT + 1023 * PAGE, 1025 * PAGE, 0, DATA, Level::L3));

@@ -170,6 +170,24 @@ impl Recording {
         }
     }
 
+    /// Whether the record at `index` is a barrier, maintenance or a break: what deletion takes away.
+    pub(crate) fn owes(&self, index: usize) -> bool {
+        match self.event(index) {
+            Some(Event::Dsb(_) | Event::Isb | Event::Maintain { .. }) => true,
+            Some(store) => {
+                let breaks = |(pa, value): (u64, u64)| value & 1 == 0 && self.word_before(index, pa) & 1 == 1;
+                stored_word(store).is_some_and(breaks) && !self.is_free(index)
+            }
+            None => false,
+        }
+    }
+
+    /// Whether the record at `index` stores into a frame that has just been given back: the link of a list, and no descriptor.
+    fn is_free(&self, index: usize) -> bool {
+        let stored = self.event(index).and_then(stored_word).map(|(pa, _)| pa);
+        matches!(index.checked_sub(1).and_then(|before| self.event(before)), Some(Event::Give { pa, .. }) if Some(*pa) == stored)
+    }
+
     /// Whether an ISB follows `index` with nothing but reads and writes of registers before it, M not among them.
     fn is_synchronised(&self, index: usize) -> bool {
         let turns_on = |event: &Event| matches!(event, Event::Msr { register, value } if register.name() == Some("sctlr_el2") && value & 1 == 1);
@@ -186,8 +204,10 @@ impl Recording {
 
     /// Whether the next descriptor stored after `index` makes a broken one valid: an invalid word that is not 0.
     fn makes_next(&self, index: usize) -> bool {
-        let next = self.next(index, |event| stored_word(event).is_some());
-        next.is_some_and(|at| {
+        let is_store = |at: &usize| self.event(*at).is_some_and(|event| stored_word(event).is_some());
+        let of_request = |at: &usize| self.event(*at) != Some(&Event::Settled);
+        let mut later = (index + 1..self.records.len()).take_while(of_request);
+        later.find(|at| is_store(at) && !self.is_free(*at)).is_some_and(|at| {
             let (pa, _) = self.event(at).and_then(stored_word).unwrap_or_default();
             self.fills(at) && self.word_before(at, pa) != 0
         })
@@ -249,23 +269,26 @@ pub(crate) fn weakened(event: Event) -> Event {
         Event::Dsb(kind @ Barrier { crm: 10, .. }) => Event::Dmb(kind),
         Event::Maintain { operation, operand } => {
             let local = |name| Operation::from_text(name).expect("a name of the format");
+            let by = |name, operand| Event::Maintain { operation: local(name), operand };
             match operation.name() {
-                Some("alle2is") => Event::Maintain { operation: local("alle2"), operand },
-                Some("vale2is") => Event::Maintain { operation: local("vale2"), operand },
-                // The address shifted by one bit too few: what a wrong shift gives.
-                Some("vale2") => Event::Maintain { operation, operand: operand << 1 },
+                Some("alle2is") => by("alle2", operand),
+                Some("vale2is") => by("vale2", operand),
+                Some("vae2is") => by("vae2", operand),
+                Some("rvale2is") => by("rvale2", operand),
+                Some("rvae2is") => by("rvae2", operand),
+                // The last level alone, where tables went, too.
+                Some("vae2") => by("vale2", operand),
+                Some("rvae2") => by("rvale2", operand),
+                // A hint at another level; without one, the address shifted by one bit too few: what a wrong shift gives.
+                Some("vale2") if operand >> 44 != 0 => by("vale2", operand ^ 1 << 44),
+                Some("vale2") => by("vale2", operand << 1),
+                // A shorter range; where there is none, one that begins too late.
+                Some("rvale2") if operand >> 39 & 31 != 0 => by("rvale2", operand - (1 << 39)),
+                Some("rvale2") => by("rvale2", operand + 1),
                 _ => event,
             }
         }
         other => other,
-    }
-}
-
-/// Whether an event is a barrier, maintenance or a break: what deletion takes away.
-pub(crate) fn is_owed(event: &Event) -> bool {
-    match event {
-        Event::Dsb(_) | Event::Isb | Event::Maintain { .. } => true,
-        store => stored_word(store).is_some_and(|(_, value)| value != 0 && value & 1 == 0),
     }
 }
 

@@ -1,16 +1,20 @@
-//! Random requests on random layouts, by one to four CPUs that come when they will, judged step by step; and random machines, booted and
-//! audited.
+//! Random requests on random layouts, in every geometry, by one to four CPUs that come when they will, judged step by step; and random
+//! machines, booted and audited.
 
+use super::bits::{EXECUTE_NEVER, KEPT, attribute_bits, is_valid};
 use super::booted::{Booted, IMAGE_PAGES, Setup};
 use super::raw;
-use super::rig::{GIB, MIB, PAGE, Rig, phys};
-use super::start::features_of;
+use super::reference::{Extent, Extents};
+use super::rig::{GIB, MIB, PAGE, Rig, phys, virt};
+use super::start::{features_in, features_of};
 use super::step::{DSB_ISH, DSB_ISHST, is_tlbi, stored_word};
-use super::wish::{Place, Wish, asked, filled, place, wish};
+use super::wish::{Distance, KINDS, Pages, Wish, asked, filled, place, queried, together, wish};
 use super::world::{Forgets, Judged, World};
 use breakwater::addr::PhysSpan;
 use breakwater::bbm::{Live, Offline, Reach};
 use breakwater::errata::Errata;
+use breakwater::features::Features;
+use breakwater::geometry::{Geometry, Granule4K, Granule4KLpa2, Granule16K, Granule16KLpa2, Granule64K, Granule64KLva};
 use breakwater_model::obligations::Obligations;
 use breakwater_trace::{Access, Event, Feature, HEADER, Reader};
 use proptest::collection::vec;
@@ -23,6 +27,22 @@ const JUDGED_STEPS: u64 = 10_000_000;
 /// Frames for tables: few enough to run out now and then.
 const FRAMES: u64 = 24;
 
+/// What came of histories: what was judged, and which requests were granted and did something, by whose tables and what kind.
+#[derive(Clone, Copy, Debug, Default)]
+struct Played {
+    judged: Judged,
+    done: [[u64; KINDS.len()]; 6],
+}
+
+impl Played {
+    /// Both together.
+    fn and(mut self, other: Self) -> Self {
+        self.judged = self.judged.and(other.judged);
+        self.done.iter_mut().flatten().zip(other.done.iter().flatten()).for_each(|(sum, more)| *sum += more);
+        self
+    }
+}
+
 /// A CPU that comes into the tables.
 #[derive(Clone, Copy, Debug)]
 struct Join {
@@ -33,11 +53,30 @@ struct Join {
     errata: Errata,
 }
 
+/// Whose tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Tables {
+    K4,
+    K4Lpa2,
+    K16,
+    K16Lpa2,
+    K64,
+    K64Lva,
+}
+
+/// All of them.
+const TABLES: [Tables; 6] = [Tables::K4, Tables::K4Lpa2, Tables::K16, Tables::K16Lpa2, Tables::K64, Tables::K64Lva];
+
 /// A history: a machine, requests on tables that nothing walks, then on the same tables in force.
 #[derive(Clone, Debug)]
 struct History {
+    tables: Tables,
     errata: Errata,
+    /// What the manager uses, and every CPU has.
+    used: Features,
+    /// What CPUs have besides.
     features: Vec<(Option<u32>, Feature)>,
+    distance: u64,
     before: Vec<Wish>,
     after: Vec<Wish>,
     joins: Vec<Join>,
@@ -45,6 +84,12 @@ struct History {
 
 fn errata() -> impl Strategy<Value = Errata> {
     (0..64_u8).prop_map(Errata::from_bits_truncate)
+}
+
+/// Features that the manager uses where all CPUs have them.
+fn used() -> impl Strategy<Value = Features> {
+    let optional = [Features::TLBIRANGE, Features::TTL, Features::RESIZE, Features::BTI, Features::MTE];
+    prop::sample::subsequence(optional.to_vec(), 0..=5).prop_map(|some| some.into_iter().collect())
 }
 
 /// Features of all CPUs or of one; none of them changes what the manager does, so it must be right under all.
@@ -65,15 +110,25 @@ fn feature() -> impl Strategy<Value = (Option<u32>, Feature)> {
 }
 
 fn history() -> impl Strategy<Value = History> {
-    let distance = prop::sample::select(vec![0, 512 * GIB, 512 * 19 * GIB, 512 * 255 * GIB]);
+    let tables = prop_oneof![
+        8 => Just(Tables::K4),
+        1 => prop::sample::select(TABLES[1..].to_vec()),
+    ];
+    let distance = prop::sample::select(vec![0, 1, 19, 255]);
     let join = (0..48_usize, any::<bool>(), errata());
     let joins = vec(join.prop_map(|(before, is_found, errata)| Join { before, is_found, errata }), 0..4);
     let wishes = (vec(wish(), 0..8), vec(wish(), 1..96));
     // Shrinking goes from left to right: a CPU that comes late would keep every request before it.
-    (joins, distance, errata(), vec(feature(), 0..6), wishes).prop_map(
-        |(joins, distance, errata, features, (before, after))| {
-            let moved = |wishes: Vec<Wish>| wishes.into_iter().map(|wish| wish.moved(distance)).collect();
-            History { errata, features, before: moved(before), after: moved(after), joins }
+    (joins, tables, distance, errata(), used(), vec(feature(), 0..6), wishes).prop_map(
+        |(joins, tables, distance, errata, used, features, (before, after))| History {
+            tables,
+            errata,
+            used,
+            features,
+            distance,
+            before,
+            after,
+            joins,
         },
     )
 }
@@ -82,17 +137,31 @@ impl History {
     /// What the machine is at first: the features of all CPUs, and the errata of the one that is there.
     fn features(&self) -> impl Iterator<Item = (Option<u32>, Feature)> + '_ {
         let errata = features_of(self.errata).map(|feature| (Some(0), feature));
-        self.features.iter().copied().chain(errata)
+        let used = features_in(self.used).map(|feature| (None, feature));
+        self.features.iter().copied().chain(errata).chain(used)
     }
 
-    /// Plays it on a machine that forgets the steps that `forgets` names; says what was judged.
-    fn play(&self, forgets: Option<Forgets>) -> Result<Judged, TestCaseError> {
-        let mut world = World::with_features(self.features());
+    /// Plays it on a machine that forgets the steps that `forgets` names; says what came of it.
+    fn play(&self, forgets: Option<Forgets>) -> Result<Played, TestCaseError> {
+        match self.tables {
+            Tables::K4 => self.play_in::<Granule4K>(forgets),
+            Tables::K4Lpa2 => self.play_in::<Granule4KLpa2>(forgets),
+            Tables::K16 => self.play_in::<Granule16K>(forgets),
+            Tables::K16Lpa2 => self.play_in::<Granule16KLpa2>(forgets),
+            Tables::K64 => self.play_in::<Granule64K>(forgets),
+            Tables::K64Lva => self.play_in::<Granule64KLva>(forgets),
+        }
+    }
+
+    fn play_in<G: Geometry>(&self, forgets: Option<Forgets>) -> Result<Played, TestCaseError> {
+        let mut world = World::<G>::with_features(self.features());
         world.forgets = forgets;
-        let mut offline: Rig<Offline> = Rig::offline_on(world, self.errata, FRAMES);
+        let mut offline: Rig<Offline, G> = Rig::offline_on(world, self.errata, FRAMES);
+        offline.protocol.use_features(self.used);
         offline.is_quiet = true;
+        let (distance, mut played) = (Distance(self.distance), Played::default());
         for &wish in &self.before {
-            filled(&mut offline, wish)?;
+            filled(&mut offline, wish, distance)?;
         }
         let mut rig = offline.switch();
         for (index, &wish) in self.after.iter().enumerate() {
@@ -100,16 +169,21 @@ impl History {
                 join_in(&mut rig, *join, cpu);
             }
             let before = rig.world().now();
-            asked(&mut rig, wish)?;
+            let granted = asked(&mut rig, wish, distance)?;
             // A request that was refused has done nothing, and there is nothing to look at.
             if rig.world().now() != before {
-                use_place(&mut rig, wish.place(), &self.online(index));
+                played.done[self.tables as usize][wish.kind()] += u64::from(granted);
+                let at = wish.place().pages::<G>(distance);
+                queried(&mut rig, at)?;
+                use_place(&mut rig, at, &self.online(index));
                 rig.verdict().map_err(TestCaseError::fail)?;
             }
         }
+        dumped(&mut rig)?;
+        emptied(&mut rig)?;
         rig.world_mut().end();
         rig.verdict().map_err(TestCaseError::fail)?;
-        Ok(rig.world().judged())
+        Ok(Played { judged: rig.world().judged(), ..played })
     }
 
     /// The CPUs that have come by the time of a request.
@@ -119,7 +193,7 @@ impl History {
     }
 }
 
-fn join_in(rig: &mut Rig<Live>, join: Join, cpu: u32) {
+fn join_in<G: Geometry>(rig: &mut Rig<Live, G>, join: Join, cpu: u32) {
     rig.protocol.share(join.errata);
     rig.world_mut().note_errata(cpu, join.errata);
     if join.is_found {
@@ -131,10 +205,10 @@ fn join_in(rig: &mut Rig<Live>, join: Join, cpu: u32) {
 
 /// Each CPU uses the first and the last page of a place, if they are mapped: as code where they are executable. A CPU that has not made
 /// the change itself synchronises its context first, as it must.
-fn use_place(rig: &mut Rig<Live>, Place { start, bytes }: Place, cpus: &[u32]) {
-    for page in [start, start + bytes - PAGE] {
+fn use_place<G: Geometry>(rig: &mut Rig<Live, G>, Pages { start, bytes }: Pages, cpus: &[u32]) {
+    for page in [start, start + bytes - G::PAGE_BYTES] {
         let Some((output, bits)) = rig.reference.translate(page) else { continue };
-        let (is_code, is_device) = (bits & super::bits::EXECUTE_NEVER == 0, bits >> 2 & 7 == 4);
+        let (is_code, is_device) = (bits & EXECUTE_NEVER == 0, matches!(bits >> 2 & 7, 0 | 4 | 5));
         for &cpu in cpus {
             let world = rig.world_mut();
             if cpu != 0 {
@@ -150,30 +224,69 @@ fn use_place(rig: &mut Rig<Live>, Place { start, bytes }: Place, cpus: &[u32]) {
     }
 }
 
-/// What came of many histories: what was judged, or the smallest history that went wrong.
-fn play_many(cases: u32, forgets: Option<Forgets>) -> Result<Judged, Box<TestError<History>>> {
-    let judged = Cell::new(Judged::default());
+/// The manager's own account of everything is what was asked for.
+fn dumped<G: Geometry>(rig: &mut Rig<Live, G>) -> Result<(), TestCaseError> {
+    let mut found = Extents::new();
+    rig.mapper().dump(virt(0, 1 << G::INPUT_BITS), |mapping| {
+        let bits = attribute_bits(mapping.attributes);
+        let extent = Extent { bytes: mapping.virt.bytes(), output: mapping.output.raw(), bits };
+        found.insert(mapping.virt.start().raw(), extent);
+    });
+    prop_assert_eq!(raw::merged(found.into_iter()), rig.reference.merged());
+    Ok(())
+}
+
+/// Unmaps everything: every frame comes back, but for the root's, and for those of tables that were asked for and of tables on the way there.
+fn emptied<G: Geometry>(rig: &mut Rig<Live, G>) -> Result<(), TestCaseError> {
+    for (virt, extent) in rig.reference.merged() {
+        let cost = rig.unmap(virt, extent.bytes).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assert_eq!(cost.frames, 0);
+    }
+    let kept = raw::tables(rig.world(), rig.root()).len() as u64 - 1;
+    prop_assert_eq!(rig.frames.available(), FRAMES - kept, "{} tables stay", kept);
+    prop_assert!(is_all_kept(rig.world(), rig.root(), World::<G>::SHAPE.root_level()));
+    Ok(())
+}
+
+/// Whether every table below `table` was asked for, or is on the way to one that was.
+fn is_all_kept<G: Geometry>(world: &World<G>, table: u64, level: i8) -> bool {
+    let words = world.table(table).unwrap_or_default().iter().filter(|&&word| is_valid(word));
+    words.copied().all(|word| {
+        let below = World::<G>::SHAPE.output(word);
+        let is_empty = world.table(below).unwrap_or_default().iter().all(|&word| word == 0);
+        (!is_empty || word & KEPT != 0) && (level == 2 || is_all_kept(world, below, level + 1))
+    })
+}
+
+/// What came of many histories, or the smallest history that went wrong.
+fn play_many(cases: u32, forgets: Option<Forgets>) -> Result<Played, Box<TestError<History>>> {
+    let played = Cell::new(Played::default());
     // The cheap generator: the default one's rounds, without optimisation, take as long as the manager's work.
     let rng_algorithm = RngAlgorithm::XorShift;
     let config =
         Config { cases, rng_algorithm, failure_persistence: None, max_shrink_iters: 4096, ..Config::default() };
     let outcome = TestRunner::new(config).run(&history(), |history| {
-        judged.set(judged.get().and(history.play(forgets)?));
+        played.set(played.get().and(history.play(forgets)?));
         Ok(())
     });
     outcome.map_err(Box::new)?;
-    Ok(judged.get())
+    Ok(played.get())
 }
 
 #[test]
 fn good_ten_million_steps_of_random_requests() {
-    let (mut judged, mut histories) = (Judged::default(), 0);
-    while judged.steps < JUDGED_STEPS {
-        judged = judged.and(play_many(100, None).unwrap_or_else(|failure| panic!("{failure}")));
+    let (mut played, mut histories) = (Played::default(), 0);
+    while played.judged.steps < JUDGED_STEPS {
+        played = played.and(play_many(100, None).unwrap_or_else(|failure| panic!("{failure}")));
         histories += 100;
     }
-    let Judged { steps, zeroing } = judged;
+    let Judged { steps, zeroing } = played.judged;
     println!("{steps} steps of {histories} random histories judged, {zeroing} of which zero a new table");
+    for (tables, done) in TABLES.iter().zip(played.done) {
+        let counts: Vec<String> = KINDS.iter().zip(done).map(|(kind, count)| format!("{count} {kind}")).collect();
+        println!("{tables:?}: {}", counts.join(", "));
+        assert!(done.iter().all(|&count| count > 0), "{tables:?}: every kind of request is granted now and then");
+    }
     assert!(steps >= JUDGED_STEPS);
 }
 
@@ -216,14 +329,24 @@ proptest! {
     fn good_query_agrees_with_what_was_asked(wishes in vec(wish(), 1..10), places in vec(place(), 8)) {
         let mut rig = Rig::live(Reach::ThisPe, FRAMES);
         for wish in wishes {
-            asked(&mut rig, wish)?;
+            asked(&mut rig, wish, Distance(0))?;
         }
         for place in places {
-            let found = rig.query(place.start + 8).map(|(level, output, _)| {
-                output + (place.start + 8) % level.slot_bytes()
-            });
-            prop_assert_eq!(found, rig.reference.translate(place.start + 8).map(|(output, _)| output));
+            queried(&mut rig, place.pages::<Granule4K>(Distance(0)))?;
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(192) })]
+
+    #[test]
+    fn good_one_manager_for_many_requests(wishes in vec(wish(), 2..24), used in used()) {
+        let mut rig: Rig<Live> = Rig::live_on(Reach::Domain, Errata::empty(), used, FRAMES);
+        together(&mut rig, &wishes);
+        rig.verdict().map_err(TestCaseError::fail)?;
+        dumped(&mut rig)?;
+        emptied(&mut rig)?;
     }
 }
 

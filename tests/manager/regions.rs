@@ -37,6 +37,36 @@ fn good_frametable_of_what_is_ram_and_no_more() {
 }
 
 #[test]
+fn good_frametable_of_two_far_banks_exactly() {
+    // Chunks 0 and 1 for the first bank, and, 3 TiB further on, the two that the second one touches.
+    let far = 3 << 40;
+    let banks = [phys(GIB, GIB), phys(GIB + far + CHUNK_BYTES - PAGE, 2 * PAGE)];
+    let booted = with_memory(&Setup::new(&banks, GIB + 2 * MIB, phys(GIB + 128 * MIB, MIB)));
+    let span = FRAMETABLE.start().raw()..FRAMETABLE.end_exclusive().raw();
+    let leaves = raw::leaves(booted.world(), booted.root()).into_iter().filter(|leaf| span.contains(&leaf.virt));
+    let chunks: Vec<u64> = leaves.map(|leaf| (leaf.virt - span.start) / (2 * MIB)).collect();
+    let first_far = far / CHUNK_BYTES;
+    assert_eq!(chunks, [0, 1, first_far, first_far + 1]);
+    let tables = raw::tables(booted.world(), booted.root());
+    let declared = booted.regions.iter().filter(|region| region.name == "frametable");
+    assert_eq!(declared.map(|region| region.virt.bytes()).sum::<u64>(), 4 * 2 * MIB);
+    // The hole of 3 TiB costs no frame: all that is taken are tables and these four blocks.
+    assert_eq!(booted.bringup.frames.taken(), tables.len() as u64 + 4 * 512);
+    assert_eq!(booted.audit().mismatches, 0);
+}
+
+#[test]
+fn good_frametable_of_much_ram_in_contiguous_runs() {
+    // 8 GiB are described by 32 MiB: a run of sixteen blocks, in a piece of RAM that is aligned to it.
+    let booted = with_memory(&Setup::new(&[phys(GIB, 8 * GIB)], GIB + 2 * MIB, phys(GIB + 128 * MIB, MIB)));
+    let span = FRAMETABLE.start().raw()..FRAMETABLE.end_exclusive().raw();
+    let leaves = raw::leaves(booted.world(), booted.root());
+    let contiguous = leaves.iter().filter(|leaf| span.contains(&leaf.virt) && leaf.descriptor >> 52 & 1 == 1);
+    assert_eq!(contiguous.count(), 16);
+    assert_eq!(booted.audit().mismatches, 0);
+}
+
+#[test]
 fn good_frametable_of_banks_that_share_a_chunk() {
     let banks = [
         phys(GIB, 64 * MIB),
@@ -61,7 +91,7 @@ fn good_frametable_blocks_are_zeroed_and_out_of_the_supply() {
         .collect();
     for block in blocks {
         for page in (block.start().raw()..block.end_exclusive().raw()).step_by(PAGE as usize) {
-            assert_eq!(booted.world().table(page), Some(&[0; 512]), "{page:#x} is zeroed");
+            assert_eq!(booted.world().table(page), Some(&[0; 512][..]), "{page:#x} is zeroed");
         }
         assert!(booted.bringup.frames.ram().all(|free| free.intersection(block).is_none()));
     }

@@ -1,9 +1,10 @@
 //! How a machine is found: its features, its memory, the tables in force and its registers, as records that precede every step.
 
-use super::bits::slot_bytes;
+use super::bits::{K4, Shape};
 use super::expansion::{Translation, register};
 use breakwater::descriptor::MAIR;
 use breakwater::errata::Errata;
+use breakwater::features::Features;
 use breakwater_trace::{Event, Feature, MemoryKind, Record, Step};
 use std::collections::BTreeMap;
 
@@ -11,35 +12,59 @@ use std::collections::BTreeMap;
 pub(crate) const TRANSLATION: Translation =
     Translation { sctlr_on: 0x30cd_183d, tcr: 0x8085_3510, mair: MAIR, hcr: 1 << 31 };
 
+/// The same for tables of another shape: T0SZ, TG0, PS and DS of TCR_EL2.
+pub(crate) const fn translation(shape: Shape) -> Translation {
+    let (size, wide) = (64 - shape.address_bits as u64, shape.address_bits == 52);
+    let granule = match shape.page_shift {
+        12 => 0,
+        14 => 2,
+        _ => 1,
+    };
+    let (addresses, ds) = (if wide { 6 } else { 5 }, shape.has_ds() as u64);
+    let others = TRANSLATION.tcr & !(0x3f | 3 << 14 | 7 << 16);
+    Translation { tcr: others | size | granule << 14 | addresses << 16 | ds << 32, ..TRANSLATION }
+}
+
+/// What CPUs must have for tables of this shape.
+pub(crate) fn features_for(shape: Shape) -> impl Iterator<Item = Feature> {
+    let wide = (shape.address_bits == 52).then_some(Feature::PhysicalBits(52));
+    wide.into_iter().chain(shape.has_ds().then_some(Feature::Lpa2))
+}
+
 /// Tables in force before the manager has made any, in frames side by side from the root on.
 #[derive(Clone, Debug)]
 pub(crate) struct FirstTables {
+    shape: Shape,
     root: u64,
-    frames: BTreeMap<u64, Box<[u64; 512]>>,
+    frames: BTreeMap<u64, Box<[u64]>>,
 }
 
 impl FirstTables {
-    /// An empty root at `root`.
+    /// An empty root at `root`, of what boots.
     pub(crate) fn new(root: u64) -> Self {
-        Self { root, frames: BTreeMap::from([(root, Box::new([0; 512]))]) }
+        Self::shaped(K4, root)
+    }
+
+    /// The same of another shape.
+    pub(crate) fn shaped(shape: Shape, root: u64) -> Self {
+        Self { shape, root, frames: BTreeMap::from([(root, zeros(shape))]) }
     }
 
     /// Maps the page at `virt` with `descriptor`, in tables that are added as needed.
     pub(crate) fn map(&mut self, virt: u64, descriptor: u64) {
-        let mut table = self.root;
-        for level in 0..3 {
-            let (next, index) =
-                (self.root + 4096 * self.frames.len() as u64, (virt / slot_bytes(level)) as usize % 512);
-            let word = &mut self.frames.get_mut(&table).expect("a table of these")[index];
+        let (shape, mut table) = (self.shape, self.root);
+        for level in shape.root_level()..3 {
+            let next = self.root + shape.page_bytes() * self.frames.len() as u64;
+            let word = &mut self.frames.get_mut(&table).expect("a table of these")[shape.index(virt, level)];
             if *word == 0 {
                 *word = next | 3;
-                self.frames.insert(next, Box::new([0; 512]));
+                self.frames.insert(next, zeros(shape));
                 table = next;
             } else {
-                table = *word & !0xfff;
+                table = shape.output(*word);
             }
         }
-        self.frames.get_mut(&table).expect("a table of these")[(virt / 4096) as usize % 512] = descriptor;
+        self.frames.get_mut(&table).expect("a table of these")[shape.index(virt, 3)] = descriptor;
     }
 
     /// The root's address.
@@ -48,7 +73,7 @@ impl FirstTables {
     }
 
     /// Each table's address and words.
-    pub(crate) fn frames(&self) -> impl Iterator<Item = (u64, &[u64; 512])> {
+    pub(crate) fn frames(&self) -> impl Iterator<Item = (u64, &[u64])> {
         self.frames.iter().map(|(&frame, words)| (frame, &**words))
     }
 
@@ -58,6 +83,11 @@ impl FirstTables {
             words.iter().enumerate().map(move |(index, &value)| Record::Word { pa: frame + 8 * index as u64, value })
         })
     }
+}
+
+/// The words of an empty table.
+pub(crate) fn zeros(shape: Shape) -> Box<[u64]> {
+    vec![0; shape.words()].into_boxed_slice()
 }
 
 /// What a trace calls the errata that put a duty on the manager.
@@ -73,14 +103,21 @@ pub(crate) fn features_of(errata: Errata) -> impl Iterator<Item = Feature> {
     NAMES.into_iter().filter(move |(duty, _)| errata.contains(*duty)).map(|(_, feature)| feature)
 }
 
+/// What a trace calls the optional features that the manager uses; those that only attributes need have no name there.
+pub(crate) fn features_in(features: Features) -> impl Iterator<Item = Feature> {
+    const NAMES: [(Features, Feature); 3] =
+        [(Features::TLBIRANGE, Feature::TlbiRange), (Features::TTL, Feature::Ttl), (Features::RESIZE, Feature::Bbm(3))];
+    NAMES.into_iter().filter(move |(name, _)| features.contains(*name)).map(|(_, feature)| feature)
+}
+
 /// A stretch of physical memory.
 pub(crate) fn memory(start: u64, end_exclusive: u64, kind: MemoryKind) -> Record {
     Record::Memory { start, end_exclusive, kind }
 }
 
 /// CPU `cpu` with its MMU on, `root` in force.
-pub(crate) fn found(cpu: u32, instruction: u64, root: u64) -> [Record; 5] {
-    let Translation { sctlr_on, tcr, mair, hcr } = TRANSLATION;
+pub(crate) fn found(cpu: u32, instruction: u64, root: u64, to: &Translation) -> [Record; 5] {
+    let Translation { sctlr_on, tcr, mair, hcr } = *to;
     let registers =
         [("hcr_el2", hcr), ("mair_el2", mair), ("tcr_el2", tcr), ("ttbr0_el2", root), ("sctlr_el2", sctlr_on)];
     registers.map(|(name, value)| {

@@ -1,7 +1,7 @@
 //! The steps that the manager makes, as events of the trace format.
 
 use super::expansion;
-use breakwater::machine::Tlbi;
+use breakwater::machine::{Reach, Scope, Tlbi};
 use breakwater_trace::{Access, Event, Record, Step};
 
 /// DSB ISHST.
@@ -13,11 +13,16 @@ pub(crate) const DSB_NSH: Event = expansion::DSB_NSH;
 
 /// The instruction that performs `operation`.
 pub(crate) fn tlbi(operation: Tlbi) -> Event {
-    match operation {
-        Tlbi::All => expansion::tlbi("alle2", 0),
-        Tlbi::AllBroadcast => expansion::tlbi("alle2is", 0),
-        Tlbi::LeafVa(operand) => expansion::tlbi("vale2", operand.raw()),
-        Tlbi::LeafVaBroadcast(operand) => expansion::tlbi("vale2is", operand.raw()),
+    let (name, operand) = match operation.scope {
+        Scope::All => ("alle2", 0),
+        Scope::Leaf(operand) => ("vale2", operand.raw()),
+        Scope::Walk(operand) => ("vae2", operand.raw()),
+        Scope::LeafRange(operand) => ("rvale2", operand.raw()),
+        Scope::WalkRange(operand) => ("rvae2", operand.raw()),
+    };
+    match operation.reach {
+        Reach::ThisPe => expansion::tlbi(name, operand),
+        Reach::Domain => expansion::tlbi(&format!("{name}is"), operand),
     }
 }
 

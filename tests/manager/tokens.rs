@@ -3,11 +3,14 @@
 use super::rig::{DATA, GIB, PAGE, POOL, Rig, frame, request};
 use super::world::World;
 use breakwater::addr::{Level, PhysAddr, VirtAddr};
-use breakwater::bbm::{Broken, Changed, Detached, Filled, FreshTable, Live, Offline, Protocol, Reach, Tables};
+use breakwater::bbm::{
+    After, Broken, Changed, Detached, Filled, FreeTables, FreshTable, Invalidated, Laid, Live, Offline, Protocol,
+    Reach, Settling, Tables,
+};
 use breakwater::descriptor::{Access, Attributes, Leaf};
 use breakwater::errata::Errata;
+use breakwater::geometry::{Geometry, Granule4K};
 use breakwater::machine::Slot;
-use breakwater::mapper::Mapper;
 use std::mem::ManuallyDrop;
 use std::process::Command;
 
@@ -21,9 +24,8 @@ fn leaf(output: u64) -> Leaf {
 fn one_page() -> (Rig<Live>, Slot, Slot) {
     let mut rig = Rig::live(Reach::ThisPe, 8);
     rig.map(request(AT, PAGE, GIB, DATA, Level::L3)).unwrap();
-    let tables: Vec<u64> = super::raw::tables(rig.world(), rig.root());
-    let slot = Slot::new(frame(*tables.last().unwrap()), Level::L3, VirtAddr::at(AT));
-    (rig, slot, slot.step(1))
+    let slot = rig.slot(AT, Level::L3);
+    (rig, slot, Granule4K::step(slot, 1))
 }
 
 fn fresh(protocol: &mut Protocol<World>) -> FreshTable {
@@ -34,13 +36,31 @@ fn protocol() -> Protocol<World> {
     Protocol::new(World::new(Errata::empty()), Errata::empty())
 }
 
+/// Fills one slot.
+fn fill(rig: &mut Rig<Live>, slot: Slot, output: u64, filled: &mut Filled<Live>) {
+    let slots = rig.protocol.unused_run(&rig.tables, slot, 1).unwrap();
+    rig.protocol.fill(slots, leaf(output), filled);
+}
+
+/// Breaks one leaf in favour of another.
+fn break_for(rig: &mut Rig<Live>, slot: Slot, output: u64, broken: &mut Broken) {
+    rig.protocol.break_run(slot, 1, After::Leaf(leaf(output)), broken);
+}
+
+/// Settles one slot, and drops what that owes.
+fn settle(rig: &mut Rig<Live>, slot: Slot, proof: &Invalidated) {
+    let (mut filled, mut detached) = (ManuallyDrop::new(Filled::none()), ManuallyDrop::new(Detached::none()));
+    let mut free = FreeTables::none();
+    let mut settling = Settling { proof, filled: &mut filled, detached: &mut detached, free: &mut free, merges: false };
+    rig.protocol.settle_run(slot, 1, &mut settling);
+}
+
 #[test]
 #[should_panic(expected = "dropped instead of settled: a fill without its DSB and ISB")]
 fn bad_fill_dropped() {
     let (mut rig, _, unused) = one_page();
     let mut filled = Filled::<Live>::none();
-    let slots = rig.protocol.unused_run(unused, 1).unwrap();
-    rig.protocol.fill(slots, leaf(GIB), &mut filled);
+    fill(&mut rig, unused, GIB, &mut filled);
 }
 
 #[test]
@@ -54,7 +74,7 @@ fn bad_offline_fill_dropped() {
 fn bad_break_dropped() {
     let (mut rig, slot, _) = one_page();
     let mut broken = Broken::none();
-    rig.protocol.break_leaf(slot, &mut broken);
+    break_for(&mut rig, slot, 2 * GIB, &mut broken);
 }
 
 #[test]
@@ -62,7 +82,7 @@ fn bad_break_dropped() {
 fn bad_change_dropped() {
     let (mut rig, slot, _) = one_page();
     let mut changed = Changed::none();
-    rig.protocol.change(slot, leaf(GIB).with(Attributes::Normal(Access::ReadOnly)), &mut changed);
+    rig.protocol.change_run(slot, 1, Attributes::Normal(Access::ReadOnly), false, &mut changed);
 }
 
 #[test]
@@ -78,11 +98,75 @@ fn bad_fresh_table_dropped() {
 }
 
 #[test]
+#[should_panic(expected = "dropped instead of settled: tables laid ready, but not published")]
+fn bad_laid_tables_dropped() {
+    drop(Laid::none());
+}
+
+#[test]
+#[should_panic(expected = "dropped instead of settled: tables published, but not all linked")]
+fn bad_published_tables_dropped() {
+    drop(protocol().publish(Laid::none()));
+}
+
+#[test]
+fn bad_table_laid_and_never_linked() {
+    dies_saying("bad_table_laid_and_never_linked", "1 tables were laid and never linked", || {
+        let (mut rig, ..) = one_page();
+        let slot = Granule4K::slot(rig.tables.root(), Level::L0, VirtAddr::at(1024 * GIB));
+        let spare = rig.frames.take().unwrap();
+        let table = rig.protocol.new_table(spare, Level::L1, VirtAddr::at(1024 * GIB));
+        let proof = rig.protocol.unused_run(&rig.tables, slot, 1).unwrap();
+        let mut laid = Laid::none();
+        rig.protocol.lay(proof, table, false, &mut laid);
+        rig.protocol.publish(laid).done();
+    });
+}
+
+#[test]
+fn bad_table_linked_that_was_never_laid() {
+    dies_saying("bad_table_linked_that_was_never_laid", "as many tables are linked as were laid", || {
+        let (mut rig, _, unused) = one_page();
+        let mut published = rig.protocol.publish(Laid::none());
+        rig.protocol.link_laid(unused, &mut published, &mut Filled::<Live>::none());
+    });
+}
+
+#[test]
+fn bad_broken_slot_linked_as_if_it_had_been_laid() {
+    dies_saying("bad_broken_slot_linked_as_if_it_had_been_laid", "a table was laid here", || {
+        let (mut rig, slot, unused) = one_page();
+        let mut broken = ManuallyDrop::new(Broken::none());
+        break_for(&mut rig, slot, 2 * GIB, &mut broken);
+        let above = rig.slot(3 * AT, Level::L1);
+        let table = rig.protocol.new_table(frame(POOL + 7 * PAGE), Level::L2, above.virt());
+        let mut laid = Laid::none();
+        let place = rig.protocol.unused_run(&rig.tables, above, 1).unwrap();
+        rig.protocol.lay(place, table, false, &mut laid);
+        let _ = unused;
+        let mut published = rig.protocol.publish(laid);
+        rig.protocol.link_laid(slot, &mut published, &mut Filled::<Live>::none());
+    });
+}
+
+#[test]
+fn bad_detached_table_that_never_came_back() {
+    dies_saying("bad_detached_table_that_never_came_back", "1 detached tables never came back", || {
+        let (mut rig, ..) = one_page();
+        let (mut broken, mut detached) = (Broken::none(), Detached::none());
+        let slot = rig.slot(AT, Level::L0);
+        rig.protocol.break_table(slot, &mut broken, &mut detached);
+        let _proof = rig.protocol.invalidate(broken);
+        detached.done();
+    });
+}
+
+#[test]
 #[should_panic(expected = "dropped instead of settled: a break without its TLBI")]
 fn bad_break_dropped_by_an_early_return() {
     fn early(rig: &mut Rig<Live>, slot: Slot) -> Option<()> {
         let mut broken = Broken::none();
-        rig.protocol.break_leaf(slot, &mut broken);
+        break_for(rig, slot, 2 * GIB, &mut broken);
         None?;
         let _proof = rig.protocol.invalidate(broken);
         Some(())
@@ -95,62 +179,39 @@ fn bad_break_dropped_by_an_early_return() {
 fn good_every_debt_settled() {
     let (mut rig, slot, unused) = one_page();
     let mut filled = Filled::<Live>::none();
-    let slots = rig.protocol.unused_run(unused, 1).unwrap();
-    rig.protocol.fill(slots, leaf(GIB), &mut filled);
+    fill(&mut rig, unused, GIB, &mut filled);
     rig.protocol.complete(filled);
     let mut changed = Changed::none();
-    rig.protocol.change(slot, leaf(GIB).with(Attributes::Normal(Access::ReadOnly)), &mut changed);
+    rig.protocol.change_run(slot, 1, Attributes::Normal(Access::ReadOnly), false, &mut changed);
     rig.protocol.invalidate_changed(changed);
     let mut broken = Broken::none();
-    rig.protocol.break_leaf(slot, &mut broken);
+    break_for(&mut rig, slot, 2 * GIB, &mut broken);
     let proof = rig.protocol.invalidate(broken);
-    let mut filled = Filled::none();
-    rig.protocol.make(slot, leaf(2 * GIB), &proof, &mut filled);
+    let (mut filled, mut detached, mut free) = (Filled::none(), Detached::none(), FreeTables::none());
+    let mut settling =
+        Settling { proof: &proof, filled: &mut filled, detached: &mut detached, free: &mut free, merges: false };
+    rig.protocol.settle_run(slot, 1, &mut settling);
     rig.protocol.complete(filled);
+    detached.done();
     let spare = rig.frames.take().unwrap();
-    let root = rig.protocol.new_table(spare, Level::L0, VirtAddr::at(0));
-    let (_live, released) =
-        rig.protocol.switch_root(Tables::new(root), Detached::first_tables([Some(frame(0x5000)); 8]));
+    let root = rig.protocol.new_root(spare);
+    let (_live, released) = rig.protocol.switch_root(root, Detached::first_tables([Some(frame(0x5000)); 8]));
     assert_eq!(released.frames().count(), 8);
     rig.world_mut().settle();
     rig.world().assert_clean("every debt settled");
 }
 
 #[test]
-fn good_nothing_done_owes_no_maintenance() {
-    let (mut rig, _, _) = one_page();
-    let from = rig.world().now();
-    rig.protocol.complete(Filled::<Live>::none());
-    let _proof = rig.protocol.invalidate(Broken::none());
-    rig.protocol.invalidate_changed(Changed::none());
-    assert_eq!(rig.world().now(), from);
-}
-
-#[test]
 #[should_panic(expected = "only a broken, invalidated slot is used again")]
 fn bad_make_with_the_proof_of_another_slot() {
     let (mut rig, slot, other) = one_page();
-    rig.map(request(AT + PAGE, PAGE, GIB, DATA, Level::L3)).unwrap();
+    rig.map(request(AT + PAGE, PAGE, 3 * GIB, DATA, Level::L3)).unwrap();
+    let mut late = ManuallyDrop::new(Broken::none());
+    break_for(&mut rig, slot, 2 * GIB, &mut late);
     let mut broken = Broken::none();
-    rig.protocol.break_leaf(other, &mut broken);
+    break_for(&mut rig, other, 5 * GIB, &mut broken);
     let proof = rig.protocol.invalidate(broken);
-    let mut late = Broken::none();
-    rig.protocol.break_leaf(slot, &mut late);
-    std::mem::forget(late);
-    let mut filled = ManuallyDrop::new(Filled::none());
-    rig.protocol.make(slot, leaf(2 * GIB), &proof, &mut filled);
-}
-
-#[test]
-#[should_panic(expected = "only a broken, invalidated slot is used again")]
-fn bad_make_where_nothing_is_broken() {
-    let (mut rig, slot, _) = one_page();
-    let mut broken = Broken::none();
-    rig.protocol.break_leaf(slot, &mut broken);
-    let proof = rig.protocol.invalidate(broken);
-    rig.protocol.reclaim(slot, &proof);
-    let mut filled = ManuallyDrop::new(Filled::none());
-    rig.protocol.make(slot, leaf(2 * GIB), &proof, &mut filled);
+    settle(&mut rig, slot, &proof);
 }
 
 #[test]
@@ -158,23 +219,59 @@ fn bad_make_where_nothing_is_broken() {
 fn bad_make_with_the_proof_of_an_earlier_break() {
     let (mut rig, slot, _) = one_page();
     let mut broken = Broken::none();
-    rig.protocol.break_leaf(slot, &mut broken);
+    break_for(&mut rig, slot, 2 * GIB, &mut broken);
     let old_proof = rig.protocol.invalidate(broken);
-    let mut filled = Filled::none();
-    rig.protocol.make(slot, leaf(2 * GIB), &old_proof, &mut filled);
-    rig.protocol.complete(filled);
+    settle(&mut rig, slot, &old_proof);
     let mut broken_again = ManuallyDrop::new(Broken::none());
-    rig.protocol.break_leaf(slot, &mut broken_again);
+    break_for(&mut rig, slot, GIB, &mut broken_again);
+    settle(&mut rig, slot, &old_proof);
+}
+
+#[test]
+#[should_panic(expected = "only a broken, invalidated slot is used again")]
+fn bad_table_reclaimed_with_the_proof_of_an_earlier_break() {
+    let (mut rig, slot, _) = one_page();
+    let mut broken = Broken::none();
+    break_for(&mut rig, slot, 2 * GIB, &mut broken);
+    let old_proof = rig.protocol.invalidate(broken);
+    settle(&mut rig, slot, &old_proof);
+    let (mut late, mut detached) = (ManuallyDrop::new(Broken::none()), ManuallyDrop::new(Detached::none()));
+    let top = rig.slot(AT, Level::L0);
+    rig.protocol.break_table(top, &mut late, &mut detached);
+    settle(&mut rig, top, &old_proof);
+}
+
+#[test]
+fn good_a_slot_that_is_not_broken_stays_as_it_is() {
+    let (mut rig, slot, other) = one_page();
+    rig.map(request(AT + PAGE, PAGE, 3 * GIB, DATA, Level::L3)).unwrap();
+    let mut broken = Broken::none();
+    break_for(&mut rig, slot, GIB, &mut broken);
+    let proof = rig.protocol.invalidate(broken);
+    let before = rig.protocol.raw(other);
+    settle(&mut rig, other, &proof);
+    assert_eq!(rig.protocol.raw(other), before);
+    settle(&mut rig, slot, &proof);
+}
+
+#[test]
+#[should_panic(expected = "only a broken, invalidated slot is used again")]
+fn bad_slot_given_back_that_was_never_broken() {
+    let (mut rig, slot, other) = one_page();
+    let mut broken = Broken::none();
+    rig.protocol.break_run(slot, 1, After::Nothing, &mut broken);
+    let proof = rig.protocol.invalidate(broken);
     let mut filled = ManuallyDrop::new(Filled::none());
-    rig.protocol.make(slot, leaf(GIB), &old_proof, &mut filled);
+    rig.protocol.settle_leaves(slot, 1, &proof, &mut filled);
+    rig.protocol.settle_leaves(other, 1, &proof, &mut filled);
 }
 
 #[test]
 #[should_panic(expected = "a slot is filled once")]
 fn bad_slot_filled_twice_on_two_proofs() {
     let (mut rig, _, unused) = one_page();
-    let one = rig.protocol.unused_run(unused, 1).unwrap();
-    let two = rig.protocol.unused_run(unused, 1).unwrap();
+    let one = rig.protocol.unused_run(&rig.tables, unused, 1).unwrap();
+    let two = rig.protocol.unused_run(&rig.tables, unused, 1).unwrap();
     let mut filled = ManuallyDrop::new(Filled::<Live>::none());
     rig.protocol.fill(one, leaf(GIB), &mut filled);
     rig.protocol.fill(two, leaf(2 * GIB), &mut filled);
@@ -182,9 +279,15 @@ fn bad_slot_filled_twice_on_two_proofs() {
 
 #[test]
 fn bad_root_that_was_made_as_another_table() {
-    dies_saying("bad_root_that_was_made_as_another_table", "a root is a table of level 0", || {
-        let _tables = Tables::new(fresh(&mut protocol()));
-    });
+    dies_saying(
+        "bad_root_that_was_made_as_another_table",
+        "a root is a table of the level at which walks begin",
+        || {
+            let mut protocol = protocol();
+            let tables = Tables::new(fresh(&mut protocol));
+            let _switched = protocol.switch_root(tables, Detached::first_tables([None; 8]));
+        },
+    );
 }
 
 #[test]
@@ -192,7 +295,7 @@ fn bad_root_that_was_made_as_another_table() {
 fn bad_break_of_what_is_no_leaf() {
     let (mut rig, _, unused) = one_page();
     let mut broken = ManuallyDrop::new(Broken::none());
-    rig.protocol.break_leaf(unused, &mut broken);
+    rig.protocol.break_run(unused, 1, After::Nothing, &mut broken);
 }
 
 /// Runs `doomed` in a process of its own, which must die saying `promise`: there a debt is dropped while another panic unwinds, and two
@@ -215,9 +318,9 @@ fn bad_table_linked_at_another_address() {
         let (mut rig, ..) = one_page();
         let frame = rig.frames.take().unwrap();
         let table = rig.protocol.new_table(frame, Level::L1, VirtAddr::at(512 * GIB));
-        let slot = Slot::new(rig.tables.root(), Level::L0, VirtAddr::at(1024 * GIB));
-        let proof = rig.protocol.unused_run(slot, 1).unwrap();
-        rig.protocol.link(proof, table, &mut Filled::<Live>::none());
+        let slot = Granule4K::slot(rig.tables.root(), Level::L0, VirtAddr::at(1024 * GIB));
+        let proof = rig.protocol.unused_run(&rig.tables, slot, 1).unwrap();
+        rig.protocol.link(proof, table, false, &mut Filled::<Live>::none());
     });
 }
 
@@ -225,24 +328,26 @@ fn bad_table_linked_at_another_address() {
 fn bad_root_switched_among_several_pes() {
     dies_saying("bad_root_switched_among_several_pes", "a root is switched while one PE uses the tables", || {
         let mut protocol = protocol();
-        let tables = Tables::new(protocol.new_table(frame(POOL), Level::L0, VirtAddr::at(0)));
+        let tables = protocol.new_root(frame(POOL));
         protocol.share(Errata::empty());
         let _switched = protocol.switch_root(tables, Detached::first_tables([None; 8]));
     });
 }
 
 #[test]
-#[should_panic(expected = "the proof is for this table's slots")]
-fn bad_fresh_proof_for_a_slot_of_another_table() {
-    let table = ManuallyDrop::new(fresh(&mut protocol()));
-    let _proof = table.unused_run(Slot::new(frame(POOL + PAGE), Level::L1, VirtAddr::at(0)), 1);
+#[should_panic(expected = "the slots are this table's")]
+fn bad_fresh_table_filled_in_another() {
+    let mut protocol = protocol();
+    let table = ManuallyDrop::new(fresh(&mut protocol));
+    let elsewhere = Granule4K::slot(frame(POOL + PAGE), Level::L1, VirtAddr::at(0));
+    protocol.fill_fresh(&table, elsewhere, 1, leaf(GIB));
 }
 
 #[test]
-#[should_panic(expected = "a run of leaves ends within 48 bits")]
-fn bad_run_that_ends_beyond_48_bits() {
+#[should_panic(expected = "a run of leaves ends within the format's output addresses")]
+fn bad_run_that_ends_beyond_the_output_addresses() {
     let (mut rig, _, unused) = one_page();
-    let slots = rig.protocol.unused_run(unused, 2).unwrap();
+    let slots = rig.protocol.unused_run(&rig.tables, unused, 2).unwrap();
     let mut filled = ManuallyDrop::new(Filled::<Live>::none());
     rig.protocol.fill(slots, leaf((1 << 48) - PAGE), &mut filled);
 }
@@ -250,16 +355,27 @@ fn bad_run_that_ends_beyond_48_bits() {
 #[test]
 fn bad_used_slots_are_no_unused_run() {
     let (rig, slot, unused) = one_page();
-    assert_eq!(rig.protocol.unused_run(slot, 1).map(drop), Err(slot));
-    assert!(rig.protocol.unused_run(unused, 511).is_ok());
+    assert_eq!(rig.protocol.unused_run(&rig.tables, slot, 1).map(drop), Err(slot));
+    assert!(rig.protocol.unused_run(&rig.tables, unused, 511).is_ok());
 }
 
 #[test]
 fn good_a_mapper_that_is_refused_leaves_no_debt() {
     let mut rig = Rig::live(Reach::ThisPe, 0);
-    let refused =
-        Mapper::new(&mut rig.protocol, &mut rig.frames, &mut rig.tables).map(request(AT, PAGE, GIB, DATA, Level::L3));
+    let refused = rig.mapper().map(request(AT, PAGE, GIB, DATA, Level::L3));
     assert!(refused.is_err(), "and no token was dropped on the way");
+}
+
+#[test]
+fn good_a_plan_that_is_dropped_does_nothing() {
+    let (mut rig, ..) = one_page();
+    let memory = rig.world().snapshot();
+    let (frames, now) = (rig.frames.available(), rig.world().now());
+    let mut mapper = rig.mapper();
+    drop(mapper.plan_unmap(super::rig::virt(AT, PAGE)).unwrap());
+    drop(mapper.plan_map(request(8 * GIB, PAGE, 2 * GIB, DATA, Level::L3)).unwrap());
+    assert!(rig.world().snapshot() == memory);
+    assert_eq!((rig.frames.available(), rig.world().now()), (frames, now));
 }
 
 #[test]
@@ -273,9 +389,8 @@ fn bad_table_linked_without_a_barrier_into_another_than_the_unreached_one() {
             let (first, second) = (take(), take());
             let parent = rig.protocol.new_table(first, Level::L1, VirtAddr::at(0));
             let child = rig.protocol.new_table(second, Level::L1, VirtAddr::at(1024 * GIB));
-            let slot = Slot::new(rig.tables.root(), Level::L0, VirtAddr::at(1024 * GIB));
-            let proof = rig.protocol.unused_run(slot, 1).unwrap();
-            rig.protocol.link_unreached(&parent, proof, child);
+            let slot = Granule4K::slot(rig.tables.root(), Level::L0, VirtAddr::at(1024 * GIB));
+            rig.protocol.link_fresh(&parent, slot, child, false);
         },
     );
 }

@@ -1,36 +1,40 @@
 //! The adapter between the manager and the model: a [`Machine`] on the host whose every step is a record of the trace format, and is judged
 //! as it happens.
 //!
-//! Each method does exactly the instructions that src/el2 does on the target, in the same order: a store is one 8-byte store, a zeroed
-//! frame 256 stores of sixteen bytes, a barrier or TLBI itself, a root switch the expansion of boot/mmu.S ([`expansion`]). Loads of
-//! descriptors are not recorded: with the MMU on they owe nothing, and what they read is compared by the tests.
+//! Each method of the [`super::machine`] does exactly the instructions that src/el2 does on the target, in the same order: a store is one
+//! 8-byte store, a zeroed frame stores of sixteen bytes, a barrier or TLBI itself, a root switch the expansion of boot/mmu.S
+//! ([`expansion`]). Loads of descriptors are not recorded: with the MMU on they owe nothing, and what they read is compared by the tests.
+//!
+//! [`Machine`]: breakwater::machine::Machine
 
+use super::bits::Shape;
+use super::expansion::Translation;
 use super::start::{self, FirstTables};
-use super::step::{DSB_ISH, DSB_ISHST, DSB_NSH, is_tlbi, store_word, store_zero_pair};
 use super::{expansion, raw};
-use breakwater::addr::{Frame, PhysSpan};
-use breakwater::bbm::Permit;
+use breakwater::addr::PhysSpan;
 use breakwater::errata::Errata;
-use breakwater::machine::{Machine, Maintenance, Slot, Tlbi};
-use breakwater::walk::ReadTable;
+use breakwater::geometry::{Geometry, Granule4K};
+use breakwater::machine::{Footing, Slot};
 use breakwater_model::obligations::Obligations;
 use breakwater_trace::{End, Event, Feature, HEADER, MemoryKind, Record, Step};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::marker::PhantomData;
+use std::sync::Arc;
 
 /// The root that is in force at first; no supply holds its frames.
 pub(crate) const FIRST_ROOT: u64 = 0x10_0000;
 /// A page that the first tables map and no others: what a root switch leaves behind in a TLB.
-const FIRST_PAGE: (u64, u64) = (0x5000_0000_0000, 0x30_0000);
-/// Where a machine without a layout reaches physical memory: no test maps anything there.
-const WINDOW: u64 = 0x6000_0000_0000;
+const FIRST_PAGE: (u64, u64) = (0x5000_0000_0000, 0x1f_0000);
+/// Where a machine without a layout reaches physical memory: beyond all input addresses, so that no request can break it.
+const WINDOW: u64 = 1 << 60;
 /// What memory holds that nobody has written: valid descriptors of the worst kind.
 pub(crate) const POISON: u64 = 0xdead_beef_dead_beef;
 /// Longer traces are written to a file instead of into a message.
 const PRINTED_LINES: usize = 20_000;
 
 /// A frame's words; `None` for all zero.
-type Words = Option<Box<[u64; 512]>>;
+pub(crate) type Words = Option<Arc<[u64]>>;
 
 /// How many steps were judged.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,16 +64,16 @@ pub(crate) struct Reachable {
     pub(crate) directmap_offset: u64,
 }
 
-/// The machine.
+/// The machine, with tables of geometry `G`.
 #[derive(Debug)]
-pub(crate) struct World {
-    memory: BTreeMap<u64, Words>,
+pub(crate) struct World<G = Granule4K> {
+    pub(super) memory: BTreeMap<u64, Words>,
     records: Vec<Record>,
     judge: Obligations,
     /// Instructions so far, by CPU.
     instructions: Vec<u64>,
-    judged: Judged,
-    root: u64,
+    pub(super) judged: Judged,
+    pub(super) root: u64,
     /// Steps that never happen, as if the manager had forgotten them.
     pub(crate) forgets: Option<Forgets>,
     pub(crate) reachable: Option<Reachable>,
@@ -77,6 +81,11 @@ pub(crate) struct World {
     pub(crate) forbidden: Vec<PhysSpan>,
     /// Violations of `reachable` and `forbidden`, and stores to what is no table.
     pub(crate) trespasses: Vec<String>,
+    /// What CPUs stand on.
+    pub(crate) footings: Vec<Footing>,
+    /// What is added to a frame's address to give the address at which the manager reaches it through its own tables, if it does.
+    pub(crate) window: Option<u64>,
+    geometry: PhantomData<G>,
 }
 
 impl World {
@@ -84,14 +93,24 @@ impl World {
     pub(crate) fn new(errata: Errata) -> Self {
         Self::with_features(start::features_of(errata).map(|feature| (None, feature)))
     }
+}
 
-    /// The same with features by CPU.
+impl<G: Geometry> World<G> {
+    /// How its tables are.
+    pub(crate) const SHAPE: Shape = Shape::of::<G>();
+
+    /// A machine like that with features by CPU; those that its tables need come besides.
     pub(crate) fn with_features(features: impl Iterator<Item = (Option<u32>, Feature)>) -> Self {
-        let mut tables = FirstTables::new(FIRST_ROOT);
-        let code = super::bits::attribute_bits(super::rig::CODE);
+        let mut tables = FirstTables::shaped(Self::SHAPE, FIRST_ROOT);
+        let shareable = if Self::SHAPE.has_ds() { 0 } else { 3 << 8 };
+        let code = super::bits::attribute_bits(super::rig::CODE) & !(3 << 8) | shareable;
         tables.map(FIRST_PAGE.0, FIRST_PAGE.1 | code | 3);
-        let all_is_ram = start::memory(0, 1 << 48, MemoryKind::Ram);
-        Self::found(features, &[all_is_ram], &tables)
+        let all_is_ram = start::memory(0, 1 << Self::SHAPE.address_bits, MemoryKind::Ram);
+        Self::found(
+            start::features_for(Self::SHAPE).map(|feature| (None, feature)).chain(features),
+            &[all_is_ram],
+            &tables,
+        )
     }
 
     /// A machine with this memory and these tables in force.
@@ -101,7 +120,7 @@ impl World {
         tables: &FirstTables,
     ) -> Self {
         let mut world = Self {
-            memory: tables.frames().map(|(frame, words)| (frame, Some(Box::new(*words)))).collect(),
+            memory: tables.frames().map(|(frame, words)| (frame, Some(words.into()))).collect(),
             records: Vec::new(),
             judge: Obligations::new(),
             instructions: Vec::new(),
@@ -111,6 +130,9 @@ impl World {
             reachable: None,
             forbidden: Vec::new(),
             trespasses: Vec::new(),
+            footings: Vec::new(),
+            window: None,
+            geometry: PhantomData,
         };
         features.for_each(|(cpu, feature)| world.record(Record::Feature { cpu, feature }));
         memory.iter().for_each(|stretch| world.record(stretch.clone()));
@@ -128,14 +150,21 @@ impl World {
     /// CPU `cpu` is there, in the tables in force.
     pub(crate) fn find_pe(&mut self, cpu: u32) {
         let instruction = self.next_instruction(cpu);
-        start::found(cpu, instruction, self.root).into_iter().for_each(|record| self.record(record));
+        start::found(cpu, instruction, self.root, &Self::translation())
+            .into_iter()
+            .for_each(|record| self.record(record));
     }
 
     /// CPU `cpu` is started, and comes into the tables in force by boot/secondary.S.
     pub(crate) fn start_pe(&mut self, cpu: u32) {
         self.emit(cpu, Event::Start { exception_level: 2 });
-        let steps = expansion::secondary(self.root, &start::TRANSLATION);
+        let steps = expansion::secondary(self.root, &Self::translation());
         steps.into_iter().for_each(|step| self.emit(cpu, step));
+    }
+
+    /// The registers of its CPUs.
+    pub(crate) fn translation() -> Translation {
+        start::translation(Self::SHAPE)
     }
 
     /// What must hold when a request returns: nothing is owed.
@@ -219,13 +248,14 @@ impl World {
 
     /// The descriptor at a physical address.
     pub(crate) fn word(&self, address: u64) -> u64 {
-        self.table(address & !0xfff).map_or(POISON, |words| words[(address & 0xfff) as usize / 8])
+        let offset = address & (Self::SHAPE.page_bytes() - 1);
+        self.table(address - offset).map_or(POISON, |words| words[offset as usize / 8])
     }
 
     /// A frame's words, if anybody has written to it.
-    pub(crate) fn table(&self, frame: u64) -> Option<&[u64; 512]> {
-        const ZEROS: &[u64; 512] = &[0; 512];
-        self.memory.get(&frame).map(|words| words.as_deref().unwrap_or(ZEROS))
+    pub(crate) fn table(&self, frame: u64) -> Option<&[u64]> {
+        const ZEROS: &[u64] = &[0; 8192];
+        self.memory.get(&frame).map(|words| words.as_deref().unwrap_or(&ZEROS[..Self::SHAPE.words()]))
     }
 
     /// Puts a descriptor into memory behind the manager's and the judge's back.
@@ -238,9 +268,12 @@ impl World {
         self.memory.clone()
     }
 
-    fn write(&mut self, address: u64, value: u64) {
-        let words = self.memory.entry(address & !0xfff).or_insert_with(|| Some(Box::new([POISON; 512])));
-        words.get_or_insert_with(|| Box::new([0; 512]))[(address & 0xfff) as usize / 8] = value;
+    pub(super) fn write(&mut self, address: u64, value: u64) {
+        let offset = address & (Self::SHAPE.page_bytes() - 1);
+        let poison = || Some(vec![POISON; Self::SHAPE.words()].into());
+        let words = self.memory.entry(address - offset).or_insert_with(poison);
+        let words = words.get_or_insert_with(|| start::zeros(Self::SHAPE).into());
+        Arc::make_mut(words)[offset as usize / 8] = value;
     }
 
     fn next_instruction(&mut self, cpu: u32) -> u64 {
@@ -278,9 +311,9 @@ impl World {
     }
 
     /// Where the manager reaches a frame.
-    fn address(&self, frame: u64) -> u64 {
+    pub(super) fn address(&self, frame: u64) -> u64 {
         match self.reachable {
-            None => WINDOW + frame,
+            None => self.window.unwrap_or(WINDOW) + frame,
             Some(Reachable { image, link_offset, .. })
                 if image.start().raw() <= frame && frame < image.end_exclusive().raw() =>
             {
@@ -290,7 +323,8 @@ impl World {
         }
     }
 
-    fn touch(&mut self, frame: u64) {
+    /// The manager writes to a frame: may it?
+    pub(super) fn touch(&mut self, frame: u64) {
         let holds = |span: &&PhysSpan| span.start().raw() <= frame && frame < span.end_exclusive().raw();
         if let Some(span) = self.forbidden.iter().find(holds) {
             self.trespasses.push(format!("{frame:#x} is written, of {span:?}"));
@@ -300,77 +334,5 @@ impl World {
         if !holds(&&image) && !mapped() {
             self.trespasses.push(format!("{frame:#x} is written, where no window reaches"));
         }
-    }
-}
-
-impl Machine for World {
-    fn load(&self, slot: Slot) -> u64 {
-        self.word(slot.address().raw())
-    }
-
-    fn store(&mut self, _: &Permit, slot: Slot, descriptor: u64) {
-        let (pa, frame) = (slot.address().raw(), slot.table().start().raw());
-        self.touch(frame);
-        if !self.memory.contains_key(&frame) {
-            self.trespasses.push(format!("store to {pa:#x}, where no table is"));
-        }
-        self.write(pa, descriptor);
-        let va = self.address(frame) + (pa - frame);
-        self.emit(0, store_word(va, pa, descriptor));
-    }
-
-    fn zero_frame(&mut self, _: &Permit, frame: Frame) {
-        let frame = frame.start().raw();
-        self.touch(frame);
-        self.memory.insert(frame, None);
-        self.emit(0, Event::Take { pa: frame, bytes: 4096 });
-        let va = self.address(frame);
-        for offset in (0..4096).step_by(16) {
-            self.emit(0, store_zero_pair(va + offset, frame + offset));
-        }
-        self.judged.zeroing += 256;
-    }
-
-    fn dsb_ishst(&mut self) {
-        self.emit(0, DSB_ISHST);
-    }
-
-    fn dsb_ish(&mut self) {
-        self.emit(0, DSB_ISH);
-    }
-
-    fn dsb_nsh(&mut self) {
-        self.emit(0, DSB_NSH);
-    }
-
-    fn isb(&mut self) {
-        self.emit(0, Event::Isb);
-    }
-
-    fn tlbi(&mut self, _: &Permit, operation: Tlbi) {
-        self.emit(0, super::step::tlbi(operation));
-    }
-
-    fn switch_root(&mut self, _: &Permit, root: Frame) -> Maintenance {
-        self.root = root.start().raw();
-        let steps = expansion::switch_root(self.root, start::TRANSLATION.sctlr_on);
-        let count = |is: fn(&Event) -> bool| steps.iter().filter(|&step| is(step)).count() as u32;
-        let done = Maintenance {
-            tlbis: count(is_tlbi),
-            dsbs: count(|step| matches!(step, Event::Dsb(_))),
-            isbs: count(|step| *step == Event::Isb),
-        };
-        steps.into_iter().for_each(|step| self.emit(0, step));
-        done
-    }
-
-    fn settled(&mut self) {
-        self.settle();
-    }
-}
-
-impl ReadTable for World {
-    fn descriptor(&self, table: Frame, index: usize) -> u64 {
-        self.word(table.start().raw() + 8 * index as u64)
     }
 }

@@ -31,10 +31,16 @@ use crate::measure::{self, Loaded, Options};
 /// Models of QEMU's whose broadcast invalidations are repeated (1286807, CVE-2025-10263).
 const REPEATING: [&str; 6] = ["cortex-a76", "cortex-a710", "cortex-a78", "neoverse-n1", "neoverse-n2", "neoverse-v1"];
 
-/// What the model `cpu` (as in `-cpu`) is judged by: the weakest PE there is, because the image leans on no optional feature, with the
+/// Models of QEMU's with FEAT_TTL and FEAT_TLBIRANGE, as their boot reports say: the image uses both once every CPU that runs has them.
+const BY_LEVEL_AND_RANGE: [&str; 3] = ["cortex-a710", "neoverse-n2", "max"];
+
+/// What the model `cpu` (as in `-cpu`) is judged by: the weakest PE there is, but for what the image leans on where it is there, with the
 /// errata that the image makes up for on every core, and with those of this one.
 fn features(cpu: &str) -> Vec<Feature> {
     let mut features = vec![Feature::HcrBarriers, Feature::IsbBeforeMmuOff];
+    if BY_LEVEL_AND_RANGE.contains(&cpu) {
+        features.extend([Feature::Ttl, Feature::TlbiRange]);
+    }
     if REPEATING.contains(&cpu) {
         features.push(Feature::RepeatTlbi);
     }

@@ -70,6 +70,12 @@ pub(crate) struct MatrixArgs {
     /// Layouts that are linked, checked and booted
     #[arg(long, default_value_t = 300, value_name = "N")]
     layout_seeds: u64,
+    /// Seconds of random requests on 8 CPUs; 0 for none
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    stress: u64,
+    /// Which random requests
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    stress_seed: u64,
     #[command(flatten)]
     common: Common,
 }
@@ -84,6 +90,8 @@ pub(crate) struct Context {
 struct Extent {
     seeds: u64,
     repeats: u64,
+    /// Seconds and seed of a stress beside the one of the facts.
+    stress: Option<(u64, u64)>,
     /// Facts, measurements and the fallback toolchain too, not machines and layouts alone.
     everything: bool,
 }
@@ -99,7 +107,7 @@ pub(crate) fn command(args: &Args) -> Result<()> {
         done.extend(host::run(args.common.filter.as_deref()));
     }
     if args.part != Some(Part::Host) {
-        let extent = Extent { seeds: SEEDS, repeats: REPEATS, everything: true };
+        let extent = Extent { seeds: SEEDS, repeats: REPEATS, stress: None, everything: true };
         done.extend(under_qemu(&extent, args.common.filter.as_deref(), args.common.qemu.clone()));
     }
     close(&done, args.common.junit.as_deref(), started)
@@ -111,7 +119,8 @@ pub(crate) fn command(args: &Args) -> Result<()> {
 /// A boot failed, or none was selected.
 pub(crate) fn matrix(args: &MatrixArgs) -> Result<()> {
     let started = Instant::now();
-    let extent = Extent { seeds: args.layout_seeds, repeats: args.repeat, everything: false };
+    let stress = Some((args.stress, args.stress_seed)).filter(|&(seconds, _)| seconds > 0);
+    let extent = Extent { seeds: args.layout_seeds, repeats: args.repeat, stress, everything: false };
     let done = under_qemu(&extent, args.common.filter.as_deref(), args.common.qemu.clone());
     close(&done, args.common.junit.as_deref(), started)
 }
@@ -132,6 +141,9 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>) -> V
         Err(error) => done.push(Done::failed(name, began.elapsed(), &error)),
     };
     add("build/layouts", layout::cases(&context, extent.seeds));
+    if let Some((seconds, seed)) = extent.stress {
+        add("build/stress", facts::stress(&context, seconds, seed).map(|case| vec![case]));
+    }
     if extent.everything {
         add("build/facts", facts::cases(&context));
         add("build/recorder", measured::cases());

@@ -64,14 +64,15 @@ impl World {
         self.declare("console", layout::FIXMAP.start().raw(), 0x0900_0000, 1, CONSOLE);
     }
 
-    /// 1 GiB by 2 MiB blocks, the image's left out, and 1 GiB by one block.
+    /// 1 GiB by 2 MiB blocks, the image's left out, sixteen of them a contiguous run, and 1 GiB by one block.
     fn map_directmap(&mut self) {
         let base = layout::DIRECTMAP.start().raw();
         self.link(ROOT, 256, DIRECTMAP_L1);
         self.link(DIRECTMAP_L1, 0, DIRECTMAP_L2);
         for index in (0..SLOTS).filter(|index| *index != 1) {
             let output = 0x4000_0000 + ((index as u64) << 21);
-            self.set(DIRECTMAP_L2, index, output | leaf_bits(DATA, Level::L2));
+            let run = if (16..32).contains(&index) { 1 << 52 } else { 0 };
+            self.set(DIRECTMAP_L2, index, output | leaf_bits(DATA, Level::L2) | run);
         }
         self.set(DIRECTMAP_L1, 1, 0x8000_0000 | leaf_bits(DATA, Level::L1));
         self.declare("directmap", base, 0x4000_0000, 512, DATA);

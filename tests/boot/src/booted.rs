@@ -132,11 +132,19 @@ impl Booted {
     /// Audits the tables in force once more, against the declarations as they are now. Nothing may be mapped in `no_map`.
     #[must_use]
     pub fn audit(&self, no_map: &[PhysSpan]) -> Audit {
-        let root = Frame::containing(PhysAddr::at(el2::translation().ttbr0 & 0x0000_ffff_ffff_f000));
-        let (window, ram) = (self.window(), [self.ram()]);
-        let mut runs = [Run::EMPTY; AUDIT_RUNS];
+        let (memory, mut runs) = (self.memory(), [Run::EMPTY; AUDIT_RUNS]);
         let regions = self.handover.regions.lock();
-        audit::audit(root, &window, regions.as_slice(), &ram, no_map, &mut runs)
+        audit_with(memory, regions.as_slice(), no_map, &mut runs)
+    }
+
+    /// The same against other declarations, with `runs` to note leaves and tables in.
+    #[must_use]
+    pub fn audit_of(&self, declared: &[Declared], no_map: &[PhysSpan], runs: &mut [Run]) -> Audit {
+        audit_with(self.memory(), declared, no_map, runs)
+    }
+
+    fn memory(&self) -> (Window, PhysSpan) {
+        (self.window(), self.ram())
     }
 
     /// Ends the run unless a second audit finds what the first found: nothing.
@@ -148,6 +156,16 @@ impl Booted {
         self.require(audit.pages > 0 && audit.writable_executable == 0, "writable and executable");
         line!("audited again: {} pages, 0 mismatches", audit.pages);
     }
+}
+
+fn audit_with(
+    (window, ram): (Window, PhysSpan),
+    declared: &[Declared],
+    no_map: &[PhysSpan],
+    runs: &mut [Run],
+) -> Audit {
+    let root = Frame::containing(PhysAddr::at(el2::translation().ttbr0 & 0x0000_ffff_ffff_f000));
+    audit::audit(root, &window, declared, &[ram], no_map, runs)
 }
 
 fn is_directmap(region: &Declared) -> bool {

@@ -13,6 +13,7 @@
 mod booted;
 #[cfg(target_os = "none")]
 pub mod probe;
+pub mod stress;
 #[cfg(target_os = "none")]
 pub mod supply;
 

@@ -4,6 +4,7 @@
 //! is of memory that it has taken for itself, or it must fault, or the run ends with `FACT FAILED` right after it.
 
 use breakwater::addr::PhysAddr;
+use breakwater::el2::Faulted;
 use core::arch::asm;
 
 /// `ret`: what a call to data must never reach.
@@ -21,6 +22,51 @@ pub fn read(address: u64) -> u64 {
     // SAFETY: a load changes nothing; where it may not be done, it faults, which is the fact (module head).
     unsafe { asm!("ldr {}, [{}]", out(reg) value, in(reg) address, options(nostack, preserves_flags, readonly)) }
     value
+}
+
+/// Loads 64 bits from `address`, or says that nothing translates it. Every other fault ends the run.
+///
+/// # Errors
+/// [`Faulted`], by a translation fault.
+#[inline(never)]
+pub fn read_or_fault(address: u64) -> Result<u64, Faulted> {
+    // SAFETY: as for `read`.
+    unsafe { breakwater::el2::load_or_fault(address) }
+}
+
+/// Stores 64 bits at `address`, or says that nothing translates it or nobody may write there. Every other fault ends the run.
+///
+/// # Errors
+/// [`Faulted`], by a translation or permission fault.
+#[inline(never)]
+pub fn write_or_fault(address: u64, value: u64) -> Result<(), Faulted> {
+    // SAFETY: as for `write`.
+    unsafe { breakwater::el2::store_or_fault(address, value) }
+}
+
+/// Everything before is done, on every CPU where it matters to that; what follows is accessed and translated anew.
+#[inline(never)]
+pub fn synchronise() {
+    // SAFETY: barriers.
+    unsafe { asm!("dsb ish", "isb", options(nostack, preserves_flags)) }
+}
+
+/// The system counter, in ticks.
+#[must_use]
+pub fn counter() -> u64 {
+    let ticks;
+    // SAFETY: reads a register that exists at EL2, once what is before is done.
+    unsafe { asm!("isb", "mrs {}, cntpct_el0", out(reg) ticks, options(nomem, nostack, preserves_flags)) }
+    ticks
+}
+
+/// Ticks of the system counter in a second, as firmware says.
+#[must_use]
+pub fn counter_frequency() -> u64 {
+    let ticks;
+    // SAFETY: reads a register that exists at EL2.
+    unsafe { asm!("mrs {}, cntfrq_el0", out(reg) ticks, options(nomem, nostack, preserves_flags)) }
+    ticks
 }
 
 /// Stores 64 bits at `address`.

@@ -38,15 +38,17 @@ pub fn drain(booted: &Booted, mut look: impl FnMut(Frame)) -> Drained {
         directmap_offset: booted.directmap_offset(),
     };
     let mut drained = Drained { reach, last: NOTHING, count: 0 };
-    let mut frames = booted.handover.frames.lock();
-    while let Some(frame) = frames.take() {
-        look(frame);
-        let frame = frame.start().raw();
-        probe::write(reach.virt(frame), drained.last);
-        probe::write(reach.virt(frame) + 8, frame);
-        drained.last = frame;
-        drained.count += 1;
-    }
+    booted.handover.edit(|mut space| {
+        let mut mapper = space.mapper();
+        while let Some(frame) = mapper.take() {
+            look(frame);
+            let frame = frame.start().raw();
+            probe::write(reach.virt(frame), drained.last);
+            probe::write(reach.virt(frame) + 8, frame);
+            drained.last = frame;
+            drained.count += 1;
+        }
+    });
     drained
 }
 

@@ -19,7 +19,7 @@ const TCR: u64 = 0x0fed_cba9;
 /// SCTLR_EL2 as boot leaves it: src/el2/assembly.rs, `SCTLR_ON`.
 const SCTLR_ON: u64 = 0x30cd_183d;
 /// MAIR_EL2: src/descriptor.rs, `MAIR`.
-const MAIR: u64 = 0xff00_0c04_0000_4400;
+const MAIR: u64 = 0xfff0_0c04_0000_4400;
 /// HCR_EL2: RW.
 const HCR: u64 = 1 << 31;
 

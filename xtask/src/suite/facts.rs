@@ -7,7 +7,7 @@ use crate::elf::Elf;
 use crate::guest::Finished;
 use crate::loader::{self, Entry};
 use crate::machine::{Level, Machine};
-use crate::{exec, guest, image, paths, trees, verdict};
+use crate::{exec, guest, image, paths, trees, ui, verdict};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use regex_lite::Regex;
 use serde::Deserialize;
@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// The package that the programs belong to.
 const PACKAGE: &str = "breakwater-boot-tests";
+/// The fact that `cargo xtask matrix` runs for longer.
+const STRESS: &str = "concurrent-requests-on-eight-cpus";
 /// What no fact may print unless it says so.
 const NEVER: [&str; 3] = ["breakwater: panic", "breakwater: exception", "FACT FAILED"];
 
@@ -47,6 +49,9 @@ struct Fact {
     never: Vec<String>,
     report: bool,
     timeout: u64,
+    /// Lines that contain this are shown when the run is over.
+    #[serde(skip)]
+    shown: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -87,6 +92,7 @@ impl Default for Fact {
             never: Vec::new(),
             report: false,
             timeout: 20,
+            shown: None,
         }
     }
 }
@@ -96,11 +102,30 @@ impl Default for Fact {
 /// # Errors
 /// The file is malformed, names a program that does not exist, or a program does not build.
 pub(super) fn cases(context: &Context) -> Result<Vec<Case>> {
+    let facts = read()?;
+    let images = build(context)?;
+    facts.into_iter().map(|fact| case(&images, fact)).collect()
+}
+
+/// The fact of [`STRESS`] once more, for `seconds`, with the random numbers of `seed`; what the CPUs did is shown.
+///
+/// # Errors
+/// As for [`cases`].
+pub(super) fn stress(context: &Context, seconds: u64, seed: u64) -> Result<Case> {
+    let fact = read()?.into_iter().find(|fact| fact.name == STRESS);
+    let mut fact = fact.with_context(|| format!("no fact has the name {STRESS}"))?;
+    fact.name = format!("stress-{seconds}-s");
+    fact.append = format!("exit=semihosting stress-seconds={seconds:#x} stress-seed={seed:#x}");
+    fact.timeout += seconds;
+    fact.shown = Some("stress: ");
+    case(&build(context)?, fact)
+}
+
+fn read() -> Result<Vec<Fact>> {
     let path = paths::root().join("tests/boot/facts.toml");
     let text = std::fs::read_to_string(&path).with_context(|| paths::shown(&path))?;
     let facts: Facts = toml::from_str(&text).with_context(|| paths::shown(&path))?;
-    let images = build(context)?;
-    facts.fact.into_iter().map(|fact| case(&images, fact)).collect()
+    Ok(facts.fact)
 }
 
 /// Builds and flattens every program, and returns where each is.
@@ -131,6 +156,8 @@ fn case(images: &BTreeMap<String, PathBuf>, fact: Fact) -> Result<Case> {
         let entry = fact.entry(context, &machine, scratch)?;
         let boot = Boot { qemu: &context.ready.qemu, img: &img, machine: &machine, entry: &entry, scratch };
         let finished = guest::run(&mut boot.command()?, Duration::from_secs(fact.timeout), false)?;
+        let shown = |line: &&str| fact.shown.is_some_and(|shown| line.contains(shown));
+        finished.serial.lines().filter(shown).for_each(|line| ui::step("Said", line));
         fact.judge(&finished).map_err(|error| anyhow!("{error:#}; it said last: {}", tail(&finished)))
     }))
 }

@@ -6,7 +6,10 @@ use serde_json::Value;
 /// Leaf sizes of the 4 KiB granule as powers of two, with the names that the report counts them under. Largest first.
 const LEAVES: [(u32, &str); 3] = [(30, "blocks_1g"), (21, "blocks_2m"), (12, "pages")];
 
-/// The directmap must be mapped with the fewest leaves that granule and alignment allow.
+/// Leaves of a contiguous run.
+const RUN_LEAVES: u64 = 16;
+
+/// The directmap must be mapped with the fewest leaves that granule and alignment allow, and as many of them in contiguous runs as can be.
 ///
 /// # Errors
 /// Names the region that has more.
@@ -16,10 +19,12 @@ pub(super) fn fewest_leaves(report: &Value) -> Result<()> {
     for region in directmap {
         let number = |field: &str| region[field].as_u64().with_context(|| format!("a region without {field}"));
         let (va, pa, bytes) = (number("va")?, number("pa")?, number("bytes")?);
-        let wanted = fewest(va, pa, bytes);
-        for (count, (_, name)) in wanted.into_iter().zip(LEAVES) {
+        let wanted = fewest(va, pa, bytes).into_iter().zip(contiguous(va, pa, bytes));
+        for ((count, in_runs), (_, name)) in wanted.zip(LEAVES) {
             let there = number(name)?;
             ensure!(there == count, "directmap at {va:#x}, {bytes:#x} bytes: {there} {name} where {count} would do");
+            let there = region["contiguous"][name].as_u64().context("a region without contiguous leaves")?;
+            ensure!(there == in_runs, "directmap at {va:#x}, {bytes:#x} bytes: {there} {name} in runs, not {in_runs}");
         }
     }
     Ok(())
@@ -35,6 +40,24 @@ fn fewest(va: u64, pa: u64, bytes: u64) -> [u64; 3] {
         at += 1 << LEAVES[index].0;
     }
     counts
+}
+
+/// How many of those leaves are of contiguous runs: sixteen of a size, aligned to all sixteen, of which none fits into a larger leaf.
+fn contiguous(va: u64, pa: u64, bytes: u64) -> [u64; 3] {
+    let larger = [None, Some(LEAVES[0].0), Some(LEAVES[1].0)];
+    core::array::from_fn(|index| {
+        let (leaf, run_bytes) = (1_u64 << LEAVES[index].0, RUN_LEAVES << LEAVES[index].0);
+        if va % run_bytes != pa % run_bytes {
+            return 0;
+        }
+        let whole = |unit: u64, from: u64, end: u64| (from.div_ceil(unit) * unit, (end / unit * unit));
+        let (from, end) = whole(run_bytes, va, va + bytes);
+        let in_larger = larger[index].filter(|&shift| va % (1 << shift) == pa % (1 << shift)).map_or(0, |shift| {
+            let (from, end) = whole(1 << shift, va, va + bytes);
+            end.saturating_sub(from) / leaf
+        });
+        (end.saturating_sub(from) / leaf).saturating_sub(in_larger)
+    })
 }
 
 /// The phases must add up to the total, figure by figure; with `counted`, instructions too.
@@ -68,10 +91,31 @@ mod tests {
     }
 
     #[test]
+    fn good_contiguous_leaves_of_known_spans() {
+        assert_eq!(contiguous(0, 0, 2 * GIB), [0, 0, 0], "two GiB are no run of sixteen");
+        assert_eq!(contiguous(0, 0, 33 * GIB), [32, 0, 0]);
+        assert_eq!(contiguous(0, GIB, 33 * GIB), [0, 0, 0], "apart by one GiB");
+        assert_eq!(contiguous(0, GIB, 96 << 20), [0, 48, 0]);
+        assert_eq!(contiguous(0x1000, 0x1000, 0x20_0000), [0, 0, 512 - 16]);
+        // What is left of 2 GiB without the first 0x277 pages: 9 pages short of a 64 KiB boundary, then pages up to 4 MiB, then blocks.
+        assert_eq!(contiguous(0x27_7000, GIB + 0x27_7000, 2 * GIB - 0x27_7000), [0, 512 - 16, 0x200 * 2 - 0x280]);
+    }
+
+    #[test]
+    fn bad_blocks_that_could_be_a_run() {
+        let region = |in_runs| {
+            json!({"name": "directmap", "va": 0, "pa": 0, "bytes": 32 << 20, "pages": 0, "blocks_2m": 16, "blocks_1g": 0,
+            "contiguous": {"pages": 0, "blocks_2m": in_runs, "blocks_1g": 0}})
+        };
+        assert!(fewest_leaves(&json!({"regions": [region(16)]})).is_ok());
+        assert!(fewest_leaves(&json!({"regions": [region(0)]})).is_err());
+    }
+
+    #[test]
     fn bad_a_block_split_without_need() {
         let region = |pages, blocks| {
             json!({"name": "directmap", "va": 0, "pa": 0, "bytes": 2 << 20, "pages": pages,
-            "blocks_2m": blocks, "blocks_1g": 0})
+            "blocks_2m": blocks, "blocks_1g": 0, "contiguous": {"pages": 0, "blocks_2m": 0, "blocks_1g": 0}})
         };
         assert!(fewest_leaves(&json!({"regions": [region(0, 1)]})).is_ok());
         assert!(fewest_leaves(&json!({"regions": [region(512, 0)]})).is_err());

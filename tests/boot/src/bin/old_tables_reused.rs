@@ -6,23 +6,14 @@ breakwater_boot_tests::fact!(|booted| {
     use breakwater::addr::Level;
     use breakwater::audit::Declared;
     use breakwater::descriptor::{Access, Attributes};
-    use breakwater::mapper::Request;
 
     let old = booted.start.map.physical(booted.start.image_start, booted.start.map.first_tables);
     // The table for these pages first: it is not to be one of the frames that this is about.
-    let mut editor = booted.handover.tables.lock();
     let vmap = VirtSpan::of(breakwater::layout::VMAP.start(), old.bytes()).unwrap_or(breakwater::layout::VMAP);
-    let populated = editor.mapper(&mut booted.handover.frames.lock()).populate(vmap, Level::L3);
-    drop(editor);
-    booted.require(populated.is_ok(), "vmap cannot be populated");
+    let populated = booted.handover.edit(|mut space| space.mapper().populate(vmap, Level::L3));
+    booted.require(populated.is_ok(), format_args!("vmap cannot be populated: {populated:?}"));
 
     let mut reused = 0;
-    // The table below which they are mapped is made first: it would else be made of one of them.
-    let first = VirtSpan::of(breakwater::layout::VMAP.start(), PAGE_BYTES).unwrap_or(breakwater::layout::VMAP);
-    let mut editor = booted.handover.tables.lock();
-    let populated = editor.mapper(&mut booted.handover.frames.lock()).populate(first, Level::L3);
-    drop(editor);
-    booted.require(populated.is_ok(), "no table for vmap");
     loop {
         let frame = booted.handover.frames.lock().take();
         let Some(frame) = frame.filter(|_| reused < old.bytes() / PAGE_BYTES) else { break };
@@ -33,13 +24,9 @@ breakwater_boot_tests::fact!(|booted| {
         let virt = VirtSpan::of(start, PAGE_BYTES).unwrap_or(breakwater::layout::VMAP);
         // Read-only: the image's own mapping stays the one through which they are written.
         let attributes = Attributes::Normal(Access::ReadOnly);
-        let request = Request { virt, output: frame.start(), attributes, largest: Level::L3 };
-        let mut editor = booted.handover.tables.lock();
-        let mapped = editor.mapper(&mut booted.handover.frames.lock()).map(request);
-        drop(editor);
-        booted.require(mapped.is_ok(), format_args!("{:?} cannot be mapped: {mapped:?}", frame.start()));
         let region = Declared { name: "reused table", virt, output: Some(frame.start()), attributes };
-        booted.require(booted.handover.regions.lock().declare(region).is_ok(), "no place in the region map");
+        let mapped = booted.handover.edit(|mut space| space.map(region, Level::L3));
+        booted.require(mapped.is_ok(), format_args!("{:?} cannot be mapped: {mapped:?}", frame.start()));
         fill_with_rubbish(&booted, frame.start(), start.raw());
         reused += 1;
     }

@@ -1,0 +1,88 @@
+//! The invalidation of a request: one DSB, the TLBIs, one DSB, one ISB. The only place that issues any.
+
+#![forbid(unsafe_code)]
+
+use super::{Broken, Changed, Geo, Invalidated, Pending, Protocol, Reach};
+use crate::errata::Errata;
+use crate::machine::{Machine, Maintenance, Scope};
+
+impl<M: Machine> Protocol<M> {
+    /// Settles what breaks owe. What comes back proves that no TLB translates through any slot that was broken.
+    #[inline(always)]
+    pub fn invalidate(&mut self, broken: Broken) -> Invalidated {
+        self.invalidate_all(broken, Changed::none())
+    }
+
+    /// Settles what changes in place owe: what was there is gone from every TLB.
+    #[inline(always)]
+    pub fn invalidate_changed(&mut self, changed: Changed) {
+        let _nothing_broken = self.invalidate_all(Broken::none(), changed);
+    }
+
+    /// Settles what breaks and changes in place owe, together.
+    #[inline(always)]
+    pub fn invalidate_all(&mut self, broken: Broken, changed: Changed) -> Invalidated {
+        let (broken, changed) = (broken.settle(), changed.settle());
+        self.invalidate_pending(&broken, &changed);
+        Invalidated::covering(broken, self.epoch)
+    }
+
+    #[inline]
+    fn invalidate_pending(&mut self, broken: &Pending, changed: &Pending) {
+        if broken.is_empty() && changed.is_empty() {
+            return;
+        }
+        self.dsb_ishst(); // the stores are visible to every walk before the TLBIs: nothing may be cached anew from the old ones
+        let features = self.features;
+        let mut last = None;
+        for pending in [broken, changed].into_iter().filter(|pending| !pending.is_empty()) {
+            last = pending.each::<Geo<M>>(features, |scope| self.tlbi(scope)).or(last);
+        }
+        self.dsb_complete(); // the TLBIs are complete before anything relies on them
+        if self.repeats()
+            && let Some(scope) = last
+        {
+            self.tlbi(scope);
+            self.dsb_complete(); // the repeated TLBI is complete too
+        }
+        self.isb(); // RBLDZX: without FEAT_ETS2 this PE needs it for completion
+    }
+
+    /// Whether an erratum asks for one broadcast TLBI and its DSB again.
+    fn repeats(&self) -> bool {
+        self.reach == Reach::Domain && self.errata.contains(Errata::REPEAT_TLBI)
+    }
+
+    /// What [`Self::invalidate_all`] will do for these.
+    pub(crate) fn maintenance_of(&self, broken: &Pending, changed: &Pending) -> Maintenance {
+        if broken.is_empty() && changed.is_empty() {
+            return Maintenance::default();
+        }
+        let again = u32::from(self.repeats());
+        let tlbis = broken.tlbis::<Geo<M>>(self.features) + changed.tlbis::<Geo<M>>(self.features);
+        Maintenance { tlbis: tlbis + again, dsbs: 2 + again, isbs: 1 }
+    }
+
+    fn tlbi(&mut self, scope: Scope) {
+        self.counts.maintenance.tlbis += 1;
+        self.machine.tlbi(&self.permit, scope.within(self.reach));
+    }
+
+    pub(super) fn dsb_ishst(&mut self) {
+        self.counts.maintenance.dsbs += 1;
+        self.machine.dsb_ishst();
+    }
+
+    fn dsb_complete(&mut self) {
+        self.counts.maintenance.dsbs += 1;
+        match self.reach {
+            Reach::ThisPe => self.machine.dsb_nsh(),
+            Reach::Domain => self.machine.dsb_ish(),
+        }
+    }
+
+    pub(super) fn isb(&mut self) {
+        self.counts.maintenance.isbs += 1;
+        self.machine.isb();
+    }
+}

@@ -1,0 +1,297 @@
+//! Changes of what walks may have cached: break and make, change in place, detach and reclaim.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    Broken, Changed, Detached, Filled, FreeTables, FreshTable, Geo, Invalidated, Live, Pending, Protocol, Resize,
+};
+use crate::addr::{Frame, Level, VirtAddr};
+use crate::descriptor::{Attributes, Entry, Leaf, Waiting, leaf_bits_in};
+use crate::geometry::Geometry;
+use crate::machine::{Machine, Slot};
+
+/// What a run of leaves becomes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum After {
+    /// Nothing.
+    Nothing,
+    /// The same outputs, as something else.
+    Same {
+        /// Memory type and rights.
+        attributes: Attributes,
+        /// Whether the run is one of contiguous leaves.
+        contiguous: bool,
+    },
+    /// This leaf, and in the slots that follow what follows it in memory.
+    Leaf(Leaf),
+}
+
+impl After {
+    /// What the leaf `old` of the slot that is `index` slots from the first becomes.
+    #[inline(always)]
+    fn of<G: Geometry>(self, level: Level, old: u64, index: u64) -> Option<u64> {
+        match self {
+            Self::Nothing => None,
+            Self::Same { attributes, contiguous } => {
+                Some(old & G::OUTPUT_MASK | leaf_bits_in::<G>(attributes, level, contiguous))
+            }
+            Self::Leaf(leaf) => Some(leaf.advanced(index << G::shift(level)).encode_in::<G>(level)),
+        }
+    }
+}
+
+impl<M: Machine> Protocol<M> {
+    /// Breaks `count` valid leaves from `first` on, side by side in one table: bit 0 is cleared, the rest says what comes. The
+    /// invalidation is owed by `broken`.
+    ///
+    /// # Panics
+    /// When a slot holds nothing valid: the plan has seen leaves.
+    #[inline(always)]
+    pub fn break_run(&mut self, first: Slot, count: u64, after: After, broken: &mut Broken) {
+        self.epoch += 1;
+        let level = first.level();
+        for index in 0..count {
+            let slot = Geo::<M>::step(first, index);
+            let old = self.raw(slot);
+            assert!(old & 1 != 0, "a slot that is broken held a leaf");
+            let waiting = match after.of::<Geo<M>>(level, old, index) {
+                None => Waiting::going(old),
+                Some(new) => Waiting::coming(new),
+            };
+            self.machine.store(&self.permit, slot, waiting.raw());
+        }
+        self.counts.stores += count as u32;
+        broken.pending().add::<Geo<M>>(first, count, false);
+    }
+
+    /// Breaks a valid leaf in favour of `table`, which is filled and stands ready in the slot meanwhile. The DSB of the invalidation makes its
+    /// descriptors visible.
+    ///
+    /// # Panics
+    /// When the slot holds nothing valid, or the table was made for another address.
+    pub fn break_into(&mut self, slot: Slot, table: FreshTable, broken: &mut Broken) {
+        self.epoch += 1;
+        assert!(self.raw(slot) & 1 != 0, "a slot that is broken held a leaf");
+        assert!(table.belongs_under::<Geo<M>>(slot), "a table is linked where it was made for");
+        let entry = Entry::table(table.into_linked()).encode_in::<Geo<M>>(slot.level());
+        self.store(slot, Waiting::coming(entry).raw());
+        broken.pending().add::<Geo<M>>(slot, 1, false);
+    }
+
+    /// Breaks the link to a table. Its frame, and those of the tables below it, ride along in `detached`; every valid leaf below and every
+    /// empty table owes an invalidation of all its levels (RVMSWQ), which `broken` notes.
+    ///
+    /// # Panics
+    /// When the slot leads to no table.
+    pub fn break_table(&mut self, slot: Slot, broken: &mut Broken, detached: &mut Detached) {
+        let child = self.child(slot).expect("a table to detach");
+        self.note_below(child, slot, broken.pending());
+        self.break_link(slot, detached);
+    }
+
+    /// The same where the plan has noted, by [`Self::note_below`], what hangs from the table, and nothing else is broken.
+    pub(crate) fn break_table_noted(
+        &mut self,
+        slot: Slot,
+        noted: Pending,
+        broken: &mut Broken,
+        detached: &mut Detached,
+    ) {
+        *broken.pending() = noted;
+        self.break_link(slot, detached);
+    }
+
+    fn break_link(&mut self, slot: Slot, detached: &mut Detached) {
+        self.epoch += 1;
+        self.store(slot, Waiting::going(self.raw(slot)).raw());
+        detached.note();
+    }
+
+    /// Notes in `pending` what hangs from `child`, the table that `slot` leads to, as what a break of that link owes.
+    pub(crate) fn note_below(&self, child: Frame, slot: Slot, pending: &mut Pending) {
+        let Some(level) = slot.level().next() else { return };
+        let first = Geo::<M>::slot(child, level, slot.virt());
+        let slots = Geo::<M>::slots(level);
+        // Valid and no table: at level 3 whatever is valid, elsewhere blocks.
+        let leaves = if level == Level::L3 { (1, 1) } else { (3, 1) };
+        let (mut at, mut any) = (0, false);
+        while let Some(used) = self.first_used(first, at, slots) {
+            let slot = Geo::<M>::step(first, used);
+            let raw = self.raw(slot);
+            at = used + 1;
+            if let Some(below) = Entry::table_in::<Geo<M>>(raw, level) {
+                self.note_below(below, slot, pending);
+            } else if raw & 1 != 0 {
+                let run = self.alike(first, used, slots, leaves).max(1);
+                pending.add::<Geo<M>>(slot, run, true);
+                at = used + run;
+            } else {
+                continue;
+            }
+            any = true;
+        }
+        if !any {
+            pending.add::<Geo<M>>(first, 1, true); // an empty table: a walk may have cached the link to it
+        }
+    }
+
+    /// Changes `count` live leaves from `first` on in place. The invalidation is owed by `changed`.
+    ///
+    /// # Panics
+    /// In a debug build, when a slot holds nothing valid.
+    #[inline(always)]
+    pub fn change_run(
+        &mut self,
+        first: Slot,
+        count: u64,
+        attributes: Attributes,
+        contiguous: bool,
+        changed: &mut Changed,
+    ) {
+        let bits = leaf_bits_in::<Geo<M>>(attributes, first.level(), contiguous);
+        for index in 0..count {
+            let slot = Geo::<M>::step(first, index);
+            let old = self.raw(slot);
+            debug_assert!(old & 1 != 0, "a slot that changes in place held a leaf");
+            self.machine.store(&self.permit, slot, old & Geo::<M>::OUTPUT_MASK | bits);
+        }
+        self.counts.stores += count as u32;
+        changed.pending().add::<Geo<M>>(first, count, false);
+    }
+
+    /// Puts `table`, which maps what the live block in `slot` maps and perhaps less, in the block's place. The invalidation is owed by
+    /// `changed`.
+    ///
+    /// # Panics
+    /// When the table was made for another address.
+    pub fn replace_block(&mut self, slot: Slot, table: FreshTable, _evidence: Resize, changed: &mut Changed) {
+        assert!(table.belongs_under::<Geo<M>>(slot), "a table is linked where it was made for");
+        self.dsb_ishst(); // the table's descriptors are visible to walks before the link below
+        let entry = Entry::table(table.into_linked());
+        self.store(slot, entry.encode_in::<Geo<M>>(slot.level()));
+        changed.pending().add::<Geo<M>>(slot, 1, false);
+    }
+
+    /// Settles broken slots, `count` from `first` on in one table, on the proof that their invalidation is complete: what comes is made,
+    /// what went is given back as never used, detached tables' frames go to `free`. Slots that are not broken stay.
+    ///
+    /// # Panics
+    /// When the invalidation did not cover a slot.
+    pub fn settle_run(&mut self, first: Slot, count: u64, settling: &mut Settling<'_>) {
+        let whole = settling.proof.covers::<Geo<M>>(Geo::<M>::span_of(first, count), self.epoch);
+        for index in 0..count {
+            let slot = Geo::<M>::step(first, index);
+            let Some(waiting) = Waiting::read(self.raw(slot)) else { continue };
+            if waiting.comes().is_none()
+                && let Some(child) = Entry::table_in::<Geo<M>>(waiting.went(), first.level())
+            {
+                self.reclaim_table(slot, child, settling);
+                continue;
+            }
+            let covered = whole || settling.proof.covers::<Geo<M>>(Geo::<M>::span(slot), self.epoch);
+            assert!(covered, "only a broken, invalidated slot is used again");
+            self.store(slot, waiting.comes().unwrap_or(0));
+            if waiting.comes().is_some() {
+                settling.filled.note();
+            }
+        }
+    }
+
+    /// Settles `count` leaves from `first` on, all of which were broken, on the proof that their invalidation is complete: what comes is made,
+    /// what went is given back as never used.
+    ///
+    /// # Panics
+    /// When the invalidation did not cover them, or one was not broken.
+    #[inline(always)]
+    pub fn settle_leaves(&mut self, first: Slot, count: u64, proof: &Invalidated, filled: &mut Filled<Live>) {
+        let covered = proof.covers::<Geo<M>>(Geo::<M>::span_of(first, count), self.epoch);
+        let mut makes = false;
+        for index in 0..count {
+            let slot = Geo::<M>::step(first, index);
+            let waiting = Waiting::read(self.raw(slot)).filter(|_| covered);
+            let comes = waiting.expect("only a broken, invalidated slot is used again").comes();
+            self.machine.store(&self.permit, slot, comes.unwrap_or(0));
+            makes |= comes.is_some();
+        }
+        self.counts.stores += count as u32;
+        if makes {
+            filled.note();
+        }
+    }
+
+    /// A detached table: its frames, after an invalidation of all that hung from it, are free; in its place comes a block when
+    /// [`Settling::merges`] says so.
+    fn reclaim_table(&mut self, slot: Slot, child: Frame, settling: &mut Settling<'_>) {
+        // What hung from the table was noted leaf by leaf, and holes were not: the proof covers it where it meets the slot at all.
+        let met = settling.proof.span().is_some_and(|span| span.intersection(Geo::<M>::span(slot)).is_some());
+        assert!(met && settling.proof.is_of(self.epoch), "only a broken, invalidated slot is used again");
+        let block = if settling.merges { self.merged(slot, child) } else { None };
+        settling.detached.reclaim_one();
+        if let Some(next) = slot.level().next() {
+            self.free_below(child, next, slot.virt(), settling.free);
+        }
+        self.store(slot, block.map_or(0, |leaf| leaf.encode_in::<Geo<M>>(slot.level())));
+        if block.is_some() {
+            settling.filled.note();
+        }
+    }
+
+    /// The block for `slot` that maps what the table `child` maps, which the plan found to be uniform.
+    fn merged(&self, slot: Slot, child: Frame) -> Option<Leaf> {
+        let (mut table, mut level) = (child, slot.level().next()?);
+        loop {
+            match self.read(Geo::<M>::slot(table, level, slot.virt())) {
+                Entry::Table { frame, .. } => (table, level) = (frame, level.next()?),
+                Entry::Leaf(leaf) => return Leaf::new_in::<Geo<M>>(slot.level(), leaf.output(), leaf.attributes()),
+                _ => return None,
+            }
+        }
+    }
+
+    /// Frees the table `frame` and those below it.
+    fn free_below(&mut self, frame: Frame, level: Level, virt: VirtAddr, free: &mut FreeTables) {
+        let first = Geo::<M>::slot(frame, level, virt);
+        if let Some(next) = level.next() {
+            let (slots, mut at) = (Geo::<M>::slots(level), 0);
+            while let Some(used) = self.first_used(first, at, slots) {
+                let slot = Geo::<M>::step(first, used);
+                if let Some(child) = self.child(slot) {
+                    self.free_below(child, next, slot.virt(), free);
+                }
+                at = used + 1;
+            }
+        }
+        self.put_free(frame, free);
+    }
+
+    /// Puts a block in the place of the table that `slot` leads to and that maps just the same, in place: then invalidates, and frees the
+    /// table.
+    ///
+    /// # Panics
+    /// When the slot leads to no table.
+    pub fn replace_table(&mut self, slot: Slot, leaf: Leaf, _evidence: Resize, free: &mut FreeTables) {
+        let child = self.child(slot).expect("a table to replace");
+        let mut changed = Changed::none();
+        self.note_below(child, slot, changed.pending());
+        self.store(slot, leaf.encode_in::<Geo<M>>(slot.level()));
+        self.invalidate_changed(changed);
+        if let Some(next) = slot.level().next() {
+            self.free_below(child, next, slot.virt(), free);
+        }
+    }
+}
+
+/// What settling needs: a proof, and where what comes out of it goes.
+#[derive(Debug)]
+pub struct Settling<'a> {
+    /// The invalidation that is complete.
+    pub proof: &'a Invalidated,
+    /// What becomes valid.
+    pub filled: &'a mut Filled<Live>,
+    /// Tables that were detached.
+    pub detached: &'a mut Detached,
+    /// Where their frames go.
+    pub free: &'a mut FreeTables,
+    /// Whether blocks come in their places.
+    pub merges: bool,
+}

@@ -1,0 +1,70 @@
+//! W^X by physical address: what may be written through one address is not executed through another.
+
+#![forbid(unsafe_code)]
+
+use super::{Error, Mapper};
+use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+use crate::bbm::Geo;
+use crate::descriptor::{Attributes, Entry, Leaf, Rights};
+use crate::geometry::Geometry;
+use crate::machine::{Machine, Slot};
+
+/// What another mapping may not be.
+struct Wanted {
+    frames: PhysSpan,
+    /// The right that it must not have.
+    opposite: Rights,
+    /// What the request replaces: mappings there go, or become the same.
+    except: VirtSpan,
+}
+
+impl<M: Machine, S> Mapper<'_, M, S> {
+    /// Refuses to give `virt`, which maps `frames`, attributes that make one of them both writable and executable.
+    pub(super) fn check_alias(&self, virt: VirtSpan, frames: PhysSpan, attributes: Attributes) -> Result<(), Error> {
+        if !self.protocol.aliases().may_conflict(frames, attributes.rights()) {
+            return Ok(());
+        }
+        let executes = attributes.rights().contains(Rights::EXECUTE);
+        let opposite = if executes { Rights::WRITE } else { Rights::EXECUTE };
+        let wanted = Wanted { frames, opposite, except: virt };
+        match self.find_alias(&wanted, self.tables.root(), self.tables.level(), VirtAddr::at(0)) {
+            None => Ok(()),
+            Some((slot, frames)) => {
+                Err(Error::Aliased { virt, frames, slot, descriptor: self.protocol.raw(slot), attributes })
+            }
+        }
+    }
+
+    /// The first leaf of the subtree that is what it must not be, and the frames that it shares.
+    fn find_alias(&self, wanted: &Wanted, table: Frame, level: Level, virt: VirtAddr) -> Option<(Slot, PhysSpan)> {
+        let first = Geo::<M>::slot(table, level, virt);
+        (0..Geo::<M>::slots(level)).map(|index| Geo::<M>::step(first, index)).find_map(|slot| {
+            if self.protocol.raw(slot) & 1 == 0 {
+                return None;
+            }
+            match (self.protocol.read(slot), level.next()) {
+                (Entry::Table { frame, .. }, Some(next)) => self.find_alias(wanted, frame, next, slot.virt()),
+                (Entry::Leaf(leaf), _) => wanted.shared::<Geo<M>>(slot, leaf).map(|frames| (slot, frames)),
+                _ => None,
+            }
+        })
+    }
+}
+
+impl Wanted {
+    /// The frames that `leaf` shares, of its part outside of what the request replaces.
+    fn shared<G: Geometry>(&self, slot: Slot, leaf: Leaf) -> Option<PhysSpan> {
+        if !leaf.attributes().rights().contains(self.opposite) {
+            return None;
+        }
+        let own = G::span(slot);
+        let inside = own.intersection(self.except);
+        let before = VirtSpan::new(own.start(), inside.map_or(own.end_exclusive(), VirtSpan::start));
+        let after = inside.and_then(|inside| VirtSpan::new(inside.end_exclusive(), own.end_exclusive()));
+        [before, after].into_iter().flatten().find_map(|part| {
+            let ahead = part.start().raw() - own.start().raw();
+            let output = PhysSpan::of(PhysAddr::at(leaf.output().raw() + ahead), part.bytes())?;
+            output.intersection(self.frames)
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! Requests that only look: the leaf at an address, the walk to it, everything in a span.
+
+#![forbid(unsafe_code)]
+
+use super::{Mapper, piece};
+use crate::addr::{Level, PhysAddr, VirtAddr, VirtSpan};
+use crate::bbm::Geo;
+use crate::descriptor::{Attributes, Entry, Leaf};
+use crate::geometry::Geometry;
+use crate::machine::{Machine, Slot};
+use core::fmt;
+
+/// One step of a walk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// Where the walk looked.
+    pub slot: Slot,
+    /// What stands there.
+    pub descriptor: u64,
+    /// What that means.
+    pub entry: Entry,
+}
+
+/// Leaves of one level and kind side by side, which map memory that lies side by side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mapping {
+    /// Where.
+    pub virt: VirtSpan,
+    /// To what: the first byte.
+    pub output: PhysAddr,
+    /// As what.
+    pub attributes: Attributes,
+    /// Their level.
+    pub level: Level,
+    /// Whether they have the contiguous hint.
+    pub contiguous: bool,
+}
+
+impl fmt::Display for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let run = if self.contiguous { ", contiguous" } else { "" };
+        write!(f, "{} -> {} {} {:?}{run}", self.virt, self.output, self.attributes, self.level)
+    }
+}
+
+impl<M: Machine, S> Mapper<'_, M, S> {
+    /// The leaf that translates `virt` and its level, or `None` when nothing valid that the manager wrote does. Its output is the leaf's
+    /// first byte.
+    #[must_use]
+    pub fn query(&self, virt: VirtAddr) -> Option<(Level, Leaf)> {
+        let mut slot = self.root_slot(virt)?;
+        loop {
+            match (self.protocol.read(slot), slot.level().next()) {
+                (Entry::Leaf(leaf), _) => return Some((slot.level(), leaf)),
+                (Entry::Table { frame, .. }, Some(level)) => slot = Geo::<M>::slot(frame, level, virt),
+                _ => return None,
+            }
+        }
+    }
+
+    /// The walk for `virt`, from the root to where it ends; at most five steps, none for what is no input address.
+    pub fn walk(&self, virt: VirtAddr) -> impl Iterator<Item = Step> + '_ {
+        let mut next = self.root_slot(virt);
+        core::iter::from_fn(move || {
+            let slot = next.take()?;
+            let step = Step { slot, descriptor: self.protocol.raw(slot), entry: self.protocol.read(slot) };
+            if let (Entry::Table { frame, .. }, Some(level)) = (step.entry, slot.level().next()) {
+                next = Some(Geo::<M>::slot(frame, level, virt));
+            }
+            Some(step)
+        })
+    }
+
+    /// Calls `each` with everything that is mapped in `span`, in ascending order, as few mappings as there are: leaves that follow each other
+    /// in every respect are one.
+    pub fn dump(&self, span: VirtSpan, mut each: impl FnMut(Mapping)) {
+        let mut pending: Option<Mapping> = None;
+        let mut virt = span.start();
+        while virt < span.end_exclusive() {
+            let Some(last) = self.walk(virt).last() else { break };
+            let part = piece::<Geo<M>>(span, virt, last.slot.level());
+            if let Entry::Leaf(leaf) = last.entry {
+                let next = Mapping::of(part, last.slot, leaf);
+                match &mut pending {
+                    Some(mapping) if mapping.goes_on_with(&next) => mapping.append(part),
+                    _ => pending.replace(next).into_iter().for_each(&mut each),
+                }
+            }
+            virt = part.end_exclusive();
+        }
+        pending.into_iter().for_each(each);
+    }
+
+    fn root_slot(&self, virt: VirtAddr) -> Option<Slot> {
+        // The end of every span is no address.
+        let is_input = virt.raw() >> Geo::<M>::INPUT_BITS == 0;
+        is_input.then(|| Geo::<M>::slot(self.tables.root(), self.tables.level(), virt))
+    }
+
+    /// Calls `each` with every run of slots of `span` where walks end, side by side in one table, as they end when the call comes.
+    pub(super) fn each_run_of_slots(&mut self, span: VirtSpan, mut each: impl FnMut(&mut Self, Slot, u64)) {
+        let mut virt = span.start();
+        while virt < span.end_exclusive() {
+            let Some(first) = self.walk_end(virt) else { break };
+            let level = first.level();
+            let in_table = Geo::<M>::slots(level) - first.index() as u64;
+            let in_span = (span.end_exclusive().raw() - first.virt().raw()).div_ceil(Geo::<M>::slot_bytes(level));
+            let ends = |index: &u64| self.protocol.child(Geo::<M>::step(first, *index)).is_none();
+            let count = 1 + (1..in_table.min(in_span)).take_while(ends).count() as u64;
+            each(self, first, count);
+            virt = Geo::<M>::span_of(first, count).end_exclusive();
+        }
+    }
+
+    /// Where the walk for `virt` ends.
+    pub(super) fn walk_end(&self, virt: VirtAddr) -> Option<Slot> {
+        let mut slot = self.root_slot(virt)?;
+        while let Some((child, level)) = self.protocol.child(slot).zip(slot.level().next()) {
+            slot = Geo::<M>::slot(child, level, virt);
+        }
+        Some(slot)
+    }
+}
+
+impl Mapping {
+    fn of(virt: VirtSpan, slot: Slot, leaf: Leaf) -> Self {
+        let ahead = virt.start().raw() - slot.virt().raw();
+        let output = PhysAddr::at(leaf.output().raw() + ahead);
+        let (attributes, contiguous) = (leaf.attributes(), leaf.contiguous());
+        Self { virt, output, attributes, level: slot.level(), contiguous }
+    }
+
+    fn goes_on_with(&self, next: &Self) -> bool {
+        let output = self.output.checked_add(self.virt.bytes());
+        self.virt.end_exclusive() == next.virt.start()
+            && output == Some(next.output)
+            && (self.attributes, self.level, self.contiguous) == (next.attributes, next.level, next.contiguous)
+    }
+
+    fn append(&mut self, part: VirtSpan) {
+        self.virt = VirtSpan::new(self.virt.start(), part.end_exclusive()).unwrap_or(self.virt);
+    }
+}

@@ -1,0 +1,253 @@
+//! The plan of a change: from unit to unit, what it costs, and whether it may be.
+
+#![forbid(unsafe_code)]
+
+use super::change::{Change, ChangePlan, Target, Way};
+use super::pieces::{Becomes, Old};
+use super::unit::Unit;
+use super::{Cost, Error, Mapper};
+use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+use crate::bbm::{After, Geo, Live, Pending};
+use crate::descriptor::{Attributes, Leaf};
+use crate::geometry::Geometry;
+use crate::machine::{Footing, Machine, Maintenance, Slot};
+
+/// What a plan adds up.
+struct Sum {
+    cost: Cost,
+    broken: Pending,
+    changed: Pending,
+    /// Whether something becomes valid.
+    makes: bool,
+}
+
+impl<'a, M: Machine> Mapper<'a, M, Live> {
+    pub(super) fn plan(&mut self, whole: VirtSpan, target: Target) -> Result<ChangePlan<'_, 'a, M>, Error> {
+        self.check_span(whole)?;
+        self.last = None;
+        let change = Change { whole, target };
+        let mut sum = Sum { cost: Cost::default(), broken: Pending::none(), changed: Pending::none(), makes: false };
+        let (mut virt, mut single) = (whole.start(), None);
+        while virt < whole.end_exclusive() {
+            let unit = self.unit_at(&change, virt)?;
+            let way = self.way(&change, &unit);
+            self.add_up(&change, &unit, way, &mut sum)?;
+            let end = unit.span::<Geo<M>>().end_exclusive();
+            if virt == whole.start() && end >= whole.end_exclusive() {
+                single = Some((unit, way));
+            }
+            virt = end;
+        }
+        self.check_frames(&sum.cost)?;
+        if let Some(broken) = sum.broken.span() {
+            self.check_window(broken, sum.cost.frames)?;
+        }
+        let maintenance = self.protocol.maintenance_of(&sum.broken, &sum.changed);
+        sum.cost.add(maintenance);
+        sum.cost.add(Maintenance { tlbis: 0, dsbs: u32::from(sum.makes), isbs: u32::from(sum.makes) });
+        let cost = sum.cost;
+        Ok(ChangePlan { mapper: self, change, single, noted: sum.broken, cost })
+    }
+}
+
+impl<M: Machine> Mapper<'_, M, Live> {
+    /// Adds what `unit` costs, and refuses what may not be done to it.
+    fn add_up(&self, change: &Change, unit: &Unit, way: Way, sum: &mut Sum) -> Result<(), Error> {
+        if way == Way::Keep {
+            return Ok(());
+        }
+        self.check_unit(change, unit, way)?;
+        match (*unit, way) {
+            (Unit::Table { slot, child }, _) => self.add_up_table(change, slot, child, way, sum),
+            (Unit::Leaves { first, count, .. }, Way::InPlace { .. }) => {
+                sum.cost.stores += count;
+                sum.changed.add::<Geo<M>>(first, count, false);
+            }
+            (Unit::Leaves { first, count, .. }, Way::Break(after)) => {
+                sum.cost.stores += 2 * count;
+                sum.broken.add::<Geo<M>>(first, count, false);
+                sum.makes |= after != After::Nothing;
+            }
+            (Unit::Leaves { first, count, leaf } | Unit::Part { first, count, leaf }, _) => {
+                self.add_up_pieces(change, first, count, leaf, way, sum);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_unit(&self, change: &Change, unit: &Unit, way: Way) -> Result<(), Error> {
+        let span = unit.span::<Geo<M>>();
+        match way {
+            // Outside of the request nothing is mapped that would go.
+            Way::Resize | Way::Detach if change.target == Target::Nothing => {
+                self.check_footing(span.intersection(change.whole).unwrap_or(span))?;
+            }
+            Way::Break(_) | Way::Remake | Way::Detach => self.check_footing(span)?,
+            Way::InPlace { attributes, .. } => self.check_lost(unit, span, attributes)?,
+            Way::Keep | Way::Resize | Way::Replace(_) => {}
+        }
+        match (change.target, *unit) {
+            (Target::Attributes(attributes), Unit::Leaves { first, count, leaf }) => {
+                let gained = attributes.rights() - leaf.attributes().rights();
+                let may = |frames| self.protocol.aliases().may_conflict(frames, gained);
+                if gained.is_empty() || !self.outputs(first, count).is_some_and(may) {
+                    return Ok(());
+                }
+                self.check_gained_in_order(first, count, attributes)
+            }
+            (Target::Attributes(attributes), Unit::Part { first, leaf, .. }) => {
+                let gains = !(attributes.rights() - leaf.attributes().rights()).is_empty();
+                let frames = part_of(change, span, first, leaf).filter(|_| gains);
+                let inside = span.intersection(change.whole).unwrap_or(span);
+                frames.map_or(Ok(()), |frames| self.check_alias(inside, frames, attributes))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses rights that `count` leaves from `first` on gain where they make an alias, by runs of those that map memory side by side: two
+    /// leaves of one request may map one frame, and change one after the other.
+    fn check_gained_in_order(&self, first: Slot, count: u64, attributes: Attributes) -> Result<(), Error> {
+        let bytes = Geo::<M>::slot_bytes(first.level());
+        let output = |index| Geo::<M>::decode_output(self.protocol.raw(Geo::<M>::step(first, index)));
+        let mut from = 0;
+        while from < count {
+            let follows = |index: &u64| output(*index) == output(from) + (index - from) * bytes;
+            let run = (from..count).take_while(follows).count() as u64;
+            let slot = Geo::<M>::step(first, from);
+            if let Some(frames) = self.outputs(slot, run) {
+                self.check_alias(Geo::<M>::span_of(slot, run), frames, attributes)?;
+            }
+            from += run;
+        }
+        Ok(())
+    }
+
+    /// Refuses to take rights, even in place, from what CPUs or the manager stand on.
+    fn check_lost(&self, unit: &Unit, virt: VirtSpan, attributes: Attributes) -> Result<(), Error> {
+        let Unit::Leaves { leaf, .. } = unit else { return Ok(()) };
+        if (leaf.attributes().rights() - attributes.rights()).is_empty() {
+            return Ok(());
+        }
+        self.check_footing(virt)?;
+        self.check_window(virt, 0)
+    }
+
+    /// The frames from the lowest to the highest that `count` leaves from `first` on map.
+    pub(super) fn outputs(&self, first: Slot, count: u64) -> Option<PhysSpan> {
+        let output = |index| Geo::<M>::decode_output(self.protocol.raw(Geo::<M>::step(first, index)));
+        let (low, high) = (0..count).map(output).fold((u64::MAX, 0), |(low, high), at| (low.min(at), high.max(at)));
+        let end_exclusive = PhysAddr::new(high + Geo::<M>::slot_bytes(first.level()))?;
+        PhysSpan::new(PhysAddr::new(low)?, end_exclusive)
+    }
+
+    fn add_up_table(&self, change: &Change, slot: Slot, child: Frame, way: Way, sum: &mut Sum) {
+        let level = slot.level().next().unwrap_or(Level::L3);
+        sum.cost.freed += self.tables_below(child, level, slot.virt());
+        if let Way::Replace(_) = way {
+            let mut changed = Pending::none();
+            self.protocol.note_below(child, slot, &mut changed);
+            sum.cost.stores += 1;
+            sum.cost.add(self.protocol.maintenance_of(&Pending::none(), &changed));
+            return;
+        }
+        sum.cost.stores += 2;
+        self.protocol.note_below(child, slot, &mut sum.broken);
+        sum.makes |= matches!(change.target, Target::Merge { .. });
+    }
+
+    /// The tables of a subtree, the one it hangs from included.
+    fn tables_below(&self, table: Frame, level: Level, virt: VirtAddr) -> u64 {
+        let Some(next) = level.next() else { return 1 };
+        let zero = Geo::<M>::slot(table, level, virt);
+        let (slots, mut at, mut tables) = (Geo::<M>::slots(level), 0, 1);
+        while let Some(used) = self.protocol.first_used(zero, at, slots) {
+            let slot = Geo::<M>::step(zero, used);
+            tables += self.protocol.child(slot).map_or(0, |child| self.tables_below(child, next, slot.virt()));
+            at = used + 1;
+        }
+        tables
+    }
+
+    fn add_up_pieces(&self, change: &Change, first: Slot, count: u64, leaf: Leaf, way: Way, sum: &mut Sum) {
+        let (level, old) = (first.level(), Old { leaf, start: first.virt() });
+        let in_place = way == Way::Resize;
+        for piece in change.pieces::<Geo<M>>(&old, level, Geo::<M>::span_of(first, count)).iter().flatten() {
+            let slot = Geo::<M>::slot(first.table(), level, piece.virt);
+            let is_nothing = piece.becomes == Becomes::Nothing;
+            if piece.becomes == Becomes::Tables {
+                let tables = change.tables_cost::<Geo<M>>(&old, level, piece);
+                sum.cost.frames += tables.frames;
+                sum.cost.stores += tables.stores;
+                sum.cost.dsbs += if in_place { piece.count as u32 } else { 0 };
+            }
+            let breaks = !in_place || is_nothing;
+            sum.cost.stores += if breaks { 2 * piece.count } else { piece.count };
+            sum.makes |= breaks && !is_nothing;
+            let pending = if breaks { &mut sum.broken } else { &mut sum.changed };
+            pending.add::<Geo<M>>(slot, piece.count, false);
+        }
+    }
+
+    fn check_footing(&self, virt: VirtSpan) -> Result<(), Error> {
+        match self.protocol.machine().footing(virt) {
+            Some(footing) => Err(Error::WouldBreakSelf { virt, footing }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses to break the window to a table that the request reads or writes, or to one of the next `frames` frames of the supply.
+    fn check_window(&self, broken: VirtSpan, frames: u64) -> Result<(), Error> {
+        if self.protocol.machine().window(self.tables.root()).is_none() {
+            return Ok(()); // the machine reaches memory by other ways than these tables
+        }
+        let former = self.protocol.upcoming_free(self.frames.tables());
+        for frame in former.chain(self.frames.upcoming()).take(frames as usize) {
+            self.check_reached(broken, frame)?;
+        }
+        self.check_tables(broken, self.tables.root(), self.tables.level())
+    }
+
+    /// The same for `table` and those below it that `broken` leads through.
+    fn check_tables(&self, broken: VirtSpan, table: Frame, level: Level) -> Result<(), Error> {
+        self.check_reached(broken, table)?;
+        let Some(next) = level.next() else { return Ok(()) };
+        let mut virt = broken.start();
+        while virt < broken.end_exclusive() {
+            let part = super::piece::<Geo<M>>(broken, virt, level);
+            if let Some(child) = self.protocol.child(Geo::<M>::slot(table, level, virt)) {
+                self.check_tables(part, child, next)?;
+            }
+            virt = part.end_exclusive();
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(super) fn check_reached(&self, broken: VirtSpan, frame: Frame) -> Result<(), Error> {
+        let window = self.protocol.machine().window(frame);
+        let virt = window.and_then(|start| VirtSpan::of(start, Geo::<M>::PAGE_BYTES));
+        match virt.filter(|virt| virt.intersection(broken).is_some()) {
+            Some(virt) => {
+                let footing = Footing { name: "the window to a table", virt };
+                Err(Error::WouldBreakSelf { virt: broken, footing })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The frames of the part that `change` covers of `span`, which `leaf` and those that follow it map.
+pub(super) fn part_of(change: &Change, span: VirtSpan, first: Slot, leaf: Leaf) -> Option<PhysSpan> {
+    let inside = span.intersection(change.whole)?;
+    let output = leaf.output().checked_add(inside.start().raw() - first.virt().raw())?;
+    PhysSpan::of(output, inside.bytes())
+}
+
+impl Cost {
+    fn add(&mut self, done: Maintenance) {
+        self.tlbis += done.tlbis;
+        self.dsbs += done.dsbs;
+        self.isbs += done.isbs;
+    }
+}

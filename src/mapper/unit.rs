@@ -1,0 +1,218 @@
+//! What a request that changes finds: runs of leaves that it covers wholly, leaves that it covers in part, tables that go as a whole.
+//!
+//! Why it exists: a request that looks at each page by itself walks a thousand times where once is enough. Plan and commit both go from
+//! unit to unit, and see the same: nothing behind a unit is looked at again, nothing ahead of it has been touched.
+
+#![forbid(unsafe_code)]
+
+use super::change::{Change, Target};
+use super::{Error, Mapper};
+use crate::addr::{Frame, Level, VirtAddr, VirtSpan};
+use crate::bbm::{Geo, Live};
+use crate::change::Why;
+use crate::descriptor::{Entry, Leaf};
+use crate::geometry::{Geometry, HighBits};
+use crate::machine::{Machine, Slot};
+
+/// What a request meets at an address.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unit {
+    /// `count` leaves side by side in one table, alike but for their outputs, all of which the request covers wholly; of contiguous ones,
+    /// whole runs.
+    Leaves { first: Slot, count: u64, leaf: Leaf },
+    /// A block, or a contiguous run of `count` leaves, that the request covers in part.
+    Part { first: Slot, count: u64, leaf: Leaf },
+    /// A table all of whose contents the request covers, or that it leaves empty.
+    Table { slot: Slot, child: Frame },
+}
+
+impl Unit {
+    /// What it translates.
+    pub(super) fn span<G: Geometry>(&self) -> VirtSpan {
+        match *self {
+            Self::Leaves { first, count, .. } | Self::Part { first, count, .. } => G::span_of(first, count),
+            Self::Table { slot, .. } => G::span(slot),
+        }
+    }
+}
+
+/// The tables on the way to a slot, the root's slot first.
+#[derive(Default)]
+struct Path {
+    slots: [Option<(Slot, Frame, bool)>; 5],
+    count: usize,
+}
+
+impl Path {
+    fn push(&mut self, slot: Slot, child: Frame, kept: bool) {
+        if let Some(place) = self.slots.get_mut(self.count) {
+            *place = Some((slot, child, kept));
+            self.count += 1;
+        }
+    }
+
+    /// From the lowest table up.
+    fn upwards(&self) -> impl Iterator<Item = (Slot, Frame, bool)> + '_ {
+        self.slots[..self.count].iter().rev().flatten().copied()
+    }
+}
+
+impl<M: Machine> Mapper<'_, M, Live> {
+    /// What `change` meets at `virt`, which lies in its span and behind all units before.
+    pub(super) fn unit_at(&self, change: &Change, virt: VirtAddr) -> Result<Unit, Error> {
+        let mut path = Path::default();
+        let mut slot = Geo::<M>::slot(self.tables.root(), self.tables.level(), virt);
+        let raw = loop {
+            let raw = self.protocol.raw(slot);
+            let Some((child, next)) = Entry::table_in::<Geo<M>>(raw, slot.level()).zip(slot.level().next()) else {
+                break raw;
+            };
+            if self.merges(change, slot, child) {
+                return Ok(Unit::Table { slot, child });
+            }
+            path.push(slot, child, Entry::keeps(raw));
+            slot = Geo::<M>::slot(child, next, virt);
+        };
+        let leaf = self.leaf_at(slot, raw)?;
+        if change.target == Target::Nothing
+            && let Some((slot, child)) = self.vacated(&path, change.whole)
+        {
+            return Ok(Unit::Table { slot, child });
+        }
+        Ok(self.leaves(change, slot, raw, leaf))
+    }
+
+    /// The leaf that `raw` in `slot` is.
+    pub(super) fn leaf_at(&self, slot: Slot, raw: u64) -> Result<Leaf, Error> {
+        match Entry::decode_in::<Geo<M>>(raw, slot.level()) {
+            Entry::Leaf(leaf) => Ok(leaf),
+            Entry::Unused | Entry::Table { .. } => Err(Error::NotMapped { slot }),
+            Entry::Broken(descriptor) => Err(Error::Refused { slot, descriptor, why: Why::InvalidationOwed }),
+            Entry::Foreign(descriptor) => Err(Error::Refused { slot, descriptor, why: Why::Foreign }),
+        }
+    }
+
+    /// The leaves from `slot` on that are like the one there, as far as the span goes and the table; or the block or run that is covered in
+    /// part.
+    fn leaves(&self, change: &Change, slot: Slot, raw: u64, leaf: Leaf) -> Unit {
+        let level = slot.level();
+        let run = if leaf.contiguous() { Geo::<M>::run_slots(level) } else { 1 };
+        let into = slot.index() as u64 & (run - 1);
+        let in_table = Geo::<M>::slots(level) - slot.index() as u64;
+        let end = change.whole.end_exclusive().raw();
+        let in_span = end.saturating_sub(slot.virt().raw()) >> Geo::<M>::shift(level);
+        if into != 0 || slot.virt() < change.whole.start() || in_span < run {
+            let first = Geo::<M>::slot(slot.table(), level, slot.virt().align_down(run << Geo::<M>::shift(level)));
+            let first_raw = self.protocol.raw(first);
+            let leaf = self.leaf_at(first, first_raw).unwrap_or(leaf);
+            return Unit::Part { first, count: run, leaf };
+        }
+        let limit = change.boundary::<Geo<M>>(slot, leaf).min(in_table).min(in_span);
+        let alike = |index: &u64| {
+            let next = self.protocol.raw(Geo::<M>::step(slot, *index));
+            (next ^ raw) & !Geo::<M>::OUTPUT_MASK == 0 && follows::<Geo<M>>(leaf, level, *index, next)
+        };
+        let bits = beside_output::<Geo<M>>(level);
+        let count = match change.needs_order() {
+            true => (1..limit).take_while(alike).count() as u64 + 1,
+            false => self.protocol.alike(slot, 1, limit, (bits, raw & bits)) + 1,
+        };
+        Unit::Leaves { first: slot, count: count & !(run - 1), leaf }
+    }
+
+    /// The highest table on `path` that an unmap of `span` leaves empty, if there is one.
+    fn vacated(&self, path: &Path, span: VirtSpan) -> Option<(Slot, Frame)> {
+        let mut highest = None;
+        for (slot, child, kept) in path.upwards() {
+            let Some(level) = slot.level().next().filter(|_| !kept) else { break };
+            if !self.becomes_empty(child, level, slot.virt(), span) {
+                break;
+            }
+            highest = Some((slot, child));
+        }
+        highest
+    }
+
+    /// Whether nothing is left of a table when `span` is unmapped. What is not mapped within, or may not be unmapped, is no table that goes:
+    /// the unit of that slot says so.
+    fn becomes_empty(&self, table: Frame, level: Level, virt: VirtAddr, span: VirtSpan) -> bool {
+        let zero = Geo::<M>::slot(table, level, virt);
+        let (slots, shift) = (Geo::<M>::slots(level), Geo::<M>::shift(level));
+        let from = span.start().raw().saturating_sub(zero.virt().raw()) >> shift;
+        let bytes = span.end_exclusive().raw() - zero.virt().raw();
+        let (to, whole) = (bytes.div_ceil(1 << shift).min(slots), (bytes >> shift).min(slots));
+        // The neighbour first: where a table stays, it usually tells.
+        let is_used = |from, to| self.protocol.first_used(zero, from, to).is_some();
+        if is_used(from.saturating_sub(1), from) || is_used(to, slots) || is_used(0, from) {
+            return false;
+        }
+        let mut index = from;
+        while index < to {
+            let slot = Geo::<M>::step(zero, index);
+            let raw = self.protocol.raw(slot);
+            index += 1;
+            if let Some((child, next)) = Entry::table_in::<Geo<M>>(raw, level).zip(level.next()) {
+                let goes = !Entry::keeps(raw) && self.becomes_empty(child, next, slot.virt(), span);
+                if !goes {
+                    return false;
+                }
+                continue;
+            }
+            // A block of which a part stays; or no leaf, which the unit of that slot finds, unless this commit has broken it before.
+            if !span.covers(Geo::<M>::span(slot)) || self.leaf_at(slot, raw).is_err() {
+                return false;
+            }
+            let mask = beside_output::<Geo<M>>(level);
+            index += self.protocol.alike(zero, index, whole, (mask, raw & mask));
+        }
+        true
+    }
+
+    /// Whether a block takes the place of the table `child` that `slot` leads to.
+    fn merges(&self, change: &Change, slot: Slot, child: Frame) -> bool {
+        let Target::Merge { largest, .. } = change.target else { return false };
+        let level = slot.level();
+        level >= largest
+            && Geo::<M>::allows_leaf(level)
+            && change.whole.covers(Geo::<M>::span(slot))
+            && !Entry::keeps(self.protocol.raw(slot))
+            && self.block_for(slot, child).is_some()
+    }
+
+    /// The block that maps what the table `child` under `slot` maps, if one leaf can say it all.
+    pub(super) fn block_for(&self, slot: Slot, child: Frame) -> Option<Leaf> {
+        let first = self.uniform(child, slot.level().next()?, slot.virt())?;
+        Leaf::new_in::<Geo<M>>(slot.level(), first.output(), first.attributes())
+    }
+
+    /// The first leaf of a table that maps memory side by side, all of it alike.
+    fn uniform(&self, table: Frame, level: Level, virt: VirtAddr) -> Option<Leaf> {
+        let zero = Geo::<M>::slot(table, level, virt);
+        let mut first: Option<Leaf> = None;
+        for index in 0..Geo::<M>::slots(level) {
+            let slot = Geo::<M>::step(zero, index);
+            let leaf = match (self.protocol.read(slot), level.next()) {
+                (Entry::Leaf(leaf), _) => leaf,
+                (Entry::Table { frame, kept: false }, Some(next)) => self.uniform(frame, next, slot.virt())?,
+                _ => return None,
+            };
+            let first = *first.get_or_insert(leaf);
+            let ahead = index << Geo::<M>::shift(level);
+            if leaf.attributes() != first.attributes() || leaf.output() != first.advanced(ahead).output() {
+                return None;
+            }
+        }
+        first
+    }
+}
+
+/// The bits of a leaf of `level` in which leaves that are alike agree: all but its output address; what is always 0 of that, too.
+pub(super) fn beside_output<G: Geometry>(level: Level) -> u64 {
+    let low = if matches!(G::HIGH_BITS, HighBits::None) { G::slot_bytes(level) - 1 } else { 0 };
+    !G::OUTPUT_MASK | low
+}
+
+/// Whether `raw` maps what lies `index` leaves of `level` behind what `leaf` maps.
+fn follows<G: Geometry>(leaf: Leaf, level: Level, index: u64, raw: u64) -> bool {
+    G::decode_output(raw) == leaf.output().raw() + (index << G::shift(level))
+}

@@ -1,0 +1,32 @@
+//! Tables that were laid ready are linked after the DSB that makes them visible, and all of them.
+use breakwater::bbm::{Filled, FreshTable, Laid, Live, Protocol, Published, UnusedSlots};
+use breakwater::machine::{Machine, Slot};
+
+pub fn link<M: Machine>(p: &mut Protocol<M>, slot: Slot, laid: Laid, filled: &mut Filled<Live>) {
+    let mut published = p.publish(laid); //~ E0308: let mut published = laid;
+    p.link_laid(slot, &mut published, filled);
+    let _linked = published;
+}
+
+pub fn lay<M: Machine>(
+    p: &mut Protocol<M>,
+    (one, two): (UnusedSlots<Live>, UnusedSlots<Live>),
+    (first, second): (FreshTable, FreshTable),
+    (mut laid, mut later): (Laid, Laid),
+) -> Published {
+    p.lay(one, first, false, &mut laid);
+    let published = p.publish(laid);
+    p.lay(two, second, false, &mut later); //~ E0382: p.lay(two, second, false, &mut laid);
+    p.publish(later).done();
+    published
+}
+
+pub fn done(one: Published, two: Published) {
+    one.done();
+    two.done(); //~ E0382: one.done();
+}
+
+pub fn unpublished(laid: Laid, published: Published) -> Laid {
+    published.done(); //~ E0599: laid.done();
+    laid
+}
