@@ -1,7 +1,8 @@
-//! Breakwater's own commands: set up, build, boot, test, lint. `cargo xtask --help` lists them.
+//! Breakwater's own commands: set up, build, boot, test, bench, lint. `cargo xtask --help` lists them.
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod boot;
 mod checks;
 mod elf;
@@ -56,6 +57,9 @@ enum Verb {
     Judge(judge::Args),
     /// Tell the Xen story as a table: what is flagged, and which cores would have crashed, in Xen's boots and in ours
     Story(story::Args),
+    /// Time requests on this machine beside other page-table crates, and count what they cost on the target
+    #[command(after_help = bench::AFTER_HELP)]
+    Bench(bench::Args),
     /// Format, clippy and rustdoc for host and target, and the house rules
     Lint,
 }
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         Verb::Measure(args) => suite::measure(args),
         Verb::Judge(args) => judge::command(args),
         Verb::Story(args) => story::command(args),
+        Verb::Bench(args) => bench::command(args),
         Verb::Lint => lint::command(),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };

@@ -1,6 +1,7 @@
 //! `cargo xtask test` and `cargo xtask matrix`: host tests, on-target facts, a matrix of machines, layouts, measurements. The last
 //! line is always `N passed, N failed`.
 
+mod bench;
 mod expansion;
 mod facts;
 mod figures;
@@ -150,6 +151,7 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>) -> V
         add("build/expansion", Ok(expansion::cases()));
         add("build/story", story::cases());
         add("build/uefi", Ok(uefi::cases()));
+        add("build/bench", Ok(bench::cases()));
     }
     if let Some(wanted) = filter {
         cases.retain(|case| case.name.contains(wanted));
