@@ -215,6 +215,17 @@ geometry! {
 mod tests {
     use super::*;
 
+    macro_rules! in_every_geometry {
+        ($claim:ident) => {
+            $claim::<Granule4K>();
+            $claim::<Granule4KLpa2>();
+            $claim::<Granule16K>();
+            $claim::<Granule16KLpa2>();
+            $claim::<Granule64K>();
+            $claim::<Granule64KLva>();
+        };
+    }
+
     fn levels<G: Geometry>() -> Vec<(Level, u64, u64)> {
         let all = [Level::Minus1, Level::L0, Level::L1, Level::L2, Level::L3];
         let own = all.into_iter().filter(|&level| level >= G::ROOT);
@@ -231,12 +242,7 @@ mod tests {
                 assert_eq!(pair[0].2, pair[1].1 * pair[1].2, "a slot spans the table below it: {levels:?}");
             }
         }
-        holds::<Granule4K>();
-        holds::<Granule4KLpa2>();
-        holds::<Granule16K>();
-        holds::<Granule16KLpa2>();
-        holds::<Granule64K>();
-        holds::<Granule64KLva>();
+        in_every_geometry!(holds);
     }
 
     #[test]
@@ -260,11 +266,6 @@ mod tests {
                 assert_eq!(G::decode_output(bits), raw, "{raw:#x}");
             }
         }
-        holds::<Granule4K>();
-        holds::<Granule4KLpa2>();
-        holds::<Granule16K>();
-        holds::<Granule16KLpa2>();
-        holds::<Granule64K>();
-        holds::<Granule64KLva>();
+        in_every_geometry!(holds);
     }
 }

@@ -86,23 +86,32 @@ impl<M: Machine> Mapper<'_, M, Live> {
             Way::InPlace { attributes, .. } => self.check_lost(unit, span, attributes)?,
             Way::Keep | Way::Resize | Way::Replace(_) => {}
         }
-        match (change.target, *unit) {
-            (Target::Attributes(attributes), Unit::Leaves { first, count, leaf }) => {
-                let gained = attributes.rights() - leaf.attributes().rights();
-                let may = |frames| self.protocol.aliases().may_conflict(frames, gained);
-                if gained.is_empty() || !self.outputs(first, count).is_some_and(may) {
-                    return Ok(());
-                }
-                self.check_gained_in_order(first, count, attributes)
+        // What is remapped by a break has no old mapping left when the new one is made; what changes in place has.
+        let attributes = match (change.target, way) {
+            (Target::Attributes(attributes), _) | (Target::Output { .. }, Way::InPlace { attributes, .. }) => {
+                attributes
             }
-            (Target::Attributes(attributes), Unit::Part { first, leaf, .. }) => {
-                let gains = !(attributes.rights() - leaf.attributes().rights()).is_empty();
-                let frames = part_of(change, span, first, leaf).filter(|_| gains);
-                let inside = span.intersection(change.whole).unwrap_or(span);
-                frames.map_or(Ok(()), |frames| self.check_alias(inside, frames, attributes))
-            }
-            _ => Ok(()),
+            _ => return Ok(()),
+        };
+        self.check_gained(change, unit, attributes)
+    }
+
+    /// Refuses rights that leaves gain where they make an alias.
+    fn check_gained(&self, change: &Change, unit: &Unit, attributes: Attributes) -> Result<(), Error> {
+        let (Unit::Leaves { first, leaf, .. } | Unit::Part { first, leaf, .. }) = *unit else { return Ok(()) };
+        let gained = attributes.rights() - leaf.attributes().rights();
+        if gained.is_empty() {
+            return Ok(());
         }
+        if let Unit::Leaves { count, .. } = *unit {
+            let may = |frames| self.protocol.aliases().may_conflict(frames, gained);
+            let may = self.outputs(first, count).is_some_and(may);
+            return if may { self.check_gained_in_order(first, count, attributes) } else { Ok(()) };
+        }
+        let span = unit.span::<Geo<M>>();
+        let inside = span.intersection(change.whole).unwrap_or(span);
+        let frames = part_of(change, span, first, leaf);
+        frames.map_or(Ok(()), |frames| self.check_alias(inside, frames, attributes))
     }
 
     /// Refuses rights that `count` leaves from `first` on gain where they make an alias, by runs of those that map memory side by side: two

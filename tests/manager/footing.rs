@@ -241,6 +241,9 @@ mod aliases {
         let twice = [request(AT, PAGE, OUT, DATA, Level::L3), request(AT + PAGE, PAGE, OUT, DATA, Level::L3)];
         let mut bench = with(Features::empty(), &twice);
         aliased(&mut bench, Ask::Protect(virt(AT, 2 * PAGE), CODE), AT + PAGE, (OUT, PAGE));
+        // A remap of both, of which the first stays where it is.
+        let mut bench = with(Features::empty(), &twice);
+        aliased(&mut bench, Ask::Remap(virt(AT, 2 * PAGE), OUT, CODE), AT + PAGE, (OUT, PAGE));
         let beside = [request(AT, PAGE, OUT, DATA, Level::L3), request(AT + PAGE, PAGE, 2 * OUT, DATA, Level::L3)];
         with(Features::empty(), &beside).granted(Ask::Protect(virt(AT, 2 * PAGE), CODE));
     }

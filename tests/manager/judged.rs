@@ -5,13 +5,14 @@
 //! are read by the model's decoder, which knows nothing of the manager.
 
 use super::expansion::{self, Translation};
+use super::step::tlbi;
 use breakwater::addr::{Frame, Level, VirtAddr, VirtSpan};
 use breakwater::bbm::Permit;
 use breakwater::descriptor::MAIR;
 use breakwater::errata::Errata;
 use breakwater::features::Features;
 use breakwater::geometry::{Geometry, HighBits};
-use breakwater::machine::{Footing, Machine, Maintenance, Reach, Scope, Slot, Tlbi};
+use breakwater::machine::{Footing, Machine, Maintenance, Slot, Tlbi};
 use breakwater_model::descriptor::Format;
 use breakwater_model::obligations::{Obligations, Rule};
 use breakwater_model::params;
@@ -217,18 +218,6 @@ impl<G: Geometry> Judged<G> {
 
 fn is_zeroing(record: &Record) -> bool {
     matches!(record, Record::Step(Step { event: Event::Store(Access { bytes: 16, .. }), .. }))
-}
-
-fn tlbi(operation: Tlbi) -> Event {
-    let (name, operand) = match operation.scope {
-        Scope::All => ("alle2", 0),
-        Scope::Leaf(operand) => ("vale2", operand.raw()),
-        Scope::Walk(operand) => ("vae2", operand.raw()),
-        Scope::LeafRange(operand) => ("rvale2", operand.raw()),
-        Scope::WalkRange(operand) => ("rvae2", operand.raw()),
-    };
-    let broadcast = if operation.reach == Reach::Domain { "is" } else { "" };
-    expansion::tlbi(&format!("{name}{broadcast}"), operand)
 }
 
 impl<G: Geometry> Machine for Judged<G> {

@@ -150,6 +150,20 @@ fn bad_broken_slot_linked_as_if_it_had_been_laid() {
 }
 
 #[test]
+fn bad_detached_table_taken_back_on_the_proof_of_another() {
+    dies_saying("bad_detached_table_taken_back_on_the_proof_of_another", "only a broken, invalidated slot", || {
+        let (mut rig, ..) = one_page();
+        rig.map(request(AT + 512 * GIB, PAGE, 2 * GIB, DATA, Level::L3)).unwrap();
+        let (one, other) = (rig.slot(AT, Level::L0), rig.slot(AT + 512 * GIB, Level::L0));
+        let (mut broken, mut owed, mut detached) = (Broken::none(), Broken::none(), Detached::none());
+        rig.protocol.break_table(one, &mut broken, &mut detached);
+        rig.protocol.break_table(other, &mut owed, &mut detached);
+        let proof = rig.protocol.invalidate(broken);
+        settle(&mut rig, other, &proof);
+    });
+}
+
+#[test]
 fn bad_detached_table_that_never_came_back() {
     dies_saying("bad_detached_table_that_never_came_back", "1 detached tables never came back", || {
         let (mut rig, ..) = one_page();

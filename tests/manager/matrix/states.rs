@@ -9,9 +9,19 @@ use breakwater::geometry::Geometry;
 use breakwater::machine::Machine;
 use breakwater::mapper::Request;
 
-/// What a slot holds; of a run, what all of its slots hold.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Holds {
+macro_rules! holds {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What a slot holds; of a run, what all of its slots hold.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        pub(super) enum Holds {
+            $($(#[$doc])* $name,)*
+        }
+        use Holds::{$($name),*};
+        const HOLDS: &[Holds] = &[$($name),*];
+    };
+}
+
+holds! {
     Nothing,
     Leaf,
     Run,
@@ -52,31 +62,10 @@ pub(super) struct State {
     pub(super) second: Option<Holds>,
 }
 
-use Holds::{
-    Broken, Disordered, EmptyKept, EmptyLoose, Foreign, ForeignTable, FullKept, Leaf, Mixed, Nothing, Partly, Run,
-    Uniform, UniformRuns,
-};
-const HOLDS: [Holds; 14] = [
-    Nothing,
-    Leaf,
-    Run,
-    Uniform,
-    UniformRuns,
-    Mixed,
-    Disordered,
-    Partly,
-    EmptyKept,
-    FullKept,
-    EmptyLoose,
-    Broken,
-    Foreign,
-    ForeignTable,
-];
-
 /// All that a slot of `level` may hold.
 fn holds<G: Geometry>(level: Level) -> impl Iterator<Item = Holds> + Clone {
     let needs_table = |holds| !matches!(holds, Nothing | Leaf | Run | Broken | Foreign);
-    HOLDS.into_iter().filter(move |&holds| {
+    HOLDS.iter().copied().filter(move |&holds| {
         let run_level = if holds == UniformRuns { level.next() } else { Some(level) };
         let has_run = run_level.is_some_and(|level| G::run_slots(level) > 1);
         let below_root = level > G::ROOT;
