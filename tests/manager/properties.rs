@@ -102,6 +102,7 @@ fn feature() -> impl Strategy<Value = (Option<u32>, Feature)> {
         Feature::Hafdbs,
         Feature::Lpa2,
         Feature::NoContiguous,
+        Feature::NoCnp,
     ];
     let levels = (0..4_u8).prop_map(Feature::Bbm);
     let lines = prop::sample::select(vec![16, 32, 64, 128, 2048]).prop_map(Feature::LineBytes);

@@ -18,34 +18,39 @@ pub(crate) const EXIT_STATUSES: &str = "Exit status: 0 success, 1 set-up or buil
 
 /// `cargo xtask boot`.
 #[derive(Debug, clap::Args)]
+// Else clap makes a group named Args, and another command that takes these options as well has one of its own.
+#[group(skip)]
 pub(crate) struct Args {
     #[command(flatten)]
-    machine: Machine,
+    pub(crate) machine: Machine,
     /// Boot the layout of this seed
     #[arg(long, value_name = "N")]
-    layout_seed: Option<u64>,
+    pub(crate) layout_seed: Option<u64>,
     /// Load the image at this physical address, any 4 KiB page of the memory
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
-    load_address: Option<u64>,
+    pub(crate) load_address: Option<u64>,
     /// Command line of the image; exit=semihosting is added unless it says exit= itself
     #[arg(long, default_value = "", value_name = "LINE", allow_hyphen_values = true)]
-    append: String,
+    pub(crate) append: String,
     /// Use this QEMU
     #[arg(long, value_name = "FILE", env = "BREAKWATER_QEMU")]
-    qemu: Option<PathBuf>,
+    pub(crate) qemu: Option<PathBuf>,
     /// Wait for a debugger on port 1234 before the first instruction
     #[arg(long)]
-    gdb: bool,
+    pub(crate) gdb: bool,
     /// Print the report as JSON on standard output, and nothing else there
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
     /// Seconds until a boot counts as hung
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
-    timeout: u64,
+    pub(crate) timeout: u64,
 }
 
 /// A physical address, decimal or with 0x.
-fn address(text: &str) -> Result<u64, String> {
+///
+/// # Errors
+/// It is neither.
+pub(crate) fn address(text: &str) -> Result<u64, String> {
     let digits = text.replace('_', "");
     let parsed = digits.strip_prefix("0x").map_or_else(|| digits.parse(), |hex| u64::from_str_radix(hex, 16));
     parsed.map_err(|error| format!("{error}"))

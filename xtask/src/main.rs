@@ -24,6 +24,7 @@ mod suite;
 mod trees;
 mod ui;
 mod verdict;
+mod witness;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -55,6 +56,9 @@ enum Verb {
     /// Judge a trace, written by anyone, by the rules of the architecture
     #[command(after_help = judge::AFTER_HELP)]
     Judge(judge::Args),
+    /// Watch an image boot, ours or anyone's, and say where it breaks the architecture
+    #[command(after_help = witness::EXIT_STATUSES)]
+    Witness(Box<witness::Args>),
     /// Tell the Xen story as a table: what is flagged, and which cores would have crashed, in Xen's boots and in ours
     Story(story::Args),
     /// Time requests on this machine beside other page-table crates, and count what they cost on the target
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Verb::Matrix(args) => suite::matrix(args),
         Verb::Measure(args) => suite::measure(args),
         Verb::Judge(args) => judge::command(args),
+        Verb::Witness(args) => witness::command(args),
         Verb::Story(args) => story::command(args),
         Verb::Bench(args) => bench::command(args),
         Verb::Lint => lint::command(),
@@ -91,5 +96,6 @@ fn main() -> ExitCode {
 fn exit_code(error: &anyhow::Error) -> u8 {
     let of_boot = error.downcast_ref::<verdict::Failure>().map(|failure| failure.kind.exit_code());
     let of_judge = error.downcast_ref::<judge::Rejected>().map(judge::Rejected::exit_code);
-    of_boot.or(of_judge).unwrap_or(1)
+    let of_witness = error.downcast_ref::<witness::Rejected>().map(|rejected| rejected.verdict.exit_code());
+    of_boot.or(of_judge).or(of_witness).unwrap_or(1)
 }

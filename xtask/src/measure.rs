@@ -17,13 +17,13 @@ mod history;
 mod live;
 pub(crate) mod memory;
 mod print;
-mod replay;
+pub(crate) mod replay;
 mod result;
 pub(crate) mod run;
-mod symbols;
+pub(crate) mod symbols;
 #[cfg(test)]
 mod tests;
-mod tree;
+pub(crate) mod tree;
 
 use std::fs::{self, File};
 use std::io::BufReader;

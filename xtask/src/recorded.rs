@@ -21,9 +21,8 @@ use anyhow::{Context, Result, bail, ensure};
 use breakwater_model::obligations::Obligations;
 use breakwater_trace::{Feature, HEADER, MemoryKind, Reader, Record};
 
-pub(crate) use conduct::Lapse;
+pub(crate) use conduct::{Conduct, Lapse};
 
-use self::conduct::Conduct;
 use crate::judge::{Findings, beyond_limits};
 use crate::machine::{Machine, RAM_BASE};
 use crate::measure::{self, Loaded, Options};

@@ -2,7 +2,7 @@
 //! fetched, after saying how; and nothing outside `target/` changes except by rustup and, as root, by the distribution's own
 //! package manager.
 
-mod apt;
+pub(crate) mod apt;
 mod fallback;
 mod firmware;
 mod qemu;
@@ -100,6 +100,15 @@ pub(crate) fn command(args: &Args) -> Result<()> {
 pub(crate) fn ready(qemu: Option<&Path>) -> Result<Ready> {
     let _lock = paths::lock()?;
     Ok(Ready { toolchain: toolchain(Install::Allowed)?, qemu: qemu::find(qemu, Install::Allowed)? })
+}
+
+/// An emulator, fetched where there is none.
+///
+/// # Errors
+/// None can be had.
+pub(crate) fn emulator(qemu: Option<&Path>) -> Result<Qemu> {
+    let _lock = paths::lock()?;
+    qemu::find(qemu, Install::Allowed)
 }
 
 /// A compiler for the image: the pinned one where its target is there or can be added, else the fallback.

@@ -10,9 +10,11 @@ mod junit;
 mod layout;
 mod measured;
 mod runner;
+mod seeded;
 mod story;
 mod uefi;
 mod variety;
+mod witnessed;
 
 pub(crate) use measured::{Args as MeasureArgs, command as measure, plugin as recorder};
 
@@ -74,6 +76,9 @@ pub(crate) struct MatrixArgs {
     /// Seconds of random requests on 8 CPUs; 0 for none
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     stress: u64,
+    /// Watch each layout, and 50 boots of 8 CPUs, instruction by instruction
+    #[arg(long)]
+    witness: bool,
     /// Which random requests
     #[arg(long, default_value_t = 1, value_name = "N")]
     stress_seed: u64,
@@ -93,6 +98,8 @@ struct Extent {
     repeats: u64,
     /// Seconds and seed of a stress beside the one of the facts.
     stress: Option<(u64, u64)>,
+    /// Boots of 8 CPUs under the witness, and whether the layouts are booted under it too; none of it without a number.
+    watched: Option<u64>,
     /// Facts, measurements and the fallback toolchain too, not machines and layouts alone.
     everything: bool,
 }
@@ -108,7 +115,8 @@ pub(crate) fn command(args: &Args) -> Result<()> {
         done.extend(host::run(args.common.filter.as_deref()));
     }
     if args.part != Some(Part::Host) {
-        let extent = Extent { seeds: SEEDS, repeats: REPEATS, stress: None, everything: true };
+        let watched = Some(witnessed::REPEATS);
+        let extent = Extent { seeds: SEEDS, repeats: REPEATS, stress: None, watched, everything: true };
         done.extend(under_qemu(&extent, args.common.filter.as_deref(), args.common.qemu.clone()));
     }
     close(&done, args.common.junit.as_deref(), started)
@@ -121,7 +129,8 @@ pub(crate) fn command(args: &Args) -> Result<()> {
 pub(crate) fn matrix(args: &MatrixArgs) -> Result<()> {
     let started = Instant::now();
     let stress = Some((args.stress, args.stress_seed)).filter(|&(seconds, _)| seconds > 0);
-    let extent = Extent { seeds: args.layout_seeds, repeats: args.repeat, stress, everything: false };
+    let watched = args.witness.then_some(witnessed::MANY_REPEATS);
+    let extent = Extent { seeds: args.layout_seeds, repeats: args.repeat, stress, watched, everything: false };
     let done = under_qemu(&extent, args.common.filter.as_deref(), args.common.qemu.clone());
     close(&done, args.common.junit.as_deref(), started)
 }
@@ -141,7 +150,10 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>) -> V
         Ok(more) => cases.extend(more),
         Err(error) => done.push(Done::failed(name, began.elapsed(), &error)),
     };
-    add("build/layouts", layout::cases(&context, extent.seeds));
+    match extent.watched {
+        None => add("build/layouts", layout::cases(&context, extent.seeds)),
+        Some(repeats) => add("build/witness", witnessed(&context, extent.seeds, repeats)),
+    }
     if let Some((seconds, seed)) = extent.stress {
         add("build/stress", facts::stress(&context, seconds, seed).map(|case| vec![case]));
     }
@@ -149,6 +161,7 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>) -> V
         add("build/facts", facts::cases(&context));
         add("build/recorder", measured::cases());
         add("build/expansion", Ok(expansion::cases()));
+        add("build/seeded", seeded::cases());
         add("build/story", story::cases());
         add("build/uefi", Ok(uefi::cases()));
         add("build/bench", Ok(bench::cases()));
@@ -159,6 +172,14 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>) -> V
     ui::step("Running", &format!("{} cases under QEMU {}, two at a time", cases.len(), context.ready.qemu.version));
     done.extend(runner::run(cases, &context));
     done
+}
+
+/// What is booted under the witness.
+fn witnessed(context: &Context, seeds: u64, repeats: u64) -> Result<Vec<Case>> {
+    let plugin = recorder()?;
+    let mut cases = witnessed::cases(&plugin, repeats);
+    cases.extend(witnessed::layout_cases(context, &plugin, seeds)?);
+    Ok(cases)
 }
 
 fn prepare(qemu: Option<PathBuf>) -> Result<Context> {

@@ -27,6 +27,8 @@ pub struct Features {
     pub line_bytes: u16,
     /// The TLB may use the contiguous hint.
     pub contiguous: bool,
+    /// FEAT_TTCNP: TTBR0_EL2.CnP means something.
+    pub cnp: bool,
     /// Broadcast TLBI and DSB are done twice.
     pub repeat_tlbi: bool,
     /// Every change of a valid descriptor is by break-before-make.
@@ -54,6 +56,7 @@ impl Default for Features {
             physical_bits: 48,
             line_bytes: 64,
             contiguous: true,
+            cnp: true,
             repeat_tlbi: false,
             bbm_always: false,
             bbm_for_xn: false,
@@ -78,6 +81,7 @@ impl Features {
             Feature::PhysicalBits(bits) => self.physical_bits = bits,
             Feature::LineBytes(bytes) => self.line_bytes = bytes,
             Feature::NoContiguous => self.contiguous = false,
+            Feature::NoCnp => self.cnp = false,
             Feature::RepeatTlbi => self.repeat_tlbi = true,
             Feature::BbmAlways => self.bbm_always = true,
             Feature::BbmForXn => self.bbm_for_xn = true,

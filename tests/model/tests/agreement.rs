@@ -45,7 +45,7 @@ pub(crate) fn worlds() -> Vec<World> {
         registers::clean(),
         registers::first(),
         registers::host(),
-        registers::common(),
+        registers::common("common", ""),
         registers::endianness(),
         worlds_of::fetched(),
         registers::enable_beside_another(),

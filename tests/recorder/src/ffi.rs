@@ -258,6 +258,12 @@ impl Instruction<'_> {
         unsafe { qemu_plugin_register_vcpu_insn_exec_cb(self.raw, on_entry, READS_REGISTERS, user(site)) }
     }
 
+    /// Calls [`recorder::reached_limit`] before each execution.
+    pub(crate) fn report_limit(&self) {
+        // SAFETY: the instruction is valid; the callback takes no user data.
+        unsafe { qemu_plugin_register_vcpu_insn_exec_cb(self.raw, on_limit, READS_REGISTERS, user(0)) }
+    }
+
     /// Calls [`recorder::accessed`] after each load and store that it performs.
     pub(crate) fn report_accesses(&self, site: u32) {
         // SAFETY: the instruction is valid; the callback takes user data as a number.
@@ -335,7 +341,8 @@ impl Registers {
             let descriptor = unsafe { ptr::read(at) };
             // SAFETY: names are NUL-terminated strings that QEMU never frees.
             let name = unsafe { CStr::from_ptr(descriptor.name) };
-            registers.insert(name.to_string_lossy().to_lowercase(), descriptor.handle);
+            // "_RESERVED": an ID register that QEMU's CPUs have nothing to say in.
+            registers.insert(name.to_string_lossy().to_lowercase().replace("_reserved", ""), descriptor.handle);
         }
         // SAFETY: the array is ours to free, with its data, which is not used after this.
         unsafe { g_array_free(array, 1) };

@@ -8,11 +8,15 @@
 //! Counting is exact: every instruction adds one to its CPU's counter, inside the translated code, before it executes. Counting by
 //! translation block would be wrong wherever an exception leaves a block early.
 //!
-//! `ffi` is the only unsafe code: QEMU's plugin interface, version 4, declared by hand. `recorder` decides what is written,
-//! `options` reads the plugin's arguments.
+//! `ffi` is the only unsafe code: QEMU's plugin interface, version 4, declared by hand. `recorder` decides what is written, with the help of
+//! `atomics` (did this store happen?), `shared` (does this load say anything about other CPUs?) and `fetches` (can this fetch find anything
+//! new?); `options` reads the plugin's arguments.
 
 #![deny(unsafe_code)]
 
+mod atomics;
+mod fetches;
 mod ffi;
 mod options;
 mod recorder;
+mod shared;

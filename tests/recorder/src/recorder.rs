@@ -10,13 +10,17 @@ use std::io::{BufWriter, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use breakwater_trace::{Call, Decoded, End, Event, HEADER, MOST_CPUS, Record, Register, Step, decode};
+use breakwater_trace::{Atomic, Call, Decoded, End, Event, HEADER, MOST_CPUS, Record, Register, Step, decode};
 
+use crate::atomics::Atomics;
+use crate::fetches::Fetches;
 use crate::ffi::{self, Access, Block, Counter, Registers};
-use crate::options::{Loads, Options};
+use crate::options::{Loads, Options, Runs};
+use crate::shared::Shared;
 
-/// Registers whose first values are written down.
-const FOUND: [&str; 10] = [
+/// Registers whose first values are written down, as far as QEMU shows them. VPIDR_EL2 and VMPIDR_EL2 are there for what QEMU resets them
+/// to: MIDR_EL1 and MPIDR_EL1, which it does not show.
+const FOUND: [&str; 19] = [
     "sctlr_el2",
     "hcr_el2",
     "tcr_el2",
@@ -24,10 +28,22 @@ const FOUND: [&str; 10] = [
     "ttbr0_el2",
     "mair_el2",
     "vbar_el2",
+    "midr_el1",
+    "mpidr_el1",
+    "vpidr_el2",
+    "vmpidr_el2",
+    "ctr_el0",
+    "dczid_el0",
+    "id_aa64isar0_el1",
     "id_aa64mmfr0_el1",
     "id_aa64mmfr1_el1",
     "id_aa64mmfr2_el1",
+    "id_aa64mmfr3_el1",
+    "id_aa64mmfr4_el1",
 ];
+
+/// Set in a site's number, as QEMU carries it, where the instruction is [`Atomic`].
+const ATOMIC: u32 = 1 << 31;
 
 /// The vectors of one exception level take 2 KiB, each slot 128 bytes.
 const VECTORS_BYTES: u64 = 0x800;
@@ -42,6 +58,11 @@ struct Session {
     registers: OnceLock<Registers>,
     /// Per CPU: SCTLR_EL2.M. Outside the lock, because every load asks.
     mmu_on: Vec<AtomicBool>,
+    atomics: Atomics,
+    /// With `loads=shared`, on a machine with more than one CPU.
+    shared: Option<Shared>,
+    /// With `fetches=pages`.
+    fetches: Option<Fetches>,
     log: Mutex<Log>,
 }
 
@@ -50,6 +71,7 @@ struct Session {
 struct Site {
     pc: u64,
     decoded: Option<Decoded>,
+    atomic: Option<Atomic>,
     run: u32,
 }
 
@@ -77,11 +99,16 @@ pub(crate) fn install(usable: bool, cpus: usize, arguments: &[String]) -> Result
     let mut out = BufWriter::with_capacity(1 << 20, file);
     writeln!(out, "{HEADER}").map_err(|error| error.to_string())?;
     let log = Log { out, written: 0, ended: false, sites: Vec::new(), known: HashMap::new(), vectors: vec![0; cpus] };
+    let shared = (options.loads == Loads::Shared && cpus > 1).then(|| Shared::new(cpus));
+    let fetches = (options.fetches == Runs::Pages).then(|| Fetches::new(cpus));
     let session = Session {
         options,
+        fetches,
         counter: Counter::new(),
         registers: OnceLock::new(),
         mmu_on: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
+        atomics: Atomics::new(cpus),
+        shared,
         log: Mutex::new(log),
     };
     SESSION.set(session).map_err(|_| "installed twice".into())
@@ -104,25 +131,31 @@ pub(crate) fn translated(block: &Block<'_>) {
     let run = block.instructions().count() as u32;
     for (index, instruction) in block.instructions().enumerate() {
         let (pc, word) = (instruction.va(), instruction.word());
-        let decoded = decode(word);
+        let (decoded, atomic) = (decode(word), Atomic::of(word));
         let site = log.site(pc, word, if index == 0 { run } else { 0 });
         if index == 0 {
             block.report_start(&session.counter, site);
             if let Some(limit) = session.options.limit {
                 block.report_limit(&session.counter, limit);
             }
-            if session.options.fetches {
+            if let Some(fetches) = &session.fetches {
+                fetches.begins(site, pc);
+            }
+            if session.options.fetches != Runs::Never {
                 block.report_fetch(site);
             }
+        }
+        if session.options.until.contains(&pc) {
+            instruction.report_limit();
         }
         instruction.count(&session.counter);
         if index == 0 && pc.is_multiple_of(VECTOR_BYTES) {
             instruction.report_entry(site);
         }
-        if decoded.is_some() {
+        if decoded.is_some() || atomic.is_some() {
             instruction.report_execution(site);
         }
-        instruction.report_accesses(site);
+        instruction.report_accesses(site | if atomic.is_some() { ATOMIC } else { 0 });
     }
 }
 
@@ -131,6 +164,9 @@ pub(crate) fn started(cpu: u32, site: u32) {
     let session = session();
     let mut log = session.log();
     let pc = log.sites[site as usize].pc;
+    if let Some(shared) = &session.shared {
+        shared.starts();
+    }
     let exception_level = (session.read("cpsr") >> 2 & 3) as u8;
     session.write(&mut log, Step { cpu, instruction: 1, pc, event: Event::Start { exception_level } });
     for name in FOUND {
@@ -145,6 +181,9 @@ pub(crate) fn started(cpu: u32, site: u32) {
 /// A straight run of instructions begins.
 pub(crate) fn fetched(cpu: u32, site: u32) {
     let session = session();
+    if session.fetches.as_ref().is_some_and(|fetches| !fetches.tells(cpu, site)) {
+        return;
+    }
     // The run's first instruction has not been counted yet.
     let instruction = session.counter.of(cpu) + 1;
     let mut log = session.log();
@@ -158,7 +197,7 @@ pub(crate) fn entered(cpu: u32, site: u32) {
     let mut log = session.log();
     let pc = log.sites[site as usize].pc;
     let vectors = log.vectors.get(cpu as usize).copied().unwrap_or(0);
-    if vectors == 0 || pc.wrapping_sub(vectors) >= VECTORS_BYTES {
+    if pc.wrapping_sub(vectors) >= VECTORS_BYTES {
         return;
     }
     let event = Event::Exception {
@@ -166,6 +205,10 @@ pub(crate) fn entered(cpu: u32, site: u32) {
         link: session.read("elr_el2"),
         fault_address: session.read("far_el2"),
     };
+    // Code may lie at address 0, where the vectors are until VBAR_EL2 is written: nothing was taken to EL2 before there is a syndrome.
+    if vectors == 0 && matches!(event, Event::Exception { syndrome: 0, .. }) {
+        return;
+    }
     session.write_now(&mut log, cpu, pc, event);
 }
 
@@ -173,7 +216,11 @@ pub(crate) fn entered(cpu: u32, site: u32) {
 pub(crate) fn executes(cpu: u32, site: u32) {
     let session = session();
     let mut log = session.log();
-    let Site { pc, decoded: Some(decoded), .. } = log.sites[site as usize] else { return };
+    let Site { pc, decoded, atomic, .. } = log.sites[site as usize];
+    if let Some(atomic) = atomic {
+        return session.atomics.begins(cpu, operand(session, atomic));
+    }
+    let Some(decoded) = decoded else { return };
     let event = match decoded {
         Decoded::Msr { register, rt } => {
             let value = session.general(rt);
@@ -191,6 +238,18 @@ pub(crate) fn executes(cpu: u32, site: u32) {
     session.write_now(&mut log, cpu, pc, event);
 }
 
+/// What an atomic instruction is about to compare with, or to change a word by.
+fn operand(session: &Session, atomic: Atomic) -> [u64; 2] {
+    match atomic {
+        Atomic::CompareAndSwap { rs, pair, bytes } => {
+            let second = if pair { session.general(rs + 1) } else { 0 };
+            Atomic::expected(bytes, pair, [session.general(rs), second])
+        }
+        Atomic::Update { rs, .. } => [session.general(rs), 0],
+        Atomic::LoadExclusive | Atomic::StoreExclusive => [0; 2],
+    }
+}
+
 /// A call with its first four arguments.
 fn call_event(session: &Session, call: Call, immediate: u16) -> Event {
     let arguments = [0, 1, 2, 3].map(|rt| session.general(rt));
@@ -200,25 +259,36 @@ fn call_event(session: &Session, call: Call, immediate: u16) -> Event {
 /// A load or store was performed.
 pub(crate) fn accessed(cpu: u32, site: u32, access: &Access<'_>) {
     let session = session();
-    let store = access.is_store();
-    let wanted = match session.options.loads {
-        Loads::Always => true,
-        Loads::Never => store,
-        Loads::MmuOff => store || !session.mmu_on.get(cpu as usize).is_some_and(|on| on.load(Ordering::Relaxed)),
-    };
-    if !wanted {
+    let (store, atomic) = (access.is_store(), site & ATOMIC != 0);
+    let loads = session.loads(cpu);
+    if !store && !atomic && loads == Loads::Never {
         return;
     }
-    let access = access.read();
+    let read = access.read();
+    // Most loads end here, without a lock that they share.
+    if !store && !atomic && !session.wants(loads, cpu, read.as_ref()) {
+        return;
+    }
     let mut log = session.log();
-    let pc = log.sites[site as usize].pc;
-    match access {
-        Some(access) => {
-            let event = if store { Event::Store(access) } else { Event::Load(access) };
-            session.write_now(&mut log, cpu, pc, event);
-        }
+    let Site { pc, atomic, .. } = log.sites[(site & !ATOMIC) as usize];
+    let Some(access) = read else {
         // Never seen; said where a reader of the trace looks, since the event cannot be written.
-        None => log.line(format_args!("# CPU {cpu}: access at {pc:x} without a physical address")),
+        return log.line(format_args!("# CPU {cpu}: access at {pc:x} without a physical address"));
+    };
+    let event = match (store, atomic) {
+        (true, Some(atomic)) => session.atomics.store(cpu, atomic, access).map(Event::Store),
+        (true, None) => Some(Event::Store(access)),
+        (false, Some(atomic)) => {
+            let load = session.atomics.load(cpu, atomic, access);
+            load.filter(|access| session.wants(loads, cpu, Some(access))).map(Event::Load)
+        }
+        (false, None) => Some(Event::Load(access)),
+    };
+    if let (Some(Event::Store(access)), Some(shared)) = (&event, &session.shared) {
+        shared.stored(cpu, access);
+    }
+    if let Some(event) = event {
+        session.write_now(&mut log, cpu, pc, event);
     }
 }
 
@@ -238,6 +308,26 @@ impl Session {
     /// The log; a thread that panicked with it held has aborted the process.
     fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which loads of `cpu` are written at the moment: none, all, or those that tell something.
+    fn loads(&self, cpu: u32) -> Loads {
+        let mmu_on = self.mmu_on.get(cpu as usize).is_some_and(|on| on.load(Ordering::Relaxed));
+        match self.options.loads {
+            Loads::MmuOff | Loads::Shared if !mmu_on => Loads::Always,
+            Loads::Shared if self.shared.as_ref().is_some_and(Shared::several) => Loads::Shared,
+            Loads::MmuOff | Loads::Shared => Loads::Never,
+            always => always,
+        }
+    }
+
+    /// Whether this load is to be written, where `loads` are. One that QEMU cannot place is.
+    fn wants(&self, loads: Loads, cpu: u32, access: Option<&breakwater_trace::Access>) -> bool {
+        match (loads, &self.shared, access) {
+            (Loads::Always, ..) | (Loads::Shared, _, None) => true,
+            (Loads::Shared, Some(shared), Some(access)) => !access.device && shared.tells(cpu, access),
+            _ => false,
+        }
     }
 
     /// A register of the executing CPU, 0 where QEMU does not show it.
@@ -274,6 +364,9 @@ impl Session {
     }
 
     fn write(&self, log: &mut Log, step: Step) {
+        if let Some(fetches) = &self.fetches {
+            fetches.happened(&step.event);
+        }
         log.line(format_args!("{}", Record::Step(step)));
         if log.written > self.options.cap_bytes {
             self.end(log, End::Cap);
@@ -316,7 +409,7 @@ impl Log {
         let next = self.sites.len() as u32;
         let number = *self.known.entry((pc, word, run)).or_insert(next);
         if number == next {
-            self.sites.push(Site { pc, decoded: decode(word), run });
+            self.sites.push(Site { pc, decoded: decode(word), atomic: Atomic::of(word), run });
         }
         number
     }

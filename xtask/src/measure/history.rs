@@ -2,7 +2,7 @@
 //!
 //! Only at the switch is it known which frames the runtime tables are, so everything has to be remembered until then.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::descriptor::{self, Kind};
 use super::memory::Memory;
@@ -42,7 +42,7 @@ struct Stored {
 #[derive(Default)]
 pub(super) struct History {
     next: u64,
-    words: HashMap<u64, Vec<Stored>>,
+    words: FxHashMap<u64, Vec<Stored>>,
 }
 
 impl History {
@@ -85,8 +85,8 @@ impl History {
     }
 
     /// For each frame below the root: the place in the order of stores at which the first link to it was stored.
-    fn linked_at(&self, tree: &Tree, memory: &Memory) -> HashMap<u64, u64> {
-        let mut linked = HashMap::new();
+    fn linked_at(&self, tree: &Tree, memory: &Memory) -> FxHashMap<u64, u64> {
+        let mut linked = FxHashMap::default();
         for (slot, level) in tree.slots() {
             let word = memory.word(slot);
             if descriptor::kind(word, level) == Kind::Table {

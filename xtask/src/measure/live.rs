@@ -4,7 +4,7 @@
 //! A first, coarse check, so that no image of ours ever goes without one: any TLBI of the EL2 regime followed by a full DSB of the same
 //! CPU counts, whatever its address, scope and level. The oracle judges those.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use breakwater_trace::Step;
 
@@ -41,7 +41,7 @@ enum Invalidation {
 /// The descriptors that are broken, and what was found.
 #[derive(Default)]
 pub(super) struct Live {
-    broken: HashMap<u64, (u64, Invalidation)>,
+    broken: FxHashMap<u64, (u64, Invalidation)>,
     pub(super) found: Vec<LiveChange>,
 }
 

@@ -1,6 +1,6 @@
 //! A shadow of physical memory, in words of eight bytes, that follows the stores of a trace.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use breakwater_trace::Access;
 
@@ -15,21 +15,29 @@ pub(crate) struct Change {
     pub(crate) new: u64,
 }
 
-/// Physical memory as far as it is known; everything else reads as zero, as QEMU's RAM does.
+/// Words in a page.
+const WORDS: usize = 512;
+
+/// Physical memory as far as it is known; everything else reads as zero, as QEMU's RAM does. By pages, because stores come by the million and
+/// most follow their neighbours.
 #[derive(Default)]
 pub(crate) struct Memory {
-    words: HashMap<u64, u64>,
+    pages: FxHashMap<u64, Box<[u64; WORDS]>>,
 }
 
 impl Memory {
     /// The word at `pa`, a multiple of 8.
     pub(crate) fn word(&self, pa: u64) -> u64 {
-        self.words.get(&pa).copied().unwrap_or(0)
+        self.pages.get(&(pa >> 12)).map_or(0, |page| page[index(pa)])
     }
 
     /// Declares contents without reporting a change.
     pub(crate) fn declare(&mut self, pa: u64, value: u64) {
-        self.words.insert(pa, value);
+        *self.slot(pa) = value;
+    }
+
+    fn slot(&mut self, pa: u64) -> &mut u64 {
+        &mut self.pages.entry(pa >> 12).or_insert_with(|| Box::new([0; WORDS]))[index(pa)]
     }
 
     /// Declares the contents of a file loaded at `pa`, a multiple of 8.
@@ -67,11 +75,16 @@ impl Memory {
     }
 
     fn change(&mut self, pa: u64, mask: u64, value: u64) -> Change {
-        let old = self.word(pa);
-        let new = (old & !mask) | (value & mask);
-        self.words.insert(pa, new);
-        Change { pa, old, new }
+        let slot = self.slot(pa);
+        let old = *slot;
+        *slot = (old & !mask) | (value & mask);
+        Change { pa, old, new: *slot }
     }
+}
+
+/// The word's place in its page.
+const fn index(pa: u64) -> usize {
+    (pa as usize & 0xfff) / 8
 }
 
 #[cfg(test)]

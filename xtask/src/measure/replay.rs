@@ -1,6 +1,6 @@
 //! Replays a trace and takes the figures.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 use std::io::BufRead;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -19,12 +19,12 @@ const LONGEST_RUN: u64 = 512;
 
 /// A replay in progress.
 #[derive(Default)]
-struct Replay {
+pub(crate) struct Replay {
     memory: Memory,
     cpus: Vec<Cpu>,
     boot_cpu: Option<u32>,
     /// The trees below all roots in force.
-    trees: HashMap<Root, Tree>,
+    trees: FxHashMap<Root, Tree>,
     live: Live,
     /// Until the boot CPU's first switch.
     history: Option<History>,
@@ -35,14 +35,14 @@ struct Replay {
     image: (u64, u64),
     entered: Option<u64>,
     /// Executions by address, up to the runtime root, and the run of instructions that is under way.
-    profile: HashMap<u64, u64>,
+    profile: FxHashMap<u64, u64>,
     run: Option<(u64, u64, u64)>,
 }
 
 /// What a replay found, and how often the boot CPU executed each address before its runtime root was in force.
 pub(super) struct Replayed {
     pub(super) measurement: Measurement,
-    pub(super) profile: HashMap<u64, u64>,
+    pub(super) profile: FxHashMap<u64, u64>,
 }
 
 /// Replays `trace` over memory that holds `loaded`; the first of them is the image.
@@ -50,29 +50,53 @@ pub(super) struct Replayed {
 /// # Errors
 /// A malformed or cut-off trace, with its line; an unsupported translation regime.
 pub(super) fn replay(trace: impl BufRead, loaded: &[Loaded]) -> Result<Replayed> {
-    let mut replay = Replay { history: Some(History::default()), ..Replay::default() };
-    for Loaded { pa, bytes } in loaded {
-        ensure!(pa.is_multiple_of(8), "the load address {pa:#x} is no multiple of 8");
-        replay.memory.declare_bytes(*pa, bytes);
-    }
-    if let Some(Loaded { pa, bytes }) = loaded.first() {
-        replay.image = (*pa, *pa + bytes.len() as u64);
-    }
+    let mut replay = Replay::new(loaded)?;
     let mut reader = Reader::new(trace);
     while let Some(record) = reader.next_record()? {
-        let at = || format!("trace line {}", reader.line());
-        match record {
-            Record::Word { pa, value } => replay.memory.declare(pa, value),
-            Record::Memory { .. } | Record::Feature { .. } => {}
-            Record::Step(step) => replay.step(&step).with_context(at)?,
-            Record::Count { cpu, instructions } => replay.cpu(cpu).account(instructions).with_context(at)?,
-            Record::End(end) => return Ok(replay.finish(end)),
+        if let Record::End(end) = record {
+            return Ok(replay.finish(end));
         }
+        replay.record(&record).with_context(|| format!("trace line {}", reader.line()))?;
     }
     bail!("the trace breaks off after line {}: it has no end record", reader.line().saturating_sub(1))
 }
 
 impl Replay {
+    /// Before the first record, over memory that holds `loaded`; the first of them is the image.
+    ///
+    /// # Errors
+    /// A load address that is no multiple of 8.
+    pub(crate) fn new(loaded: &[Loaded]) -> Result<Self> {
+        let mut replay = Self { history: Some(History::default()), ..Self::default() };
+        for Loaded { pa, bytes } in loaded {
+            ensure!(pa.is_multiple_of(8), "the load address {pa:#x} is no multiple of 8");
+            replay.memory.declare_bytes(*pa, bytes);
+        }
+        if let Some(Loaded { pa, bytes }) = loaded.first() {
+            replay.image = (*pa, *pa + bytes.len() as u64);
+        }
+        Ok(replay)
+    }
+
+    /// Follows one record, but for the last.
+    ///
+    /// # Errors
+    /// An unsupported translation regime; a CPU whose instruction numbers go backwards.
+    pub(crate) fn record(&mut self, record: &Record) -> Result<()> {
+        match record {
+            Record::Word { pa, value } => self.memory.declare(*pa, *value),
+            Record::Memory { .. } | Record::Feature { .. } | Record::End(_) => {}
+            Record::Step(step) => self.step(step)?,
+            Record::Count { cpu, instructions } => self.cpu(*cpu).account(*instructions)?,
+        }
+        Ok(())
+    }
+
+    /// What was measured, without the profile.
+    pub(crate) fn measured(self, end: End) -> Measurement {
+        self.finish(end).measurement
+    }
+
     fn cpu(&mut self, cpu: u32) -> &mut Cpu {
         for index in self.cpus.len() as u32..=cpu {
             self.cpus.push(Cpu::new(index));

@@ -5,16 +5,18 @@
 //! once per set of inherited rights, however often it is linked, so that tables which point at themselves cost no more
 //! than others.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
 
 use super::descriptor::{self, Denied, Kind};
 use super::memory::{Change, Memory};
 
 /// What TTBR0_EL2 and TCR_EL2 say about where a walk begins.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Root {
+pub(crate) struct Root {
     /// Physical address of the first table.
-    pub(super) base: u64,
+    pub(crate) base: u64,
     start_level: u8,
     /// Number of entries of the first table.
     entries: u64,
@@ -27,7 +29,7 @@ impl Root {
     ///
     /// # Errors
     /// A granule or size that is not supported.
-    pub(super) fn new(ttbr0: u64, tcr: u64) -> Result<Self, String> {
+    pub(crate) fn new(ttbr0: u64, tcr: u64) -> Result<Self, String> {
         let (size, granule) = (tcr & 0x3f, tcr >> 14 & 3);
         if granule != 0 {
             return Err(format!("TCR_EL2 {tcr:#x} selects a granule other than 4 KiB"));
@@ -79,9 +81,9 @@ pub(crate) struct Leaf {
 }
 
 /// The tables below one root.
-pub(super) struct Tree {
+pub(crate) struct Tree {
     root: Root,
-    places: HashMap<u64, Vec<Place>>,
+    places: FxHashMap<u64, Vec<Place>>,
     writable_executable: u64,
     example: Option<Leaf>,
     stale: bool,
@@ -91,18 +93,18 @@ const FRAME: u64 = !0xfff;
 
 impl Tree {
     /// The tree below `root`, walked now.
-    pub(super) fn new(root: Root, memory: &Memory) -> Self {
-        let mut tree = Self { root, places: HashMap::new(), writable_executable: 0, example: None, stale: true };
+    pub(crate) fn new(root: Root, memory: &Memory) -> Self {
+        let mut tree = Self { root, places: FxHashMap::default(), writable_executable: 0, example: None, stale: true };
         tree.refresh(memory);
         tree
     }
 
     /// Walks again if a table was linked or unlinked since the last walk.
-    pub(super) fn refresh(&mut self, memory: &Memory) {
+    pub(crate) fn refresh(&mut self, memory: &Memory) {
         if !self.stale {
             return;
         }
-        (self.places, self.writable_executable, self.example, self.stale) = (HashMap::new(), 0, None, false);
+        (self.places, self.writable_executable, self.example, self.stale) = (FxHashMap::default(), 0, None, false);
         let Root { base, entries, .. } = self.root;
         let top = Place {
             level: self.root.start_level,
@@ -152,7 +154,7 @@ impl Tree {
     }
 
     /// Follows a store; true if it was one to these tables.
-    pub(super) fn follow(&mut self, change: Change) -> bool {
+    pub(crate) fn follow(&mut self, change: Change) -> bool {
         let Some(places) = self.places.get(&(change.pa & FRAME)) else { return false };
         let slot = (change.pa & !FRAME) / 8;
         let places: Vec<Place> = places.iter().filter(|place| place.holds(slot)).copied().collect();
@@ -174,18 +176,23 @@ impl Tree {
     }
 
     /// A writable and executable leaf, if there is any, WXN aside. Needs [`Self::refresh`] after a store.
-    pub(super) fn writable_executable(&self) -> Option<Leaf> {
+    pub(crate) fn writable_executable(&self) -> Option<Leaf> {
         self.example.filter(|_| self.writable_executable > 0)
     }
 
     /// The level at which a walk reads the word at `pa`; nothing if none does.
-    pub(super) fn level_of(&self, pa: u64) -> Option<u8> {
+    pub(crate) fn level_of(&self, pa: u64) -> Option<u8> {
         let places = self.places.get(&(pa & FRAME))?;
         places.iter().find(|place| place.holds((pa & !FRAME) / 8)).map(|place| place.level)
     }
 
+    /// The frames of all tables.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = u64> {
+        self.places.keys().copied()
+    }
+
     /// The physical addresses of all slots, and the level of each.
-    pub(super) fn slots(&self) -> impl Iterator<Item = (u64, u8)> {
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (u64, u8)> {
         self.places.iter().flat_map(|(frame, places)| {
             let slots = places.iter().take(1).flat_map(|place| {
                 let level = place.level;
@@ -196,7 +203,7 @@ impl Tree {
     }
 
     /// Physical address of `va`; nothing if it is not mapped.
-    pub(super) fn translate(&self, memory: &Memory, va: u64) -> Option<u64> {
+    pub(crate) fn translate(&self, memory: &Memory, va: u64) -> Option<u64> {
         let mut table = self.root.base;
         for level in self.root.start_level..=3 {
             let bits = descriptor::offset_bits(level);

@@ -9,13 +9,14 @@
 //! else, with everything invalidated before the new root is named.
 
 use breakwater_model::descriptor::Descriptor;
-use breakwater_model::maintenance::{Invalidation, Ordering, Reach, Target, stored_words};
+use breakwater_model::maintenance::{Invalidation, Ordering, Reach, Target};
 use breakwater_model::params::Features;
 use breakwater_model::regime::{Control, Controls};
 use breakwater_trace::{Access, Event, Operation, Record, Step};
-use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
+
+use crate::measure::memory::Memory;
 
 const M: u64 = 1;
 const C: u64 = 1 << 2;
@@ -42,10 +43,10 @@ impl fmt::Display for Lapse {
 }
 
 /// All CPUs, and what their walks read.
-pub(super) struct Conduct {
+pub(crate) struct Conduct {
     image: Range<u64>,
-    memory: HashMap<u64, u64>,
-    cpus: HashMap<u32, Cpu>,
+    memory: Memory,
+    cpus: Vec<Cpu>,
     line: u64,
     lapses: Vec<Lapse>,
 }
@@ -91,22 +92,20 @@ struct Cpu {
 
 impl Conduct {
     /// Before the first record; the image lies at `image`.
-    pub(super) fn new(image: Range<u64>) -> Self {
-        Self { image, memory: HashMap::new(), cpus: HashMap::new(), line: 0, lapses: Vec::new() }
+    pub(crate) fn new(image: Range<u64>) -> Self {
+        Self { image, memory: Memory::default(), cpus: Vec::new(), line: 0, lapses: Vec::new() }
     }
 
     /// What was found.
-    pub(super) fn into_lapses(self) -> Vec<Lapse> {
+    pub(crate) fn into_lapses(self) -> Vec<Lapse> {
         self.lapses
     }
 
     /// Follows one record.
-    pub(super) fn record(&mut self, line: u64, record: &Record) {
+    pub(crate) fn record(&mut self, line: u64, record: &Record) {
         self.line = line;
         match record {
-            Record::Word { pa, value } => {
-                self.memory.insert(*pa, *value);
-            }
+            Record::Word { pa, value } => self.memory.declare(*pa, *value),
             Record::Step(step) => self.step(step),
             _ => {}
         }
@@ -120,7 +119,11 @@ impl Conduct {
     }
 
     fn step(&mut self, step: &Step) {
-        let mut cpu = self.cpus.remove(&step.cpu).unwrap_or_default();
+        let index = step.cpu as usize;
+        if self.cpus.len() <= index {
+            self.cpus.resize_with(index + 1, Cpu::default);
+        }
+        let mut cpu = std::mem::take(&mut self.cpus[index]);
         match step.event {
             Event::Start { exception_level } => cpu.at_el3 = exception_level == 3,
             Event::Found { register, value } => {
@@ -134,7 +137,7 @@ impl Conduct {
             _ if cpu.at_el3 => {}
             _ => self.step_at_el2(&mut cpu, step),
         }
-        self.cpus.insert(step.cpu, cpu);
+        self.cpus[index] = cpu;
     }
 
     fn step_at_el2(&mut self, cpu: &mut Cpu, step: &Step) {
@@ -186,10 +189,7 @@ impl Conduct {
                 "VBAR_EL2 leads to executable memory before the first store at a virtual address",
             );
         }
-        for (pa, mask, value) in stored_words(access) {
-            let word = self.memory.entry(pa).or_default();
-            *word = *word & !mask | value;
-        }
+        self.memory.store(access);
     }
 
     fn write(&mut self, cpu: &mut Cpu, step: &Step, control: Control, value: u64) {
@@ -242,7 +242,7 @@ impl Conduct {
         let mut table = cpu.controls.root(&format);
         for level in format.start_level..=3 {
             let slot = table + 8 * format.index(cpu.controls.input(va, &format)?, level);
-            match format.decode(*self.memory.get(&slot)?, level) {
+            match format.decode(self.memory.word(slot), level) {
                 Descriptor::Table(below) if !below.no_execute => table = below.next,
                 Descriptor::Leaf(leaf) if leaf.executable => return Some(leaf.output | va & (format.span(level) - 1)),
                 _ => return None,

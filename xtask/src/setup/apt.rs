@@ -6,15 +6,15 @@ use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// One line of apt's sources, in either spelling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Source {
     pub(crate) uri: String,
     pub(crate) suites: Vec<String>,
-    components: Vec<String>,
-    signed_by: Option<String>,
+    pub(crate) components: Vec<String>,
+    pub(crate) signed_by: Option<String>,
 }
 
 /// The distribution, from os-release: its ID and code name.
@@ -104,6 +104,13 @@ pub(crate) fn of_distribution(codename: &str) -> Vec<Source> {
     configured().into_iter().filter(ours).collect()
 }
 
+/// A version of a package, and the suite that has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Offer {
+    pub(crate) version: String,
+    pub(crate) suite: String,
+}
+
 /// A private apt.
 pub(crate) struct Apt {
     dir: PathBuf,
@@ -133,6 +140,66 @@ impl Apt {
         Ok(apt)
     }
 
+    /// An apt in `dir` for packages of another machine: `architecture` alone, from `sources` alone, beside nothing that is installed. A
+    /// suite that a mirror does not have is no error; what apt said of it is returned.
+    ///
+    /// # Errors
+    /// Files cannot be written, or apt-get cannot be started.
+    pub(crate) fn foreign(dir: PathBuf, architecture: &str, sources: &[Source]) -> Result<(Self, String)> {
+        for part in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(dir.join(part))?;
+        }
+        let list: String = sources.iter().map(stanza).collect();
+        fs::write(dir.join("private.sources"), list)?;
+        fs::write(dir.join("status"), "")?;
+        let more = foreign_configuration(&dir, architecture, sources);
+        fs::write(dir.join("apt.conf"), configuration(&dir) + &more)?;
+        let apt = Self { dir };
+        let mut command = apt.get();
+        ui::command(&exec::shown(command.arg("update")));
+        let output = command.stdin(Stdio::null()).output().context("cannot start apt-get")?;
+        Ok((apt, String::from_utf8_lossy(&output.stderr).into_owned()))
+    }
+
+    /// The names of packages that begin so.
+    pub(crate) fn names(&self, prefix: &str) -> BTreeSet<String> {
+        let said = exec::ask(self.cache().args(["pkgnames", prefix])).unwrap_or_default();
+        said.lines().map(str::to_owned).collect()
+    }
+
+    /// The versions of a package that the sources have, with the suite of each.
+    pub(crate) fn offers(&self, package: &str) -> Vec<Offer> {
+        offers(&exec::ask(self.cache().args(["madison", package])).unwrap_or_default())
+    }
+
+    /// Fetches packages alone, as `NAME=VERSION`, unpacks them into a directory as [`Self::unpack`] does, and forgets lists and archives.
+    ///
+    /// # Errors
+    /// A package cannot be fetched or unpacked.
+    pub(crate) fn unpack_alone(
+        &self,
+        packages: &[String],
+        into: &Path,
+        complete: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
+        let archives = self.dir.join("cache/archives");
+        exec::run(self.get().current_dir(&archives).arg("download").args(packages))?;
+        let fetched = debs(&archives)?;
+        paths::fill_whole(into, |partial| {
+            fetched
+                .iter()
+                .try_for_each(|deb| exec::ask(Command::new("dpkg-deb").arg("-x").arg(deb).arg(partial)).map(drop))?;
+            complete(partial)
+        })?;
+        fs::remove_dir_all(&self.dir).context("cannot remove the private apt's lists and archives")
+    }
+
+    fn cache(&self) -> Command {
+        let mut command = Command::new("apt-cache");
+        command.arg("-c").arg(self.dir.join("apt.conf")).env("LC_ALL", "C");
+        command
+    }
+
     fn get(&self) -> Command {
         let mut command = Command::new("apt-get");
         command.arg("-qq").arg("-c").arg(self.dir.join("apt.conf")).env("LC_ALL", "C");
@@ -141,10 +208,7 @@ impl Apt {
 
     /// The version that would be fetched.
     pub(crate) fn candidate(&self, package: &str) -> Option<String> {
-        let mut command = Command::new("apt-cache");
-        let shown =
-            exec::ask(command.arg("-c").arg(self.dir.join("apt.conf")).args(["policy", package]).env("LC_ALL", "C"))
-                .ok()?;
+        let shown = exec::ask(self.cache().args(["policy", package])).ok()?;
         let version = shown.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
         (version != "(none)").then(|| version.to_owned())
     }
@@ -217,6 +281,35 @@ fn configuration(dir: &Path) -> String {
     )
 }
 
+/// What another machine's packages need besides: its architecture, and no thought for what is installed here. Old lists are all
+/// that a snapshot has.
+fn foreign_configuration(dir: &Path, architecture: &str, sources: &[Source]) -> String {
+    let dated = sources.iter().any(|source| source.uri.contains("snapshot"));
+    let dated = if dated { "Acquire::Check-Valid-Until \"false\";\n" } else { "" };
+    format!(
+        "APT::Architecture \"{architecture}\";\n#clear APT::Architectures;\nAPT::Architectures {{ \"{architecture}\"; }};\n\
+         Dir::State::status \"{}/status\";\nAcquire::Languages \"none\";\n{dated}",
+        dir.display()
+    )
+}
+
+/// `package | version | uri suite/component architecture Packages`, a line each.
+fn offers(madison: &str) -> Vec<Offer> {
+    let offer = |line: &str| {
+        let mut fields = line.split('|').map(str::trim).skip(1);
+        let version = fields.next()?.to_owned();
+        let place = fields.next()?.split_whitespace().nth(1)?;
+        let suite = place.rsplit_once('/').map_or(place, |(suite, _)| suite).to_owned();
+        Some(Offer { version, suite })
+    };
+    madison.lines().filter_map(offer).collect()
+}
+
+/// Whether a package's version `one` is newer than `other`.
+pub(crate) fn is_newer(one: &str, other: &str) -> bool {
+    exec::ask(Command::new("dpkg").args(["--compare-versions", one, "gt", other])).is_ok()
+}
+
 fn debs(dir: &Path) -> Result<BTreeSet<PathBuf>> {
     let files = fs::read_dir(dir)?.flatten().map(|entry| entry.path());
     Ok(files.filter(|file| file.extension().is_some_and(|e| e == "deb")).collect())
@@ -245,6 +338,27 @@ mod tests {
         assert_eq!(long[0].suites, ["x", "x-updates"]);
         assert_eq!((&long[0].uri, &long[0].signed_by), (&short[0].uri, &short[0].signed_by));
         assert_eq!(short.len(), 1);
+    }
+
+    #[test]
+    fn good_offers_are_versions_and_suites() {
+        let said = " xen | 4.17.7+13-1 | http://mirror/debian-security x-security/main arm64 Packages\n\
+                    xen | 4.17.5-1 | http://mirror/debian x/main arm64 Packages\n";
+        let offer = |version: &str, suite: &str| Offer { version: version.to_owned(), suite: suite.to_owned() };
+        assert_eq!(offers(said), [offer("4.17.7+13-1", "x-security"), offer("4.17.5-1", "x")]);
+    }
+
+    #[test]
+    fn bad_an_answer_that_is_no_table_offers_nothing() {
+        assert!(offers("N: Unable to locate package xen\n | \n").is_empty());
+    }
+
+    #[test]
+    fn good_only_a_snapshot_may_be_out_of_date() {
+        let source = |uri: &str| deb822(&format!("Types: deb\nURIs: {uri}\nSuites: x\nComponents: main\n"));
+        let text = |uri| foreign_configuration(Path::new("/d"), "arm64", &source(uri));
+        assert!(text("http://snapshot.mirror/x").contains("Check-Valid-Until"));
+        assert!(!text("http://mirror/x").contains("Check-Valid-Until"));
     }
 
     #[test]

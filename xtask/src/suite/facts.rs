@@ -267,6 +267,7 @@ mod tests {
             messages: String::new(),
             timed_out: status.is_none(),
             too_much: false,
+            marked: false,
             took: Duration::ZERO,
         })
     }

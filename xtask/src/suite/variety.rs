@@ -15,7 +15,8 @@ use std::time::Duration;
 /// Long enough for eight CPUs on a busy machine.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 
-const CPUS: [&str; 9] = [
+/// The CPU models that every test run boots on.
+pub(super) const CPUS: [&str; 9] = [
     "cortex-a53",
     "cortex-a57",
     "cortex-a72",
@@ -28,7 +29,7 @@ const CPUS: [&str; 9] = [
 ];
 
 /// Load addresses, each with the memory that it needs.
-const ADDRESSES: [(&str, u64, &str); 7] = [
+pub(super) const ADDRESSES: [(&str, u64, &str); 7] = [
     ("2m", 0x4060_0000, "2G"),
     ("64k", 0x4081_0000, "2G"),
     ("4k", 0x4008_1000, "2G"),

@@ -283,13 +283,16 @@ impl Element {
 
     /// Sets a control, as it will be in force.
     pub(super) fn set(&mut self, control: Control, value: u64) {
-        self.controls.set(control, value);
+        // Without FEAT_TTCNP the bit is RES0: nothing can be kept of it.
+        let res0 = u64::from(control == Control::Ttbr0 && !self.features.cnp);
+        self.controls.set(control, value & !res0);
         self.regime = Hint(Regime::of(&self.controls, &self.features));
         self.suspect_everything();
     }
 
     pub(super) fn cached_controls_now(&self) -> CachedControls {
-        Self::to_cache(&self.controls, self.unknown_controls)
+        let without = if self.features.cnp { 0 } else { 1 << Control::Ttbr0 as u8 };
+        Self::to_cache(&self.controls, self.unknown_controls & !without)
     }
 
     pub(super) fn to_cache(controls: &Controls, unknown: u8) -> CachedControls {

@@ -198,6 +198,8 @@ impl Subtree {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Frames {
     by_page: FastMap<u64, Vec<Place>>,
+    /// Pages that are or were part of a table.
+    ever: FastMap<u64, ()>,
 }
 
 impl Frames {
@@ -205,6 +207,7 @@ impl Frames {
     pub(super) fn add(&mut self, place: Place) -> bool {
         let mut fits = true;
         for page in place.pages() {
+            self.ever.insert(page, ());
             let places = self.by_page.entry(page).or_default();
             if !places.contains(&place) {
                 if places.len() < MOST_PLACES {
@@ -231,6 +234,11 @@ impl Frames {
     /// The tables that the word at `pa` may be part of.
     pub(super) fn at(&self, pa: u64) -> &[Place] {
         self.by_page.get(&(pa >> SHIFT)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The pages that are or were part of a table, by number.
+    pub(super) fn ever(&self) -> impl Iterator<Item = u64> {
+        self.ever.keys().copied()
     }
 
     /// A table in use that has a word in `first` to `last`.

@@ -31,6 +31,7 @@ mod stores;
 mod switching;
 mod trees;
 mod usage;
+mod views;
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;

@@ -92,6 +92,7 @@ impl Obligations {
         }
         let Some(control) = Control::of(register) else { return };
         let at = self.report.at;
+        let cnp = self.params.of(pe).cnp;
         let state = self.pe(pe);
         let before = state.next;
         state.next.set(control, value);
@@ -102,7 +103,10 @@ impl Obligations {
         let old = (state.known & known(control) != 0 && !is_first).then_some(before);
         state.known |= known(control);
         for cause in Cause::of_write(control, old, after) {
-            state.owe(cause, Progress::Written, at);
+            // A bit that is RES0 changes nothing.
+            if cnp || cause != Cause::Cnp {
+                state.owe(cause, Progress::Written, at);
+            }
         }
         state.written |= known(control);
         let turned_on = !before.mmu_on() && after.mmu_on();
@@ -179,7 +183,7 @@ impl Obligations {
     /// What has to be invalidated before M = 1, or before nothing is owed.
     pub(super) fn judge_owed(&mut self, pe: u32) {
         for owed in &self.pes[pe as usize].owed {
-            self.report.add(Finding::of(owed.cause.rule()), || owed.missing());
+            self.report.add(Finding::of(owed.cause.rule()).about(owed.cause.name()), || owed.missing());
         }
     }
 
@@ -188,7 +192,9 @@ impl Obligations {
         for (other, state) in (0..).zip(&self.pes).filter(|(other, _)| *other != pe && self.walking & bit(*other) != 0)
         {
             for owed in state.owed.iter().filter(|owed| owed.progress != Progress::Invalidated) {
-                self.report.add(Finding::of(owed.cause.rule()), || format!("{}, on PE {other}", owed.missing()));
+                self.report.add(Finding::of(owed.cause.rule()).about(owed.cause.name()), || {
+                    format!("{}, on PE {other}", owed.missing())
+                });
             }
         }
     }
@@ -281,7 +287,7 @@ impl Obligations {
                 wanted.push(index);
                 self.begin_walk(pe, index);
             }
-            if controls.common_not_private() {
+            if controls.common_not_private() && self.params.of(pe).cnp {
                 self.judge_common(pe, index);
             }
         }
@@ -323,7 +329,7 @@ impl Obligations {
         for other in 0..self.pes.len() as u32 {
             let shares = |controls: &Controls| controls.common_not_private();
             let state = &self.pes[other as usize];
-            if other == pe || !state.candidates().iter().any(shares) {
+            if other == pe || !self.params.of(other).cnp || !state.candidates().iter().any(shares) {
                 continue;
             }
             if state.walks.iter().any(|walked| self.contexts[*walked].regime.root != root) {

@@ -91,11 +91,13 @@ pub(super) struct Finding {
     pub(super) old: Option<u64>,
     pub(super) new: Option<u64>,
     pub(super) read_as: Option<(i8, Format)>,
+    /// What tells two findings apart that differ in what is missing alone.
+    pub(super) about: &'static str,
 }
 
 impl Finding {
     pub(super) const fn of(rule: Rule) -> Self {
-        Self { rule, va: None, pa: None, old: None, new: None, read_as: None }
+        Self { rule, va: None, pa: None, old: None, new: None, read_as: None, about: "" }
     }
 
     pub(super) const fn va(mut self, va: u64) -> Self {
@@ -105,6 +107,12 @@ impl Finding {
 
     pub(super) const fn pa(mut self, pa: u64) -> Self {
         self.pa = Some(pa);
+        self
+    }
+
+    /// It is about this, among several of its kind at one instruction.
+    pub(super) const fn about(mut self, about: &'static str) -> Self {
+        self.about = about;
         self
     }
 
@@ -125,7 +133,7 @@ impl Finding {
     }
 }
 
-type Identity = (Rule, u32, u64, Option<u64>, Option<u64>, Option<u64>);
+type Identity = (Rule, u32, u64, Option<u64>, Option<u64>, Option<u64>, &'static str);
 
 /// The violations so far.
 #[derive(Clone, Debug, Default)]
@@ -133,6 +141,8 @@ pub(super) struct Report {
     pub(super) at: At,
     pub(super) off: Option<Rule>,
     pub(super) violations: Vec<Violation>,
+    /// Violations, repetitions included.
+    pub(super) times: u64,
     /// Violations that were taken away.
     taken: usize,
     /// Which of all violations each one is, those taken away included.
@@ -147,13 +157,14 @@ impl Report {
 
     /// Notes what `finding` says of an earlier event.
     pub(super) fn add_at(&mut self, at: At, finding: Finding, missing: impl FnOnce() -> String) {
-        let Finding { rule, va, pa, old, new, read_as } = finding;
+        let Finding { rule, va, pa, old, new, read_as, about } = finding;
         let At { line, pe, pc } = at;
         if self.off == Some(rule) {
             return;
         }
+        self.times += 1;
         let number = self.taken + self.violations.len();
-        let identity = (rule, pe, pc, va, old, new);
+        let identity = (rule, pe, pc, va, old, new, about);
         if let Some(known) = self.seen.get(&identity) {
             if let Some(violation) = known.checked_sub(self.taken).and_then(|index| self.violations.get_mut(index)) {
                 violation.times += 1;

@@ -198,11 +198,11 @@ pub(crate) fn stored_past() -> World {
 }
 
 /// Two PEs that say, or do not, that they have their tables in common (CnP).
-pub(crate) fn common() -> World {
+pub(crate) fn common(name: &'static str, features: &str) -> World {
     let other = zeros(0x4000, &[0x4000, 0x4008]) + "word 4000 0\nword 4008 2003\n";
     World::new(
-        "common",
-        &(two_leaves() + &other + &on(0, 0x1001) + &on(1, 0x4000)),
+        name,
+        &(features.to_owned() + &two_leaves() + &other + &on(0, 0x1001) + &on(1, 0x4000)),
         "0 0 msr ttbr0_el2 1000
 0 0 msr ttbr0_el2 1001
 1 0 msr ttbr0_el2 4000

@@ -2,7 +2,7 @@
 
 use breakwater_model::obligations::Rule;
 
-use crate::world::{MAIR, RW, TCR, assert_broken, assert_clean, machine, memory, on};
+use crate::world::{MAIR, RW, TCR, assert_broken, assert_clean, judged, machine, memory, on};
 
 /// PE 0 from reset to its MMU on, barrier by barrier.
 const ENABLE: &str = "0 start 2; 0 found sctlr_el2 30cd1838
@@ -46,6 +46,29 @@ fn bad_invalidated_by_another_pe_alone() {
     let secondary = ENABLE.replace("\n    0 ", "\n    1 ").replace("; 0 ", "; 1 ");
     let secondary = secondary.replacen("0 start", "1 start", 1);
     assert_clean(&[&memory(&[]), &on(0), &secondary]);
+}
+
+#[test]
+fn good_cnp_that_does_not_exist_is_no_change() {
+    let late = |features: &str| {
+        let first = with("0 msr ttbr0_el2 40000000; ", "")
+            .replace("0 msr sctlr_el2 30cd183d", "0 msr ttbr0_el2 40000001; 0 isb; 0 msr sctlr_el2 30cd183d");
+        features.to_owned() + &first
+    };
+    assert_broken(&[&late("")], &[Rule::ControlChange]);
+    assert_clean(&[&late("feature all no-cnp; ")]);
+}
+
+#[test]
+fn bad_two_changes_at_one_instruction_are_two_findings() {
+    let late = with("0 msr sctlr_el2 30cd1838; 0 isb\n", "0 isb\n").replace("0 msr ttbr0_el2 40000000; ", "");
+    let late = late.replace("found sctlr_el2 30cd1838", "found sctlr_el2 30c51838");
+    let late = late.replace("0 msr sctlr_el2 30cd183d", "0 msr ttbr0_el2 40000000; 0 isb; 0 msr sctlr_el2 30cd183d");
+    let judged = judged(&[&late]);
+    let missing: Vec<&str> = judged.violations().iter().map(|violation| violation.missing.as_str()).collect();
+    for change in ["TTBR0_EL2.CnP", "SCTLR_EL2.WXN"] {
+        assert!(missing.iter().any(|missing| missing.contains(change)), "{change}: {missing:?}");
+    }
 }
 
 #[test]

@@ -75,6 +75,8 @@ pub enum Feature {
     LineBytes(u16),
     /// The TLB makes no use of the contiguous hint.
     NoContiguous,
+    /// FEAT_TTCNP is absent: TTBR0_EL2.CnP is RES0.
+    NoCnp,
     /// 1286807 and its like: a broadcast TLBI and its DSB are done twice.
     RepeatTlbi,
     /// 3683289: every change of a valid descriptor is by break-before-make.

@@ -8,16 +8,19 @@
 //! * [`Record`] is one line, [`Step`] the ones that belong to an instruction, [`Event`] what that instruction did.
 //! * [`names`] knows registers and maintenance operations by encoding and by name, [`decode()`] finds them in an
 //!   instruction word.
+//! * [`atomic`] knows what atomic instructions store.
 //! * [`text`] parses a line or a whole file. Hostile input ends in a [`text::Malformed`] that carries line and column, never in a
 //!   panic.
 
 #![forbid(unsafe_code)]
 
+pub mod atomic;
 pub mod decode;
 pub mod event;
 pub mod names;
 pub mod text;
 
+pub use atomic::Atomic;
 pub use decode::{Decoded, decode};
 pub use event::{Access, Barrier, Call, End, Event, Feature, MemoryKind, Record, Step};
 pub use names::{Operation, Register};

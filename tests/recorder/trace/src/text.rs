@@ -31,7 +31,7 @@ const CALLS: [(&str, Call); 5] =
     [("svc", Call::Svc), ("hvc", Call::Hvc), ("smc", Call::Smc), ("brk", Call::Brk), ("hlt", Call::Hlt)];
 const MEMORY_KINDS: [(&str, MemoryKind); 2] = [("ram", MemoryKind::Ram), ("no-map", MemoryKind::NoMap)];
 /// Features without a number.
-const FEATURES: [(&str, Feature); 13] = [
+const FEATURES: [(&str, Feature); 14] = [
     ("ets2", Feature::Ets2),
     ("ntlbpa", Feature::NTlbPa),
     ("tlbirange", Feature::TlbiRange),
@@ -39,6 +39,7 @@ const FEATURES: [(&str, Feature); 13] = [
     ("hafdbs", Feature::Hafdbs),
     ("lpa2", Feature::Lpa2),
     ("no-contiguous", Feature::NoContiguous),
+    ("no-cnp", Feature::NoCnp),
     ("repeat-tlbi", Feature::RepeatTlbi),
     ("bbm-always", Feature::BbmAlways),
     ("bbm-for-xn", Feature::BbmForXn),
@@ -53,10 +54,18 @@ fn name_in<T: PartialEq>(table: &[(&'static str, T)], value: &T) -> &'static str
     table.iter().find(|row| row.1 == *value).map_or("?", |row| row.0)
 }
 
+impl Barrier {
+    /// Its option as the assembler spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let crm = usize::from(self.crm & 15);
+        if self.without_xs { BARRIERS_NXS[crm >> 2] } else { BARRIERS[crm] }
+    }
+}
+
 impl fmt::Display for Barrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let crm = usize::from(self.crm & 15);
-        f.write_str(if self.without_xs { BARRIERS_NXS[crm >> 2] } else { BARRIERS[crm] })
+        f.write_str(self.name())
     }
 }
 

@@ -1,0 +1,173 @@
+//! The parts of the recorder that can be wrong without QEMU. The plugin itself cannot be linked into a test: the symbols it calls exist only
+//! inside QEMU.
+
+#[path = "../src/atomics.rs"]
+mod atomics;
+#[path = "../src/fetches.rs"]
+mod fetches;
+#[path = "../src/options.rs"]
+mod options;
+#[path = "../src/shared.rs"]
+mod shared;
+
+use atomics::Atomics;
+use breakwater_trace::atomic::Update;
+use breakwater_trace::{Access, Atomic, Event};
+use fetches::Fetches;
+use options::{Loads, Options, Runs};
+use shared::Shared;
+
+fn access(bytes: u8, pa: u64, value: u64) -> Access {
+    Access { bytes, va: pa, pa, value: [value, 0], device: false }
+}
+
+fn parsed(text: &str) -> Result<Options, String> {
+    Options::parse(&text.split(',').map(str::to_owned).collect::<Vec<_>>())
+}
+
+/// Two CPUs that have started.
+fn two() -> Shared {
+    let shared = Shared::new(2);
+    assert!(!shared.several());
+    shared.starts();
+    assert!(!shared.several());
+    shared.starts();
+    assert!(shared.several());
+    shared
+}
+
+#[test]
+fn good_arguments_are_read() {
+    let options = parsed("out=t,cap=5,limit=6,until=a000023e920,until=0x40200000,fetches=on,loads=shared").unwrap();
+    assert_eq!(options.out.to_str(), Some("t"));
+    assert_eq!((options.cap_bytes, options.limit, options.fetches), (5, Some(6), Runs::Always));
+    assert_eq!(options.until, [0xa00_0023_e920, 0x4020_0000]);
+    assert_eq!(options.loads, Loads::Shared);
+    let plain = parsed("out=t").unwrap();
+    assert_eq!((plain.until.len(), plain.limit, plain.loads), (0, None, Loads::MmuOff));
+}
+
+#[test]
+fn good_a_run_is_written_once_for_its_page_and_age() {
+    let fetches = Fetches::new(2);
+    for (site, pc) in [(0, 0x4008_0000), (1, 0x4008_0ffc), (2, 0x4008_1000), (3, 0xffff_0000_4008_0000)] {
+        fetches.begins(site, pc);
+    }
+    assert!(fetches.tells(0, 0));
+    assert!(!fetches.tells(0, 1), "the same page");
+    assert!(fetches.tells(0, 2), "another page");
+    assert!(fetches.tells(0, 1), "and back");
+    assert!(fetches.tells(0, 3), "the same offset of another range");
+    assert!(fetches.tells(1, 3), "another CPU");
+    assert!(!fetches.tells(1, 3));
+    fetches.happened(&Event::Load(access(8, 0x4008_0000, 0)));
+    assert!(!fetches.tells(0, 3), "a load changes nothing");
+    fetches.happened(&Event::Isb);
+    assert!(fetches.tells(0, 3) && fetches.tells(1, 3));
+    assert!(fetches.tells(0, u32::MAX) && fetches.tells(0, u32::MAX), "a run that nobody remembers");
+}
+
+#[test]
+fn bad_arguments_are_refused_by_name() {
+    for (text, named) in [
+        ("cap=5", "out=FILE"),
+        ("out=t,until=", "until="),
+        ("out=t,until=main", "until=main"),
+        ("out=t,until=0x+4", "until=0x+4"),
+        ("out=t,limit=ff", "limit=ff"),
+        ("out=t,loads=some", "loads=some"),
+        ("out=t,cap", "cap="),
+    ] {
+        let refused = parsed(text).expect_err(text);
+        assert!(refused.contains(named), "{text}: {refused}");
+    }
+}
+
+#[test]
+fn good_a_load_of_what_another_stored_tells() {
+    let shared = two();
+    shared.stored(0, &access(8, 0x1000, 1));
+    assert!(shared.tells(1, &access(8, 0x1000, 1)));
+    assert!(!shared.tells(1, &access(8, 0x1000, 1)), "it is known now");
+    assert!(!shared.tells(0, &access(8, 0x1000, 1)), "its own");
+    assert!(!shared.tells(1, &access(8, 0x1008, 0)), "nobody stored there");
+}
+
+#[test]
+fn good_a_lock_that_came_back_free_tells() {
+    let shared = two();
+    shared.stored(1, &access(1, 0x1000, 0));
+    shared.stored(0, &access(1, 0x1000, 1));
+    shared.stored(0, &access(1, 0x1000, 0));
+    // The value is what this CPU left there; that another CPU held the lock in between is what matters.
+    assert!(shared.tells(1, &access(1, 0x1000, 0)));
+}
+
+#[test]
+fn good_a_load_before_the_report_of_its_store_tells() {
+    let shared = two();
+    assert!(!shared.tells(1, &access(4, 0x1000, 0)));
+    assert!(shared.tells(1, &access(4, 0x1000, 7)), "the value changed");
+    shared.stored(0, &access(4, 0x1000, 7));
+    assert!(shared.tells(1, &access(4, 0x1000, 7)), "the store was reported after");
+}
+
+#[test]
+fn good_each_byte_is_known_by_itself() {
+    let shared = two();
+    assert!(!shared.tells(1, &access(1, 0x1001, 5)));
+    assert!(!shared.tells(1, &access(8, 0x1000, 0x1122_3344_5566_0577)));
+    assert!(!shared.tells(1, &access(2, 0x1006, 0x1122)));
+    assert!(shared.tells(1, &access(2, 0x1006, 0x1123)));
+    // Across two words, and of 16 bytes across three.
+    assert!(!shared.tells(1, &access(8, 0x100c, 0x8877_6655_4433_2211)));
+    assert!(shared.tells(1, &access(1, 0x1013, 0x89)));
+    let wide = Access { bytes: 16, value: [0x1111, 0x2222], ..access(8, 0x1024, 0) };
+    assert!(!shared.tells(1, &wide));
+    shared.stored(0, &access(4, 0x1030, 0));
+    assert!(shared.tells(1, &wide));
+}
+
+#[test]
+fn good_a_word_pushed_out_is_one_line_too_many_and_none_too_few() {
+    let shared = two();
+    let apart = 8 << 18;
+    shared.stored(0, &access(8, 0x1000, 1));
+    assert!(shared.tells(1, &access(8, 0x1000, 1)));
+    // The same place in both tables.
+    shared.stored(1, &access(8, 0x1000 + apart, 1));
+    assert!(shared.tells(1, &access(8, 0x1000, 1)));
+    shared.stored(0, &access(8, 0x1000, 1));
+    shared.stored(1, &access(8, 0x1000 + apart, 1));
+    assert!(shared.tells(1, &access(8, 0x1000, 1)), "CPU 0 stored in between");
+}
+
+#[test]
+fn good_what_an_atomic_instruction_stored() {
+    let atomics = Atomics::new(1);
+    let at = |value| access(8, 0x1000, value);
+    let swap = Atomic::CompareAndSwap { rs: 0, pair: false, bytes: 8 };
+    assert_eq!(atomics.load(0, Atomic::LoadExclusive, at(5)), Some(at(5)));
+    assert_eq!(atomics.load(0, Atomic::StoreExclusive, at(5)), None, "not a load");
+    assert_eq!(atomics.store(0, Atomic::StoreExclusive, at(6)), Some(at(6)));
+    atomics.begins(0, [6, 0]);
+    assert_eq!(atomics.load(0, swap, at(6)), Some(at(6)));
+    assert_eq!(atomics.store(0, swap, at(7)), Some(at(7)));
+    let add = Atomic::Update { update: Update::Add, rs: 0 };
+    atomics.begins(0, [0x40, 0]);
+    assert_eq!(atomics.load(0, add, at(7)), Some(at(7)));
+    assert_eq!(atomics.store(0, add, at(0x40)), Some(at(0x47)));
+}
+
+#[test]
+fn bad_attempts_that_failed_are_no_stores() {
+    let atomics = Atomics::new(1);
+    let at = |value| access(8, 0x1000, value);
+    let swap = Atomic::CompareAndSwap { rs: 0, pair: false, bytes: 8 };
+    atomics.load(0, Atomic::LoadExclusive, at(5));
+    atomics.load(0, Atomic::StoreExclusive, at(9));
+    assert_eq!(atomics.store(0, Atomic::StoreExclusive, at(6)), None);
+    atomics.begins(0, [5, 0]);
+    atomics.load(0, swap, at(9));
+    assert_eq!(atomics.store(0, swap, at(7)), None);
+}

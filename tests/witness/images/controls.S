@@ -1,0 +1,37 @@
+// Control registers change while the MMU is on.
+
+.set MAIR_LATER,   MAIR + 0xff000000    // one more index
+.set TCR_LATER,    TCR + (1 << 20)      // TBI: the top byte is no address
+
+start:
+    enable  root
+    constant x1, MAIR_LATER
+    constant x2, TCR_LATER
+    constant x3, ON
+    only    bad_wxn_dropped, bic x3, x3, #WXN
+    unless  bad_mair_after_the_invalidation, msr mair_el2, x1
+    msr     tcr_el2, x2
+    unless  bad_invalidated_before_the_isb, isb // the new values before the invalidation
+    unless  bad_controls_not_invalidated, tlbi alle2
+    unless  bad_controls_and_dsb_of_stores, dsb nsh // nothing is cached with the old values any more
+    only    bad_controls_and_dsb_of_stores, dsb nshst
+    isb
+    only    bad_mair_after_the_invalidation, msr mair_el2, x1
+    only    bad_mair_after_the_invalidation, isb
+    msr     sctlr_el2, x3
+    isb
+    constant x9, PAGE_VA
+    str     xzr, [x9]
+    b       exit
+
+writable
+table root
+    entry   1, level_2 + TABLE
+table level_2
+    entry   0, level_3 + TABLE
+    entry   2, pages + TABLE
+table level_3
+    image_pages
+table pages
+    entry   1, FRAME + RW
+flags_page

@@ -1,0 +1,55 @@
+// The first enable, register by register.
+
+.set E2H,          1 << 34
+
+start:
+    adr     x0, vectors
+    msr     vbar_el2, x0
+    no_indirection
+    constant x2, ON
+    adr     x3, root
+    mrs     x4, hcr_el2
+    constant x5, E2H
+    orr     x5, x5, x4
+    constant x0, MAIR
+    unless  bad_mair_late, unless bad_mair_never_written, msr mair_el2, x0
+    only    bad_host_regime, msr hcr_el2, x5
+    constant x1, TCR
+    msr     tcr_el2, x1
+    unless  bad_root_named_with_m, msr ttbr0_el2, x3
+    constant x1, OFF
+    only    bad_wxn_with_m, bic x1, x1, #WXN
+    msr     sctlr_el2, x1
+    unless  bad_invalidated_before_isb, isb // the new regime before the invalidation
+    unless  bad_tlb_not_invalidated, tlbi alle2
+    unless  bad_invalidation_not_finished, dsb nsh // nothing of before reset is left
+    isb
+    only    bad_mair_late, msr mair_el2, x0
+    only    bad_mair_late, isb
+.ifdef bad_host_tried_late
+    msr     hcr_el2, x5
+    isb
+    msr     hcr_el2, x4
+    isb
+.endif
+    constant x9, PAGE_VA
+    only    bad_root_named_with_m, msr ttbr0_el2, x3
+turn_on:
+    msr     sctlr_el2, x2
+use_early:
+    only    bad_used_before_isb, str xzr, [x9]
+    isb
+    str     xzr, [x9]
+    b       exit
+
+writable
+table root
+    entry   1, level_2 + TABLE
+table level_2
+    entry   0, level_3 + TABLE
+    entry   2, pages + TABLE
+table level_3
+    image_pages
+table pages
+    entry   1, FRAME + RW
+flags_page

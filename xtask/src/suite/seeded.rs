@@ -1,0 +1,220 @@
+//! Small images with one fault each, and twins without: does the witness tell them apart?
+//!
+//! Why it exists: a checker that never complains passes every test of a correct image. Each of these images breaks one rule, in the way that real
+//! boot code does; the oracle has to name that rule, at that instruction, and nothing else. Its twin, which differs by that one instruction,
+//! has to be clean. `tests/witness/seeded.toml` lists them.
+
+mod images;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use breakwater_trace::Feature;
+use serde::Deserialize;
+
+use self::images::Built;
+use super::Context;
+use super::runner::Case;
+use crate::machine::Machine;
+use crate::paths;
+use crate::witness::{Ends, Start, Subject, Testimony, watch};
+
+/// More than any of them takes, on a machine that does other things too.
+const TIMEOUT_SECONDS: u64 = 20;
+
+/// The images that one source makes, and the machine that they run on.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Family {
+    #[serde(default = "one")]
+    cpus: u32,
+    #[serde(default = "model")]
+    cpu: String,
+    /// Errata that the machine is judged by besides its own, in the words of the trace format.
+    #[serde(default)]
+    features: Vec<String>,
+    /// Seconds.
+    #[serde(default = "timeout")]
+    timeout: u64,
+    /// What is to be found: `RULE at LABEL` for each finding; or a verdict's name alone; nothing for a clean boot.
+    images: BTreeMap<String, Vec<String>>,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+fn model() -> String {
+    "cortex-a57".to_owned()
+}
+
+const fn timeout() -> u64 {
+    TIMEOUT_SECONDS
+}
+
+/// An image.
+#[derive(Clone, Debug)]
+struct Seeded {
+    name: String,
+    /// Its source, without directory and extension.
+    family: String,
+    machine: Machine,
+    features: Vec<Feature>,
+    timeout: Duration,
+    /// The verdict's name.
+    verdict: String,
+    /// What is to be found, as `RULE at LABEL`.
+    finds: BTreeSet<String>,
+}
+
+/// A case for each image.
+///
+/// # Errors
+/// The list is malformed, or an image cannot be assembled.
+pub(super) fn cases() -> Result<Vec<Case>> {
+    let plugin = super::recorder()?;
+    let path = paths::root().join("tests/witness/seeded.toml");
+    let images = listed(&fs::read_to_string(&path).with_context(|| paths::shown(&path))?)?;
+    images::assemble(&images)?;
+    let case = |image: Seeded| {
+        let plugin = plugin.clone();
+        Case::new(format!("seeded/{}/{}", image.family, image.name), move |context: &Context, scratch: &Path| {
+            let built = images::link(&image.name, &context.ready.toolchain)?;
+            image.check(&built, &context.ready.qemu.program, &plugin, scratch)
+        })
+    };
+    Ok(images.into_iter().map(case).collect())
+}
+
+/// The images that `list` names, family by family.
+fn listed(list: &str) -> Result<Vec<Seeded>> {
+    let families: BTreeMap<String, Family> = toml::from_str(list).context("tests/witness/seeded.toml")?;
+    let mut images = Vec::new();
+    for (family, Family { cpus, cpu, features, timeout, images: named }) in families {
+        let features = features.iter().map(|feature| feature.parse::<Feature>());
+        let features = features.collect::<Result<Vec<_>, _>>().map_err(|error| anyhow!("{family}: {error}"))?;
+        let machine = Machine { cpu, smp: cpus, memory: "256M".to_owned(), ..Machine::default() };
+        for (name, finds) in named {
+            ensure!(name.starts_with("good_") == finds.is_empty(), "{name}: good images break nothing, bad ones do");
+            let (finds, verdicts): (BTreeSet<String>, BTreeSet<String>) =
+                finds.into_iter().partition(|find| find.contains(" at "));
+            let verdict = verdicts.into_iter().next();
+            let verdict = verdict.unwrap_or_else(|| if finds.is_empty() { "clean" } else { "findings" }.to_owned());
+            images.push(Seeded {
+                name,
+                family: family.clone(),
+                machine: machine.clone(),
+                features: features.clone(),
+                timeout: Duration::from_secs(timeout),
+                verdict,
+                finds,
+            });
+        }
+    }
+    Ok(images)
+}
+
+impl Seeded {
+    /// Boots it under the witness: what is found is what is listed, and nothing else.
+    fn check(&self, built: &Built, qemu: &Path, plugin: &Path, scratch: &Path) -> Result<()> {
+        let start = Start {
+            image: &built.raw,
+            elf: Some(&built.elf),
+            machine: &self.machine,
+            board: None,
+            load_address: None,
+            append: "",
+            more: &[],
+            scratch,
+        };
+        let mut subject = Subject::image(qemu, plugin, &start)?;
+        subject.promised.clone_from(&self.features);
+        let ends = Ends { timeout: self.timeout, ..Ends::default() };
+        let testimony = watch(&subject, &ends, (&scratch.join("raw.trace"), false), |_, _, _| {})?;
+        let found: BTreeSet<String> = built.findings(&testimony).collect();
+        ensure!(found == self.finds, "found {found:?}, and not {:?}\n{testimony}", self.finds);
+        let (verdict, end) = (testimony.verdict.name(), testimony.outcome.says());
+        ensure!(verdict == self.verdict, "the verdict is {verdict}, and not {}\n{testimony}", self.verdict);
+        // The CPUs of these images wait for each other: nothing is left to the order of arrival.
+        let doubtful = testimony.findings.iter().find(|finding| finding.rests_on_order);
+        ensure!(doubtful.is_none(), "rests on order: {testimony}");
+        // Whatever the fault, the image does what it is for: no emulator shows that it is one.
+        let ended = self.finds.is_empty() || end.starts_with("reached");
+        ensure!(ended, "{end}");
+        Ok(())
+    }
+}
+
+impl Built {
+    /// What was found, as the list spells it.
+    fn findings(&self, testimony: &Testimony) -> impl Iterator<Item = String> {
+        testimony.findings.iter().map(|finding| format!("{:?} at {}", finding.first.rule, self.place(finding.first.pc)))
+    }
+
+    /// The labels of an instruction; where it has none, the last before it.
+    fn place(&self, pc: u64) -> String {
+        match self.labels.range(..=pc).next_back() {
+            _ if pc == 0 => "the end".to_owned(),
+            Some((address, labels)) if *address == pc => labels.join("/"),
+            Some((address, labels)) => format!("{}+{:#x}", labels.join("/"), pc - address),
+            None => format!("{pc:#x}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use breakwater_model::obligations::Rule;
+
+    /// What no recording of an image on QEMU 10.0 can break: `take` and `give` are claims of software, and TCR2_EL2 is not there.
+    const BEYOND_IMAGES: [Rule; 3] = [Rule::FrameReuse, Rule::FrameInUse, Rule::PermissionIndirection];
+
+    fn seeded() -> Vec<Seeded> {
+        listed(include_str!("../../../tests/witness/seeded.toml")).expect("the list is well-formed")
+    }
+
+    #[test]
+    fn good_every_rule_is_broken_by_some_image() {
+        let found: BTreeSet<String> = seeded().iter().flat_map(|image| image.finds.clone()).collect();
+        for rule in Rule::ALL.iter().filter(|rule| !BEYOND_IMAGES.contains(rule)) {
+            let named = format!("{rule:?} at ");
+            assert!(found.iter().any(|find| find.starts_with(&named)), "no image breaks {rule:?}");
+        }
+    }
+
+    #[test]
+    fn good_each_family_has_its_twin() {
+        let images = seeded();
+        for image in &images {
+            let twin = format!("good_{}", image.family);
+            assert!(images.iter().any(|other| other.name == twin), "{} has no twin", image.name);
+            assert!(image.name == twin || image.name.starts_with("bad_"), "{}", image.name);
+        }
+    }
+
+    #[test]
+    fn good_the_documentation_lists_each_image_with_what_is_found() {
+        let readme = include_str!("../../../tests/witness/README.md");
+        for image in seeded().iter().filter(|image| image.name.starts_with("bad_")) {
+            let begins = format!("| `{}` |", image.name);
+            let row = readme.lines().find(|line| line.starts_with(&begins)).unwrap_or_else(|| panic!("{}", image.name));
+            let told = row.rsplit(" | ").next().unwrap_or_default();
+            let rules: BTreeSet<&str> = image.finds.iter().filter_map(|find| find.split(' ').next()).collect();
+            let named: BTreeSet<&str> = told.split("; ").filter_map(|find| find.split(' ').next()).collect();
+            assert!(rules.is_empty() || rules == named, "{row}");
+            let verdict = format!("verdict {}, exit", image.verdict);
+            assert!(!rules.is_empty() || told.starts_with(&verdict), "{row}");
+        }
+    }
+
+    #[test]
+    fn bad_a_list_that_contradicts_a_name() {
+        for list in ["[x.images]\nbad_x = []", "[x.images]\ngood_x = [\"StaleLeaf at make\"]", "[x]\ncpu = 1"] {
+            assert!(listed(list).is_err(), "{list}");
+        }
+    }
+}
