@@ -72,8 +72,6 @@ pub(crate) struct Testimony {
     pub(crate) end: Option<End>,
     /// Events recorded.
     pub(crate) events: u64,
-    /// The serial line.
-    pub(crate) serial: String,
     /// Time for it all.
     pub(crate) seconds: f64,
 }
@@ -123,7 +121,6 @@ pub(crate) fn watch(
         declared: judged.declared,
         end: verdict::meant(&ran),
         events: judged.events,
-        serial: ran.finished.serial,
         seconds: began.elapsed().as_secs_f64(),
     })
 }

@@ -156,11 +156,6 @@ impl Judge {
         self.obligations.clone()
     }
 
-    /// The distinct violations so far, in the order in which they were found.
-    pub(crate) fn violations(&self) -> &[Violation] {
-        self.obligations.violations()
-    }
-
     /// The recording ended so; nothing where it breaks off.
     pub(crate) fn finish(mut self, end: Option<End>) -> Judged {
         self.declare();

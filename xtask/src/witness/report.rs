@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Testimony;
 use super::judge::CpuSeen;
-use crate::measure::{CpuFigures, Measurement};
+use crate::measure::CpuFigures;
 
 /// Findings shown in words; JSON has them all.
 const SHOWN: usize = 60;
@@ -127,9 +127,4 @@ impl Testimony {
         };
         format!("{on}{}{exceptions}", figures.unwrap_or_default())
     }
-}
-
-/// Instructions with memory writable and executable, over all CPUs.
-pub(crate) fn exposed(measured: &Measurement) -> u64 {
-    measured.cpus.iter().map(|cpu| cpu.writable_executable).sum()
 }
