@@ -16,36 +16,71 @@ const SPANS: usize = 4;
 /// Spans of frames, which cover all that was ever noted, and perhaps more. Places that are free hold an empty span.
 #[derive(Debug)]
 struct Cover {
+    /// The one that met the last note comes first: requests side by side note frames side by side.
     spans: [PhysSpan; SPANS],
+    /// From the first to the last.
+    whole: PhysSpan,
 }
 
 impl Cover {
     const fn none() -> Self {
-        Self { spans: [PhysSpan::EMPTY; SPANS] }
+        Self { spans: [PhysSpan::EMPTY; SPANS], whole: PhysSpan::EMPTY }
     }
 
+    #[inline(always)]
     fn meets(&self, span: PhysSpan) -> bool {
+        self.whole.intersection(span).is_some() && self.meets_one(span)
+    }
+
+    #[inline(never)]
+    fn meets_one(&self, span: PhysSpan) -> bool {
         self.spans.iter().any(|noted| noted.intersection(span).is_some())
     }
 
     /// Notes `span`: in a span that touches it, else in a free place, else in the one that grows the least.
+    #[inline(always)]
     fn note(&mut self, span: PhysSpan) {
-        let growth = |noted: &PhysSpan| match noted {
-            noted if noted.is_empty() => 1,
-            noted if touches(*noted, span) => 0,
-            noted => joined(*noted, span).bytes() - noted.bytes(),
-        };
-        if let Some(noted) = self.spans.iter_mut().min_by_key(|noted| growth(noted)) {
-            *noted = if noted.is_empty() { span } else { joined(*noted, span) };
+        if !self.spans[0].covers(span) {
+            self.note_beyond(span);
         }
+    }
+
+    #[inline(never)]
+    fn note_beyond(&mut self, span: PhysSpan) {
+        let (mut best, mut least) = (0, u64::MAX);
+        for (index, noted) in self.spans.iter().enumerate() {
+            let growth = growth(*noted, span);
+            if growth < least {
+                (best, least) = (index, growth);
+            }
+        }
+        self.spans[best] = joined(self.spans[best], span);
+        self.spans.swap(0, best);
+        self.whole = joined(self.whole, span);
     }
 }
 
+/// How much `noted` would grow by `span`: not at all where they touch, and by next to nothing where the place is free.
+#[inline(always)]
+fn growth(noted: PhysSpan, span: PhysSpan) -> u64 {
+    let (start, end) = (noted.start().min(span.start()).raw(), noted.end_exclusive().max(span.end_exclusive()).raw());
+    match noted {
+        noted if noted.is_empty() => 1,
+        noted if touches(noted, span) => 0,
+        noted => end - start - noted.bytes(),
+    }
+}
+
+#[inline(always)]
 fn touches(one: PhysSpan, other: PhysSpan) -> bool {
     one.start() <= other.end_exclusive() && other.start() <= one.end_exclusive()
 }
 
+#[inline(always)]
 fn joined(one: PhysSpan, other: PhysSpan) -> PhysSpan {
+    if one.is_empty() {
+        return other;
+    }
     let (start, end) = (one.start().min(other.start()), one.end_exclusive().max(other.end_exclusive()));
     PhysSpan::new(start, end).unwrap_or(one)
 }
@@ -65,12 +100,14 @@ impl Aliases {
 
     /// Whether `span`, mapped with `rights`, may be writable through one address and executable through another.
     #[must_use]
+    #[inline(always)]
     pub fn may_conflict(&self, span: PhysSpan, rights: Rights) -> bool {
         rights.contains(Rights::WRITE) && self.executable.meets(span)
             || rights.contains(Rights::EXECUTE) && self.writable.meets(span)
     }
 
     /// Notes that `span` is mapped with `rights`.
+    #[inline(always)]
     pub(crate) fn note(&mut self, span: PhysSpan, rights: Rights) {
         if rights.contains(Rights::WRITE) {
             self.writable.note(span);

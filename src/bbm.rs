@@ -14,28 +14,39 @@
 //! A token that is dropped panics, naming the promise: nothing is forgotten by returning early. A token stands for any number of slots:
 //! a request has one of each kind, and one invalidation.
 //!
+//! A store goes to a [`Place`], a slot to which a walk of the tables has led, or to a [`FreshTable`]. A place borrows the tables: who takes a
+//! table away takes them for itself, and no place in it is left. A table is made of a [`FreeFrame`], which the supply has given out and no one
+//! else has. A [`Slot`] and a [`Frame`] are names; by themselves they allow nothing.
+//!
 //! What must hold: a slot is made only on a proof that nothing translates through it: it reads as never used ([`UnusedSlots`]), or a
 //! completed invalidation covered it ([`Invalidated`]). A broken slot remembers meanwhile, with bit 0 clear, what was there or what comes
 //! ([`Waiting`]), so that a request needs no list of what it does.
 
 #![forbid(unsafe_code)]
 
+mod cycle;
 mod fill;
+mod free;
 mod invalidate;
 mod live;
 mod pending;
+mod place;
+mod tables;
 mod tokens;
 
+pub use free::{FreeFrame, FreeRam};
 pub use live::{After, Settling};
 pub use pending::Pending;
+pub use place::Place;
+pub use tables::{Live, Offline, State, Tables};
 pub use tokens::{
-    Broken, Changed, Detached, Filled, FreeTables, FreshTable, Invalidated, Laid, Live, Offline, Published, Released,
-    Resize, State, Tables, UnusedSlots,
+    Broken, Changed, Detached, Filled, FreeTables, FreshTable, Invalidated, Laid, Published, Released, Resize,
+    UnusedSlots,
 };
 
 pub use crate::machine::Reach;
 
-use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr};
+use crate::addr::{Frame, Level, PhysAddr, VirtAddr};
 use crate::aliases::Aliases;
 use crate::descriptor::Entry;
 use crate::errata::Errata;
@@ -205,18 +216,20 @@ impl<M: Machine> Protocol<M> {
     }
 
     /// Zeroes `frame` and makes it a table of `level` for what `virt` lies in; nothing links to it yet.
-    pub fn new_table(&mut self, frame: Frame, level: Level, virt: VirtAddr) -> FreshTable {
+    pub fn new_table(&mut self, frame: FreeFrame, level: Level, virt: VirtAddr) -> FreshTable {
+        let frame = frame.frame();
         self.machine.zero_frame(&self.permit, frame);
         FreshTable::new(frame, level, virt)
     }
 
     /// A root for these tables, in `frame`, which is zeroed.
-    pub fn new_root(&mut self, frame: Frame) -> Tables<Offline> {
+    pub fn new_root(&mut self, frame: FreeFrame) -> Tables<Offline> {
         Tables::new(self.new_table(frame, Geo::<M>::ROOT, VirtAddr::at(0)))
     }
 
     /// Zeroes frames that nobody uses: for data, not for tables.
-    pub fn zero_frames(&mut self, span: PhysSpan) {
+    pub fn zero_frames(&mut self, ram: &FreeRam) {
+        let span = ram.span();
         let first = Frame::containing(span.start());
         let bytes = Geo::<M>::PAGE_BYTES;
         let frames = (0..span.page_core().bytes() / bytes).map(|index| index * (bytes / crate::addr::PAGE_BYTES));
@@ -226,13 +239,13 @@ impl<M: Machine> Protocol<M> {
     }
 
     /// Takes a frame of a former table, to be one again.
-    pub fn take_free(&mut self, free: &mut FreeTables) -> Option<Frame> {
+    pub fn take_free(&mut self, free: &mut FreeTables) -> Option<FreeFrame> {
         let frame = free.head?;
         let link = self.machine.load(first_word::<M>(frame));
         free.count -= 1;
         // What is in the list was put there by `put_free`, and nobody else has the frame.
         free.head = (free.count > 0).then(|| Frame::containing(PhysAddr::at(link)));
-        Some(frame)
+        Some(FreeFrame::new(frame))
     }
 
     /// The frames of `free` in the order in which [`Self::take_free`] takes them.

@@ -7,7 +7,9 @@
 
 use crate::addr::{Frame, PAGE_BYTES, PhysSpan};
 use crate::audit::{self, Audit, Run};
-use crate::bbm::{Detached, Invalidated, Live, Offline, Protocol, Tables};
+use crate::bbm::{Detached, FreeRam, Live, Offline, Protocol, Tables};
+use crate::errata::Errata;
+use crate::features::Features;
 use crate::frames::FrameSupply;
 use crate::machine::Machine;
 use crate::memory_map::MemoryMap;
@@ -49,8 +51,18 @@ impl<M: Machine> Bringup<M> {
             first.checked_add(index).filter(|_| index < count)
         });
         let (tables, released) = self.protocol.switch_root(next, Detached::first_tables(old));
-        self.frames.release(&released);
+        self.frames.release(released);
         tables
+    }
+
+    /// Every CPU that was started has reported, and shares the tables: optional `features` are those that all of them have. Where one
+    /// `may_still_arrive`, nothing is known of it: it may have none of them, and get wrong whatever any CPU does.
+    pub fn all_cpus_known(&mut self, features: Features, may_still_arrive: bool) {
+        if may_still_arrive {
+            self.protocol.share(Errata::all());
+        } else {
+            self.protocol.use_features(features);
+        }
     }
 
     /// The tables in force with all that goes with them.
@@ -76,11 +88,12 @@ pub fn drop_identity<M: Machine>(space: &mut Space<'_, M>, image: &Image) -> Res
 /// [`Failure`], with what was done so far in force.
 pub fn free_init<M: Machine>(space: &mut Space<'_, M>, image: &Image, directmap: Directmap) -> Result<(), Failure> {
     let init = image.parts[INIT];
-    let proof: Invalidated = space.unmap(init.name, init.virt)?.proof;
+    space.unmap(init.name, init.virt)?;
     let frames = PhysSpan::of(image.physical(init.virt.start()), init.virt.bytes())
         .ok_or(Failure::TooMany { name: init.name })?;
     directmap.map_span(space, frames)?;
-    space.frames.add_unmapped(frames, &proof).map_err(|_| Failure::TooMany { name: "free frames" })
+    // Init's frames were the image's, and are nobody's from here on.
+    space.give_back(FreeRam::new(frames)).map_err(|(failure, _)| failure)
 }
 
 /// Makes read-only what is not written after boot.

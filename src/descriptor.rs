@@ -321,6 +321,14 @@ impl Waiting {
         if self.0 & Self::COMES != 0 { Some(self.went()) } else { None }
     }
 
+    /// What comes, valid, where `raw` says that something does.
+    #[must_use]
+    #[inline(always)]
+    pub const fn comes_by(raw: u64) -> Option<u64> {
+        let says = raw & (Self::COMES | DESCRIPTOR::VALID::SET.value) == Self::COMES;
+        if says { Some(Self(raw).went()) } else { None }
+    }
+
     /// What was there.
     #[must_use]
     #[inline(always)]

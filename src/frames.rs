@@ -4,12 +4,15 @@
 //! that the image brings along, then frames that the image no longer needs, then RAM that is mapped, in that order.
 //!
 //! What must hold: every frame in the supply can be reached through the window (it lies in the image or in the directmap), and no TLB or
-//! walk cache holds anything of its past: frames of former tables come in only as [`Released`], freed pages only on a proof.
+//! walk cache holds anything of its past: frames of former tables come in only as [`Released`], RAM that was mapped only once nothing maps
+//! it. What goes out is a value that is moved, so that nobody returns what is another's, or the same twice.
 
 #![forbid(unsafe_code)]
 
 use crate::addr::{Frame, PhysSpan};
-use crate::bbm::{FreeTables, Invalidated, Released};
+pub use crate::bbm::{FreeFrame, FreeRam};
+
+use crate::bbm::{FreeTables, Released};
 use crate::memory_map::{Full, SpanList};
 
 /// Spans of free RAM that the supply can hold.
@@ -74,13 +77,10 @@ impl FrameSupply {
         &self.tables
     }
 
-    /// The frames that a mapper takes when there are no former tables, in that order.
-    pub(crate) fn upcoming(&self) -> impl Iterator<Item = Frame> + '_ {
+    /// All that is free but former tables, in the order in which it is taken.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = PhysSpan> + '_ {
         let lists = self.lists.iter().flat_map(|lists| lists.returned.iter().chain(lists.ram.iter()));
-        core::iter::once(self.pool).chain(lists).flat_map(|span| {
-            let (start, shift) = (span.start(), self.shift);
-            (0..span.bytes() >> shift).filter_map(move |index| start.checked_add(index << shift).map(Frame::containing))
-        })
+        core::iter::once(self.pool).chain(lists)
     }
 
     /// Frames taken since the beginning, whether or not they came back.
@@ -96,7 +96,7 @@ impl FrameSupply {
 
     /// Takes one frame: of the pool, else of what was returned, else of RAM. Its contents are unknown. Former tables are for a mapper
     /// to take ([`crate::mapper::Mapper::take`]): their list stands in the frames themselves.
-    pub fn take(&mut self) -> Option<Frame> {
+    pub fn take(&mut self) -> Option<FreeFrame> {
         let frame = if self.pool.is_empty() {
             let lists = self.lists.as_mut()?;
             let bytes = 1 << self.shift;
@@ -108,12 +108,12 @@ impl FrameSupply {
             frame
         };
         self.taken += 1;
-        Some(frame)
+        Some(FreeFrame::new(frame))
     }
 
     /// Takes `bytes` of RAM, whole frames, in one piece that starts at a multiple of `align` (a power of two, at least a frame), or nothing.
     /// Its contents are unknown.
-    pub fn take_ram(&mut self, bytes: u64, align: u64) -> Option<PhysSpan> {
+    pub fn take_ram(&mut self, bytes: u64, align: u64) -> Option<FreeRam> {
         let ram = &mut self.lists.as_mut()?.ram;
         let piece = ram.iter().find_map(|span| {
             let piece = PhysSpan::of(span.start().align_up(align), bytes)?;
@@ -121,7 +121,7 @@ impl FrameSupply {
         })?;
         ram.remove(piece).ok()?;
         self.taken += bytes >> self.shift;
-        Some(piece)
+        Some(FreeRam::new(piece))
     }
 
     /// The whole frames of `span`.
@@ -146,7 +146,7 @@ impl FrameSupply {
 
     /// Takes back the frames of former tables. Should the list of separate spans be full, a frame stays unused for ever rather than
     /// unsafe.
-    pub fn release(&mut self, released: &Released) {
+    pub fn release(&mut self, released: Released) {
         for frame in released.frames() {
             // Full: the frame is lost to the supply, which harms nobody.
             let bytes = 1 << self.shift;
@@ -154,14 +154,13 @@ impl FrameSupply {
         }
     }
 
-    /// Takes back pages that were unmapped everywhere. The proof is of one invalidation; that it was of all mappings of `span` is for the
-    /// caller to know, who unmapped them.
+    /// Takes back RAM that nothing maps any more but the window: [`crate::regions::Space::give_back`] has looked.
     ///
     /// # Errors
-    /// When there are too many separate spans; the supply is then as before.
-    pub fn add_unmapped(&mut self, span: PhysSpan, _proof: &Invalidated) -> Result<(), Full> {
-        let whole = self.whole_frames(span);
-        self.lists().returned.insert(whole)
+    /// The RAM itself, when there are too many separate spans; the supply is then as before.
+    pub(crate) fn give_back(&mut self, ram: FreeRam) -> Result<(), FreeRam> {
+        let whole = self.whole_frames(ram.span());
+        self.lists().returned.insert(whole).map_err(|Full| ram)
     }
 }
 
@@ -185,7 +184,7 @@ mod tests {
     fn good_pool_first_then_ram() {
         let mut supply = FrameSupply::new(span(0x10_0000, 2 * PAGE_BYTES));
         supply.add_ram(span(0x4000_0800, 3 * PAGE_BYTES)).unwrap();
-        let taken: Vec<u64> = core::iter::from_fn(|| supply.take()).map(|frame| frame.start().raw()).collect();
+        let taken: Vec<u64> = core::iter::from_fn(|| supply.take()).map(|frame| frame.frame().start().raw()).collect();
         assert_eq!(taken, [0x10_0000, 0x10_1000, 0x4000_1000, 0x4000_2000]);
         assert_eq!((supply.available(), supply.taken()), (0, 4));
     }
@@ -194,7 +193,8 @@ mod tests {
     fn good_aligned_piece_leaves_the_rest() {
         let mut supply = FrameSupply::new(span(0, 0));
         supply.add_ram(span(0x1000, 0x40_0000)).unwrap();
-        assert_eq!(supply.take_ram(0x20_0000, 0x20_0000), Some(span(0x20_0000, 0x20_0000)));
+        let piece = supply.take_ram(0x20_0000, 0x20_0000);
+        assert_eq!(piece.map(|piece| piece.span()), Some(span(0x20_0000, 0x20_0000)));
         assert_eq!(supply.available(), 0x200);
         assert_eq!(supply.take_ram(0x20_0000, 0x20_0000), None);
         assert_eq!(supply.available(), 0x200, "a refusal takes nothing");
@@ -205,10 +205,11 @@ mod tests {
         const BYTES: u64 = 16 << 10;
         let mut supply = FrameSupply::with_frames_of(14, span(0x10_0000, 2 * BYTES));
         supply.add_ram(span(0x4000_1000, 4 * BYTES)).unwrap();
-        let upcoming: Vec<u64> = supply.upcoming().map(|frame| frame.start().raw()).collect();
+        let spans: Vec<PhysSpan> = supply.spans().collect();
+        assert_eq!(spans, [span(0x10_0000, 2 * BYTES), span(0x4000_4000, 3 * BYTES)]);
         assert_eq!(supply.available(), 5, "the first and last piece of the RAM are no whole frames");
-        let taken: Vec<u64> = core::iter::from_fn(|| supply.take()).map(|frame| frame.start().raw()).collect();
+        let taken: Vec<u64> = core::iter::from_fn(|| supply.take()).map(|frame| frame.frame().start().raw()).collect();
         assert_eq!(taken, [0x10_0000, 0x10_4000, 0x4000_4000, 0x4000_8000, 0x4000_c000]);
-        assert_eq!((upcoming, supply.available()), (taken, 0));
+        assert_eq!(supply.available(), 0);
     }
 }

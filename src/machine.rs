@@ -12,7 +12,7 @@ mod tlbi;
 
 pub use tlbi::{RangeOperand, Reach, Scope, Tlbi, VaOperand};
 
-use crate::addr::{Frame, Level, PhysAddr, VirtAddr, VirtSpan};
+use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use crate::bbm::Permit;
 use crate::geometry::Geometry;
 use core::fmt;
@@ -138,9 +138,17 @@ pub trait Machine {
         None
     }
 
-    /// Where this machine reaches `frame`, if that is through the tables that it edits.
-    fn window(&self, _frame: Frame) -> Option<VirtAddr> {
-        None
+    /// What this machine reaches through `span` of the tables that it edits: all frames whose contents it would load or store there. By
+    /// default, as on a host, nothing: it reaches memory by other ways.
+    #[inline(always)]
+    fn reached(&self, _span: VirtSpan) -> [Option<Reached>; 2] {
+        [None, None]
+    }
+
+    /// Whether [`Self::reached`] finds something: asked by every request that takes something away. It may be true of more.
+    #[inline(always)]
+    fn is_reached(&self, span: VirtSpan) -> bool {
+        self.reached(span).iter().any(Option::is_some)
     }
 
     /// `frame`, of a former table, is free from here on. No instruction; a machine that judges holds the manager to it.
@@ -150,6 +158,34 @@ pub trait Machine {
     /// A request has returned: the manager claims that nothing is owed. No instruction; a machine that judges holds it to the claim.
     #[inline(always)]
     fn settled(&mut self) {}
+}
+
+/// A part of a machine's window to physical memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reached {
+    /// Where it begins.
+    pub virt: VirtAddr,
+    /// What is reached there, side by side.
+    pub phys: PhysSpan,
+}
+
+impl Reached {
+    /// What `window`, which shows `phys` from its first byte on, shows in `span`.
+    #[must_use]
+    #[inline(always)]
+    pub fn of(window: VirtAddr, phys: PhysSpan, span: VirtSpan) -> Option<Self> {
+        let ahead = span.start().raw().saturating_sub(window.raw());
+        let end = span.end_exclusive().raw().saturating_sub(window.raw()).min(phys.bytes());
+        let bytes = end.checked_sub(ahead).filter(|&bytes| bytes > 0)?;
+        let phys = PhysSpan::of(phys.start().checked_add(ahead)?, bytes)?;
+        Some(Self { virt: window.checked_add(ahead)?, phys })
+    }
+
+    /// Where `frames`, part of what it shows, begin in it.
+    #[must_use]
+    pub const fn virt_of(&self, frames: PhysSpan) -> VirtAddr {
+        VirtAddr::within(self.virt.raw() + (frames.start().raw() - self.phys.start().raw()))
+    }
 }
 
 /// What a CPU stands on, or the manager: it may not be broken while any of them runs.

@@ -21,12 +21,11 @@
 //! among several.
 //!
 //! What it refuses: to map over anything, to change what is not mapped, to touch descriptors that it never writes, to break what a CPU
-//! or the request itself stands on ([`Machine::footing`], [`Machine::window`]) or to take rights from it, and to make a frame writable through
+//! or the manager itself stands on ([`Machine::footing`], [`Machine::reached`]) or to take rights from it, and to make a frame writable through
 //! one address and executable through another.
 //!
 //! What is the caller's: that no frame is mapped with two memory types at once ([`crate::regions::alias`] sees to it for what goes by way of
-//! the regions); cache maintenance where a frame's memory type changes or code was written; and to leave the directmap of table frames and
-//! of the supply alone: a request sees to the tables on its own way only.
+//! the regions); and cache maintenance where a frame's memory type changes or code was written.
 //!
 //! Livepatching maps by it as it is. Cache-coloured relocation takes its frames from another supply; stage 2 is another [`Geometry`] and another
 //! set of attributes on the same protocol.
@@ -43,6 +42,7 @@ mod look;
 mod pieces;
 mod plan;
 mod unit;
+mod window;
 
 pub use change::{ChangePlan, Unmapped};
 pub use error::Error;
@@ -50,7 +50,7 @@ pub use fill::FillPlan;
 pub use look::{Mapping, Step};
 
 use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
-use crate::bbm::{Geo, Protocol, Tables};
+use crate::bbm::{FreeFrame, Geo, Protocol, Tables};
 use crate::descriptor::{Access, Attributes};
 use crate::features::Features;
 use crate::frames::FrameSupply;
@@ -209,13 +209,13 @@ impl<'a, M: Machine, S> Mapper<'a, M, S> {
 
     /// Takes one frame, for any use: a former table before anything else. Its contents are unknown. [`FrameSupply::take`] knows no former
     /// tables.
-    pub fn take(&mut self) -> Option<Frame> {
+    pub fn take(&mut self) -> Option<FreeFrame> {
         let free = self.protocol.take_free(self.frames.tables_mut());
         free.or_else(|| self.frames.take())
     }
 
     /// A frame for a table: the plan has made sure of it.
-    fn take_frame(&mut self) -> Frame {
+    fn take_frame(&mut self) -> FreeFrame {
         self.take().expect("the plan made sure of every frame")
     }
 

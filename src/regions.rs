@@ -21,7 +21,7 @@ pub mod window;
 
 use crate::addr::{Frame, Level, PAGE_BYTES, PhysAddr, PhysSpan, VirtSpan};
 use crate::audit::Declared;
-use crate::bbm::{Live, Protocol, State, Tables};
+use crate::bbm::{FreeRam, Live, Protocol, State, Tables};
 use crate::descriptor::Attributes;
 use crate::frames::FrameSupply;
 use crate::layout::{self, MAX_CPUS};
@@ -228,6 +228,25 @@ impl<M: Machine> Space<'_, M> {
         let unmapped = self.mapper().unmap(virt).map_err(|error| Failure::Mapping { name, error })?;
         self.regions.withdraw_within(virt);
         Ok(unmapped)
+    }
+
+    /// Gives RAM back to the supply, when nothing but the directmap maps it any more. Each request has invalidated what it took away before it
+    /// returned, so no TLB holds anything of it either.
+    ///
+    /// # Errors
+    /// [`Failure`] and the RAM, which is still the caller's: [`Error::InUse`] when something maps it, [`Error::NotMapped`] when the directmap,
+    /// through which tables are reached, does not show all of it, [`Failure::TooMany`] when the supply cannot note another span.
+    pub fn give_back(&mut self, ram: FreeRam) -> Result<(), (Failure, FreeRam)> {
+        let name = "free frames";
+        let mapper = self.mapper();
+        if let Some((slot, frames)) = mapper.maps(ram.span(), layout::DIRECTMAP) {
+            let error = Error::InUse { frames, slot, descriptor: self.protocol.raw(slot) };
+            return Err((Failure::Mapping { name, error }, ram));
+        }
+        if let Err(error) = self.mapper().check_shown(ram.span(), layout::DIRECTMAP) {
+            return Err((Failure::Mapping { name, error }, ram));
+        }
+        self.frames.give_back(ram).map_err(|ram| (Failure::TooMany { name }, ram))
     }
 
     /// Makes the region that is exactly `virt` map to `output` with `attributes` instead, by break-before-make, and declares that.

@@ -18,12 +18,16 @@ mod manager {
     mod demand;
     mod directmap;
     mod does_not_compile;
+    mod doomed;
     mod errors;
     #[allow(dead_code)] // xtask compares more of boot/ than the host machine does in its place
     mod expansion;
     mod fixmap;
     mod footing;
     mod judged;
+    mod late;
+    mod levels;
+    mod linear;
     mod machine;
     mod map;
     mod matrix;
@@ -31,6 +35,7 @@ mod manager {
     mod out_of_frames;
     mod peers;
     mod picture;
+    mod places;
     mod pool;
     mod properties;
     mod raw;

@@ -3,47 +3,62 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Filled, FreshTable, Geo, Laid, Protocol, Published, State, Tables, UnusedSlots};
+use super::{Filled, FreshTable, Geo, Laid, Place, Protocol, Published, State, Tables, UnusedSlots};
+use crate::addr::VirtAddr;
 use crate::descriptor::{Entry, Leaf, Waiting};
 use crate::geometry::{Geometry, HighBits};
 use crate::machine::{Machine, Slot};
 
 impl<M: Machine> Protocol<M> {
-    /// The proof that `count` slots of `tables` from `first` on, all of one table, were never used.
+    /// The proof that `count` slots from `first` on, all of one table, were never used.
     ///
     /// # Errors
     /// The first slot that was.
+    ///
+    /// # Panics
+    /// When the table ends before.
     #[inline(always)]
-    pub fn unused_run<S: State>(&self, _tables: &Tables<S>, first: Slot, count: u64) -> Result<UnusedSlots<S>, Slot> {
-        match self.machine.first_used(first, count) {
-            Some(index) => Err(Geo::<M>::step(first, index)),
-            None => Ok(UnusedSlots::run(first, count)),
+    pub fn unused_run<'t, S: State>(&self, first: Place<'t, S>, count: u64) -> Result<UnusedSlots<'t, S>, Slot> {
+        match self.machine.first_used(first.run_of::<Geo<M>>(count), count) {
+            Some(index) => Err(Geo::<M>::step(first.slot(), index)),
+            None => Ok(UnusedSlots::run(first.slot(), count)),
         }
+    }
+
+    /// The same on the word of a plan that has looked, for the mapper: between plan and commit nothing else edits the tables.
+    #[inline(always)]
+    pub(crate) fn seen_unused<'t, S: State>(
+        &self,
+        tables: &'t Tables<S>,
+        first: Slot,
+        count: u64,
+    ) -> UnusedSlots<'t, S> {
+        debug_assert!(self.machine.first_used(first, count).is_none(), "the plan saw that these slots are unused");
+        UnusedSlots::run(self.vouch(tables, first).slot(), count)
     }
 
     /// Stores `leaf` into the first of `slots`, through which nothing translates, and what follows it in memory into the others.
     ///
     /// # Panics
     /// When the run would end beyond what the format can say, which a mapper refuses, or a slot has been filled since the proof.
-    pub fn fill<S: State>(&mut self, slots: UnusedSlots<S>, leaf: Leaf, filled: &mut Filled<S>) {
-        let (first, count) = slots.into_parts();
-        if S::WALKED {
-            // What walks may read is looked at once more: a proof says what was so when it was made.
-            assert!(self.machine.first_used(first, count).is_none(), "a slot is filled once");
-        }
+    #[inline(always)]
+    pub fn fill<S: State>(&mut self, slots: UnusedSlots<'_, S>, leaf: Leaf, filled: &mut Filled<S>) {
+        let (first, count) = self.still_unused(slots);
         self.store_leaves(first, count, leaf);
         filled.note();
     }
 
-    /// Stores `leaf` into slot `first` of `table`, which nothing links to, and what follows it in memory into `count` - 1 slots more.
+    /// Stores `leaf` into the slot of `table`, which nothing links to, for `virt`, and what follows it in memory into `count` - 1 slots more.
     ///
     /// # Panics
-    /// As for [`Self::fill`]; and when the slots are another table's.
-    pub fn fill_fresh(&mut self, table: &FreshTable, first: Slot, count: u64, leaf: Leaf) {
-        assert!(first.table() == table.frame(), "the slots are this table's");
+    /// As for [`Self::fill`]; and when the table ends before. In a debug build, when it was made for another address.
+    pub fn fill_fresh(&mut self, table: &FreshTable, virt: VirtAddr, count: u64, leaf: Leaf) {
+        let first = table.slot::<Geo<M>>(virt);
+        assert!(first.index() as u64 + count <= 1 << Geo::<M>::STRIDE, "the slots are this table's");
         self.store_leaves(first, count, leaf);
     }
 
+    #[inline(always)]
     fn store_leaves(&mut self, first: Slot, count: u64, leaf: Leaf) {
         let level = first.level();
         let (step, bits) = (Geo::<M>::slot_bytes(level), Geo::<M>::OUTPUT_BITS);
@@ -72,8 +87,8 @@ impl<M: Machine> Protocol<M> {
     ///
     /// # Panics
     /// When the table was made for another address than the slot's, which would be an error of the mapper.
-    pub fn link<S: State>(&mut self, slot: UnusedSlots<S>, table: FreshTable, kept: bool, filled: &mut Filled<S>) {
-        let slot = one_for::<M, S>(slot, &table);
+    pub fn link<S: State>(&mut self, slot: UnusedSlots<'_, S>, table: FreshTable, kept: bool, filled: &mut Filled<S>) {
+        let slot = self.one_for(slot, &table);
         if S::WALKED {
             self.dsb_ishst(); // the child's descriptors are visible to walks before the link below
         }
@@ -81,14 +96,14 @@ impl<M: Machine> Protocol<M> {
         filled.note();
     }
 
-    /// Links `table` into a slot of `parent`, a table that nothing links to. No walk can come by, so no barrier is owed here: the one
+    /// Links `table` into its slot of `parent`, a table that nothing links to. No walk can come by, so no barrier is owed here: the one
     /// before `parent` itself is linked makes the child's descriptors visible too.
     ///
     /// # Panics
-    /// When the table was made for another address than the slot's, or the slot is not the parent's.
-    pub fn link_fresh(&mut self, parent: &FreshTable, slot: Slot, table: FreshTable, kept: bool) {
-        let fits = slot.table() == parent.frame() && table.belongs_under::<Geo<M>>(slot);
-        assert!(fits, "a table is linked where it was made for");
+    /// When the table is of another level than those that the parent leads to; in a debug build, when the parent was made for another address.
+    pub fn link_fresh(&mut self, parent: &FreshTable, table: FreshTable, kept: bool) {
+        assert!(parent.level().next() == Some(table.level()), "a table is linked where it was made for");
+        let slot = parent.slot::<Geo<M>>(table.virt());
         self.store_link(slot, table, kept);
     }
 
@@ -101,8 +116,8 @@ impl<M: Machine> Protocol<M> {
     ///
     /// # Panics
     /// As for [`Self::link`].
-    pub fn lay<S: State>(&mut self, slot: UnusedSlots<S>, table: FreshTable, kept: bool, laid: &mut Laid) {
-        let slot = one_for::<M, S>(slot, &table);
+    pub fn lay<S: State>(&mut self, slot: UnusedSlots<'_, S>, table: FreshTable, kept: bool, laid: &mut Laid) {
+        let slot = self.one_for(slot, &table);
         let entry = Entry::Table { frame: table.into_linked(), kept };
         self.store(slot, Waiting::laid(entry.encode_in::<Geo<M>>(slot.level())).raw());
         laid.note();
@@ -118,7 +133,8 @@ impl<M: Machine> Protocol<M> {
     ///
     /// # Panics
     /// When the slot holds no such table.
-    pub fn link_laid<S: State>(&mut self, slot: Slot, published: &mut Published, filled: &mut Filled<S>) {
+    pub fn link_laid<S: State>(&mut self, place: Place<'_, S>, published: &mut Published, filled: &mut Filled<S>) {
+        let slot = place.slot();
         let comes = Waiting::read(self.raw(slot)).filter(|waiting| waiting.is_laid()).and_then(Waiting::comes);
         published.link_one();
         self.store(slot, comes.expect("a table was laid here"));
@@ -129,7 +145,8 @@ impl<M: Machine> Protocol<M> {
     ///
     /// # Panics
     /// When the slot leads to no table.
-    pub fn keep(&mut self, slot: Slot) {
+    pub fn keep<S: State>(&mut self, place: Place<'_, S>) {
+        let slot = place.slot();
         let frame = self.child(slot).expect("a table to keep");
         self.store(slot, Entry::Table { frame, kept: true }.encode_in::<Geo<M>>(slot.level()));
     }
@@ -142,10 +159,18 @@ impl<M: Machine> Protocol<M> {
             self.isb(); // IWZCBG: ... and before a fetch does
         }
     }
-}
 
-fn one_for<M: Machine, S: State>(slot: UnusedSlots<S>, table: &FreshTable) -> Slot {
-    let (slot, count) = slot.into_parts();
-    assert!(count == 1 && table.belongs_under::<Geo<M>>(slot), "a table is linked where it was made for");
-    slot
+    /// The slots of a proof. What walks may read is looked at once more: a proof says what was so when it was made.
+    #[inline(always)]
+    fn still_unused<S: State>(&self, slots: UnusedSlots<'_, S>) -> (Slot, u64) {
+        let (first, count) = slots.into_parts();
+        assert!(!S::WALKED || self.machine.first_used(first, count).is_none(), "a slot is filled once");
+        (first, count)
+    }
+
+    fn one_for<S: State>(&self, slot: UnusedSlots<'_, S>, table: &FreshTable) -> Slot {
+        let (slot, count) = self.still_unused(slot);
+        assert!(count == 1 && table.belongs_under::<Geo<M>>(slot), "a table is linked where it was made for");
+        slot
+    }
 }

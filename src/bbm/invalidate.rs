@@ -38,11 +38,17 @@ impl<M: Machine> Protocol<M> {
         for pending in [broken, changed].into_iter().filter(|pending| !pending.is_empty()) {
             last = pending.each::<Geo<M>>(features, |scope| self.tlbi(scope)).or(last);
         }
+        if let Some(last) = last {
+            self.finish(last);
+        }
+    }
+
+    /// What follows the TLBIs, the last of which was of `last`.
+    #[inline(always)]
+    pub(super) fn finish(&mut self, last: Scope) {
         self.dsb_complete(); // the TLBIs are complete before anything relies on them
-        if self.repeats()
-            && let Some(scope) = last
-        {
-            self.tlbi(scope);
+        if self.repeats() {
+            self.tlbi(last);
             self.dsb_complete(); // the repeated TLBI is complete too
         }
         self.isb(); // RBLDZX: without FEAT_ETS2 this PE needs it for completion
@@ -63,7 +69,8 @@ impl<M: Machine> Protocol<M> {
         Maintenance { tlbis: tlbis + again, dsbs: 2 + again, isbs: 1 }
     }
 
-    fn tlbi(&mut self, scope: Scope) {
+    #[inline(always)]
+    pub(super) fn tlbi(&mut self, scope: Scope) {
         self.counts.maintenance.tlbis += 1;
         self.machine.tlbi(&self.permit, scope.within(self.reach));
     }

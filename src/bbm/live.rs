@@ -3,7 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Broken, Changed, Detached, Filled, FreeTables, FreshTable, Geo, Invalidated, Live, Pending, Protocol, Resize,
+    Broken, Changed, Detached, Filled, FreeTables, FreshTable, Geo, Invalidated, Live, Pending, Place, Protocol,
+    Resize, Tables,
 };
 use crate::addr::{Frame, Level, VirtAddr};
 use crate::descriptor::{Attributes, Entry, Leaf, Waiting, leaf_bits_in};
@@ -29,7 +30,7 @@ pub enum After {
 impl After {
     /// What the leaf `old` of the slot that is `index` slots from the first becomes.
     #[inline(always)]
-    fn of<G: Geometry>(self, level: Level, old: u64, index: u64) -> Option<u64> {
+    pub(super) fn of<G: Geometry>(self, level: Level, old: u64, index: u64) -> Option<u64> {
         match self {
             Self::Nothing => None,
             Self::Same { attributes, contiguous } => {
@@ -45,9 +46,10 @@ impl<M: Machine> Protocol<M> {
     /// invalidation is owed by `broken`.
     ///
     /// # Panics
-    /// When a slot holds nothing valid: the plan has seen leaves.
+    /// When a slot holds nothing valid: the plan has seen leaves; or the table ends before.
     #[inline(always)]
-    pub fn break_run(&mut self, first: Slot, count: u64, after: After, broken: &mut Broken) {
+    pub fn break_run(&mut self, first: Place<'_, Live>, count: u64, after: After, broken: &mut Broken) {
+        let first = first.run_of::<Geo<M>>(count);
         self.epoch += 1;
         let level = first.level();
         for index in 0..count {
@@ -69,7 +71,8 @@ impl<M: Machine> Protocol<M> {
     ///
     /// # Panics
     /// When the slot holds nothing valid, or the table was made for another address.
-    pub fn break_into(&mut self, slot: Slot, table: FreshTable, broken: &mut Broken) {
+    pub fn break_into(&mut self, place: Place<'_, Live>, table: FreshTable, broken: &mut Broken) {
+        let slot = place.slot();
         self.epoch += 1;
         assert!(self.raw(slot) & 1 != 0, "a slot that is broken held a leaf");
         assert!(table.belongs_under::<Geo<M>>(slot), "a table is linked where it was made for");
@@ -81,9 +84,12 @@ impl<M: Machine> Protocol<M> {
     /// Breaks the link to a table. Its frame, and those of the tables below it, ride along in `detached`; every valid leaf below and every
     /// empty table owes an invalidation of all its levels (RVMSWQ), which `broken` notes.
     ///
+    /// It takes the tables for itself, and a slot by name, because no [`Place`] in what goes may be left.
+    ///
     /// # Panics
-    /// When the slot leads to no table.
-    pub fn break_table(&mut self, slot: Slot, broken: &mut Broken, detached: &mut Detached) {
+    /// When the slot leads to no table, or no walk to the slot.
+    pub fn break_table(&mut self, tables: &mut Tables<Live>, slot: Slot, broken: &mut Broken, detached: &mut Detached) {
+        let slot = self.last_place(tables, slot).slot();
         let child = self.child(slot).expect("a table to detach");
         self.note_below(child, slot, broken.pending());
         self.break_link(slot, detached);
@@ -92,6 +98,7 @@ impl<M: Machine> Protocol<M> {
     /// The same where the plan has noted, by [`Self::note_below`], what hangs from the table, and nothing else is broken.
     pub(crate) fn break_table_noted(
         &mut self,
+        _tables: &mut Tables<Live>,
         slot: Slot,
         noted: Pending,
         broken: &mut Broken,
@@ -138,16 +145,17 @@ impl<M: Machine> Protocol<M> {
     /// Changes `count` live leaves from `first` on in place. The invalidation is owed by `changed`.
     ///
     /// # Panics
-    /// In a debug build, when a slot holds nothing valid.
+    /// When the table ends before; in a debug build, when a slot holds nothing valid.
     #[inline(always)]
     pub fn change_run(
         &mut self,
-        first: Slot,
+        first: Place<'_, Live>,
         count: u64,
         attributes: Attributes,
         contiguous: bool,
         changed: &mut Changed,
     ) {
+        let first = first.run_of::<Geo<M>>(count);
         let bits = leaf_bits_in::<Geo<M>>(attributes, first.level(), contiguous);
         for index in 0..count {
             let slot = Geo::<M>::step(first, index);
@@ -164,7 +172,14 @@ impl<M: Machine> Protocol<M> {
     ///
     /// # Panics
     /// When the table was made for another address.
-    pub fn replace_block(&mut self, slot: Slot, table: FreshTable, _evidence: Resize, changed: &mut Changed) {
+    pub fn replace_block(
+        &mut self,
+        place: Place<'_, Live>,
+        table: FreshTable,
+        _evidence: Resize,
+        changed: &mut Changed,
+    ) {
+        let slot = place.slot();
         assert!(table.belongs_under::<Geo<M>>(slot), "a table is linked where it was made for");
         self.dsb_ishst(); // the table's descriptors are visible to walks before the link below
         let entry = Entry::table(table.into_linked());
@@ -176,8 +191,9 @@ impl<M: Machine> Protocol<M> {
     /// what went is given back as never used, detached tables' frames go to `free`. Slots that are not broken stay.
     ///
     /// # Panics
-    /// When the invalidation did not cover a slot.
-    pub fn settle_run(&mut self, first: Slot, count: u64, settling: &mut Settling<'_>) {
+    /// When the invalidation did not cover a slot, or the table ends before.
+    pub fn settle_run(&mut self, first: Place<'_, Live>, count: u64, settling: &mut Settling<'_>) {
+        let first = first.run_of::<Geo<M>>(count);
         let whole = settling.proof.covers::<Geo<M>>(Geo::<M>::span_of(first, count), self.epoch);
         for index in 0..count {
             let slot = Geo::<M>::step(first, index);
@@ -201,9 +217,16 @@ impl<M: Machine> Protocol<M> {
     /// what went is given back as never used.
     ///
     /// # Panics
-    /// When the invalidation did not cover them, or one was not broken.
+    /// When the invalidation did not cover them, one was not broken, or the table ends before.
     #[inline(always)]
-    pub fn settle_leaves(&mut self, first: Slot, count: u64, proof: &Invalidated, filled: &mut Filled<Live>) {
+    pub fn settle_leaves(
+        &mut self,
+        first: Place<'_, Live>,
+        count: u64,
+        proof: &Invalidated,
+        filled: &mut Filled<Live>,
+    ) {
+        let first = first.run_of::<Geo<M>>(count);
         let covered = proof.covers::<Geo<M>>(Geo::<M>::span_of(first, count), self.epoch);
         let mut makes = false;
         for index in 0..count {
@@ -267,9 +290,19 @@ impl<M: Machine> Protocol<M> {
     /// Puts a block in the place of the table that `slot` leads to and that maps just the same, in place: then invalidates, and frees the
     /// table.
     ///
+    /// It takes the tables for itself, as [`Self::break_table`] does.
+    ///
     /// # Panics
-    /// When the slot leads to no table.
-    pub fn replace_table(&mut self, slot: Slot, leaf: Leaf, _evidence: Resize, free: &mut FreeTables) {
+    /// When the slot leads to no table, or no walk to the slot.
+    pub fn replace_table(
+        &mut self,
+        tables: &mut Tables<Live>,
+        slot: Slot,
+        leaf: Leaf,
+        _evidence: Resize,
+        free: &mut FreeTables,
+    ) {
+        let slot = self.last_place(tables, slot).slot();
         let child = self.child(slot).expect("a table to replace");
         let mut changed = Changed::none();
         self.note_below(child, slot, changed.pending());

@@ -22,7 +22,7 @@ const RUNS: usize = 6;
 
 /// Slots of one level, side by side, whose translations must go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Run {
+pub(super) struct Run {
     start: VirtAddr,
     slots: u64,
     level: Level,
@@ -150,6 +150,56 @@ impl Pending {
 }
 
 impl Run {
+    /// `slots` slots from `first` on; `walk` when a table above them went.
+    #[inline(always)]
+    pub(super) fn of(first: Slot, slots: u64, walk: bool) -> Self {
+        Self { start: first.virt(), slots, level: first.level(), walk }
+    }
+
+    /// This run and no other.
+    #[inline(always)]
+    pub(super) fn alone<G: Geometry>(self) -> Pending {
+        let end_exclusive = VirtAddr::within(self.start.raw() + (self.slots << G::shift(self.level)));
+        let span = VirtSpan::new(self.start, end_exclusive);
+        let mut pending = Pending { count: 1, slots: self.slots, span, ..Pending::none() };
+        pending.runs[0] = Some(self);
+        pending
+    }
+
+    /// [`Pending::each`] of this run and no other; and how many that are.
+    #[inline(always)]
+    pub(super) fn each_alone<G: Geometry>(self, features: Features, mut issue: impl FnMut(Scope)) -> (Scope, u32) {
+        if features.contains(Features::TLBIRANGE) {
+            let mut count = 0;
+            let last = self.alone::<G>().each::<G>(features, |scope| {
+                issue(scope);
+                count += 1;
+            });
+            return (last.unwrap_or(Scope::All), count);
+        }
+        if self.slots > u64::from(TLBIS_MAX) {
+            issue(Scope::All);
+            return (Scope::All, 1);
+        }
+        // The choice is made once, not for each slot.
+        let last = match (self.walk, features.contains(Features::TTL)) {
+            (true, _) => self.by_slots::<G>(issue, |virt| Scope::Walk(VaOperand::new(virt))),
+            (false, true) => self.by_slots::<G>(issue, |virt| Scope::Leaf(VaOperand::at_level::<G>(virt, self.level))),
+            (false, false) => self.by_slots::<G>(issue, |virt| Scope::Leaf(VaOperand::new(virt))),
+        };
+        (last, self.slots as u32)
+    }
+
+    #[inline(always)]
+    fn by_slots<G: Geometry>(&self, mut issue: impl FnMut(Scope), one: impl Fn(VirtAddr) -> Scope) -> Scope {
+        let (bytes, mut last) = (G::slot_bytes(self.level), Scope::All);
+        for slot in 0..self.slots {
+            last = one(VirtAddr::within(self.start.raw() + slot * bytes));
+            issue(last);
+        }
+        last
+    }
+
     /// Calls `issue` with each TLBI that the run takes, as long as it says true; whether it always did.
     #[inline(always)]
     fn each<G: Geometry>(&self, features: Features, issue: &mut impl FnMut(Scope) -> bool) -> bool {

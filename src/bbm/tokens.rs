@@ -1,76 +1,12 @@
 //! What is owed, as values that cannot be forgotten, and what is proven, as values that cannot be forged.
 
 use super::pending::Pending;
+use super::tables::{State, Tables};
 use crate::addr::{Frame, Level, VirtAddr, VirtSpan};
 use crate::geometry::Geometry;
 use crate::machine::Slot;
 use core::marker::PhantomData;
 use core::mem;
-
-/// Tables in one of two states: never walked, or possibly walked at any moment.
-pub trait State: sealed::Sealed {
-    /// Whether a walk may read the tables.
-    const WALKED: bool;
-}
-
-/// Tables under a root that was never in force: nothing walks them, so no store to them owes anything before the root switch.
-#[derive(Debug)]
-pub struct Offline(());
-
-/// Tables under the root in force: a walk may read any slot at any moment.
-#[derive(Debug)]
-pub struct Live(());
-
-impl State for Offline {
-    const WALKED: bool = false;
-}
-impl State for Live {
-    const WALKED: bool = true;
-}
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for super::Offline {}
-    impl Sealed for super::Live {}
-}
-
-/// A root and what hangs from it.
-#[derive(Debug)]
-pub struct Tables<S> {
-    root: Frame,
-    level: Level,
-    state: PhantomData<S>,
-}
-
-impl Tables<Offline> {
-    /// New tables whose root is `root`, fresh and empty.
-    ///
-    /// # Panics
-    /// When it was made for another address than 0: a root translates everything. [`super::Protocol::switch_root`] looks at its level.
-    #[must_use]
-    pub fn new(root: FreshTable) -> Self {
-        assert!(root.virt.raw() == 0, "a root translates from address 0 on");
-        Self { level: root.level, root: root.into_linked(), state: PhantomData }
-    }
-
-    pub(super) fn into_live(self) -> Tables<Live> {
-        Tables { root: self.root, level: self.level, state: PhantomData }
-    }
-}
-
-impl<S> Tables<S> {
-    /// The root's frame: what TTBR0_EL2 takes.
-    #[must_use]
-    pub fn root(&self) -> Frame {
-        self.root
-    }
-
-    /// The root's level.
-    #[must_use]
-    pub fn level(&self) -> Level {
-        self.level
-    }
-}
 
 /// A debt: dropping one instead of settling it is a broken promise.
 #[derive(Debug)]
@@ -88,19 +24,19 @@ impl Drop for Debt {
     }
 }
 
-/// Slots of one table, side by side, that read as never used: nothing translates through them. `S` is the state of the tables that the
-/// caller names; that the slots are of those is for the caller to know, which is the mapper.
+/// Slots of one table, side by side, that read as never used: nothing translates through them. It borrows the tables as [`super::Place`]
+/// does, from which it comes: no table of them goes, and no root comes into force, before its use.
 #[derive(Debug)]
 #[must_use = "a proof is for filling the slots"]
-pub struct UnusedSlots<S> {
+pub struct UnusedSlots<'t, S> {
     first: Slot,
     count: u64,
-    state: PhantomData<S>,
+    tables: PhantomData<&'t Tables<S>>,
 }
 
-impl<S> UnusedSlots<S> {
+impl<S> UnusedSlots<'_, S> {
     pub(super) fn run(first: Slot, count: u64) -> Self {
-        Self { first, count, state: PhantomData }
+        Self { first, count, tables: PhantomData }
     }
 
     pub(super) fn into_parts(self) -> (Slot, u64) {
@@ -133,6 +69,20 @@ impl FreshTable {
     #[must_use]
     pub fn level(&self) -> Level {
         self.level
+    }
+
+    /// What it was made for.
+    #[must_use]
+    pub fn virt(&self) -> VirtAddr {
+        self.virt
+    }
+
+    /// Its slot for `virt`.
+    #[inline(always)]
+    pub(super) fn slot<G: Geometry>(&self, virt: VirtAddr) -> Slot {
+        let beyond = (G::shift(self.level) + G::STRIDE).min(63);
+        debug_assert!((virt.raw() ^ self.virt.raw()) >> beyond == 0, "an address of this table's");
+        G::slot(self.frame, self.level, virt)
     }
 
     pub(super) fn belongs_under<G: Geometry>(&self, slot: Slot) -> bool {
@@ -323,7 +273,7 @@ impl Detached {
     }
 
     /// The frames of the first tables, which boot/tables.S built and which are in force until the root switch.
-    pub fn first_tables(frames: [Option<Frame>; DETACHED_MAX]) -> Self {
+    pub(crate) fn first_tables(frames: [Option<Frame>; DETACHED_MAX]) -> Self {
         Self { frames, slots: 0, debt: Debt("frames detached without an invalidation") }
     }
 

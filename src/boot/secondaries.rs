@@ -65,14 +65,8 @@ pub(super) fn start(boot: &mut Boot, machine: &Machine, options: Options) -> Sec
             Err(reason) => all.note(cpu.mpidr, reason, false),
         }
     }
-    // Features intersected over the CPUs that run. One that may still come could lack some: then none is used that is optional.
-    if all.identity_stays {
-        // ... nor is it known what it gets wrong: whatever any CPU may.
-        boot.bringup.protocol.share(Errata::all());
-    } else {
-        let common = el2::cpu::common().unwrap_or(boot.cpu);
-        boot.bringup.protocol.use_features(common.features);
-    }
+    let common = el2::cpu::common().unwrap_or(boot.cpu);
+    boot.bringup.all_cpus_known(common.features, all.identity_stays);
     boot.close("secondaries");
     all
 }

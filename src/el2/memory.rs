@@ -2,10 +2,14 @@
 
 use super::window::Window;
 use super::{assembly, barrier, footing, instruction};
-use crate::addr::{Frame, PAGE_BYTES, VirtAddr, VirtSpan};
+use crate::addr::{Frame, PAGE_BYTES, VirtSpan};
 use crate::bbm::Permit;
 use crate::geometry::Granule4K;
-use crate::machine::{Footing, Machine, Maintenance, Reach, Scope, Slot, Tlbi};
+use crate::machine::{Footing, Machine, Maintenance, Reach, Reached, Scope, Slot, Tlbi};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether a machine was made.
+static MADE: AtomicBool = AtomicBool::new(false);
 
 /// This machine, whose memory is reached through a [`Window`].
 #[derive(Debug)]
@@ -14,9 +18,15 @@ pub struct El2 {
 }
 
 impl El2 {
-    /// The machine behind `window`.
+    /// The machine behind `window`, for whoever asks first: a second one could be edited behind the first one's back.
+    ///
+    /// # Panics
+    /// When it has been made before.
     #[must_use]
     pub fn new(window: Window) -> Self {
+        // Boot asks before there is another CPU; any that asks later sees its answer.
+        assert!(!MADE.load(Ordering::Relaxed), "there is one machine, and one protocol for its tables");
+        MADE.store(true, Ordering::Relaxed);
         Self { window }
     }
 
@@ -138,8 +148,13 @@ impl Machine for El2 {
         footing::of(span)
     }
 
-    fn window(&self, frame: Frame) -> Option<VirtAddr> {
-        VirtAddr::new(self.window.address(frame) as u64)
+    fn reached(&self, span: VirtSpan) -> [Option<Reached>; 2] {
+        self.window.reached(span)
+    }
+
+    #[inline(always)]
+    fn is_reached(&self, span: VirtSpan) -> bool {
+        self.window.meets(span)
     }
 
     fn switch_root(&mut self, _permit: &Permit, root: Frame) -> Maintenance {

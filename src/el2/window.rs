@@ -1,8 +1,9 @@
 //! How physical memory is reached with the MMU on.
 
 use super::instruction;
-use crate::addr::{Frame, PhysAddr, PhysSpan, SLOTS};
+use crate::addr::{Frame, PhysAddr, PhysSpan, SLOTS, VirtAddr, VirtSpan};
 use crate::layout;
+use crate::machine::Reached;
 use crate::walk::ReadTable;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -52,6 +53,27 @@ impl Window {
         let start = frame.start();
         let offset = if self.image.contains(start) { self.link_offset } else { self.directmap_offset };
         start.raw().wrapping_add(offset) as usize
+    }
+
+    /// What is reached through `span`: of the image, and of the directmap, to which the image's own frames are counted, too.
+    pub(super) fn reached(self, span: VirtSpan) -> [Option<Reached>; 2] {
+        let image = VirtAddr::new(self.image.start().raw().wrapping_add(self.link_offset));
+        let image = image.and_then(|image| Reached::of(image, self.image, span));
+        let directmap = layout::DIRECTMAP.start();
+        let base = directmap.raw().wrapping_sub(self.directmap_offset);
+        let shown = PhysAddr::new(base).and_then(|base| PhysSpan::of(base, layout::DIRECTMAP.bytes()));
+        let shown = shown.filter(|_| self.directmap_offset != 0);
+        [image, shown.and_then(|shown| Reached::of(directmap, shown, span))]
+    }
+
+    /// Whether `span` meets the image or the directmap, whether or not there is one yet.
+    #[inline(always)]
+    pub(super) fn meets(self, span: VirtSpan) -> bool {
+        let (start, end_exclusive) = (span.start().raw(), span.end_exclusive().raw());
+        let image = self.image.start().raw().wrapping_add(self.link_offset);
+        let image_end = self.image.end_exclusive().raw().wrapping_add(self.link_offset);
+        let (directmap, directmap_end) = (layout::DIRECTMAP.start().raw(), layout::DIRECTMAP.end_exclusive().raw());
+        start < image_end && image < end_exclusive || start < directmap_end && directmap < end_exclusive
     }
 
     /// Lets the exception path use this window.

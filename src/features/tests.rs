@@ -134,6 +134,20 @@ fn good_bbm_level() {
 }
 
 #[test]
+fn good_resize_at_level_3_or_at_level_2_on_a_listed_part() {
+    let has = |midr, level: u64| {
+        decode(IdRegisters { midr, mmfr2: level << 52, ..PLAIN }).features.contains(Features::RESIZE)
+    };
+    let (listed, revision_before, other) = (0x410f_d823, 0x410f_d822, PLAIN.midr);
+    assert_eq!([0, 1, 2, 3].map(|level| has(listed, level)), [false, false, true, true]);
+    for midr in [revision_before, other] {
+        assert_eq!([0, 1, 2, 3].map(|level| has(midr, level)), [false, false, false, true], "{midr:#x} (RMRRPW)");
+    }
+    let cpu = |midr| decode(IdRegisters { midr, mmfr2: 2 << 52, ..PLAIN });
+    assert!(!cpu(listed).common(cpu(other)).features.contains(Features::RESIZE), "one CPU that may abort is enough");
+}
+
+#[test]
 fn good_common_is_what_both_can_do() {
     let one = decode(IdRegisters { mmfr0: 4, mmfr2: 2 << 52 | 1, ctr: 4 << 16 | 4, isar0: 2 << 56, ..PLAIN });
     let two = decode(IdRegisters { midr: 0x412f_d050, mmfr2: 1 << 52 | 1, ctr: 3 << 16 | 5, ..PLAIN });

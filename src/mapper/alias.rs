@@ -12,7 +12,7 @@ use crate::machine::{Machine, Slot};
 /// What another mapping may not be.
 struct Wanted {
     frames: PhysSpan,
-    /// The right that it must not have.
+    /// The right that it must not have; with none, it must not be.
     opposite: Rights,
     /// What the request replaces: mappings there go, or become the same.
     except: VirtSpan,
@@ -20,10 +20,16 @@ struct Wanted {
 
 impl<M: Machine, S> Mapper<'_, M, S> {
     /// Refuses to give `virt`, which maps `frames`, attributes that make one of them both writable and executable.
+    #[inline(always)]
     pub(super) fn check_alias(&self, virt: VirtSpan, frames: PhysSpan, attributes: Attributes) -> Result<(), Error> {
         if !self.protocol.aliases().may_conflict(frames, attributes.rights()) {
             return Ok(());
         }
+        self.look_for_alias(virt, frames, attributes)
+    }
+
+    #[inline(never)]
+    fn look_for_alias(&self, virt: VirtSpan, frames: PhysSpan, attributes: Attributes) -> Result<(), Error> {
         let executes = attributes.rights().contains(Rights::EXECUTE);
         let opposite = if executes { Rights::WRITE } else { Rights::EXECUTE };
         let wanted = Wanted { frames, opposite, except: virt };
@@ -35,11 +41,18 @@ impl<M: Machine, S> Mapper<'_, M, S> {
         }
     }
 
+    /// The first leaf outside of `except` that maps one of `frames`, and which of them.
+    #[must_use]
+    pub fn maps(&self, frames: PhysSpan, except: VirtSpan) -> Option<(Slot, PhysSpan)> {
+        let wanted = Wanted { frames, opposite: Rights::empty(), except };
+        self.find_alias(&wanted, self.tables.root(), self.tables.level(), VirtAddr::at(0))
+    }
+
     /// The first leaf of the subtree that is what it must not be, and the frames that it shares.
     fn find_alias(&self, wanted: &Wanted, table: Frame, level: Level, virt: VirtAddr) -> Option<(Slot, PhysSpan)> {
         let first = Geo::<M>::slot(table, level, virt);
         (0..Geo::<M>::slots(level)).map(|index| Geo::<M>::step(first, index)).find_map(|slot| {
-            if self.protocol.raw(slot) & 1 == 0 {
+            if self.protocol.raw(slot) & 1 == 0 || wanted.except.covers(Geo::<M>::span(slot)) {
                 return None;
             }
             match (self.protocol.read(slot), level.next()) {

@@ -1,4 +1,5 @@
-//! The commonest changes, briefly: a few leaves of one table, alike and not contiguous, are unmapped beside leaves that stay, or lose rights.
+//! The commonest changes, briefly: leaves of one table, alike and not contiguous, are unmapped, remapped, or lose rights; with the last of them
+//! their table goes.
 //!
 //! Why it exists: one page is unmapped or protected far more often than anything else is done, and a plan that has words for blocks in
 //! parts, tables that go and runs that are remade costs more than the page. What is found here took one walk, which the change uses.
@@ -10,8 +11,8 @@
 
 use super::unit::beside_output;
 use super::{Cost, Mapper, Unmapped};
-use crate::addr::{Level, PhysAddr, PhysSpan, VirtSpan};
-use crate::bbm::{After, Broken, Changed, Counts, Filled, Geo, Live};
+use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+use crate::bbm::{After, Counts, Geo, Live};
 use crate::descriptor::{Access, Attributes, Entry, Leaf, leaf_bits};
 use crate::errata::Errata;
 use crate::geometry::{Geometry, HighBits};
@@ -27,52 +28,131 @@ const fn usual(access: Access) -> (Attributes, u64) {
     (Attributes::Normal(access), leaf_bits(Attributes::Normal(access), Level::L3))
 }
 
+/// Tables on the way to a leaf, at most.
+const WAY_MAX: usize = 4;
+
 /// Leaves side by side in one table, alike but for their outputs, not contiguous, all of which a request covers wholly.
 #[derive(Clone, Copy)]
-pub(super) struct Brief {
-    first: Slot,
+struct Brief {
     count: u64,
     leaf: Leaf,
 }
 
 impl<M: Machine> Mapper<'_, M, Live> {
-    /// What an unmap of `virt` takes away, if it is as plain as that.
+    /// The pages that are all of `virt`, if they are as plain as that, may be broken, and lie beside one that stays.
     #[inline(always)]
-    pub(super) fn plain_unmap(&self, virt: VirtSpan) -> Option<Brief> {
-        let brief = self.brief(virt, true)?;
-        let stays = self.has_neighbour(brief.first, brief.count);
-        (stays && self.protocol.machine().footing(virt).is_none()).then_some(brief)
+    pub(super) fn pages_to_unmap(&self, virt: VirtSpan) -> Option<(Slot, u64)> {
+        let (table, Level::L3, raw) = self.walk_beside(virt)? else { return None };
+        let first = Geo::<M>::slot(table, Level::L3, virt.start());
+        if !self.stays_beside(first, virt.bytes() >> Geo::<M>::PAGE_SHIFT) {
+            return None;
+        }
+        let Brief { count, .. } = self.plain_leaves(first, raw, virt)?;
+        self.protocol.machine().footing(virt).is_none().then_some((first, count))
     }
 
-    /// [`Self::unmap`] of what is as plain as that.
+    /// [`Self::unmap`] of such pages.
     #[inline(always)]
-    pub(super) fn unmap_plain(&mut self, Brief { first, count, .. }: Brief) -> Unmapped {
+    pub(super) fn unmap_pages(&mut self, first: Slot, count: u64) -> Unmapped {
         self.last = None;
         self.break_plain(first, count, After::Nothing)
+    }
+
+    /// [`Self::unmap`] of leaves that are as plain, whatever stays beside them. With all that is left in a table that goes, with those above
+    /// it that led to it alone.
+    #[inline(never)]
+    pub(super) fn unmap_briefly(&mut self, virt: VirtSpan) -> Option<Unmapped> {
+        let (table, level, raw) = self.walk_beside(virt)?;
+        let first = Geo::<M>::slot(table, level, virt.start());
+        let Brief { count, .. } = self.plain_leaves(first, raw, virt)?;
+        if self.protocol.machine().footing(virt).is_some() {
+            return None;
+        }
+        self.last = None;
+        let chain = if self.has_neighbour(first, count) { None } else { self.chain_above(first) };
+        let Some((slot, freed)) = chain else { return Some(self.break_plain(first, count, After::Nothing)) };
+        let before = self.protocol.counts();
+        let proof = self.protocol.cycle_table(self.tables, slot, first, count, self.frames.tables_mut());
+        self.protocol.claim_settled();
+        Some(Unmapped { cost: Cost { freed, ..spent(before, self.protocol.counts()) }, proof })
+    }
+
+    /// The slot of the highest table that leads to the table of `lowest` alone, and how many tables hang from it; `None` when that table, which
+    /// holds nothing that stays, is kept.
+    fn chain_above(&self, lowest: Slot) -> Option<(Slot, u64)> {
+        let mut way = [None; WAY_MAX];
+        let mut slot = Geo::<M>::slot(self.tables.root(), self.tables.level(), lowest.virt());
+        for place in &mut way {
+            if slot.table() == lowest.table() {
+                break;
+            }
+            let raw = self.protocol.raw(slot);
+            *place = Some(slot).filter(|_| !Entry::keeps(raw));
+            let child = Entry::table_in::<Geo<M>>(raw, slot.level())?;
+            slot = Geo::<M>::slot(child, slot.level().next()?, lowest.virt());
+        }
+        let levels = lowest.level() as i32 - self.tables.level() as i32;
+        let (mut highest, mut below) = (None, lowest);
+        for (slot, freed) in way.into_iter().take(levels as usize).rev().zip(1..) {
+            let Some(slot) = slot.filter(|_| freed == 1 || !self.has_neighbour(below, 1)) else { break };
+            (highest, below) = (Some((slot, freed)), slot);
+        }
+        highest
     }
 
     #[inline(always)]
     fn break_plain(&mut self, first: Slot, count: u64, after: After) -> Unmapped {
         let before = self.protocol.counts();
-        let (mut broken, mut filled) = (Broken::none(), Filled::none());
-        self.protocol.break_run(first, count, after, &mut broken);
-        let proof = self.protocol.invalidate(broken);
-        self.protocol.settle_leaves(first, count, &proof, &mut filled);
-        self.protocol.complete(filled);
+        let proof = self.protocol.cycle_run(self.protocol.vouch(self.tables, first), count, after);
         self.protocol.claim_settled();
         Unmapped { cost: spent(before, self.protocol.counts()), proof }
     }
 
     /// [`Self::remap`], if it is as plain as that: leaves that lie in memory as they do in the table, to another place where they fit.
+    #[inline(always)]
     pub(super) fn remap_briefly(&mut self, virt: VirtSpan, outputs: PhysSpan, attributes: Attributes) -> Option<Cost> {
-        let Brief { first, count, leaf } = self.brief(virt, true)?;
+        match self.walk_beside(virt)? {
+            (table, Level::L3, raw) => {
+                let first = Geo::<M>::slot(table, Level::L3, virt.start());
+                self.remap_leaves(first, raw, virt, outputs, attributes)
+            }
+            (table, level, raw) => {
+                self.remap_blocks(Geo::<M>::slot(table, level, virt.start()), raw, virt, outputs, attributes)
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn remap_blocks(
+        &mut self,
+        first: Slot,
+        raw: u64,
+        virt: VirtSpan,
+        outputs: PhysSpan,
+        attributes: Attributes,
+    ) -> Option<Cost> {
+        self.remap_leaves(first, raw, virt, outputs, attributes)
+    }
+
+    #[inline(always)]
+    fn remap_leaves(
+        &mut self,
+        first: Slot,
+        raw: u64,
+        virt: VirtSpan,
+        outputs: PhysSpan,
+        attributes: Attributes,
+    ) -> Option<Cost> {
+        let Brief { count, leaf } = self.first_of_leaves(first, raw, virt)?;
         let new = Leaf::new_in::<Geo<M>>(first.level(), outputs.start(), attributes)?;
         if new.output() == leaf.output() || self.protocol.machine().footing(virt).is_some() {
             return None;
         }
-        let (raw, step) = (self.protocol.raw(first), Geo::<M>::slot_bytes(first.level()));
+        let step = Geo::<M>::slot_bytes(first.level());
+        // Alike, and in order.
         let in_order = |index| self.protocol.raw(Geo::<M>::step(first, index)) == raw + index * step;
-        if !matches!(Geo::<M>::HIGH_BITS, HighBits::None) || !(1..count).all(in_order) {
+        let ends_within = ((raw + (count - 1) * step) ^ raw) & !Geo::<M>::OUTPUT_MASK == 0;
+        if !matches!(Geo::<M>::HIGH_BITS, HighBits::None) || !ends_within || !(1..count).all(in_order) {
             return None;
         }
         self.last = None;
@@ -83,7 +163,24 @@ impl<M: Machine> Mapper<'_, M, Live> {
     /// [`Self::protect`], if it is as plain as that: no right is gained, and each leaf changes in place.
     #[inline(always)]
     pub(super) fn protect_briefly(&mut self, virt: VirtSpan, attributes: Attributes) -> Option<Cost> {
-        let Brief { first, count, leaf } = self.brief(virt, true)?;
+        match self.walk_beside(virt)? {
+            (table, Level::L3, raw) => {
+                self.protect_leaves(Geo::<M>::slot(table, Level::L3, virt.start()), raw, virt, attributes)
+            }
+            (table, level, raw) => {
+                self.protect_blocks(Geo::<M>::slot(table, level, virt.start()), raw, virt, attributes)
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn protect_blocks(&mut self, first: Slot, raw: u64, virt: VirtSpan, attributes: Attributes) -> Option<Cost> {
+        self.protect_leaves(first, raw, virt, attributes)
+    }
+
+    #[inline(always)]
+    fn protect_leaves(&mut self, first: Slot, raw: u64, virt: VirtSpan, attributes: Attributes) -> Option<Cost> {
+        let Brief { count, leaf } = self.plain_leaves(first, raw, virt)?;
         if self.protocol.machine().footing(virt).is_some() {
             return None; // rights are lost here, and nothing but rights
         }
@@ -95,38 +192,42 @@ impl<M: Machine> Mapper<'_, M, Live> {
         }
         self.last = None;
         let before = self.protocol.counts();
-        let mut changed = Changed::none();
-        self.protocol.change_run(first, count, attributes, false, &mut changed);
-        self.protocol.invalidate_changed(changed);
+        self.protocol.recast_run(self.protocol.vouch(self.tables, first), count, attributes);
         self.protocol.claim_settled();
         Some(spent(before, self.protocol.counts()))
     }
 
-    /// The leaves that are all of `virt`, if they are as plain as that; and, where they are to be broken, if no table on the way to them is
-    /// reached through `virt`.
+    /// Where the walk for all of `virt` ends: a table, its level, and what its slot for the first byte holds; if that is no part of the window.
     #[inline(always)]
-    fn brief(&self, virt: VirtSpan, breaks: bool) -> Option<Brief> {
+    fn walk_beside(&self, virt: VirtSpan) -> Option<(Frame, Level, u64)> {
+        if self.is_window(virt) {
+            return None;
+        }
         let (start, last) = (virt.start().raw(), virt.end_exclusive().raw() - 1);
-        let (mut table, mut level) = (self.tables.root(), self.tables.level());
-        let mut shift = Geo::<M>::shift(level);
+        // Of tables in force, a constant: the root switch has seen to that.
+        let (mut table, mut level) = (self.tables.root(), Geo::<M>::ROOT);
         loop {
-            if breaks && self.check_reached(virt, table).is_err() {
-                return None;
-            }
             let raw = self.protocol.raw(Geo::<M>::slot(table, level, virt.start()));
-            let Some(child) = Entry::table_in::<Geo<M>>(raw, level) else {
-                return self.plain_leaves(Geo::<M>::slot(table, level, virt.start()), raw, virt);
-            };
-            if (start ^ last) >> shift != 0 {
+            let Some(child) = Entry::table_in::<Geo<M>>(raw, level) else { return Some((table, level, raw)) };
+            if (start ^ last) >> Geo::<M>::shift(level) != 0 {
                 return None;
             }
-            (table, level, shift) = (child, level.next()?, shift - Geo::<M>::STRIDE);
+            (table, level) = (child, level.next()?);
         }
     }
 
     /// The leaves from `first` on, which holds `raw`, if they are all of `virt`.
     #[inline(always)]
     fn plain_leaves(&self, first: Slot, raw: u64, virt: VirtSpan) -> Option<Brief> {
+        let brief = self.first_of_leaves(first, raw, virt)?;
+        let mask = beside_output::<Geo<M>>(first.level());
+        let alike = self.protocol.alike(first, 1, brief.count, (mask, raw & mask));
+        (alike + 1 == brief.count).then_some(brief)
+    }
+
+    /// The same by the first alone.
+    #[inline(always)]
+    fn first_of_leaves(&self, first: Slot, raw: u64, virt: VirtSpan) -> Option<Brief> {
         let (level, bits) = (first.level(), raw & !Geo::<M>::OUTPUT_MASK);
         let count = virt.bytes() >> Geo::<M>::shift(level);
         let is_whole = virt.start() == first.virt() && count << Geo::<M>::shift(level) == virt.bytes();
@@ -144,22 +245,31 @@ impl<M: Machine> Mapper<'_, M, Live> {
                 _ => return None,
             },
         };
-        let mask = beside_output::<Geo<M>>(level);
-        let alike = self.protocol.alike(first, 1, count, (mask, raw & mask));
-        (alike + 1 == count).then_some(Brief { first, count, leaf })
+        Some(Brief { count, leaf })
     }
 
-    /// Whether any other slot of their table is used: then it does not become empty. Those beside these usually tell.
+    /// Whether the slot behind them is used, or the one before: then their table does not become empty. They usually tell.
     #[inline(always)]
+    fn stays_beside(&self, first: Slot, count: u64) -> bool {
+        let (level, from) = (first.level(), first.index() as u64);
+        let before = || {
+            let virt = VirtAddr::within(first.virt().raw() - Geo::<M>::slot_bytes(level));
+            Geo::<M>::slot(first.table(), level, virt)
+        };
+        from + count < Geo::<M>::slots(level) && self.protocol.raw(Geo::<M>::step(first, count)) != 0
+            || from > 0 && self.protocol.raw(before()) != 0
+    }
+
+    /// Whether any other slot of their table is used: then it does not become empty.
     fn has_neighbour(&self, first: Slot, count: u64) -> bool {
+        if self.stays_beside(first, count) {
+            return true;
+        }
         let (level, from) = (first.level(), first.index() as u64);
         let (to, slots) = (from + count, Geo::<M>::slots(level));
         let zero = Geo::<M>::slot(first.table(), level, first.virt().align_down(slots << Geo::<M>::shift(level)));
         let is_used = |from, to| self.protocol.first_used(zero, from, to).is_some();
-        is_used(to, slots.min(to + 1))
-            || is_used(from.saturating_sub(1), from)
-            || is_used(0, from)
-            || is_used(to, slots)
+        is_used(0, from) || is_used(to, slots)
     }
 }
 

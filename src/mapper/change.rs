@@ -102,8 +102,16 @@ impl<'a, M: Machine> Mapper<'a, M, Live> {
     /// [`Error::NotMapped`] when a page is not mapped, and others; the tables are then as before.
     pub fn unmap(&mut self, virt: VirtSpan) -> Result<Unmapped, Error> {
         self.check_span(virt)?;
-        match self.plain_unmap(virt) {
-            Some(brief) => Ok(self.unmap_plain(brief)),
+        match self.pages_to_unmap(virt) {
+            Some((first, count)) => Ok(self.unmap_pages(first, count)),
+            None => self.unmap_at_length(virt),
+        }
+    }
+
+    #[inline(never)]
+    fn unmap_at_length(&mut self, virt: VirtSpan) -> Result<Unmapped, Error> {
+        match self.unmap_briefly(virt) {
+            Some(unmapped) => Ok(unmapped),
             None => self.plan_unmap(virt).map(ChangePlan::commit),
         }
     }

@@ -6,7 +6,7 @@ use super::Mapper;
 use super::change::{Change, ChangePlan, Target, Unmapped, Way};
 use super::pieces::{Becomes, Old};
 use super::plan::part_of;
-use super::unit::Unit;
+use super::unit::{Seen, Unit};
 use crate::addr::PhysSpan;
 use crate::bbm::{After, Broken, Changed, Detached, Filled, Geo, Live, Settling};
 use crate::descriptor::Leaf;
@@ -26,13 +26,13 @@ impl<M: Machine> ChangePlan<'_, '_, M> {
         let Self { mapper, change, single, noted, cost } = self;
         let mut owed = Owed { broken: Broken::none(), changed: Changed::none(), detached: Detached::none() };
         if let Some((Unit::Table { slot, .. }, Way::Detach)) = single {
-            mapper.protocol.break_table_noted(slot, noted, &mut owed.broken, &mut owed.detached);
+            mapper.protocol.break_table_noted(mapper.tables, slot, noted, &mut owed.broken, &mut owed.detached);
         } else if let Some((unit, way)) = &single {
             mapper.apply(&change, unit, *way, &mut owed);
         } else {
-            let mut virt = change.whole.start();
+            let (mut virt, mut seen) = (change.whole.start(), Seen::default());
             while virt < change.whole.end_exclusive() {
-                let unit = mapper.unit_at(&change, virt).expect("the plan has seen every unit");
+                let unit = mapper.unit_at(&change, virt, &mut seen).expect("the plan has seen every unit");
                 mapper.apply(&change, &unit, mapper.way(&change, &unit), &mut owed);
                 virt = unit.span::<Geo<M>>().end_exclusive();
             }
@@ -45,7 +45,7 @@ impl<M: Machine> ChangePlan<'_, '_, M> {
             mapper.each_run_of_slots(span, |mapper, first, count| {
                 let (filled, detached, free) = (&mut filled, &mut detached, mapper.frames.tables_mut());
                 let mut settling = Settling { proof: &proof, filled, detached, free, merges };
-                mapper.protocol.settle_run(first, count, &mut settling);
+                mapper.protocol.settle_run(mapper.protocol.vouch(mapper.tables, first), count, &mut settling);
             });
             mapper.protocol.complete(filled);
         }
@@ -64,16 +64,22 @@ impl<M: Machine> Mapper<'_, M, Live> {
         match (*unit, way) {
             (Unit::Table { slot, .. }, Way::Replace(leaf)) => {
                 let Some(evidence) = self.protocol.resize() else { return };
-                self.protocol.replace_table(slot, leaf, evidence, self.frames.tables_mut());
+                self.protocol.replace_table(self.tables, slot, leaf, evidence, self.frames.tables_mut());
             }
             (Unit::Table { slot, .. }, _) => {
-                self.protocol.break_table(slot, &mut owed.broken, &mut owed.detached);
+                self.protocol.break_table(self.tables, slot, &mut owed.broken, &mut owed.detached);
             }
             (Unit::Leaves { first, count, .. }, Way::InPlace { attributes, contiguous }) => {
-                self.protocol.change_run(first, count, attributes, contiguous, &mut owed.changed);
+                self.protocol.change_run(
+                    self.protocol.vouch(self.tables, first),
+                    count,
+                    attributes,
+                    contiguous,
+                    &mut owed.changed,
+                );
             }
             (Unit::Leaves { first, count, .. }, Way::Break(after)) => {
-                self.protocol.break_run(first, count, after, &mut owed.broken);
+                self.protocol.break_run(self.protocol.vouch(self.tables, first), count, after, &mut owed.broken);
             }
             (Unit::Leaves { first, count, leaf } | Unit::Part { first, count, leaf }, _) => {
                 self.apply_pieces(change, first, count, leaf, way, owed);
@@ -88,21 +94,46 @@ impl<M: Machine> Mapper<'_, M, Live> {
             let slot = Geo::<M>::slot(first.table(), level, piece.virt);
             match (piece.becomes, in_place) {
                 (Becomes::Nothing, _) => {
-                    self.protocol.break_run(slot, piece.count, After::Nothing, &mut owed.broken);
+                    self.protocol.break_run(
+                        self.protocol.vouch(self.tables, slot),
+                        piece.count,
+                        After::Nothing,
+                        &mut owed.broken,
+                    );
                 }
                 (Becomes::Leaves(leaf), None) => {
-                    self.protocol.break_run(slot, piece.count, After::Leaf(leaf), &mut owed.broken);
+                    self.protocol.break_run(
+                        self.protocol.vouch(self.tables, slot),
+                        piece.count,
+                        After::Leaf(leaf),
+                        &mut owed.broken,
+                    );
                 }
                 (Becomes::Leaves(leaf), Some(_)) => {
-                    self.protocol.change_run(slot, piece.count, leaf.attributes(), false, &mut owed.changed);
+                    self.protocol.change_run(
+                        self.protocol.vouch(self.tables, slot),
+                        piece.count,
+                        leaf.attributes(),
+                        false,
+                        &mut owed.changed,
+                    );
                 }
                 (Becomes::Tables, _) => {
                     let Some(next) = level.next() else { continue };
                     for slot in (0..piece.count).map(|index| Geo::<M>::step(slot, index)) {
                         let table = self.table_for(change, &old, next, Geo::<M>::span(slot));
                         match in_place {
-                            None => self.protocol.break_into(slot, table, &mut owed.broken),
-                            Some(evidence) => self.protocol.replace_block(slot, table, evidence, &mut owed.changed),
+                            None => self.protocol.break_into(
+                                self.protocol.vouch(self.tables, slot),
+                                table,
+                                &mut owed.broken,
+                            ),
+                            Some(evidence) => self.protocol.replace_block(
+                                self.protocol.vouch(self.tables, slot),
+                                table,
+                                evidence,
+                                &mut owed.changed,
+                            ),
                         }
                     }
                 }

@@ -68,9 +68,9 @@ pub enum Error {
         /// Why not.
         why: Why,
     },
-    /// The request would break, if only for a moment, what CPUs or the manager itself stand on.
+    /// The request would break, if only for a moment, what CPUs or the manager itself stand on, or take rights from it.
     WouldBreakSelf {
-        /// What would be broken.
+        /// What would be broken, or lose rights.
         virt: VirtSpan,
         /// What lies there.
         footing: Footing,
@@ -87,6 +87,15 @@ pub enum Error {
         descriptor: u64,
         /// What was asked for.
         attributes: Attributes,
+    },
+    /// Frames that were to be free again are mapped.
+    InUse {
+        /// Which.
+        frames: PhysSpan,
+        /// The slot that maps the first of them.
+        slot: Slot,
+        /// What it holds.
+        descriptor: u64,
     },
     /// The supply has fewer frames than the request needs.
     OutOfFrames {
@@ -112,6 +121,7 @@ impl Error {
             Self::Refused { why: Why::Foreign, .. } => "only what the manager wrote changes",
             Self::WouldBreakSelf { .. } => "nothing that a CPU stands on is broken",
             Self::Aliased { .. } => "W^X by physical address",
+            Self::InUse { .. } => "what is mapped is not free",
             Self::OutOfFrames { .. } => "every frame before the first store",
         }
     }
@@ -138,9 +148,14 @@ impl fmt::Display for Error {
             }
             Self::NotMapped { slot } => write!(f, "nothing is mapped at {slot}")?,
             Self::Refused { slot, descriptor, why } => write!(f, "{slot} holds {descriptor:#x}: {why}")?,
-            Self::WouldBreakSelf { virt, footing } => write!(f, "{virt} cannot be broken while CPUs run on {footing}")?,
+            Self::WouldBreakSelf { virt, footing } => {
+                write!(f, "{virt} cannot be broken, nor lose rights, while CPUs rely on {footing}")?;
+            }
             Self::Aliased { virt, frames, slot, descriptor, attributes } => {
                 write!(f, "{virt} cannot be {attributes}: {slot} maps {frames} by {descriptor:#x}")?;
+            }
+            Self::InUse { frames, slot, descriptor } => {
+                write!(f, "{frames} cannot be free: {slot} maps it by {descriptor:#x}")?;
             }
             Self::OutOfFrames { needed, available } => write!(f, "{needed} frames needed, {available} left")?,
         }

@@ -2,11 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+mod brief;
 mod link;
 
 use super::{Cost, Error, Mapper, Request, piece};
 use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
-use crate::bbm::{Filled, FreshTable, Geo, Laid, State, UnusedSlots};
+use crate::bbm::{Filled, FreshTable, Geo, Laid, State};
 use crate::descriptor::{Attributes, Entry, Leaf};
 use crate::geometry::Geometry;
 use crate::machine::{Machine, Slot};
@@ -116,8 +117,8 @@ pub struct FillPlan<'p, 'a, M, S> {
     output: Option<PhysSpan>,
     table: Frame,
     level: Level,
-    /// A request that is one run of a table that exists: what the plan proved, the commit uses.
-    single: Option<(UnusedSlots<S>, Leaf)>,
+    /// A request that is one run of a table that exists: what the plan saw, the commit uses.
+    single: Option<(Slot, u64, Leaf)>,
     links: u64,
     cost: Cost,
 }
@@ -128,7 +129,10 @@ impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
     /// # Errors
     /// Any [`Error`] that says why not; tables, frames and counters are then as before.
     pub fn map(&mut self, request: Request) -> Result<Cost, Error> {
-        self.plan_map(request).map(FillPlan::commit)
+        match self.map_briefly(&request) {
+            Some(cost) => Ok(cost),
+            None => self.plan_map(request).map(FillPlan::commit),
+        }
     }
 
     /// Plans [`Self::map`].
@@ -171,8 +175,9 @@ impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
         let (mut cost, mut links, mut single) = (Cost::default(), 0, None);
         match fill.run::<Geo<M>>(level, fill.whole.start(), fill.whole) {
             Some(run) if run.end_exclusive == fill.whole.end_exclusive() => {
-                let slots = self.plan_run(Geo::<M>::slot(table, level, run.first), &run)?;
-                (single, cost.stores) = (Some((slots, run.leaf)), run.count);
+                let first = Geo::<M>::slot(table, level, run.first);
+                self.plan_run(first, &run)?;
+                (single, cost.stores) = (Some((first, run.count, run.leaf)), run.count);
             }
             _ => {
                 self.add_up_fill(&fill, Some(table), level, fill.whole, &mut cost, &mut links)?;
@@ -239,7 +244,7 @@ impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
         while virt < span.end_exclusive() {
             if let Some(run) = fill.run::<Geo<M>>(level, virt, span) {
                 if let Some(table) = table {
-                    let _seen = self.plan_run(Geo::<M>::slot(table, level, virt), &run)?;
+                    self.plan_run(Geo::<M>::slot(table, level, virt), &run)?;
                 }
                 cost.stores += run.count;
                 virt = run.end_exclusive;
@@ -286,11 +291,11 @@ impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
         Ok(child)
     }
 
-    /// The proof for a run of a table that exists. Inlined, and its refusal not: a proof is small, an error is large.
+    /// Looks at a run of a table that exists. Inlined, and its refusal not: an error is large.
     #[inline(always)]
-    fn plan_run(&self, first: Slot, run: &Run) -> Result<UnusedSlots<S>, Error> {
-        match self.protocol.unused_run(self.tables, first, run.count) {
-            Ok(slots) => Ok(slots),
+    fn plan_run(&self, first: Slot, run: &Run) -> Result<(), Error> {
+        match self.protocol.unused_run(self.protocol.vouch(self.tables, first), run.count) {
+            Ok(_) => Ok(()),
             Err(slot) => Err(self.occupied(slot, first, run)),
         }
     }
@@ -321,7 +326,10 @@ impl<M: Machine, S: State> FillPlan<'_, '_, M, S> {
         let laid = (S::WALKED && links > 1).then(Laid::none);
         let mut doing = Doing::<S> { filled: Filled::none(), laid };
         match single {
-            Some((slots, leaf)) => mapper.protocol.fill(slots, leaf, &mut doing.filled),
+            Some((first, count, leaf)) => {
+                let slots = mapper.protocol.seen_unused(mapper.tables, first, count);
+                mapper.protocol.fill(slots, leaf, &mut doing.filled);
+            }
             None => mapper.commit_fill(&fill, Place::Linked(table), level, fill.whole, &mut doing),
         }
         let Doing { mut filled, laid } = doing;

@@ -114,13 +114,13 @@ impl<M: Machine> Mapper<'_, M, Live> {
         let frame = self.take_frame();
         let table = self.protocol.new_table(frame, level, span.start());
         for piece in change.pieces::<Geo<M>>(old, level, span).into_iter().flatten() {
-            let first = Geo::<M>::slot(frame, level, piece.virt);
             match (piece.becomes, level.next()) {
-                (Becomes::Leaves(leaf), _) => self.protocol.fill_fresh(&table, first, piece.count, leaf),
+                (Becomes::Leaves(leaf), _) => self.protocol.fill_fresh(&table, piece.virt, piece.count, leaf),
                 (Becomes::Tables, Some(next)) => {
+                    let first = Geo::<M>::slot(table.frame(), level, piece.virt);
                     for slot in (0..piece.count).map(|index| Geo::<M>::step(first, index)) {
                         let child = self.table_for(change, old, next, Geo::<M>::span(slot));
-                        self.protocol.link_fresh(&table, slot, child, false);
+                        self.protocol.link_fresh(&table, child, false);
                     }
                 }
                 _ => {}

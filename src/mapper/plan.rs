@@ -4,13 +4,13 @@
 
 use super::change::{Change, ChangePlan, Target, Way};
 use super::pieces::{Becomes, Old};
-use super::unit::Unit;
+use super::unit::{Seen, Unit};
 use super::{Cost, Error, Mapper};
-use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtSpan};
 use crate::bbm::{After, Geo, Live, Pending};
 use crate::descriptor::{Attributes, Leaf};
 use crate::geometry::Geometry;
-use crate::machine::{Footing, Machine, Maintenance, Slot};
+use crate::machine::{Machine, Maintenance, Slot};
 
 /// What a plan adds up.
 struct Sum {
@@ -27,9 +27,9 @@ impl<'a, M: Machine> Mapper<'a, M, Live> {
         self.last = None;
         let change = Change { whole, target };
         let mut sum = Sum { cost: Cost::default(), broken: Pending::none(), changed: Pending::none(), makes: false };
-        let (mut virt, mut single) = (whole.start(), None);
+        let (mut virt, mut single, mut seen) = (whole.start(), None, Seen::default());
         while virt < whole.end_exclusive() {
-            let unit = self.unit_at(&change, virt)?;
+            let unit = self.unit_at(&change, virt, &mut seen)?;
             let way = self.way(&change, &unit);
             self.add_up(&change, &unit, way, &mut sum)?;
             let end = unit.span::<Geo<M>>().end_exclusive();
@@ -40,7 +40,7 @@ impl<'a, M: Machine> Mapper<'a, M, Live> {
         }
         self.check_frames(&sum.cost)?;
         if let Some(broken) = sum.broken.span() {
-            self.check_window(broken, sum.cost.frames)?;
+            self.check_window(broken)?;
         }
         let maintenance = self.protocol.maintenance_of(&sum.broken, &sum.changed);
         sum.cost.add(maintenance);
@@ -139,7 +139,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
             return Ok(());
         }
         self.check_footing(virt)?;
-        self.check_window(virt, 0)
+        self.check_window(virt)
     }
 
     /// The frames from the lowest to the highest that `count` leaves from `first` on map.
@@ -152,28 +152,42 @@ impl<M: Machine> Mapper<'_, M, Live> {
 
     fn add_up_table(&self, change: &Change, slot: Slot, child: Frame, way: Way, sum: &mut Sum) {
         let level = slot.level().next().unwrap_or(Level::L3);
-        sum.cost.freed += self.tables_below(child, level, slot.virt());
+        let zero = Geo::<M>::slot(child, level, slot.virt());
         if let Way::Replace(_) = way {
             let mut changed = Pending::none();
-            self.protocol.note_below(child, slot, &mut changed);
+            sum.cost.freed += self.note_hanging(zero, change.whole, &mut changed);
             sum.cost.stores += 1;
             sum.cost.add(self.protocol.maintenance_of(&Pending::none(), &changed));
             return;
         }
+        sum.cost.freed += self.note_hanging(zero, change.whole, &mut sum.broken);
         sum.cost.stores += 2;
-        self.protocol.note_below(child, slot, &mut sum.broken);
         sum.makes |= matches!(change.target, Target::Merge { .. });
     }
 
-    /// The tables of a subtree, the one it hangs from included.
-    fn tables_below(&self, table: Frame, level: Level, virt: VirtAddr) -> u64 {
-        let Some(next) = level.next() else { return 1 };
-        let zero = Geo::<M>::slot(table, level, virt);
-        let (slots, mut at, mut tables) = (Geo::<M>::slots(level), 0, 1);
+    /// Notes what hangs from the table of slot `zero`, of which nothing stays when `whole` goes, as [`crate::bbm::Protocol::break_table`] does;
+    /// yields how many tables that are. In a table of pages the look that told so has seen that every page of `whole` is mapped, and no other.
+    fn note_hanging(&self, zero: Slot, whole: VirtSpan, pending: &mut Pending) -> u64 {
+        let (level, slots) = (zero.level(), Geo::<M>::slots(zero.level()));
+        let Some(next) = level.next() else {
+            if let Some(pages) = Geo::<M>::span_of(zero, slots).intersection(whole) {
+                let first = Geo::<M>::slot(zero.table(), level, pages.start());
+                pending.add::<Geo<M>>(first, pages.bytes() >> Geo::<M>::PAGE_SHIFT, true);
+            }
+            return 1;
+        };
+        let (mut at, mut tables) = (0, 1);
         while let Some(used) = self.protocol.first_used(zero, at, slots) {
             let slot = Geo::<M>::step(zero, used);
-            tables += self.protocol.child(slot).map_or(0, |child| self.tables_below(child, next, slot.virt()));
             at = used + 1;
+            if let Some(child) = self.protocol.child(slot) {
+                tables += self.note_hanging(Geo::<M>::slot(child, next, slot.virt()), whole, pending);
+            } else {
+                // Valid and no table.
+                let run = self.protocol.alike(zero, used, slots, (3, 1)).max(1);
+                pending.add::<Geo<M>>(slot, run, true);
+                at = used + run;
+            }
         }
         tables
     }
@@ -201,46 +215,6 @@ impl<M: Machine> Mapper<'_, M, Live> {
     fn check_footing(&self, virt: VirtSpan) -> Result<(), Error> {
         match self.protocol.machine().footing(virt) {
             Some(footing) => Err(Error::WouldBreakSelf { virt, footing }),
-            None => Ok(()),
-        }
-    }
-
-    /// Refuses to break the window to a table that the request reads or writes, or to one of the next `frames` frames of the supply.
-    fn check_window(&self, broken: VirtSpan, frames: u64) -> Result<(), Error> {
-        if self.protocol.machine().window(self.tables.root()).is_none() {
-            return Ok(()); // the machine reaches memory by other ways than these tables
-        }
-        let former = self.protocol.upcoming_free(self.frames.tables());
-        for frame in former.chain(self.frames.upcoming()).take(frames as usize) {
-            self.check_reached(broken, frame)?;
-        }
-        self.check_tables(broken, self.tables.root(), self.tables.level())
-    }
-
-    /// The same for `table` and those below it that `broken` leads through.
-    fn check_tables(&self, broken: VirtSpan, table: Frame, level: Level) -> Result<(), Error> {
-        self.check_reached(broken, table)?;
-        let Some(next) = level.next() else { return Ok(()) };
-        let mut virt = broken.start();
-        while virt < broken.end_exclusive() {
-            let part = super::piece::<Geo<M>>(broken, virt, level);
-            if let Some(child) = self.protocol.child(Geo::<M>::slot(table, level, virt)) {
-                self.check_tables(part, child, next)?;
-            }
-            virt = part.end_exclusive();
-        }
-        Ok(())
-    }
-
-    #[inline(always)]
-    pub(super) fn check_reached(&self, broken: VirtSpan, frame: Frame) -> Result<(), Error> {
-        let window = self.protocol.machine().window(frame);
-        let virt = window.and_then(|start| VirtSpan::of(start, Geo::<M>::PAGE_BYTES));
-        match virt.filter(|virt| virt.intersection(broken).is_some()) {
-            Some(virt) => {
-                let footing = Footing { name: "the window to a table", virt };
-                Err(Error::WouldBreakSelf { virt: broken, footing })
-            }
             None => Ok(()),
         }
     }

@@ -51,15 +51,34 @@ impl Path {
         }
     }
 
-    /// From the lowest table up.
-    fn upwards(&self) -> impl Iterator<Item = (Slot, Frame, bool)> + '_ {
-        self.slots[..self.count].iter().rev().flatten().copied()
+    /// From the lowest table up, each with its place on the way.
+    fn upwards(&self) -> impl Iterator<Item = (usize, (Slot, Frame, bool))> + '_ {
+        self.slots[..self.count].iter().copied().enumerate().rev().filter_map(|(depth, table)| Some((depth, table?)))
+    }
+}
+
+/// The tables on the way to the unit before that were looked through and do not go as a whole, by their place on the way. They stay so for the
+/// rest of the request, which looks through none of them again, lest a hole at the end of a span cost a look at all of it for each unit.
+#[derive(Default)]
+pub(super) struct Seen {
+    stays: [Option<Frame>; 5],
+}
+
+impl Seen {
+    fn stays(&self, depth: usize, table: Frame) -> bool {
+        self.stays.get(depth) == Some(&Some(table))
+    }
+
+    fn note(&mut self, depth: usize, table: Frame) {
+        if let Some(place) = self.stays.get_mut(depth) {
+            *place = Some(table);
+        }
     }
 }
 
 impl<M: Machine> Mapper<'_, M, Live> {
     /// What `change` meets at `virt`, which lies in its span and behind all units before.
-    pub(super) fn unit_at(&self, change: &Change, virt: VirtAddr) -> Result<Unit, Error> {
+    pub(super) fn unit_at(&self, change: &Change, virt: VirtAddr, seen: &mut Seen) -> Result<Unit, Error> {
         let mut path = Path::default();
         let mut slot = Geo::<M>::slot(self.tables.root(), self.tables.level(), virt);
         let raw = loop {
@@ -67,15 +86,18 @@ impl<M: Machine> Mapper<'_, M, Live> {
             let Some((child, next)) = Entry::table_in::<Geo<M>>(raw, slot.level()).zip(slot.level().next()) else {
                 break raw;
             };
-            if self.merges(change, slot, child) {
-                return Ok(Unit::Table { slot, child });
+            if self.may_merge(change, slot, raw) && !seen.stays(path.count, child) {
+                if self.block_for(slot, child).is_some() {
+                    return Ok(Unit::Table { slot, child });
+                }
+                seen.note(path.count, child);
             }
             path.push(slot, child, Entry::keeps(raw));
             slot = Geo::<M>::slot(child, next, virt);
         };
         let leaf = self.leaf_at(slot, raw)?;
         if change.target == Target::Nothing
-            && let Some((slot, child)) = self.vacated(&path, change.whole)
+            && let Some((slot, child)) = self.vacated(&path, change.whole, seen)
         {
             return Ok(Unit::Table { slot, child });
         }
@@ -121,11 +143,14 @@ impl<M: Machine> Mapper<'_, M, Live> {
     }
 
     /// The highest table on `path` that an unmap of `span` leaves empty, if there is one.
-    fn vacated(&self, path: &Path, span: VirtSpan) -> Option<(Slot, Frame)> {
-        let mut highest = None;
-        for (slot, child, kept) in path.upwards() {
-            let Some(level) = slot.level().next().filter(|_| !kept) else { break };
-            if !self.becomes_empty(child, level, slot.virt(), span) {
+    fn vacated(&self, path: &Path, span: VirtSpan, seen: &mut Seen) -> Option<(Slot, Frame)> {
+        let mut highest: Option<(Slot, Frame)> = None;
+        for (depth, (slot, child, kept)) in path.upwards() {
+            let level = slot.level().next().filter(|_| !kept && !seen.stays(depth, child));
+            let below = highest.map(|(slot, _)| slot);
+            if level.is_none_or(|level| !self.becomes_empty(child, level, slot.virt(), span, below)) {
+                // What leads to a table that stays does, too.
+                path.upwards().filter(|above| above.0 <= depth).for_each(|(depth, table)| seen.note(depth, table.1));
                 break;
             }
             highest = Some((slot, child));
@@ -133,9 +158,9 @@ impl<M: Machine> Mapper<'_, M, Live> {
         highest
     }
 
-    /// Whether nothing is left of a table when `span` is unmapped. What is not mapped within, or may not be unmapped, is no table that goes:
-    /// the unit of that slot says so.
-    fn becomes_empty(&self, table: Frame, level: Level, virt: VirtAddr, span: VirtSpan) -> bool {
+    /// Whether nothing is left of a table when `span` is unmapped; that nothing is left below `goes` is known. What is not mapped within, or
+    /// may not be unmapped, is no table that goes: the unit of that slot says so.
+    fn becomes_empty(&self, table: Frame, level: Level, virt: VirtAddr, span: VirtSpan, goes: Option<Slot>) -> bool {
         let zero = Geo::<M>::slot(table, level, virt);
         let (slots, shift) = (Geo::<M>::slots(level), Geo::<M>::shift(level));
         let from = span.start().raw().saturating_sub(zero.virt().raw()) >> shift;
@@ -152,11 +177,11 @@ impl<M: Machine> Mapper<'_, M, Live> {
             let raw = self.protocol.raw(slot);
             index += 1;
             if let Some((child, next)) = Entry::table_in::<Geo<M>>(raw, level).zip(level.next()) {
-                let goes = !Entry::keeps(raw) && self.becomes_empty(child, next, slot.virt(), span);
-                if !goes {
-                    return false;
+                if goes == Some(slot) || !Entry::keeps(raw) && self.becomes_empty(child, next, slot.virt(), span, None)
+                {
+                    continue;
                 }
-                continue;
+                return false;
             }
             // A block of which a part stays; or no leaf, which the unit of that slot finds, unless this commit has broken it before.
             if !span.covers(Geo::<M>::span(slot)) || self.leaf_at(slot, raw).is_err() {
@@ -168,15 +193,14 @@ impl<M: Machine> Mapper<'_, M, Live> {
         true
     }
 
-    /// Whether a block takes the place of the table `child` that `slot` leads to.
-    fn merges(&self, change: &Change, slot: Slot, child: Frame) -> bool {
+    /// Whether a block may take the place of the table that `raw` in `slot` leads to, if one says what that does.
+    fn may_merge(&self, change: &Change, slot: Slot, raw: u64) -> bool {
         let Target::Merge { largest, .. } = change.target else { return false };
         let level = slot.level();
         level >= largest
             && Geo::<M>::allows_leaf(level)
             && change.whole.covers(Geo::<M>::span(slot))
-            && !Entry::keeps(self.protocol.raw(slot))
-            && self.block_for(slot, child).is_some()
+            && !Entry::keeps(raw)
     }
 
     /// The block that maps what the table `child` under `slot` maps, if one leaf can say it all.
@@ -188,9 +212,17 @@ impl<M: Machine> Mapper<'_, M, Live> {
     /// The first leaf of a table that maps memory side by side, all of it alike.
     fn uniform(&self, table: Frame, level: Level, virt: VirtAddr) -> Option<Leaf> {
         let zero = Geo::<M>::slot(table, level, virt);
+        let (raw, bytes) = (self.protocol.raw(zero), Geo::<M>::slot_bytes(level));
+        let begins_with_table = Entry::table_in::<Geo<M>>(raw, level).is_some();
         let mut first: Option<Leaf> = None;
         for index in 0..Geo::<M>::slots(level) {
             let slot = Geo::<M>::step(zero, index);
+            // The leaf that follows the first in memory and is like it in all else is told by comparison; anything else is read bit by bit.
+            let follows = raw.wrapping_add(index * bytes);
+            let is_like = (follows ^ raw) & !Geo::<M>::OUTPUT_MASK == 0 && self.protocol.raw(slot) == follows;
+            if index > 0 && !begins_with_table && is_like {
+                continue;
+            }
             let leaf = match (self.protocol.read(slot), level.next()) {
                 (Entry::Leaf(leaf), _) => leaf,
                 (Entry::Table { frame, kept: false }, Some(next)) => self.uniform(frame, next, slot.virt())?,

@@ -5,8 +5,9 @@
 #![forbid(unsafe_code)]
 
 use super::{Failure, Space, image};
-use crate::addr::{Level, PAGE_BYTES, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+use crate::addr::{Level, PAGE_BYTES, PhysAddr, VirtAddr, VirtSpan};
 use crate::audit::Declared;
+use crate::bbm::FreeRam;
 use crate::layout;
 use crate::machine::Machine;
 use crate::memory_map::MemoryMap;
@@ -63,8 +64,9 @@ fn map_chunks<M: Machine>(space: &mut Space<'_, M>, first: u64, count: u64) -> R
     Ok(())
 }
 
-fn map_piece<M: Machine>(space: &mut Space<'_, M>, first: u64, piece: PhysSpan) -> Result<(), Failure> {
-    space.protocol.zero_frames(piece);
+fn map_piece<M: Machine>(space: &mut Space<'_, M>, first: u64, piece: FreeRam) -> Result<(), Failure> {
+    space.protocol.zero_frames(&piece);
+    let piece = piece.span();
     let start = layout::FRAMETABLE.start().raw() + first * BLOCK_BYTES;
     let virt = VirtAddr::new(start)
         .and_then(|start| VirtSpan::of(start, piece.bytes()))

@@ -74,7 +74,7 @@ pub fn map<M: Machine>(space: &mut Space<'_, M>, index: usize) -> Result<Stacks,
     for (name, virt) in [("CPU stack", stacks.stack), ("CPU exception stack", stacks.exception_stack)] {
         let bytes = virt.bytes();
         let piece = space.frames.take_ram(bytes, PAGE_BYTES).ok_or(Failure::NoRam { name, bytes })?;
-        let region = Declared { name, virt, output: Some(piece.start()), attributes: image::DATA };
+        let region = Declared { name, virt, output: Some(piece.span().start()), attributes: image::DATA };
         space.map(region, Level::L3)?;
     }
     Ok(stacks)

@@ -1,13 +1,13 @@
 //! A debt is settled by value: nobody settles it twice, adds to it afterwards, or settles it as another kind of debt.
-use breakwater::bbm::{After, Broken, Changed, Filled, Live, Protocol};
-use breakwater::machine::{Machine, Slot};
+use breakwater::bbm::{After, Broken, Changed, Filled, Live, Place, Protocol};
+use breakwater::machine::Machine;
 
 pub fn complete<M: Machine>(p: &mut Protocol<M>, one: Filled<Live>, two: Filled<Live>) {
     p.complete(one);
     p.complete(two); //~ E0382: p.complete(one);
 }
 
-pub fn invalidate<M: Machine>(p: &mut Protocol<M>, slot: Slot, mut one: Broken, mut two: Broken) {
+pub fn invalidate<M: Machine>(p: &mut Protocol<M>, slot: Place<'_, Live>, mut one: Broken, mut two: Broken) {
     p.break_run(slot, 1, After::Nothing, &mut one);
     let _first = p.invalidate(one);
     p.break_run(slot, 1, After::Nothing, &mut two); //~ E0382: p.break_run(slot, 1, After::Nothing, &mut one);

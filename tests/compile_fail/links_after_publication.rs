@@ -1,8 +1,8 @@
 //! Tables that were laid ready are linked after the DSB that makes them visible, and all of them.
-use breakwater::bbm::{Filled, FreshTable, Laid, Live, Protocol, Published, UnusedSlots};
-use breakwater::machine::{Machine, Slot};
+use breakwater::bbm::{Filled, FreshTable, Laid, Live, Place, Protocol, Published, UnusedSlots};
+use breakwater::machine::Machine;
 
-pub fn link<M: Machine>(p: &mut Protocol<M>, slot: Slot, laid: Laid, filled: &mut Filled<Live>) {
+pub fn link<M: Machine>(p: &mut Protocol<M>, slot: Place<'_, Live>, laid: Laid, filled: &mut Filled<Live>) {
     let mut published = p.publish(laid); //~ E0308: let mut published = laid;
     p.link_laid(slot, &mut published, filled);
     let _linked = published;
@@ -10,7 +10,7 @@ pub fn link<M: Machine>(p: &mut Protocol<M>, slot: Slot, laid: Laid, filled: &mu
 
 pub fn lay<M: Machine>(
     p: &mut Protocol<M>,
-    (one, two): (UnusedSlots<Live>, UnusedSlots<Live>),
+    (one, two): (UnusedSlots<'_, Live>, UnusedSlots<'_, Live>),
     (first, second): (FreshTable, FreshTable),
     (mut laid, mut later): (Laid, Laid),
 ) -> Published {

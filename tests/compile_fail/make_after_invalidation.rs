@@ -1,10 +1,10 @@
 //! What is broken is made, given back or freed only on the proof of its invalidation: no method makes or reclaims without one.
-use breakwater::bbm::{Broken, Detached, Filled, FreeTables, Invalidated, Live, Protocol, Settling};
-use breakwater::machine::{Machine, Slot};
+use breakwater::bbm::{Broken, Detached, Filled, FreeTables, Invalidated, Live, Place, Protocol, Settling};
+use breakwater::machine::Machine;
 
 pub fn settle<M: Machine>(
     p: &mut Protocol<M>,
-    first: Slot,
+    first: Place<'_, Live>,
     broken: Broken,
     (filled, detached, free): (&mut Filled<Live>, &mut Detached, &mut FreeTables),
 ) {

@@ -1,28 +1,28 @@
 //! What is filled in tables that nothing walks is not completed as if they were walked, nor the other way round; and nothing is ever
 //! broken or changed but in live tables.
 use breakwater::addr::{Level, VirtSpan};
-use breakwater::bbm::{Filled, FreshTable, Live, Offline, Protocol, State, Tables, UnusedSlots};
+use breakwater::bbm::{Filled, FreshTable, Live, Offline, Place, Protocol, State, Tables, UnusedSlots};
 use breakwater::descriptor::Leaf;
-use breakwater::machine::{Machine, Slot};
+use breakwater::machine::Machine;
 use breakwater::mapper::{Cost, Error, Mapper, Unmapped};
 
 pub fn complete<M: Machine>(p: &mut Protocol<M>, live: Filled<Live>, _offline: Filled<Offline>) {
     p.complete::<Live>(live); //~ E0308: p.complete::<Live>(_offline);
 }
 
-pub fn fill<M: Machine>(p: &mut Protocol<M>, slots: UnusedSlots<Live>, leaf: Leaf, filled: &mut Filled<Live>) {
+pub fn fill<M: Machine>(p: &mut Protocol<M>, slots: UnusedSlots<'_, Live>, leaf: Leaf, filled: &mut Filled<Live>) {
     p.fill::<Live>(slots, leaf, filled); //~ E0308: p.fill::<Offline>(slots, leaf, &mut Filled::none());
 }
 
-pub fn noted<M: Machine>(p: &mut Protocol<M>, slots: UnusedSlots<Live>, leaf: Leaf, filled: &mut Filled<Live>) {
+pub fn noted<M: Machine>(p: &mut Protocol<M>, slots: UnusedSlots<'_, Live>, leaf: Leaf, filled: &mut Filled<Live>) {
     p.fill(slots, leaf, filled); //~ E0308: p.fill(slots, leaf, &mut Filled::<Offline>::none());
 }
 
-pub fn proof<M: Machine>(p: &Protocol<M>, live: &Tables<Live>, _offline: &Tables<Offline>, slot: Slot) {
-    let _proof = p.unused_run::<Live>(live, slot, 1); //~ E0308: let _proof = p.unused_run::<Live>(_offline, slot, 1);
+pub fn proof<M: Machine>(p: &Protocol<M>, live: Place<'_, Live>, _offline: Place<'_, Offline>) {
+    let _proof = p.unused_run::<Live>(live, 1); //~ E0308: let _proof = p.unused_run::<Live>(_offline, 1);
 }
 
-pub fn link<M: Machine>(p: &mut Protocol<M>, slot: UnusedSlots<Live>, table: FreshTable, filled: &mut Filled<Live>) {
+pub fn link<M: Machine>(p: &mut Protocol<M>, slot: UnusedSlots<'_, Live>, table: FreshTable, filled: &mut Filled<Live>) {
     p.link::<Live>(slot, table, false, filled); //~ E0308: p.link::<Offline>(slot, table, false, &mut Filled::none());
 }
 

@@ -1,6 +1,6 @@
 //! Proofs come from the protocol alone.
 use breakwater::addr::{Frame, Level, PhysSpan, VirtAddr};
-use breakwater::bbm::{Broken, Detached, FreeTables, FreshTable, Invalidated, Live, Protocol, Released, UnusedSlots};
+use breakwater::bbm::{Detached, FreeFrame, FreeTables, FreshTable, Invalidated, Live, Protocol, Released, UnusedSlots};
 use breakwater::descriptor::Rights;
 use breakwater::frames::FrameSupply;
 use breakwater::geometry::{Geometry, Granule4K};
@@ -18,24 +18,20 @@ pub fn newer(proof: Invalidated) -> Option<breakwater::addr::VirtSpan> {
     proof.span() //~ E0616: proof.pending.span()
 }
 
-pub fn unused(proof: UnusedSlots<Live>, _first: Slot) -> UnusedSlots<Live> {
+pub fn unused(proof: UnusedSlots<'_, Live>, _first: Slot) -> UnusedSlots<'_, Live> {
     proof //~ E0624: UnusedSlots::run(_first, 1)
 }
 
-pub fn fresh<M: Machine>(p: &mut Protocol<M>, frame: Frame, virt: VirtAddr) -> FreshTable {
-    p.new_table(frame, Level::L2, virt) //~ E0624: FreshTable::new(frame, Level::L2, virt)
+pub fn fresh<M: Machine>(p: &mut Protocol<M>, frame: FreeFrame, virt: VirtAddr) -> FreshTable {
+    p.new_table(frame, Level::L2, virt) //~ E0624: FreshTable::new(frame.frame(), Level::L2, virt)
 }
 
 pub fn slot(table: Frame, virt: VirtAddr) -> Slot {
     Granule4K::slot(table, Level::L3, virt) //~ E0624: Slot::from_parts(table, Level::L3, 0, virt)
 }
 
-pub fn detached(frames: &mut FrameSupply, released: &Released, _old: &Detached) {
+pub fn detached(frames: &mut FrameSupply, released: Released, _old: Detached) {
     frames.release(released); //~ E0308: frames.release(_old);
-}
-
-pub fn unmapped(frames: &mut FrameSupply, span: PhysSpan, proof: &Invalidated, _broken: &Broken) {
-    let _ = frames.add_unmapped(span, proof); //~ E0308: let _ = frames.add_unmapped(span, _broken);
 }
 
 pub fn copied(proof: Invalidated) -> (Invalidated, u8) {

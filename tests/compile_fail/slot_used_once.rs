@@ -1,22 +1,23 @@
 //! The proof that a slot is unused is used up by the fill or the link, a fresh table by its link.
+use breakwater::addr::VirtAddr;
 use breakwater::bbm::{Filled, FreshTable, Live, Protocol, UnusedSlots};
 use breakwater::descriptor::Leaf;
 use breakwater::machine::{Machine, Slot};
 
-type Unused = UnusedSlots<Live>;
+type Unused<'t> = UnusedSlots<'t, Live>;
 
-pub fn fill<M: Machine>(p: &mut Protocol<M>, one: Unused, two: Unused, leaf: Leaf, filled: &mut Filled<Live>) {
+pub fn fill<M: Machine>(p: &mut Protocol<M>, one: Unused<'_>, two: Unused<'_>, leaf: Leaf, filled: &mut Filled<Live>) {
     p.fill(one, leaf, filled);
     p.fill(two, leaf, filled); //~ E0382: p.fill(one, leaf, filled);
 }
 
-pub fn without_a_proof<M: Machine>(p: &mut Protocol<M>, slots: Unused, _slot: Slot, leaf: Leaf, filled: &mut Filled<Live>) {
+pub fn without_a_proof<M: Machine>(p: &mut Protocol<M>, slots: Unused<'_>, _slot: Slot, leaf: Leaf, filled: &mut Filled<Live>) {
     p.fill(slots, leaf, filled); //~ E0308: p.fill(_slot, leaf, filled);
 }
 
 pub fn link<M: Machine>(
     p: &mut Protocol<M>,
-    (one, two): (Unused, Unused),
+    (one, two): (Unused<'_>, Unused<'_>),
     (child, other): (FreshTable, FreshTable),
     filled: &mut Filled<Live>,
 ) {
@@ -27,22 +28,22 @@ pub fn link<M: Machine>(
 /// Without a barrier only into a table that nothing links to, which a table is until it is linked.
 pub fn link_fresh<M: Machine>(
     p: &mut Protocol<M>,
-    (one, slot): (Unused, Slot),
+    one: Unused<'_>,
     (parent, child, other): (FreshTable, FreshTable, FreshTable),
     filled: &mut Filled<Live>,
 ) {
     p.link(one, other, false, filled); //~ E0382: p.link(one, parent, false, filled);
-    p.link_fresh(&parent, slot, child, false); //~ E0308: p.link_fresh(parent.frame(), slot, child, false);
+    p.link_fresh(&parent, child, false); //~ E0308: p.link_fresh(parent.frame(), child, false);
 }
 
 /// What is filled is filled before the link.
 pub fn fill_fresh<M: Machine>(
     p: &mut Protocol<M>,
-    (one, slot): (Unused, Slot),
+    (one, virt): (Unused<'_>, VirtAddr),
     (parent, child): (FreshTable, FreshTable),
     leaf: Leaf,
     filled: &mut Filled<Live>,
 ) {
     p.link(one, child, false, filled);
-    p.fill_fresh(&parent, slot, 1, leaf); //~ E0382: p.fill_fresh(&child, slot, 1, leaf);
+    p.fill_fresh(&parent, virt, 1, leaf); //~ E0382: p.fill_fresh(&child, virt, 1, leaf);
 }

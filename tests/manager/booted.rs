@@ -221,7 +221,7 @@ impl Booted {
     }
 
     /// Nothing was done that may not be.
-    fn settled_so_far(&self, phase: &str) {
+    pub(crate) fn settled_so_far(&self, phase: &str) {
         self.world().assert_clean(phase);
     }
 

@@ -109,7 +109,8 @@ fn good_first_tables_come_back_after_the_switch() {
         pool - 8 + FIRST_TABLES,
         "root, 3 for the image, 1 for the fixmap, 3 for identity"
     );
-    let all: Vec<u64> = core::iter::from_fn(|| booted.bringup.frames.take()).map(|frame| frame.start().raw()).collect();
+    let all: Vec<u64> =
+        core::iter::from_fn(|| booted.bringup.frames.take()).map(|free| free.frame().start().raw()).collect();
     let tables = raw::tables(booted.world(), booted.root());
     assert!(all.iter().all(|frame| !tables.contains(frame)), "none of them is in use");
 }
@@ -240,7 +241,7 @@ fn good_supply_holds_nothing_that_is_in_use() {
     let mut taken = 0;
     let Booted { bringup, tables: in_force, .. } = &mut booted;
     let mut mapper = Mapper::new(&mut bringup.protocol, &mut bringup.frames, in_force);
-    let all: Vec<_> = core::iter::from_fn(|| mapper.take()).collect();
+    let all: Vec<_> = core::iter::from_fn(|| mapper.take()).map(|free| free.frame()).collect();
     for frame in all {
         let span = phys(frame.start().raw(), PAGE);
         let overlaps = |spans: &[PhysSpan]| spans.iter().any(|other| other.intersection(span).is_some());

@@ -6,7 +6,7 @@ use super::rig::{GIB, MIB, PAGE, phys};
 use super::world::World;
 use breakwater::addr::{Frame, PhysAddr};
 use breakwater::audit::Declared;
-use breakwater::frames::FrameSupply;
+use breakwater::frames::{FrameSupply, FreeRam};
 use breakwater::layout;
 use breakwater::regions::{OnDemand, Space};
 
@@ -107,9 +107,14 @@ impl Demand {
 
     /// A free frame of RAM, taken for good.
     pub(crate) fn take(&mut self) -> Frame {
+        Frame::containing(self.borrow().span().start())
+    }
+
+    /// A free frame of RAM, to be given back.
+    pub(crate) fn borrow(&mut self) -> FreeRam {
         let piece = self.booted.bringup.frames.take_ram(PAGE, PAGE).unwrap();
-        self.booted.world_mut().take(piece);
-        Frame::containing(piece.start())
+        self.booted.world_mut().take(piece.span());
+        piece
     }
 
     /// Frames of RAM of which no two follow each other, ascending.
@@ -122,7 +127,7 @@ impl Demand {
     pub(crate) fn leave_frames(&mut self, count: u64) {
         let mut few = FrameSupply::new(phys(0, 0));
         let piece = self.booted.bringup.frames.take_ram(64 * PAGE, PAGE).unwrap();
-        few.add_ram(phys(piece.start().raw(), count * PAGE)).unwrap();
+        few.add_ram(phys(piece.span().start().raw(), count * PAGE)).unwrap();
         self.booted.bringup.frames = few;
     }
 }

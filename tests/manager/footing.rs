@@ -19,6 +19,8 @@ const OUT: u64 = 64 * GIB;
 /// Where the window to physical memory begins.
 const WINDOW: u64 = 512 * GIB;
 
+mod window;
+
 type Desk = Bench<Granule4K, Live>;
 
 fn request(start: u64, bytes: u64, output: u64, attributes: Attributes, largest: Level) -> Request {
@@ -37,6 +39,9 @@ fn with(features: Features, requests: &[Request]) -> Desk {
 fn refuses(bench: &mut Desk, ask: Ask, name: &str) -> Footing {
     match bench.refused(ask) {
         Error::WouldBreakSelf { virt, footing } => {
+            let said = Error::WouldBreakSelf { virt, footing }.to_string();
+            let (page, place, rule) = (virt.to_string(), footing.to_string(), "nothing that a CPU stands on is broken");
+            assert!([page.as_str(), name, &place, rule].iter().all(|part| said.contains(part)), "{said}");
             assert!(footing.name == name && virt.intersection(footing.virt).is_some(), "{ask:?}: {footing}");
             footing
         }
@@ -130,85 +135,6 @@ mod standing {
         bench.granted(Ask::Unmap(virt(AT + 4 * MIB, PAGE)));
         bench.protocol.machine_mut().footings.clear();
         bench.granted(Ask::Unmap(virt(AT, PAGE)));
-    }
-}
-
-mod window {
-    use super::*;
-
-    const NAME: &str = "the window to a table";
-
-    /// Tables that are reached through themselves: the pool by pages, or by blocks.
-    fn reached(largest: Level) -> Desk {
-        let mut bench = with(Features::empty(), &[request(WINDOW + POOL, 8 * MIB, POOL, DATA, largest)]);
-        bench.protocol.machine_mut().window = Some(WINDOW);
-        bench
-    }
-
-    /// Takes frames of the pool until so many are left.
-    fn drain(bench: &mut Desk, left: u64) {
-        while bench.frames.available() > left {
-            bench.frames.take().expect("a frame of the pool");
-        }
-    }
-
-    /// The window of the table in which the leaf of `level` for `at` stands.
-    fn window_of(bench: &Desk, level: Level, at: u64) -> u64 {
-        WINDOW + slot_in(bench.machine(), bench.tables.root(), level, at).table().start().raw()
-    }
-
-    #[test]
-    fn bad_breaking_the_window_to_a_table_on_the_way() {
-        let mut bench = reached(Level::L3);
-        for level in [Level::L0, Level::L1, Level::L2, Level::L3] {
-            let page = virt(window_of(&bench, level, WINDOW + POOL), PAGE);
-            assert_eq!(refuses(&mut bench, Ask::Unmap(page), NAME).virt, page, "{level:?}");
-            refuses(&mut bench, Ask::Remap(page, 2 * OUT, DATA), NAME);
-            bench.granted(Ask::Protect(page, DATA));
-            refuses(&mut bench, Ask::Protect(page, CONSTANTS), NAME);
-        }
-    }
-
-    #[test]
-    fn bad_the_window_to_all_tables_is_not_made_read_only() {
-        let mut bench = reached(Level::L2);
-        refuses(&mut bench, Ask::Protect(virt(WINDOW + POOL, 8 * MIB), CONSTANTS), NAME);
-    }
-
-    #[test]
-    fn good_breaking_the_window_to_what_nobody_needs() {
-        let mut bench = reached(Level::L3);
-        bench.granted(Ask::Unmap(virt(WINDOW + POOL + 6 * MIB, 16 * PAGE)));
-    }
-
-    #[test]
-    fn bad_breaking_the_window_to_a_frame_about_to_be_taken() {
-        let mut bench = reached(Level::L2);
-        drain(&mut bench, 2048 - 700); // the next one lies in the second block, the tables in the first
-        let second = WINDOW + POOL + 2 * MIB;
-        refuses(&mut bench, Ask::Unmap(virt(second, PAGE)), NAME);
-        refuses(&mut bench, Ask::Split(virt(second, 2 * MIB), Level::L3), NAME);
-        bench.granted(Ask::Unmap(virt(second + 2 * MIB, PAGE)));
-    }
-
-    #[test]
-    fn good_breaking_the_same_window_without_taking_a_frame() {
-        let mut bench = reached(Level::L2);
-        drain(&mut bench, 2048 - 700);
-        bench.granted(Ask::Remap(virt(WINDOW + POOL + 2 * MIB, 2 * MIB), POOL + 2 * MIB, CONSTANTS));
-        bench.granted(Ask::Remap(virt(WINDOW + POOL + 2 * MIB, 2 * MIB), 2 * OUT, CONSTANTS));
-    }
-
-    #[test]
-    fn bad_breaking_the_window_to_a_former_table_about_to_be_taken() {
-        let mut bench = reached(Level::L2);
-        drain(&mut bench, 2048 - 700);
-        let page = map(AT, PAGE, OUT, CONSTANTS);
-        bench.granted(page);
-        bench.granted(Ask::Unmap(page.span())); // its tables were of the second block, and are the next to be taken
-        drain(&mut bench, 3 + 2048 - 1600); // the pool goes on in the last
-        refuses(&mut bench, Ask::Unmap(virt(WINDOW + POOL + 2 * MIB, PAGE)), NAME);
-        bench.granted(Ask::Unmap(virt(WINDOW + POOL + 6 * MIB, PAGE)));
     }
 }
 

@@ -12,7 +12,7 @@ use breakwater::descriptor::MAIR;
 use breakwater::errata::Errata;
 use breakwater::features::Features;
 use breakwater::geometry::{Geometry, HighBits};
-use breakwater::machine::{Footing, Machine, Maintenance, Slot, Tlbi};
+use breakwater::machine::{Footing, Machine, Maintenance, Reached, Slot, Tlbi};
 use breakwater_model::descriptor::Format;
 use breakwater_model::obligations::{Obligations, Rule};
 use breakwater_model::params;
@@ -281,8 +281,8 @@ impl<G: Geometry> Machine for Judged<G> {
         self.footings.iter().copied().find(|footing| footing.virt.intersection(span).is_some())
     }
 
-    fn window(&self, frame: Frame) -> Option<VirtAddr> {
-        self.window.map(|offset| VirtAddr::at(frame.start().raw() + offset))
+    fn reached(&self, span: VirtSpan) -> [Option<Reached>; 2] {
+        [self.window.and_then(|offset| super::machine::shown(offset, span)), None]
     }
 
     fn released(&mut self, frame: Frame) {

@@ -6,7 +6,7 @@ use super::world::World;
 use breakwater::addr::{Frame, VirtAddr, VirtSpan};
 use breakwater::bbm::Permit;
 use breakwater::geometry::Geometry;
-use breakwater::machine::{Footing, Machine, Maintenance, Slot, Tlbi};
+use breakwater::machine::{Footing, Machine, Maintenance, Reached, Slot, Tlbi};
 use breakwater::walk::ReadTable;
 use breakwater_trace::Event;
 
@@ -77,8 +77,8 @@ impl<G: Geometry> Machine for World<G> {
         self.footings.iter().copied().find(|footing| footing.virt.intersection(span).is_some())
     }
 
-    fn window(&self, frame: Frame) -> Option<VirtAddr> {
-        self.window.map(|window| VirtAddr::at(window + frame.start().raw()))
+    fn reached(&self, span: VirtSpan) -> [Option<Reached>; 2] {
+        [self.window.and_then(|offset| shown(offset, span)), None]
     }
 
     fn released(&mut self, frame: Frame) {
@@ -88,6 +88,11 @@ impl<G: Geometry> Machine for World<G> {
     fn settled(&mut self) {
         self.settle();
     }
+}
+
+/// What a window of 64 GiB of memory from address 0 on, which begins at `offset`, shows in `span`.
+pub(super) fn shown(offset: u64, span: VirtSpan) -> Option<Reached> {
+    Reached::of(VirtAddr::at(offset), super::rig::phys(0, 64 << 30), span)
 }
 
 impl ReadTable for World {

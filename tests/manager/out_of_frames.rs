@@ -97,11 +97,11 @@ impl Case {
             Source::Both => left / 2,
         };
         while bench.frames.available() > if source == Source::Pool { left } else { 18 + kept_in_pool } {
-            bench.frames.take().expect("a frame of the pool");
+            let _kept = bench.frames.take().expect("a frame of the pool");
         }
         // Former tables are what a mapper takes first.
         while bench.frames.available() > left {
-            bench.mapper().take().expect("a former table");
+            let _kept = bench.mapper().take().expect("a former table");
         }
         bench
     }

@@ -76,7 +76,7 @@ impl<G: Geometry> Rig<Offline, G> {
     /// The same tables, in force.
     pub(crate) fn switch(self) -> Rig<Live, G> {
         let Self { mut protocol, frames, tables, reference, is_quiet, is_at_once } = self;
-        let (tables, _released) = protocol.switch_root(tables, Detached::first_tables([None; 8]));
+        let (tables, _released) = protocol.switch_root(tables, Detached::none());
         let mut rig = Rig { protocol, frames, tables, reference, is_quiet, is_at_once };
         rig.world_mut().settle();
         rig.check();

@@ -7,6 +7,7 @@ use super::rig::{CODE, CONSTANTS, DATA, DEVICE, GIB, MIB, PAGE, frame, phys};
 use super::step::is_tlbi;
 use breakwater::addr::{Frame, PhysAddr, VirtAddr};
 use breakwater::descriptor::{Attributes, DataAccess, DeviceKind};
+use breakwater::frames::FreeRam;
 use breakwater::layout::VMAP_AREAS;
 use breakwater::mapper::Error as MapperError;
 use breakwater::regions::alias::{Alias, Refusal};
@@ -109,16 +110,43 @@ fn good_vmap_of_scattered_frames_side_by_side() {
 #[test]
 fn good_frames_are_given_away_after_unmap() {
     let mut demand = Demand::new();
-    let frames = demand.scattered(40);
+    let (kept, frames) = borrowed(&mut demand);
     let at = vmap(&mut demand, &frames);
-    let unmapped = demand.granted(|on_demand, space| on_demand.vmap.unmap(space, at));
-    for (index, frame) in frames.into_iter().enumerate() {
-        let span = phys(frame.start().raw(), PAGE);
-        demand.booted.world_mut().give(span);
-        let returned = demand.booted.bringup.frames.add_unmapped(span, &unmapped.proof);
+    demand.granted(|on_demand, space| on_demand.vmap.unmap(space, at));
+    for (index, ram) in kept.into_iter().enumerate() {
+        demand.booted.world_mut().give(ram.span());
+        let returned = demand.booted.space().give_back(ram);
         assert!(returned.is_ok() || index > 20, "the supply's list of separate spans is short");
     }
     demand.booted.settled("the frames are the supply's, and no TLB of either CPU shows them in vmap");
+}
+
+/// RAM of which no two frames follow each other, and the frames.
+fn borrowed(demand: &mut Demand) -> (Vec<FreeRam>, Vec<Frame>) {
+    let all: Vec<FreeRam> = (0..80).map(|_| demand.borrow()).collect();
+    let kept: Vec<FreeRam> = all.into_iter().step_by(2).collect();
+    let frames = kept.iter().map(|ram| Frame::containing(ram.span().start())).collect();
+    (kept, frames)
+}
+
+#[test]
+fn bad_frames_given_away_while_they_are_mapped() {
+    let mut demand = Demand::new();
+    let (mut kept, frames) = borrowed(&mut demand);
+    let at = vmap(&mut demand, &frames);
+    let before = demand.booted.bringup.frames.available();
+    let ram = kept.pop().unwrap();
+    let (failure, ram) = demand.booted.space().give_back(ram).unwrap_err();
+    let Failure::Mapping { error: MapperError::InUse { frames, slot, descriptor }, .. } = failure else {
+        panic!("{failure}");
+    };
+    assert_eq!((frames, slot.virt().raw()), (ram.span(), at.raw() + 39 * PAGE), "{failure}");
+    assert_eq!(descriptor & ((1 << 48) - 1) & !0xfff, ram.span().start().raw());
+    assert_eq!(failure.to_string().rsplit_once('(').unwrap().1, "what is mapped is not free)");
+    assert_eq!(demand.booted.bringup.frames.available(), before, "they are not in the supply");
+    demand.granted(|on_demand, space| on_demand.vmap.unmap(space, at));
+    demand.booted.world_mut().give(ram.span());
+    assert_eq!(demand.booted.space().give_back(ram), Ok(()), "and then they are the supply's");
 }
 
 #[test]
@@ -337,7 +365,7 @@ fn bad_out_of_frames_for_a_later_piece() {
     let mut demand = Demand::new();
     // 511 pages up to a multiple of 2 MiB, and one that wants another table.
     let run = demand.booted.bringup.frames.take_ram(511 * PAGE, PAGE).unwrap();
-    let mut frames: Vec<Frame> = (0..511).map(|index| frame(run.start().raw() + index * PAGE)).collect();
+    let mut frames: Vec<Frame> = (0..511).map(|index| frame(run.span().start().raw() + index * PAGE)).collect();
     frames.push(demand.scattered(2)[1]);
     demand.leave_frames(1);
     let error = demand.refused(|on_demand, space| on_demand.vmap.vmap(space, &frames, DATA));

@@ -4,10 +4,10 @@
 
 use super::{Doing, Fill, Place, Run};
 use crate::addr::{Frame, Level, VirtAddr, VirtSpan};
-use crate::bbm::{Filled, Geo, Laid, State, UnusedSlots};
+use crate::bbm::{Filled, Geo, Laid, State};
 use crate::descriptor::{Entry, Waiting};
 use crate::geometry::Geometry;
-use crate::machine::{Machine, Slot};
+use crate::machine::Machine;
 use crate::mapper::{Mapper, piece};
 
 impl<M: Machine, S: State> Mapper<'_, M, S> {
@@ -40,11 +40,11 @@ impl<M: Machine, S: State> Mapper<'_, M, S> {
     fn commit_run(&mut self, place: Place<'_>, level: Level, run: Run, filled: &mut Filled<S>) {
         match place {
             Place::Fresh(table) => {
-                let first = Geo::<M>::slot(table.frame(), level, run.first);
-                self.protocol.fill_fresh(table, first, run.count, run.leaf);
+                self.protocol.fill_fresh(table, run.first, run.count, run.leaf);
             }
             Place::Linked(table) => {
-                let slots = self.unused(Geo::<M>::slot(table, level, run.first), run.count);
+                let first = Geo::<M>::slot(table, level, run.first);
+                let slots = self.protocol.seen_unused(self.tables, first, run.count);
                 self.protocol.fill(slots, run.leaf, filled);
             }
         }
@@ -62,6 +62,7 @@ impl<M: Machine, S: State> Mapper<'_, M, S> {
     ) {
         let frame = self.take_frame();
         let child = self.protocol.new_table(frame, next, span.start());
+        let frame = child.frame();
         if next == fill.deepest {
             self.last = Some((Geo::<M>::span(Geo::<M>::slot(frame, level, span.start())), frame, next));
         }
@@ -73,11 +74,10 @@ impl<M: Machine, S: State> Mapper<'_, M, S> {
         let kept = fill.keeps(next);
         match place {
             Place::Fresh(parent) => {
-                let slot = Geo::<M>::slot(parent.frame(), level, span.start());
-                self.protocol.link_fresh(parent, slot, child, kept);
+                self.protocol.link_fresh(parent, child, kept);
             }
             Place::Linked(table) => {
-                let slot = self.unused(Geo::<M>::slot(table, level, span.start()), 1);
+                let slot = self.protocol.seen_unused(self.tables, Geo::<M>::slot(table, level, span.start()), 1);
                 match &mut doing.laid {
                     Some(laid) => self.protocol.lay(slot, child, kept, laid),
                     None => self.protocol.link(slot, child, kept, &mut doing.filled),
@@ -92,17 +92,9 @@ impl<M: Machine, S: State> Mapper<'_, M, S> {
         let raw = self.protocol.raw(slot);
         let child = Entry::table_in::<Geo<M>>(raw, level);
         if child.is_some() && !Entry::keeps(raw) && level.next().is_some_and(|next| fill.keeps(next)) {
-            self.protocol.keep(slot);
+            self.protocol.keep(self.protocol.vouch(self.tables, slot));
         }
         child
-    }
-
-    #[inline(always)]
-    fn unused(&self, first: Slot, count: u64) -> UnusedSlots<S> {
-        match self.protocol.unused_run(self.tables, first, count) {
-            Ok(slots) => slots,
-            Err(_) => panic!("the plan saw that these slots are unused"),
-        }
     }
 
     /// Links the tables that were laid ready in `span`, after one DSB for all.
@@ -111,7 +103,7 @@ impl<M: Machine, S: State> Mapper<'_, M, S> {
         self.each_run_of_slots(span, |mapper, first, count| {
             for slot in (0..count).map(|index| Geo::<M>::step(first, index)) {
                 if Waiting::read(mapper.protocol.raw(slot)).is_some() {
-                    mapper.protocol.link_laid(slot, &mut published, filled);
+                    mapper.protocol.link_laid(mapper.protocol.vouch(mapper.tables, slot), &mut published, filled);
                 }
             }
         });

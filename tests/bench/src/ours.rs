@@ -108,7 +108,7 @@ impl Candidate for Ours {
         let (mut protocol, mut frames) = (Protocol::new(Host, Errata::empty()), FrameSupply::new(pool));
         let root = frames.take().expect("a fresh arena has frames");
         let tables = Tables::new(protocol.new_table(root, Level::L0, VirtAddr::at(0)));
-        let (tables, _released) = protocol.switch_root(tables, Detached::first_tables([None; 8]));
+        let (tables, _released) = protocol.switch_root(tables, Detached::none());
         protocol.share(Errata::empty());
         Self { protocol, frames, tables }
     }

@@ -4,6 +4,7 @@ use breakwater::addr::{Frame, PAGE_BYTES, PhysAddr, PhysSpan};
 use breakwater::audit::{self, Audit, Declared, Run};
 use breakwater::boot::{self, Handover};
 use breakwater::el2::{self, Start, Status, Window};
+use breakwater::frames::FreeRam;
 use breakwater::layout::DIRECTMAP;
 use breakwater::line;
 use core::fmt::Display;
@@ -115,11 +116,11 @@ impl Booted {
     }
 
     /// One frame of free RAM, taken for good, and its address in the directmap.
-    #[must_use]
-    pub fn take_ram(&self) -> (PhysSpan, u64) {
+    pub fn take_ram(&self) -> (FreeRam, u64) {
         let piece = self.handover.frames.lock().take_ram(PAGE_BYTES, PAGE_BYTES);
         let piece = piece.unwrap_or_else(|| self.failed("no free RAM"));
-        (piece, self.directmap(piece.start()))
+        let virt = self.directmap(piece.span().start());
+        (piece, virt)
     }
 
     /// How physical memory is reached now.

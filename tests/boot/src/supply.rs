@@ -40,7 +40,8 @@ pub fn drain(booted: &Booted, mut look: impl FnMut(Frame)) -> Drained {
     let mut drained = Drained { reach, last: NOTHING, count: 0 };
     booted.handover.edit(|mut space| {
         let mut mapper = space.mapper();
-        while let Some(frame) = mapper.take() {
+        while let Some(free) = mapper.take() {
+            let frame = free.frame();
             look(frame);
             let frame = frame.start().raw();
             probe::write(reach.virt(frame), drained.last);

@@ -10,7 +10,7 @@ breakwater_boot_tests::fact!(|booted| {
     use breakwater::fault::FaultKind;
     use breakwater::mapper::Request;
 
-    let (frame, virt) = booted.take_ram();
+    let (ram, virt) = booted.take_ram();
     probe::write(virt + MARKED_OFFSET, 0x1234_5678_9abc_def0);
     booted.require(probe::read_or_fault(virt + MARKED_OFFSET) == Ok(0x1234_5678_9abc_def0), "a word of RAM");
 
@@ -50,7 +50,7 @@ breakwater_boot_tests::fact!(|booted| {
     if let Err(error) = booted.handover.edit(|mut space| space.mapper().map(request)) {
         booted.failed(error);
     }
-    say!("fact: {frame:?} read, six faults survived; a load where nothing answers now");
+    say!("fact: {:?} read, six faults survived; a load where nothing answers now", ram.span());
     let found = probe::read_or_fault(page.start().raw() + MARKED_OFFSET);
     booted.failed(format_args!("it came back: {found:x?}"))
 });

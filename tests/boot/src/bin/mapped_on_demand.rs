@@ -19,6 +19,7 @@ breakwater_boot_tests::fact!(|booted| {
 mod on_demand {
     use breakwater::addr::Frame;
     use breakwater::descriptor::{Access, Attributes, DataAccess, DeviceKind};
+    use breakwater::frames::FreeRam;
     use breakwater::regions::alias::{Ram, Refusal};
     use breakwater::regions::fixmap::{self, Slot};
     use breakwater::regions::vmap;
@@ -39,9 +40,17 @@ mod on_demand {
 
     /// A frame of free RAM with `value` in its first word.
     fn frame_with(booted: &Booted, value: u64) -> Frame {
-        let (span, virt) = booted.take_ram();
+        frame_of(&ram_with(booted, value))
+    }
+
+    fn ram_with(booted: &Booted, value: u64) -> FreeRam {
+        let (ram, virt) = booted.take_ram();
         probe::write(virt, value);
-        Frame::containing(span.start())
+        ram
+    }
+
+    fn frame_of(ram: &FreeRam) -> Frame {
+        Frame::containing(ram.span().start())
     }
 
     /// Every CPU reads `value` at `address`.
@@ -106,7 +115,7 @@ mod on_demand {
         }
         booted.require_clean_audit(&[]);
         let (ram, _) = booted.take_ram();
-        match ioremap(ram.start().raw(), 8) {
+        match ioremap(ram.span().start().raw(), 8) {
             Err(vmap::Error::Refused(refusal @ Refusal::MixedMemory { .. })) => say!("fact: refused: {refusal}"),
             answer => booted.failed(format_args!("RAM as a device: {answer:?}")),
         }
@@ -118,9 +127,9 @@ mod on_demand {
     }
 
     pub(super) fn scattered(booted: &Booted) {
-        let taken = [0, 1, 2, 3, 4, 5].map(|index| frame_with(booted, 0x1000 + index));
+        let taken = [0, 1, 2, 3, 4, 5].map(|index| ram_with(booted, 0x1000 + index));
         let order = [5_usize, 0, 3, 1];
-        let frames = order.map(|index| taken[index]);
+        let frames = order.map(|index| frame_of(&taken[index]));
         let at = booted.handover.edit_on_demand(|space, on_demand| on_demand.vmap.vmap(space, &frames, DATA));
         let at = granted(booted, at);
         for (page, index) in (0..).zip(order) {
@@ -129,14 +138,13 @@ mod on_demand {
         require_gone(booted, at.raw() - PAGE_BYTES, "the guard below");
         require_gone(booted, at.raw() + 4 * PAGE_BYTES, "the guard above");
         booted.require_clean_audit(&[]);
-        let unmapped = booted.handover.edit_on_demand(|space, on_demand| on_demand.vmap.unmap(space, at));
-        let unmapped = granted(booted, unmapped);
+        granted(booted, booted.handover.edit_on_demand(|space, on_demand| on_demand.vmap.unmap(space, at)));
         for page in 0..4 {
             require_gone(booted, at.raw() + page * PAGE_BYTES, "an unmapped frame");
         }
-        for span in taken.map(|frame| PhysSpan::of(frame.start(), PAGE_BYTES)).into_iter().flatten() {
-            let returned = booted.handover.frames.lock().add_unmapped(span, &unmapped.proof);
-            booted.require(returned.is_ok(), "a frame does not return to the supply");
+        for ram in taken {
+            let returned = booted.handover.edit(|mut space| space.give_back(ram));
+            granted(booted, returned.map_err(|(failure, _)| failure));
         }
         say!("fact: scattered frames were side by side, and are free again");
     }

@@ -16,7 +16,8 @@ breakwater_boot_tests::fact!(|booted| {
     let mut reused = 0;
     loop {
         let frame = booted.handover.frames.lock().take();
-        let Some(frame) = frame.filter(|_| reused < old.bytes() / PAGE_BYTES) else { break };
+        let Some(free) = frame.filter(|_| reused < old.bytes() / PAGE_BYTES) else { break };
+        let frame = free.frame();
         if !old.contains(frame.start()) {
             continue;
         }

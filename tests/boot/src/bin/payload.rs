@@ -6,7 +6,7 @@
 //! 1. CPU 0 maps a page; CPU 1 reads through it.
 //! 2. CPU 1 remaps the page to another frame (break, invalidate by broadcast, make); CPU 0, whose TLB held the old translation, sees
 //!    the new frame.
-//! 3. CPU 0 unmaps the page and gives the frames back, on the proof that no TLB holds them; neither CPU can reach it any more.
+//! 3. CPU 0 unmaps the page and gives the frames back, which nothing maps any more; neither CPU can reach it any more.
 //! 4. Both CPUs do all of it at once, many times, each on pages of its own.
 //!
 //! A mapping that stays would be declared in `handover.regions`, so that an audit knows of it. These do not stay, and a last audit finds
@@ -23,8 +23,9 @@ fn main(start: breakwater::el2::Start) -> ! {
 
 #[cfg(target_os = "none")]
 mod payload {
-    use breakwater::addr::{Frame, Level, PAGE_BYTES, PhysSpan, VirtAddr, VirtSpan};
+    use breakwater::addr::{Level, PAGE_BYTES, VirtAddr, VirtSpan};
     use breakwater::descriptor::{Access, Attributes};
+    use breakwater::frames::FreeRam;
     use breakwater::layout::VMAP;
     use breakwater::mapper::Request;
     use breakwater_boot_tests::{Booted, prelude::say, probe};
@@ -71,7 +72,7 @@ mod payload {
     fn shared_page(booted: &Booted) {
         let page = page(0);
         let (first, second) = (frame_with(0x1111), frame_with(0x2222));
-        map(page, first);
+        map(page, &first);
         booted.on_cpu(1, |virt| READ_BY_CPU_1.store(probe::read(virt as u64), Ordering::Relaxed), page.start().raw());
         expect(READ_BY_CPU_1.load(Ordering::Relaxed), 0x1111, "CPU 1 reads what CPU 0 mapped");
 
@@ -79,11 +80,11 @@ mod payload {
         booted.on_cpu(
             1,
             |frame| remap(self::page(0), breakwater::addr::PhysAddr::at(frame as u64)),
-            second.start().raw(),
+            second.span().start().raw(),
         );
         expect(probe::read(page.start().raw()), 0x2222, "CPU 0 reads the frame that CPU 1 remapped the page to");
 
-        unmap(page, &[first, second]);
+        unmap(page, [first, second]);
         booted.on_cpu(1, |virt| READ_BY_CPU_1.store(translates(virt as u64), Ordering::Relaxed), page.start().raw());
         expect(translates(page.start().raw()), 0, "the page is gone on CPU 0");
         expect(READ_BY_CPU_1.load(Ordering::Relaxed), 0, "the page is gone on CPU 1");
@@ -96,17 +97,17 @@ mod payload {
         let virt = page.start().raw();
         let (one, other) = (cpu << 32 | round << 1, cpu << 32 | round << 1 | 1);
         let (first, second) = (frame_with(one), frame_with(other));
-        map(page, first);
+        map(page, &first);
         expect(probe::read(virt), one, "a mapped page shows its frame");
-        remap(page, second.start());
+        remap(page, second.span().start());
         expect(probe::read(virt), other, "a remapped page shows its new frame");
         probe::write(virt, !other);
         expect(
-            probe::read(booted().directmap(second.start())),
+            probe::read(booted().directmap(second.span().start())),
             !other,
             "what is written through the page is in its frame",
         );
-        unmap(page, &[first, second]);
+        unmap(page, [first, second]);
         expect(translates(virt), 0, "an unmapped page is gone");
     }
 
@@ -117,14 +118,14 @@ mod payload {
     }
 
     /// A frame of free RAM whose first word is `value`.
-    fn frame_with(value: u64) -> PhysSpan {
-        let (frame, virt) = booted().take_ram();
+    fn frame_with(value: u64) -> FreeRam {
+        let (ram, virt) = booted().take_ram();
         probe::write(virt, value);
-        frame
+        ram
     }
 
-    fn map(virt: VirtSpan, frame: PhysSpan) {
-        let request = Request::new(virt, frame.start(), DATA, Level::L3);
+    fn map(virt: VirtSpan, ram: &FreeRam) {
+        let request = Request::new(virt, ram.span().start(), DATA, Level::L3);
         if let Err(error) = booted().handover.edit(|mut space| space.mapper().map(request)) {
             booted().failed(error);
         }
@@ -136,16 +137,15 @@ mod payload {
         }
     }
 
-    /// Unmaps `virt` and gives back the frames that it has shown: the proof says that no TLB holds any of them.
-    fn unmap(virt: VirtSpan, shown: &[PhysSpan]) {
+    /// Unmaps `virt` and gives back the frames that it has shown, which nothing maps any more.
+    fn unmap(virt: VirtSpan, shown: [FreeRam; 2]) {
         booted().handover.edit(|mut space| {
-            let unmapped = match space.mapper().unmap(virt) {
-                Ok(unmapped) => unmapped,
-                Err(error) => booted().failed(error),
-            };
-            for &frame in shown {
-                if space.frames.add_unmapped(frame, &unmapped.proof).is_err() {
-                    booted().failed(format_args!("no place for {:?} in the supply", Frame::containing(frame.start())));
+            if let Err(error) = space.mapper().unmap(virt) {
+                booted().failed(error);
+            }
+            for ram in shown {
+                if let Err((failure, _)) = space.give_back(ram) {
+                    booted().failed(failure);
                 }
             }
         });

@@ -3,9 +3,11 @@
 use super::shadow::{Frame, Seen, View};
 use crate::{Booted, probe};
 use breakwater::addr::{PAGE_BYTES, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+use breakwater::frames::FreeRam;
 use breakwater::layout::VMAP;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
+use spin::Mutex;
 
 /// Pages that are edited: four blocks of 2 MiB, so that a request may hit one whole, in part, or reach over its end.
 pub(super) const PAGES: usize = 4 * BLOCK_PAGES;
@@ -33,6 +35,7 @@ static MADE: [AtomicU64; PAGES] = [const { AtomicU64::new(0) }; PAGES];
 #[derive(Debug)]
 pub(super) struct Area {
     frames: PhysSpan,
+    ram: Mutex<Option<FreeRam>>,
     directmap: u64,
 }
 
@@ -41,8 +44,9 @@ impl Area {
     pub(super) fn new(booted: &Booted) -> Self {
         let block = BLOCK_PAGES as u64 * PAGE_BYTES;
         let frames = booted.handover.frames.lock().take_ram(FRAMES as u64 * PAGE_BYTES, block);
-        let frames = frames.unwrap_or_else(|| booted.failed("no free RAM in one piece"));
-        let area = Self { frames, directmap: booted.directmap(frames.start()) };
+        let ram = frames.unwrap_or_else(|| booted.failed("no free RAM in one piece"));
+        let frames = ram.span();
+        let area = Self { frames, ram: Mutex::new(Some(ram)), directmap: booted.directmap(frames.start()) };
         for frame in 0..FRAMES {
             (0..WORDS).for_each(|word| probe::write(area.alias(frame as Frame, word), value(frame as Frame, word)));
         }
@@ -50,9 +54,9 @@ impl Area {
         area
     }
 
-    /// The frames, in one piece.
-    pub(super) fn frames(&self) -> PhysSpan {
-        self.frames
+    /// The frames, in one piece, to go back to the supply: once.
+    pub(super) fn ram(&self) -> Option<FreeRam> {
+        self.ram.lock().take()
     }
 
     /// The directmap's address of a word of a frame.

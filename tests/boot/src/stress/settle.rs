@@ -77,24 +77,23 @@ fn run_from(area: &Area, first: usize) -> Range<usize> {
     first..(first..PAGES).find(|&page| !follows(page)).unwrap_or(PAGES)
 }
 
-/// Unmaps everything, which is the proof that lets the frames go back to the supply.
+/// Unmaps everything, and gives the frames back to the supply.
 pub(super) fn unmap_all(booted: &Booted, area: &Area) {
     let mut page = 0;
-    let mut gave_back = false;
     while page < PAGES {
         let run = run_from(area, page);
         page = run.end;
-        let is_last = (page..PAGES).all(|page| area.view(page).was.is_none());
         if area.view(run.start).was.is_none() {
             continue;
         }
-        booted.handover.edit(|mut space| match space.mapper().unmap(span(&run)) {
-            Ok(unmapped) if is_last => {
-                gave_back = space.frames.add_unmapped(area.frames(), &unmapped.proof).is_ok();
+        booted.handover.edit(|mut space| {
+            if let Err(error) = space.mapper().unmap(span(&run)) {
+                booted.failed(format_args!("{:#x}: {error}", address(run.start)));
             }
-            Ok(_) => {}
-            Err(error) => booted.failed(format_args!("{:#x}: {error}", address(run.start))),
         });
     }
-    booted.require(gave_back, format_args!("{} KiB cannot go back", FRAMES as u64 * PAGE_BYTES / 1024));
+    let ram = area.ram().unwrap_or_else(|| booted.failed("the frames went back before"));
+    if let Err((failure, _)) = booted.handover.edit(|mut space| space.give_back(ram)) {
+        booted.failed(format_args!("{} KiB cannot go back: {failure}", FRAMES as u64 * PAGE_BYTES / 1024));
+    }
 }

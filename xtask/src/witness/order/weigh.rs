@@ -63,7 +63,7 @@ pub(crate) fn weigh(
     weigh_from(judged(declared), records, edges, violations, effort)
 }
 
-/// [`weigh`] of what followed on what the `oracle` has judged.
+/// `weigh` of what followed on what the `oracle` has judged.
 pub(super) fn weigh_from(
     oracle: Obligations,
     records: &[(u64, Record)],

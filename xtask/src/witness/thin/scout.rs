@@ -11,7 +11,7 @@ use breakwater_trace::{Access, Event, Record, Step};
 pub(super) const SHIFT: u32 = 12;
 /// Bytes of a block of level 1 and of level 2, with a granule of 4 KiB; larger ones are taken for these, and the judgement is compared.
 const BLOCKS: [u64; 2] = [1 << 30, 1 << 21];
-/// Descriptors: valid, page or table, AP[2], output address.
+/// Descriptors: valid, page or table, AP\[2\], output address.
 const VALID: u64 = 1;
 const NO_BLOCK: u64 = 2;
 const READ_ONLY: u64 = 1 << 7;

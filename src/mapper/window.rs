@@ -1,0 +1,93 @@
+//! What the manager itself needs of the tables that it edits: the addresses through which it reaches tables, and the frames that become
+//! tables. A request that would take them away is refused, by whichever of its parts.
+//!
+//! What it costs: nothing but the question where the window is, for a request that does not touch it; a look at all tables for one that does.
+
+#![forbid(unsafe_code)]
+
+use super::{Error, Mapper};
+use crate::addr::{Frame, Level, PhysSpan, VirtAddr, VirtSpan};
+use crate::bbm::{Geo, Live};
+use crate::descriptor::{Entry, Rights};
+use crate::geometry::Geometry;
+use crate::machine::{Footing, Machine, Reached};
+
+/// The parts of the window that a request meets.
+type Met = [Option<Reached>; 2];
+
+impl<M: Machine> Mapper<'_, M, Live> {
+    /// Whether `span` is part of the window.
+    #[inline(always)]
+    pub(super) fn is_window(&self, span: VirtSpan) -> bool {
+        self.protocol.machine().is_reached(span)
+    }
+
+    /// Refuses to break `broken`, or to take rights from it, where that is the window to a table or to a frame of the supply.
+    pub(super) fn check_window(&self, broken: VirtSpan) -> Result<(), Error> {
+        if !self.is_window(broken) {
+            return Ok(());
+        }
+        let met = self.protocol.machine().reached(broken);
+        self.check_tables(&met, broken, self.tables.root(), self.tables.level(), VirtAddr::at(0))?;
+        let former = self.protocol.upcoming_free(self.frames.tables()).map(|frame| self.table_span(frame));
+        self.frames
+            .spans()
+            .chain(former)
+            .try_for_each(|free| check_reached(&met, broken, free, "the window to a free frame"))
+    }
+
+    /// The same for `table` and those below it.
+    fn check_tables(
+        &self,
+        met: &Met,
+        broken: VirtSpan,
+        table: Frame,
+        level: Level,
+        virt: VirtAddr,
+    ) -> Result<(), Error> {
+        check_reached(met, broken, self.table_span(table), "the window to a table")?;
+        let Some(next) = level.next() else { return Ok(()) };
+        let zero = Geo::<M>::slot(table, level, virt);
+        let (slots, mut at) = (Geo::<M>::slots(level), 0);
+        while let Some(used) = self.protocol.first_used(zero, at, slots) {
+            let slot = Geo::<M>::step(zero, used);
+            if let Some(child) = self.protocol.child(slot) {
+                self.check_tables(met, broken, child, next, slot.virt())?;
+            }
+            at = used + 1;
+        }
+        Ok(())
+    }
+
+    fn table_span(&self, table: Frame) -> PhysSpan {
+        PhysSpan::of(table.start(), Geo::<M>::PAGE_BYTES).unwrap_or(PhysSpan::EMPTY)
+    }
+
+    /// Refuses frames as free that the window, which lies in `window`, does not show to be written.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`] with the slot where the walk for the first of them ends.
+    pub(crate) fn check_shown(&self, frames: PhysSpan, window: VirtSpan) -> Result<(), Error> {
+        for part in self.protocol.machine().reached(window).into_iter().flatten() {
+            let Some(shown) = part.phys.intersection(frames) else { continue };
+            let start = part.virt_of(shown);
+            let end = start.raw() + shown.bytes();
+            let mut virt = start;
+            while let Some(step) = self.walk(virt).last().filter(|_| virt.raw() < end) {
+                let written = |leaf: crate::descriptor::Leaf| leaf.attributes().rights().contains(Rights::WRITE);
+                if !matches!(step.entry, Entry::Leaf(leaf) if written(leaf)) {
+                    return Err(Error::NotMapped { slot: step.slot });
+                }
+                virt = Geo::<M>::span(step.slot).end_exclusive();
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_reached(met: &Met, broken: VirtSpan, frames: PhysSpan, name: &'static str) -> Result<(), Error> {
+    let shown = |part: Reached| Some((part, part.phys.intersection(frames)?));
+    let Some((part, frames)) = met.iter().copied().flatten().find_map(shown) else { return Ok(()) };
+    let virt = VirtSpan::of(part.virt_of(frames), frames.bytes()).unwrap_or(broken);
+    Err(Error::WouldBreakSelf { virt: broken, footing: Footing { name, virt } })
+}

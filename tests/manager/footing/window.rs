@@ -1,0 +1,134 @@
+//! The window to tables and to free frames, through the tables themselves.
+
+use super::*;
+
+const NAME: &str = "the window to a table";
+const FREE: &str = "the window to a free frame";
+
+/// Tables that are reached through themselves: the pool by pages, or by blocks.
+fn reached(largest: Level) -> Desk {
+    let mut bench = with(Features::empty(), &[request(WINDOW + POOL, 8 * MIB, POOL, DATA, largest)]);
+    bench.protocol.machine_mut().window = Some(WINDOW);
+    bench
+}
+
+/// Takes frames of the pool until so many are left.
+fn drain(bench: &mut Desk, left: u64) {
+    while bench.frames.available() > left {
+        let _kept = bench.frames.take().expect("a frame of the pool");
+    }
+}
+
+/// The window of the table in which the leaf of `level` for `at` stands.
+fn window_of(bench: &Desk, level: Level, at: u64) -> u64 {
+    WINDOW + slot_in(bench.machine(), bench.tables.root(), level, at).table().start().raw()
+}
+
+#[test]
+fn bad_breaking_the_window_to_a_table_on_the_way() {
+    let mut bench = reached(Level::L3);
+    for level in [Level::L0, Level::L1, Level::L2, Level::L3] {
+        let page = virt(window_of(&bench, level, WINDOW + POOL), PAGE);
+        assert_eq!(refuses(&mut bench, Ask::Unmap(page), NAME).virt, page, "{level:?}");
+        refuses(&mut bench, Ask::Remap(page, 2 * OUT, DATA), NAME);
+        bench.granted(Ask::Protect(page, DATA));
+        refuses(&mut bench, Ask::Protect(page, CONSTANTS), NAME);
+    }
+}
+
+#[test]
+fn bad_the_window_to_all_tables_is_not_made_read_only() {
+    let mut bench = reached(Level::L2);
+    refuses(&mut bench, Ask::Protect(virt(WINDOW + POOL, 8 * MIB), CONSTANTS), NAME);
+}
+
+#[test]
+fn bad_breaking_the_window_to_the_table_of_another_place() {
+    // No table of it is on the way to the request: the next request that goes there would fault.
+    for largest in [Level::L2, Level::L3] {
+        let mut bench = reached(largest);
+        bench.granted(map(AT, PAGE, OUT, CONSTANTS));
+        drain(&mut bench, 1024); // what shows it is not what shows the supply
+        for level in [Level::L1, Level::L2, Level::L3] {
+            let page = virt(window_of(&bench, level, AT), PAGE);
+            for ask in [Ask::Unmap(page), Ask::Protect(page, CONSTANTS), Ask::Remap(page, 2 * OUT, DATA)] {
+                assert!(refuses(&mut bench, ask, NAME).virt.bytes() == PAGE, "{level:?}");
+            }
+        }
+        let all = virt(WINDOW + POOL, 2 * MIB);
+        for ask in [Ask::Unmap(all), Ask::Protect(all, CONSTANTS), Ask::Remap(all, 2 * OUT, DATA)] {
+            refuses(&mut bench, ask, NAME);
+        }
+    }
+}
+
+#[test]
+fn good_breaking_the_window_to_what_was_a_table_and_is_somebodys() {
+    let mut bench = reached(Level::L3);
+    let page = map(AT, PAGE, OUT, CONSTANTS);
+    bench.granted(page);
+    let window = virt(window_of(&bench, Level::L3, AT), PAGE);
+    refuses(&mut bench, Ask::Unmap(window), NAME);
+    bench.granted(Ask::Unmap(page.span()));
+    refuses(&mut bench, Ask::Unmap(window), FREE);
+    for _ in 0..3 {
+        let _kept = bench.mapper().take().expect("a former table");
+    }
+    bench.granted(Ask::Unmap(window));
+}
+
+#[test]
+fn good_the_window_gains_rights_and_keeps_them() {
+    let mut bench = reached(Level::L3);
+    bench.granted(Ask::Protect(virt(WINDOW + POOL, 8 * MIB), DATA));
+    bench.granted(Ask::Merge(virt(WINDOW + POOL + 2 * MIB, 2 * MIB), Level::L3, false));
+}
+
+#[test]
+fn good_breaking_the_window_to_what_nobody_needs() {
+    let mut bench = reached(Level::L3);
+    drain(&mut bench, 0);
+    bench.granted(Ask::Unmap(virt(WINDOW + POOL + 6 * MIB, 16 * PAGE)));
+}
+
+#[test]
+fn bad_breaking_the_window_to_what_the_supply_holds() {
+    let mut bench = reached(Level::L3);
+    for page in [virt(WINDOW + POOL + 6 * MIB, PAGE), virt(WINDOW + POOL + 4 * MIB, 2 * MIB)] {
+        for ask in [Ask::Unmap(page), Ask::Protect(page, CONSTANTS), Ask::Remap(page, 2 * OUT, DATA)] {
+            assert_eq!(refuses(&mut bench, ask, FREE).virt, page);
+        }
+    }
+}
+
+#[test]
+fn bad_breaking_the_window_to_a_frame_about_to_be_taken() {
+    let mut bench = reached(Level::L2);
+    drain(&mut bench, 2048 - 1100); // the next one lies in the third block, the tables in the first
+    let third = WINDOW + POOL + 4 * MIB;
+    refuses(&mut bench, Ask::Unmap(virt(third, PAGE)), FREE); // not in the supply, but in its block
+    refuses(&mut bench, Ask::Split(virt(third, 2 * MIB), Level::L3), FREE);
+    bench.granted(Ask::Unmap(virt(third - 2 * MIB, PAGE)));
+}
+
+#[test]
+fn bad_breaking_the_same_window_without_taking_a_frame() {
+    let mut bench = reached(Level::L2);
+    drain(&mut bench, 2048 - 1100);
+    let third = virt(WINDOW + POOL + 4 * MIB, 2 * MIB);
+    refuses(&mut bench, Ask::Remap(third, POOL + 4 * MIB, CONSTANTS), FREE);
+    refuses(&mut bench, Ask::Remap(third, 2 * OUT, CONSTANTS), FREE);
+    bench.granted(Ask::Remap(virt(WINDOW + POOL + 2 * MIB, 2 * MIB), 2 * OUT, CONSTANTS));
+}
+
+#[test]
+fn bad_breaking_the_window_to_a_former_table_about_to_be_taken() {
+    let mut bench = reached(Level::L2);
+    drain(&mut bench, 2048 - 700);
+    let page = map(AT, PAGE, OUT, CONSTANTS);
+    bench.granted(page);
+    bench.granted(Ask::Unmap(page.span())); // its tables were of the second block, and are the next to be taken
+    drain(&mut bench, 3 + 2048 - 1600); // the pool goes on in the last
+    refuses(&mut bench, Ask::Unmap(virt(WINDOW + POOL + 2 * MIB, PAGE)), FREE);
+    bench.granted(Ask::Unmap(virt(WINDOW + POOL + 4 * MIB, PAGE)));
+}

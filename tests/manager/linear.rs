@@ -1,0 +1,120 @@
+//! Requests over large spans look at each table a few times, not once for each table beside it: loads are counted.
+
+use super::rig::{DATA, GIB, MIB, request, virt};
+use breakwater::addr::{Frame, Level, PhysAddr, PhysSpan};
+use breakwater::bbm::{Detached, Live, Permit, Protocol, Tables};
+use breakwater::errata::Errata;
+use breakwater::frames::FrameSupply;
+use breakwater::geometry::Granule4K;
+use breakwater::machine::{Machine, Maintenance, Slot, Tlbi};
+use breakwater::mapper::Mapper;
+use std::cell::Cell;
+use std::collections::HashMap;
+
+/// Memory that counts how often it is read.
+#[derive(Default)]
+struct Counted {
+    memory: HashMap<u64, u64>,
+    loads: Cell<u64>,
+}
+
+impl Machine for Counted {
+    type Geometry = Granule4K;
+
+    fn load(&self, slot: Slot) -> u64 {
+        self.loads.set(self.loads.get() + 1);
+        self.memory.get(&slot.address().raw()).copied().unwrap_or(0)
+    }
+    fn store(&mut self, _: &Permit, slot: Slot, descriptor: u64) {
+        self.memory.insert(slot.address().raw(), descriptor);
+    }
+    fn zero_frame(&mut self, _: &Permit, frame: Frame) {
+        let start = frame.start().raw();
+        self.memory.retain(|address, _| address & !0xfff != start);
+    }
+    fn switch_root(&mut self, _: &Permit, _: Frame) -> Maintenance {
+        Maintenance::default()
+    }
+    fn dsb_ishst(&mut self) {}
+    fn dsb_ish(&mut self) {}
+    fn dsb_nsh(&mut self) {}
+    fn isb(&mut self) {}
+    fn tlbi(&mut self, _: &Permit, _: Tlbi) {}
+}
+
+/// Tables in force, and how often they were read.
+struct Bench {
+    protocol: Protocol<Counted>,
+    frames: FrameSupply,
+    tables: Tables<Live>,
+}
+
+const AT: u64 = 1 << 40;
+
+impl Bench {
+    /// `gib` tables of 512 blocks side by side under one table.
+    fn with_blocks(gib: u64) -> Self {
+        let mut protocol = Protocol::new(Counted::default(), Errata::empty());
+        let mut frames = FrameSupply::new(PhysSpan::of(PhysAddr::at(2 * MIB), 2 * MIB).unwrap());
+        let root = protocol.new_root(frames.take().unwrap());
+        let (tables, _old) = protocol.switch_root(root, Detached::none());
+        let mut bench = Self { protocol, frames, tables };
+        bench.mapper().map(request(AT, gib * GIB, GIB + 2 * MIB, DATA, Level::L2)).unwrap();
+        bench
+    }
+
+    fn mapper(&mut self) -> Mapper<'_, Counted, Live> {
+        Mapper::new(&mut self.protocol, &mut self.frames, &mut self.tables)
+    }
+
+    fn loads_of(&mut self, does: impl FnOnce(&mut Mapper<'_, Counted, Live>)) -> u64 {
+        self.protocol.machine().loads.set(0);
+        does(&mut self.mapper());
+        self.protocol.machine().loads.get()
+    }
+}
+
+/// Twice the tables take twice the loads, and no table is looked through more than `passes` times.
+fn is_linear(passes: u64, loads: impl Fn(u64) -> u64) {
+    let (few, many) = (loads(16), loads(64));
+    assert!(many <= 5 * few, "{few} loads for 16 tables, {many} for 64");
+    assert!(many <= passes * 66 * 512, "{many} loads for 64 tables of 512 slots");
+}
+
+#[test]
+fn good_an_unmap_that_ends_in_a_hole_is_refused_in_linear_time() {
+    is_linear(6, |gib| {
+        let mut bench = Bench::with_blocks(gib);
+        bench.loads_of(|mapper| assert!(mapper.unmap(virt(AT, (gib + 1) * GIB)).is_err()))
+    });
+}
+
+#[test]
+fn good_an_unmap_that_ends_in_a_table_that_stays_is_linear() {
+    is_linear(12, |gib| {
+        let mut bench = Bench::with_blocks(gib);
+        bench.mapper().populate(virt(AT + gib * GIB, GIB), Level::L2).unwrap();
+        bench.mapper().map(request(AT + gib * GIB, GIB, GIB + 2 * MIB, DATA, Level::L2)).unwrap();
+        bench.loads_of(|mapper| {
+            let freed = mapper.unmap(virt(AT, (gib + 1) * GIB)).unwrap().cost.freed;
+            assert_eq!(freed, gib, "all but the one that was asked for, and what leads to it");
+        })
+    });
+}
+
+#[test]
+fn good_an_unmap_of_all_there_is_is_linear() {
+    is_linear(6, |gib| {
+        let mut bench = Bench::with_blocks(gib);
+        bench.loads_of(|mapper| assert_eq!(mapper.unmap(virt(AT, gib * GIB)).unwrap().cost.freed, gib + 1))
+    });
+}
+
+#[test]
+fn good_a_merge_that_one_block_prevents_is_linear() {
+    is_linear(12, |gib| {
+        let mut bench = Bench::with_blocks(gib);
+        // Off a 1 GiB boundary against the virtual address: no table becomes a block.
+        bench.loads_of(|mapper| assert_eq!(mapper.merge(virt(AT, gib * GIB), Level::L1, false).unwrap().stores, 0))
+    });
+}
