@@ -48,8 +48,11 @@ impl<M: Machine> Protocol<M> {
     pub(super) fn finish(&mut self, last: Scope) {
         self.dsb_complete(); // the TLBIs are complete before anything relies on them
         if self.repeats() {
-            self.tlbi(last);
-            self.dsb_complete(); // the repeated TLBI is complete too
+            // Broadcast, as `repeats` knows: nothing of one PE alone is in the image here, where it would never execute.
+            self.counts.maintenance.tlbis += 1;
+            self.machine.tlbi(&self.permit, last.within(Reach::Domain));
+            self.counts.maintenance.dsbs += 1;
+            self.machine.dsb_ish(); // the repeated TLBI is complete too
         }
         self.isb(); // RBLDZX: without FEAT_ETS2 this PE needs it for completion
     }

@@ -29,17 +29,18 @@ struct CpuRecord {
     affinity: AtomicU64,
     work: AtomicUsize,
     argument: AtomicUsize,
-    /// On a line of its own up to 64 bytes: written as Device memory, so the boot CPU must not hold it dirty.
+    /// Written as Device memory, so the boot CPU must not hold it dirty.
     refused: Line,
 }
 
+/// A word on a cache line of its own, where lines have up to 128 bytes: whoever invalidates it invalidates nothing else.
 #[derive(Debug)]
-#[repr(C, align(64))]
-struct Line(AtomicU32);
+#[repr(C, align(128))]
+pub(super) struct Line(AtomicU32);
 
 /// Where secondary.S leaves the cause of a refusal, from the start of a record.
 pub(super) const CPU_RECORD_REFUSED: usize = core::mem::offset_of!(CpuRecord, refused);
-const_assert_eq!(CPU_RECORD_REFUSED, 64);
+const_assert_eq!(CPU_RECORD_REFUSED, 128);
 const_assert_eq!(core::mem::offset_of!(CpuRecord, exception_stack_top), 8);
 
 impl CpuRecord {
@@ -180,7 +181,7 @@ fn silent(record: &CpuRecord, affinity: u64) -> Outcome {
     if !power::is_off(affinity) {
         return Outcome::MayStillArrive;
     }
-    instruction::dc_civac((&raw const record.refused).cast());
+    instruction::dc_ivac(&raw const record.refused);
     barrier::dsb_sy(); // what it stored with its MMU off is read from memory, not from a stale line
     match record.refused.0.load(Ordering::Acquire) {
         0 => Outcome::Silent,

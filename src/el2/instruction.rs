@@ -1,5 +1,6 @@
 //! Instructions that no crate has, one a function.
 
+use super::cpu::Line;
 use crate::machine::{RangeOperand, VaOperand};
 use core::arch::asm;
 
@@ -56,6 +57,15 @@ tlbi! {
 pub(super) fn dc_civac(address: *const u8) {
     // SAFETY: writes back and drops a cache line; memory keeps its contents. The address is of a live reference (cpu.rs).
     unsafe { asm!("dc civac, {}", in(reg) address, options(nostack, preserves_flags)) }
+}
+
+/// Invalidates the line of `address` to the point of coherency, and cleans nothing: what another PE stored past the caches is seen after a
+/// DSB, and nothing stale is pushed over it.
+#[inline(always)]
+pub(super) fn dc_ivac(address: *const Line) {
+    // SAFETY: drops a cache line without writing it back. A `Line` has 128 bytes to itself, so that nothing else is lost with it where lines
+    // are no longer; and this PE does not store to one.
+    unsafe { asm!("dc ivac, {}", in(reg) address, options(nostack, preserves_flags)) }
 }
 
 /// Loads 64 bits in one access.

@@ -144,7 +144,7 @@ mod tests {
             section(0x3000, ".text.breakwater_exception"),
         ];
         let map = LinkMap { sections, script_symbols: ["_init_start".to_owned()].into() };
-        (Elf { symbols, relocations, segments: Vec::new() }, map)
+        (Elf { symbols, relocations, ..Elf::default() }, map)
     }
 
     fn refusal(place: u64, kind: u32, symbol_index: usize) -> Option<String> {

@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result, bail};
 use object::elf::{
-    FileHeader64, PT_LOAD, SHF_ALLOC, SHN_ABS, SHN_UNDEF, STT_FUNC, STT_NOTYPE, STT_OBJECT, STT_SECTION,
+    FileHeader64, PT_LOAD, SHF_ALLOC, SHF_EXECINSTR, SHN_ABS, SHN_UNDEF, STT_FUNC, STT_NOTYPE, STT_OBJECT, STT_SECTION,
 };
 use object::read::elf::{FileHeader, ProgramHeader, Rela, SectionHeader, Sym};
 use object::{Endianness, SectionIndex};
+use std::ops::Range;
 use std::path::Path;
 
 type Header = FileHeader64<Endianness>;
@@ -49,6 +50,8 @@ pub(crate) struct Elf {
     pub(crate) symbols: Vec<Symbol>,
     pub(crate) segments: Vec<Segment>,
     pub(crate) relocations: Vec<Relocation>,
+    /// Sections that hold instructions, and the data among them.
+    pub(crate) code: Vec<Range<u64>>,
 }
 
 impl Elf {
@@ -90,6 +93,9 @@ impl Elf {
             elf.segments.push(Segment { address: segment.p_vaddr(endian), bytes: bytes.to_vec() });
         }
         for section in sections.iter() {
+            if section.sh_flags(endian).0 & SHF_EXECINSTR.0 != 0 {
+                elf.code.push(section.sh_addr(endian)..section.sh_addr(endian) + section.sh_size(endian));
+            }
             let Some((relas, _)) = section.rela(endian, data)? else { continue };
             let filled = sections.section(SectionIndex(section.sh_info(endian) as usize))?;
             if filled.sh_flags(endian).0 & SHF_ALLOC.0 == 0 {

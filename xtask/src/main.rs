@@ -17,6 +17,7 @@ mod machine;
 mod measure;
 mod mutations;
 mod paths;
+mod pool;
 mod recorded;
 mod setup;
 mod story;

@@ -71,7 +71,7 @@ pub(crate) struct Options {
     pub append: String,
     /// Adds `-icount shift=0,sleep=off`; one CPU only, because QEMU then gives plugins wrong CPU numbers.
     pub icount: bool,
-    /// Further arguments. Without a `-kernel` among them the image is passed as one.
+    /// Further arguments. Without a `-kernel` or a loader device among them the image is passed as a kernel, with the command line.
     pub extra: Vec<String>,
     /// Where the trace goes.
     pub trace: PathBuf,
@@ -83,6 +83,10 @@ pub(crate) struct Options {
     pub fetches: bool,
     /// Records every load, not those with the MMU off alone.
     pub loads: bool,
+    /// Records those besides that say something of the order between CPUs.
+    pub shared_loads: bool,
+    /// The largest trace; by default the recorder's own limit.
+    pub cap_bytes: Option<u64>,
     /// Ends the run, as a failure.
     pub timeout: Duration,
 }
@@ -108,6 +112,8 @@ impl Options {
             limit: None,
             fetches: true,
             loads: false,
+            shared_loads: false,
+            cap_bytes: None,
             timeout: Duration::from_secs(60),
         }
     }

@@ -8,20 +8,18 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use breakwater_trace::names::Family;
 use breakwater_trace::{Barrier, Decoded, Reader, Record, decode};
 
 use crate::elf::{Elf, Symbol};
 use crate::judge::Finding;
 use crate::measure::{Loaded, Options, run, virt_load_address};
+use crate::pool;
 use crate::recorded::{self, Lapse, Verdict};
+use crate::witness::mutate::{NOP, spell};
 
-const NOP: u32 = 0xd503_201f;
 const ALLE2: u32 = 0xd50c_871f;
 const ALLE1: u32 = 0xd50c_879f;
 const DC_IVAC: u32 = 0xd508_7620;
@@ -107,7 +105,11 @@ pub(crate) fn mutations(options: &Options, sources: &Path, progress: Progress<'_
     bench.boot_all(mutants, &executed, progress)
 }
 
-fn lowest(elf: &Elf) -> Result<u64> {
+/// Where the image is linked.
+///
+/// # Errors
+/// It loads nothing.
+pub(crate) fn lowest(elf: &Elf) -> Result<u64> {
     let loaded = elf.segments.iter().filter(|segment| !segment.bytes.is_empty());
     loaded.map(|segment| segment.address).min().context("the image loads nothing")
 }
@@ -141,27 +143,19 @@ impl Bench<'_> {
         executed: &HashSet<u64>,
         progress: Progress<'_>,
     ) -> Result<Vec<(Mutant, Fate)>> {
-        let (next, done) = (AtomicUsize::new(0), Mutex::new((Vec::new(), progress)));
-        let work = |worker: usize| -> Result<()> {
-            while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let fate = if executed.contains(&mutant.address) {
-                    self.boot(&mutant.apply(&self.image, self.link), worker)?
-                } else {
-                    Fate::NotExecuted
-                };
-                let (fates, progress) = &mut *done.lock().unwrap_or_else(PoisonError::into_inner);
-                progress(fates.len() + 1, mutants.len(), mutant, &fate);
-                fates.push((mutant.clone(), fate));
+        let (mut done, total) = (0, mutants.len());
+        let work = |worker: usize, mutant: &Mutant| {
+            if executed.contains(&mutant.address) {
+                self.boot(&mutant.apply(&self.image, self.link), worker)
+            } else {
+                Ok(Fate::NotExecuted)
             }
-            Ok(())
         };
-        let workers = thread::available_parallelism().map_or(1, usize::from);
-        thread::scope(|scope| {
-            let running: Vec<_> = (0..workers).map(|worker| scope.spawn(move || work(worker))).collect();
-            let joined = running.into_iter().map(|worker| worker.join().unwrap_or_else(|_| bail!("a worker panicked")));
-            joined.collect::<Result<()>>()
+        let fates = pool::each(&mutants, work, |mutant, fate| {
+            done += 1;
+            progress(done, total, mutant, fate);
         })?;
-        let (mut fates, _) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut fates: Vec<_> = mutants.into_iter().zip(fates).collect();
         fates.sort_by_key(|(mutant, _)| mutant.address);
         Ok(fates)
     }
@@ -215,19 +209,14 @@ impl Mutant {
 
 /// The instruction's name if it is one that sequences are made of.
 fn sequenced(word: u32) -> Option<String> {
-    match decode(word)? {
-        Decoded::Msr { register, .. } if SEQUENCED.contains(&register.name()?) => Some(format!("msr {register}")),
-        Decoded::Mrs { register } if register.name() == Some("hcr_el2") => Some("mrs hcr_el2".into()),
-        Decoded::Maintain { operation, .. } => match operation.family()? {
-            Family::Tlbi => Some(format!("tlbi {operation}")),
-            Family::Dc => Some(format!("dc {operation}")),
-            Family::Ic | Family::At => None,
-        },
-        Decoded::Dsb(barrier) => Some(format!("dsb {barrier}")),
-        Decoded::Dmb(barrier) => Some(format!("dmb {barrier}")),
-        Decoded::Isb => Some("isb".into()),
-        _ => None,
-    }
+    let matters = match decode(word)? {
+        Decoded::Msr { register, .. } => SEQUENCED.contains(&register.name()?),
+        Decoded::Mrs { register } => register.name() == Some("hcr_el2"),
+        Decoded::Maintain { operation, .. } => matches!(operation.family()?, Family::Tlbi | Family::Dc),
+        Decoded::Dsb(_) | Decoded::Dmb(_) | Decoded::Isb => true,
+        Decoded::Eret | Decoded::Call { .. } => false,
+    };
+    matters.then(|| spell(word)).flatten()
 }
 
 /// True for what orders others: swapping it changes a sequence, swapping two writes of registers does not.

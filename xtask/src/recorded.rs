@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use breakwater_model::obligations::Obligations;
+use breakwater_model::obligations::{Obligations, Violation};
 use breakwater_trace::{Feature, HEADER, MemoryKind, Reader, Record};
 
 pub(crate) use conduct::{Conduct, Lapse};
@@ -106,23 +106,52 @@ pub(crate) fn judge(image: &Loaded, options: &Options) -> Result<Verdict> {
 /// # Errors
 /// A malformed or cut-off trace.
 pub(crate) fn judge_records(trace: impl BufRead, declared: &[Record], image: Range<u64>) -> Result<Verdict> {
-    let (mut obligations, mut conduct) = (Obligations::new(), Conduct::new(image));
-    let mut step = |line, record: &Record| {
-        obligations.step(line, record);
-        conduct.record(line, record);
-    };
-    declared.iter().for_each(|record| step(0, record));
+    let mut hearing = Hearing::new(declared, image);
     let mut reader = Reader::new(trace);
-    let mut ended = false;
     while let Some(record) = reader.next_record()? {
-        step(reader.line(), &record);
-        ended = matches!(record, Record::End(_));
+        hearing.step(reader.line(), &record);
     }
-    ensure!(ended, "the trace breaks off after line {}: it has no end record", reader.line().saturating_sub(1));
-    if let Some(line) = obligations.incomplete_from() {
-        bail!("{}", beyond_limits(line));
+    hearing.verdict(reader.line().saturating_sub(1))
+}
+
+/// A recorded boot as it is heard, record by record.
+pub(crate) struct Hearing {
+    obligations: Obligations,
+    conduct: Conduct,
+    ended: bool,
+}
+
+impl Hearing {
+    /// Before the first record, but for what is `declared`; the image lies at `image`.
+    pub(crate) fn new(declared: &[Record], image: Range<u64>) -> Self {
+        let mut hearing = Self { obligations: Obligations::new(), conduct: Conduct::new(image), ended: false };
+        declared.iter().for_each(|record| hearing.step(0, record));
+        hearing
     }
-    Ok(Verdict { findings: Findings::of(obligations.violations()), lapses: conduct.into_lapses() })
+
+    /// Hears `record`, which stands on `line` of the trace.
+    pub(crate) fn step(&mut self, line: u64, record: &Record) {
+        self.obligations.step(line, record);
+        self.conduct.record(line, record);
+        self.ended = matches!(record, Record::End(_));
+    }
+
+    /// What the oracle and the house rules have found so far.
+    pub(crate) fn objections(&self) -> (&[Violation], &[Lapse]) {
+        (self.obligations.violations(), self.conduct.lapses())
+    }
+
+    /// Everything that was found.
+    ///
+    /// # Errors
+    /// The trace breaks off, after `line`, or has no verdict.
+    pub(crate) fn verdict(self, line: u64) -> Result<Verdict> {
+        ensure!(self.ended, "the trace breaks off after line {line}: it has no end record");
+        if let Some(line) = self.obligations.incomplete_from() {
+            bail!("{}", beyond_limits(line));
+        }
+        Ok(Verdict { findings: Findings::of(self.obligations.violations()), lapses: self.conduct.into_lapses() })
+    }
 }
 
 /// Writes a trace that stands by itself, for `cargo xtask judge`: the declarations, then what was recorded.

@@ -15,6 +15,7 @@ mod story;
 mod uefi;
 mod variety;
 mod witnessed;
+mod witnessed_mutants;
 
 pub(crate) use measured::{Args as MeasureArgs, command as measure, plugin as recorder};
 
@@ -164,6 +165,7 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>) -> V
         add("build/seeded", seeded::cases());
         add("build/story", story::cases());
         add("build/uefi", Ok(uefi::cases()));
+        add("build/mutants", witnessed_mutants::cases());
         add("build/bench", Ok(bench::cases()));
     }
     if let Some(wanted) = filter {

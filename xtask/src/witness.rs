@@ -12,6 +12,7 @@ mod args;
 mod features;
 pub(crate) mod finding;
 pub(crate) mod judge;
+pub(crate) mod mutate;
 pub(crate) mod order;
 mod report;
 pub(crate) mod run;

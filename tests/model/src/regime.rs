@@ -102,6 +102,12 @@ impl Controls {
         self.sctlr >> 2 & 1 != 0
     }
 
+    /// SCTLR_EL2.I: fetches may be cached with M = 0 too.
+    #[must_use]
+    pub const fn fetches_cached(&self) -> bool {
+        self.sctlr >> 12 & 1 != 0
+    }
+
     /// SCTLR_EL2.WXN.
     #[must_use]
     pub const fn wxn(&self) -> bool {

@@ -27,7 +27,8 @@ pub(crate) fn run(options: &Options) -> Result<Option<i32>> {
     Ok(status)
 }
 
-fn command(options: &Options) -> Command {
+/// QEMU with the recorder; the trace goes to `options.trace`.
+pub(crate) fn command(options: &Options) -> Command {
     let mut plugin = format!("{},out={}", options.plugin.display(), options.trace.display());
     if let Some(limit) = options.limit {
         plugin += &format!(",limit={limit}");
@@ -37,11 +38,16 @@ fn command(options: &Options) -> Command {
     }
     if options.loads {
         plugin += ",loads=all";
+    } else if options.shared_loads {
+        plugin += ",loads=shared";
+    }
+    if let Some(cap) = options.cap_bytes {
+        plugin += &format!(",cap={cap}");
     }
     let serial = options.serial.as_ref().map_or("null".into(), |path| format!("file:{}", path.display()));
     let mut command = Command::new(&options.qemu);
     command.args(["-M", &options.machine, "-cpu", &options.cpu, "-smp", &options.smp.to_string()]);
-    command.args(["-m", &options.memory, "-append", &options.append, "-serial", &serial, "-plugin", &plugin]);
+    command.args(["-m", &options.memory, "-serial", &serial, "-plugin", &plugin]);
     command.args(["-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot"]);
     command.args(["-semihosting-config", "enable=on,target=native"]);
     if options.icount {
@@ -49,8 +55,12 @@ fn command(options: &Options) -> Command {
     } else {
         command.args(["-accel", "tcg,thread=multi"]);
     }
-    if !options.extra.iter().any(|argument| argument == "-kernel") {
-        command.arg("-kernel").arg(&options.image);
+    let has = |is: fn(&str) -> bool| options.extra.iter().any(|argument| is(argument));
+    if !has(|argument| argument.starts_with("loader,")) {
+        command.args(["-append", &options.append]);
+        if !has(|argument| argument == "-kernel") {
+            command.arg("-kernel").arg(&options.image);
+        }
     }
     command.args(&options.extra).stdin(Stdio::null()).stdout(Stdio::null());
     command

@@ -81,7 +81,7 @@ struct Cpu {
     vectors: (Option<u64>, Option<u64>),
     cleared: Cleared,
     hypervisor: Hypervisor,
-    /// M was 1 before.
+    /// This image has had M at 1 before; what firmware had is its own affair.
     was_on: bool,
     at_el3: bool,
     /// A full DSB, Inner Shareable at least, came after the last store.
@@ -94,6 +94,11 @@ impl Conduct {
     /// Before the first record; the image lies at `image`.
     pub(crate) fn new(image: Range<u64>) -> Self {
         Self { image, memory: Memory::default(), cpus: Vec::new(), line: 0, lapses: Vec::new() }
+    }
+
+    /// What was found so far.
+    pub(super) fn lapses(&self) -> &[Lapse] {
+        &self.lapses
     }
 
     /// What was found.
@@ -227,11 +232,14 @@ impl Conduct {
         self.require(!cpu.has_tcr2 || cpu.tcr2_written, step, "TCR2_EL2 is written before M where it exists");
         let read_back = cpu.hypervisor == Hypervisor::ReadBack;
         self.require(read_back, step, "HCR_EL2 is written, ISB, read back before M");
-        (cpu.isb_due, cpu.was_on) = (Some(step.instruction + 1), true);
+        // M is turned on where virtual and physical addresses agree.
+        cpu.was_on |= self.image.contains(&step.pc);
+        cpu.isb_due = Some(step.instruction + 1);
     }
 
     fn turn_off(&mut self, cpu: &mut Cpu, step: &Step, old: Controls, value: u64) {
-        self.require(old.sctlr ^ value == M, step, "a root switch toggles M alone");
+        // From firmware's tables the caches go with M: the image sets up everything anew.
+        self.require(!cpu.was_on || old.sctlr ^ value == M, step, "a root switch toggles M alone");
         self.require(cpu.stores_settled, step, "a full DSB, ISH or wider, comes between the last store and M = 0");
         (cpu.isb_due, cpu.cleared) = (Some(step.instruction + 1), Cleared::Owed);
     }

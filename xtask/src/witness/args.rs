@@ -40,6 +40,12 @@ pub(crate) struct Args {
     /// Another machine than virt, as QEMU's -M takes it; where its memory is, nobody then says
     #[arg(long, value_name = "NAME,OPTION...", requires = "image", help_heading = "Another image")]
     board: Option<String>,
+    /// Instead: take each DSB, ISB, TLBI, DC and IC of our image away, one at a time; every one must be missed
+    #[arg(long, conflicts_with_all = ["image", "layout_seed"], help_heading = "Mutants")]
+    mutate: bool,
+    /// Only every Nth of them, and those that another covers
+    #[arg(long, default_value_t = 1, value_name = "N", requires = "mutate", help_heading = "Mutants")]
+    every: usize,
     /// Further arguments for QEMU
     #[arg(last = true, value_name = "QEMU ARGUMENT", help_heading = "Another image")]
     more: Vec<String>,
@@ -67,6 +73,9 @@ pub(crate) struct Args {
 /// [`Rejected`] for a verdict other than clean; set-up or build failed, or QEMU cannot be run.
 pub(crate) fn command(args: &Args) -> Result<()> {
     let boot::Args { machine, qemu, gdb, json, .. } = &args.boot;
+    if args.mutate {
+        return super::mutate::command(qemu.as_deref(), args.every);
+    }
     // Checked before anything is fetched or built.
     machine.memory_bytes()?;
     ensure!(args.until.as_deref() != Some(""), "--until: an empty text is on every line");

@@ -179,6 +179,7 @@ impl Obligations {
             self.arrive();
         }
         self.before(cpu, &event);
+        self.judge_code(cpu, pc);
         match event {
             Event::Store(access) => self.store(cpu, &access),
             Event::Load(access) => self.load(cpu, &access),

@@ -71,7 +71,7 @@ rules! {
     LineBefore, "first tables, DC IVAC before", "A line is invalidated before it is written with caches off: a dirty line may be evicted over it.";
     LineAfter, "first tables, DC IVAC after", "A line written with caches off is invalidated before it is read with caches on: a stale line may hide it.";
     LineCleaned, "first tables, no clean", "A line written with caches off is never cleaned: a stale line would be pushed over it.";
-    NotCleaned, "mailbox", "What a PE with its MMU off loads is cleaned to the point of coherency first.";
+    NotCleaned, "mailbox", "What a PE with its MMU off loads, or with its instruction cache off too executes, is cleaned to the point of coherency first.";
     CleanInvalidates, "errata 819472, 824069, 826319, 827319", "On these parts DC CIVAC is what cleans.";
     ZeroMmuOff, "DC ZVA with M = 0", "DC ZVA faults while the MMU is off.";
     UnfinishedTlbi, "RPSMWS", "A TLBI is complete only after a DSB that covers loads and stores, as far as the TLBI reaches.";

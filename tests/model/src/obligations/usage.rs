@@ -42,6 +42,22 @@ impl Obligations {
         self.use_address(pe, pc, true);
     }
 
+    /// `pe` executes an instruction at `pc`. With M = 0 and I = 0 it was fetched past the caches, from where stores through them may not have
+    /// arrived.
+    pub(super) fn judge_code(&mut self, pe: u32, pc: u64) {
+        let now = self.pes[pe as usize].now;
+        if now.mmu_on() || now.fetches_cached() {
+            return;
+        }
+        let Some(page) = self.memory.page(pc) else { return };
+        if page.lines.dirty.has(index(pc)) {
+            let finding = Finding::of(Rule::NotCleaned).va(pc).pa(pc & !7);
+            self.report.add(finding, || {
+                "DC CVAC of the code's line and DSB, after it was written and before this fetch".into()
+            });
+        }
+    }
+
     /// `pe` fetches from `va`, or loads or stores there.
     pub(super) fn use_address(&mut self, pe: u32, va: u64, is_fetch: bool) {
         if self.pes[pe as usize].walks.is_empty() {

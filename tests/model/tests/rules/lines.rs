@@ -105,6 +105,28 @@ fn bad_mailbox_not_cleaned() {
     assert_broken(&[&machine, early], &[Rule::NotCleaned]);
 }
 
+/// PE 0 leaves an instruction for PE 1, which comes from reset and executes it with MMU and instruction cache off.
+const CODE: &str = "0 store 8 1000 50000000 d5033fdf; 0 dc cvac 1000; 0 dsb sy; 0 smc 0 c4000003 1 0 0
+    1 start 2; 1 found sctlr_el2 30c50830; 1 50000000: isb";
+
+#[test]
+fn good_code_cleaned() {
+    let machine = machine(1, &[(1, RW)]);
+    assert_clean(&[&machine, CODE]);
+    assert_clean(&[&machine, &CODE.replace("cvac", "civac")]);
+    let dirty = CODE.replacen("0 dc cvac 1000;", "", 1);
+    assert_clean(&[&machine, &dirty.replace("30c50830", "30c51830")]); // I = 1: through the caches
+    assert_clean(&[&machine, &dirty.replace("50000000: isb", "50001000: isb")]);
+}
+
+#[test]
+fn bad_code_not_cleaned() {
+    let machine = machine(1, &[(1, RW)]);
+    for (from, to) in [("0 dc cvac 1000;", ""), ("cvac", "cvau"), ("0 dsb sy;", ""), ("cvac 1000", "cvac 1040")] {
+        assert_broken(&[&machine, &CODE.replacen(from, to, 1)], &[Rule::NotCleaned]);
+    }
+}
+
 #[test]
 fn bad_clean_on_a_part_where_it_does_not() {
     let machine = format!("feature 0 clean-invalidates\n{}", machine(1, &[(1, RW)]));
