@@ -170,7 +170,7 @@ impl Args {
         if let (Some(name), []) = (&self.until_symbol, addresses.as_slice()) {
             bail!(
                 "--until-symbol {name}: there is no such symbol{}",
-                self.elf.as_ref().map_or(" (--elf gives symbols)", |_| "")
+                if self.image.is_some() && self.elf.is_none() { " (--elf gives symbols)" } else { "" }
             );
         }
         let of_xen = self.xen.as_ref().map(|_| xen::END.to_owned());
