@@ -46,6 +46,17 @@ pub(crate) struct Loaded {
     pub bytes: Vec<u8>,
 }
 
+impl Loaded {
+    /// Physical address and value of each word of eight bytes, the last filled up with zeros.
+    pub(crate) fn words(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.bytes.chunks(8).zip((self.pa..).step_by(8)).map(|(chunk, pa)| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            (pa, u64::from_le_bytes(word))
+        })
+    }
+}
+
 /// What to run, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {

@@ -64,11 +64,7 @@ pub(crate) fn declarations(image: &Loaded, options: &Options) -> Result<Vec<Reco
     let end_exclusive = Machine { memory: options.memory.clone(), ..Machine::default() }.ram_end_exclusive()?;
     let ram = Record::Memory { start: RAM_BASE, end_exclusive, kind: MemoryKind::Ram };
     let features = features(&options.cpu).into_iter().map(|feature| Record::Feature { cpu: None, feature });
-    let words = image.bytes.chunks(8).enumerate().map(|(index, chunk)| {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        Record::Word { pa: image.pa + 8 * index as u64, value: u64::from_le_bytes(word) }
-    });
+    let words = image.words().map(|(pa, value)| Record::Word { pa, value });
     Ok([ram].into_iter().chain(features).chain(words).collect())
 }
 

@@ -162,6 +162,19 @@
     .endr
 .endm
 
+// The tables that most images have: the image, and a level 3 table for PAGE_VA and its neighbours, whose entries follow.
+.macro small_tables
+    writable
+table root
+    entry   1, level_2 + TABLE
+table level_2
+    entry   0, level_3 + TABLE
+    entry   2, pages + TABLE
+table level_3
+    image_pages
+table pages
+.endm
+
 // A page for flags and data, the last of the image.
 .macro flags_page
     .balign 4096

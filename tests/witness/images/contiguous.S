@@ -79,15 +79,7 @@ fill_last:
 .endr
 .endm
 
-writable
-table root
-    entry   1, level_2 + TABLE
-table level_2
-    entry   0, level_3 + TABLE
-    entry   2, pages + TABLE
-table level_3
-    image_pages
-table pages
+small_tables
     run_entries FRAME + RW + CONTIGUOUS
     run_entries SECOND_RUN + RW + CONTIGUOUS
 flags_page

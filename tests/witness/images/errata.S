@@ -48,14 +48,6 @@ load:
     cbz     x10, failed
     b       exit
 
-writable
-table root
-    entry   1, level_2 + TABLE
-table level_2
-    entry   0, level_3 + TABLE
-    entry   2, pages + TABLE
-table level_3
-    image_pages
-table pages
+small_tables
     entry   2, IMAGE + 0x1000 + RX
 flags_page

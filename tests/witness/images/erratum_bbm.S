@@ -16,14 +16,6 @@ protect:
     isb
     b       exit
 
-writable
-table root
-    entry   1, level_2 + TABLE
-table level_2
-    entry   0, level_3 + TABLE
-    entry   2, pages + TABLE
-table level_3
-    image_pages
-table pages
+small_tables
     entry   1, FRAME + RW
 flags_page

@@ -26,13 +26,5 @@ call:
     str     xzr, [x9]
     b       exit
 
-writable
-table root
-    entry   1, level_2 + TABLE
-table level_2
-    entry   0, level_3 + TABLE
-    entry   2, pages + TABLE
-table level_3
-    image_pages
-table pages
+small_tables
 flags_page

@@ -43,15 +43,7 @@ start:
     isb
     b       exit
 
-writable
-table root
-    entry   1, level_2 + TABLE
-table level_2
-    entry   0, level_3 + TABLE
-    entry   2, pages + TABLE
-table level_3
-    image_pages
-table pages
+small_tables
     entry   1, FRAME + 0x1000 + RW
     entry   4, FRAME + 0x4000 + RW
     entry   5, FRAME + 0x5000 + RW

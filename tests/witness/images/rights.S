@@ -56,15 +56,7 @@ routine_moved:
     mov     x2, #2
     ret
 
-writable
-table root
-    entry   1, level_2 + TABLE
-table level_2
-    entry   0, level_3 + TABLE
-    entry   2, pages + TABLE
-table level_3
-    image_pages
-table pages
+small_tables
     entry   1, FRAME + RO
     entry   2, IMAGE + 0x1000 + RX
 flags_page

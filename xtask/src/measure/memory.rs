@@ -4,6 +4,8 @@ use rustc_hash::FxHashMap;
 
 use breakwater_trace::Access;
 
+use super::Loaded;
+
 /// A word that a store has touched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Change {
@@ -40,13 +42,9 @@ impl Memory {
         &mut self.pages.entry(pa >> 12).or_insert_with(|| Box::new([0; WORDS]))[index(pa)]
     }
 
-    /// Declares the contents of a file loaded at `pa`, a multiple of 8.
-    pub(crate) fn declare_bytes(&mut self, pa: u64, bytes: &[u8]) {
-        for (index, chunk) in bytes.chunks(8).enumerate() {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.declare(pa + 8 * index as u64, u64::from_le_bytes(word));
-        }
+    /// Declares the contents of a file.
+    pub(crate) fn declare_file(&mut self, file: &Loaded) {
+        file.words().for_each(|(pa, value)| self.declare(pa, value));
     }
 
     /// Performs a store; the words touched, lowest first (a misaligned one of 16 bytes touches three).
@@ -117,7 +115,7 @@ mod tests {
     #[test]
     fn good_files_are_padded_to_words() {
         let mut memory = Memory::default();
-        memory.declare_bytes(0x1000, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        memory.declare_file(&Loaded { pa: 0x1000, bytes: vec![1, 2, 3, 4, 5, 6, 7, 8, 9] });
         assert_eq!((memory.word(0x1000), memory.word(0x1008)), (0x0807_0605_0403_0201, 9));
     }
 }

@@ -68,9 +68,9 @@ impl Replay {
     /// A load address that is no multiple of 8.
     pub(crate) fn new(loaded: &[Loaded]) -> Result<Self> {
         let mut replay = Self { history: Some(History::default()), ..Self::default() };
-        for Loaded { pa, bytes } in loaded {
-            ensure!(pa.is_multiple_of(8), "the load address {pa:#x} is no multiple of 8");
-            replay.memory.declare_bytes(*pa, bytes);
+        for file in loaded {
+            ensure!(file.pa.is_multiple_of(8), "the load address {:#x} is no multiple of 8", file.pa);
+            replay.memory.declare_file(file);
         }
         if let Some(Loaded { pa, bytes }) = loaded.first() {
             replay.image = (*pa, *pa + bytes.len() as u64);

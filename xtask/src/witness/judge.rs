@@ -81,13 +81,8 @@ impl Judge {
     pub(crate) fn new(subject: &Subject) -> Result<Self> {
         let ram = subject.ram.clone();
         let ram = ram.map(|ram| Record::Memory { start: ram.start, end_exclusive: ram.end, kind: MemoryKind::Ram });
-        let words = subject.loaded.iter().flat_map(|loaded| {
-            loaded.bytes.chunks(8).enumerate().map(|(index, chunk)| {
-                let mut word = [0; 8];
-                word[..chunk.len()].copy_from_slice(chunk);
-                Record::Word { pa: loaded.pa + 8 * index as u64, value: u64::from_le_bytes(word) }
-            })
-        });
+        let words = subject.loaded.iter().flat_map(crate::measure::Loaded::words);
+        let words = words.map(|(pa, value)| Record::Word { pa, value });
         Ok(Self {
             obligations: Obligations::new(),
             conduct: subject.ours.then(|| Conduct::new(subject.extent())),

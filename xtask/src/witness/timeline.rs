@@ -51,9 +51,7 @@ impl Timeline {
     #[must_use]
     pub(crate) fn new(loaded: &[Loaded]) -> Self {
         let mut timeline = Self::default();
-        for Loaded { pa, bytes } in loaded {
-            timeline.follow.declare_bytes(*pa, bytes);
-        }
+        loaded.iter().for_each(|file| timeline.follow.declare_file(file));
         timeline
     }
 

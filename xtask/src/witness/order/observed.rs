@@ -78,7 +78,7 @@ impl Observed {
     /// Before the first record: memory holds these files.
     pub(crate) fn new(loaded: &[Loaded]) -> Self {
         let mut observed = Self::default();
-        loaded.iter().for_each(|file| observed.before.declare_bytes(file.pa, &file.bytes));
+        loaded.iter().for_each(|file| observed.before.declare_file(file));
         observed
     }
 

@@ -8,6 +8,7 @@ use breakwater_trace::{Access, Event, Register, Step};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::mark::{Kind, Point, Run};
+use crate::measure::Loaded;
 use crate::measure::descriptor;
 use crate::measure::memory::{Change, Memory};
 use crate::measure::tree::{Root, Tree};
@@ -71,8 +72,8 @@ pub(super) struct Follow {
 
 impl Follow {
     /// What memory holds before the first instruction.
-    pub(super) fn declare_bytes(&mut self, pa: u64, bytes: &[u8]) {
-        self.memory.declare_bytes(pa & !7, bytes);
+    pub(super) fn declare_file(&mut self, file: &Loaded) {
+        self.memory.declare_file(file);
     }
 
     /// The word at `pa`, a multiple of 8, holds `value` before the first instruction.
