@@ -1,5 +1,5 @@
 //! Claims about the manager as a whole: the unmodified code on a host machine that records every step, judged by the model of the
-//! architecture (tests/model), which knows nothing of it.
+//! architecture (tests/witness/oracle), which knows nothing of it.
 //!
 //! Why it exists: the manager's own tests ask whether it does what its author meant. These ask whether what it does is allowed: each
 //! store, barrier and TLBI is a record that the model's obligations judge ([`manager::world`]), and after each request a raw walk must

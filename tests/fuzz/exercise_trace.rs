@@ -1,8 +1,8 @@
 //! Takes bytes through the reader of traces and both engines of the oracle, and holds them to what they promise: a place for every error,
-//! and no panic whatever the trace says. Shared by the fuzz target (nightly) and the replay of its corpus (stable, in tests/model).
+//! and no panic whatever the trace says. Shared by the fuzz target (nightly) and the replay of its corpus (stable, in tests/witness/oracle).
 
-use breakwater_model::adversary::Adversary;
-use breakwater_model::obligations::Obligations;
+use breakwater_oracle::adversary::Adversary;
+use breakwater_oracle::obligations::Obligations;
 use breakwater_trace::text::parse;
 use breakwater_trace::{HEADER, Malformed, Reader, Record};
 

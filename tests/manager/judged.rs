@@ -13,10 +13,10 @@ use breakwater::errata::Errata;
 use breakwater::features::Features;
 use breakwater::geometry::{Geometry, HighBits};
 use breakwater::machine::{Footing, Machine, Maintenance, Reached, Slot, Tlbi};
-use breakwater_model::descriptor::Format;
-use breakwater_model::obligations::{Obligations, Rule};
-use breakwater_model::params;
-use breakwater_model::regime::Controls;
+use breakwater_oracle::descriptor::Format;
+use breakwater_oracle::obligations::{Obligations, Rule};
+use breakwater_oracle::params;
+use breakwater_oracle::regime::Controls;
 use breakwater_trace::{Access, Event, Feature, MemoryKind, Record, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -303,7 +303,7 @@ pub(crate) fn slot_in<G: Geometry>(machine: &Judged<G>, root: Frame, level: Leve
     let mut slot = G::slot(root, G::ROOT, virt);
     while slot.level() < level {
         let word = machine.load(slot);
-        let breakwater_model::descriptor::Descriptor::Table(table) = format.decode(word, slot.level() as i8) else {
+        let breakwater_oracle::descriptor::Descriptor::Table(table) = format.decode(word, slot.level() as i8) else {
             panic!("{slot} leads to no table: {word:#x}");
         };
         let next = slot.level().next().expect("a level below");

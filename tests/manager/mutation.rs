@@ -7,8 +7,8 @@
 
 use super::step::{event_of, is_marker, is_tlbi, stored_word, zeroed_pair};
 use super::world::{POISON, World};
-use breakwater_model::maintenance::stored_words;
-use breakwater_model::obligations::Obligations;
+use breakwater_oracle::maintenance::stored_words;
+use breakwater_oracle::obligations::Obligations;
 use breakwater_trace::{Barrier, Event, Operation, Record, Step};
 use std::borrow::Cow;
 use std::collections::BTreeSet;

@@ -3,7 +3,7 @@
 use super::judged::{Judged, format};
 use breakwater::descriptor::{Access, Attributes, DataAccess, DeviceKind};
 use breakwater::geometry::{Geometry, HighBits};
-use breakwater_model::descriptor::{Descriptor, Format};
+use breakwater_oracle::descriptor::{Descriptor, Format};
 use std::collections::BTreeMap;
 
 /// Memory type and rights of a page: index into MAIR_EL2, shareability, writable, executable, guarded.

@@ -15,7 +15,7 @@ use breakwater::bbm::{Live, Offline, Reach};
 use breakwater::errata::Errata;
 use breakwater::features::Features;
 use breakwater::geometry::{Geometry, Granule4K, Granule4KLpa2, Granule16K, Granule16KLpa2, Granule64K, Granule64KLva};
-use breakwater_model::obligations::Obligations;
+use breakwater_oracle::obligations::Obligations;
 use breakwater_trace::{Access, Event, Feature, HEADER, Reader};
 use proptest::collection::vec;
 use proptest::prelude::*;

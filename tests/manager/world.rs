@@ -15,7 +15,7 @@ use breakwater::addr::PhysSpan;
 use breakwater::errata::Errata;
 use breakwater::geometry::{Geometry, Granule4K};
 use breakwater::machine::{Footing, Slot};
-use breakwater_model::obligations::Obligations;
+use breakwater_oracle::obligations::Obligations;
 use breakwater_trace::{End, Event, Feature, HEADER, MemoryKind, Record, Step};
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -1,6 +1,6 @@
 //! `cargo xtask judge`: the oracle's word on a trace that anybody wrote.
 //!
-//! Why it exists: the oracle (`tests/model`) is of use to whoever can say what his program did, one event a line. What must hold: the exit
+//! Why it exists: the oracle (`tests/witness/oracle`) is of use to whoever can say what his program did, one event a line. What must hold: the exit
 //! status alone tells clean from broken from unreadable, and every violation is printed with what is needed to find it in the trace.
 //! What it refuses: a trace that is malformed, that declares after it has begun, or that breaks off; a verdict on half a trace
 //! would be none.
@@ -17,8 +17,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use breakwater_model::obligations::Obligations;
-use breakwater_model::policy::{self, Policy};
+use breakwater_oracle::obligations::Obligations;
+use breakwater_oracle::policy::{self, Policy};
 use breakwater_trace::Feature;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
@@ -35,7 +35,7 @@ const STRIDE: usize = 1 << 16;
 
 /// What `--help` ends with.
 pub(crate) const AFTER_HELP: &str = "\
-The trace format is documented in tests/model/README.md, with examples. Exit status:
+The trace format is documented in tests/witness/oracle/README.md, with examples. Exit status:
   0  no violation
   1  violations
   2  the trace is malformed, cut off, cannot be read, or its tables are too large to judge (one line says where), or the

@@ -1,6 +1,6 @@
 //! `cargo xtask measure`: what the image's boot costs and exposes, measured from outside of it.
 //!
-//! QEMU runs the image with the recorder plugin (`tests/recorder`); the trace is replayed here over a shadow of physical memory.
+//! QEMU runs the image with the recorder plugin (`tests/witness/recorder`); the trace is replayed here over a shadow of physical memory.
 //! Nothing that the image says of itself is used, and no code of the image's own page-table manager either.
 //!
 //! * `run` starts QEMU; `replay` drives everything else, record by record.

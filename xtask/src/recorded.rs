@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use breakwater_model::obligations::{Obligations, Violation};
+use breakwater_oracle::obligations::{Obligations, Violation};
 use breakwater_trace::{Feature, HEADER, MemoryKind, Reader, Record};
 
 pub(crate) use conduct::{Conduct, Lapse};

@@ -4,7 +4,7 @@
 //! linked to. The table shows what of that the rules see, and what cores of several kinds make of it, at each of the 512 page offsets.
 //!
 //! What must hold: Xen's rows are flagged for what was wrong with Xen, no more and no less, wherever the image lies; ours for nothing, on 1
-//! and on 4 CPUs, and no kind of core crashes. Xen's traces are `breakwater_model::xen`; ours are recorded from the built image,
+//! and on 4 CPUs, and no kind of core crashes. Xen's traces are `breakwater_oracle::xen`; ours are recorded from the built image,
 //! every fetch, load and store of it. No event of ours is written by hand.
 //!
 //! What it refuses: a boot that fails, a trace that breaks off, a CPU that stays away.
@@ -25,7 +25,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, bail};
-use breakwater_model::xen::{self, PAGES, Story};
+use breakwater_oracle::xen::{self, PAGES, Story};
 
 pub(crate) use ours::Ours;
 pub(crate) use row::{Program, Row};

@@ -3,7 +3,7 @@
 //! Why it exists: no emulator and hardly a board shows a missing invalidation; whether one is missing can be seen from outside, in what the
 //! image does to its tables, registers and TLBs. The image needs no annotation and no cooperation, so it may be anyone's.
 //!
-//! What must hold: the oracle (`tests/model`) judges, the recorder (`tests/recorder`) only writes down, and nothing the image says of itself is
+//! What must hold: the oracle (`tests/witness/oracle`) judges, the recorder (`tests/witness/recorder`) only writes down, and nothing the image says of itself is
 //! believed. A clean verdict means that the end was reached, that every CPU that started had its MMU on, and that no rule was broken.
 //!
 //! What it refuses: `--icount` with several CPUs, because QEMU then gives plugins wrong CPU numbers.
@@ -27,7 +27,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use breakwater_model::obligations::Violation;
+use breakwater_oracle::obligations::Violation;
 use breakwater_trace::{End, Feature, Record};
 
 pub(crate) use args::{Args, command};

@@ -4,10 +4,10 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use breakwater_model::policy::Policy;
+use breakwater_oracle::policy::Policy;
 use serde_json::Value;
 
-const README: &str = include_str!("../../tests/model/README.md");
+const README: &str = include_str!("../../tests/witness/oracle/README.md");
 
 struct Judged {
     status: Option<i32>,
@@ -190,7 +190,7 @@ fn bad_what_is_no_trace_ends_with_status_2_and_one_line() {
 #[test]
 fn good_help_has_an_example_that_is_judged_bad() {
     let help = judge(&["--help"], "").stdout;
-    for part in ["Exit status", "malformed", "eager", "tests/model/README.md"] {
+    for part in ["Exit status", "malformed", "eager", "tests/witness/oracle/README.md"] {
         assert!(help.contains(part), "{part} is not in {help}");
     }
     let (_, example) = help.split_once("printf '%s\\n'").expect("there is an example");

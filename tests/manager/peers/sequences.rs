@@ -8,10 +8,10 @@ use breakwater::addr::Level;
 use breakwater::bbm::Live;
 use breakwater::geometry::Granule4K;
 use breakwater::machine::{Machine, Slot};
-use breakwater_model::descriptor::Descriptor;
-use breakwater_model::obligations::Rule;
-use breakwater_model::params;
-use breakwater_model::regime::Controls;
+use breakwater_oracle::descriptor::Descriptor;
+use breakwater_oracle::obligations::Rule;
+use breakwater_oracle::params;
+use breakwater_oracle::regime::Controls;
 use breakwater_trace::{Access, Event};
 
 type Desk = Bench<Granule4K, Live>;

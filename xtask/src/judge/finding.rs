@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 
-use breakwater_model::descriptor::{Descriptor, Format, Leaf, Table};
-use breakwater_model::obligations::{Rule, Violation};
+use breakwater_oracle::descriptor::{Descriptor, Format, Leaf, Table};
+use breakwater_oracle::obligations::{Rule, Violation};
 
 /// What makes two violations the same: all but the place in the trace.
 type Key<'a> = (Rule, u32, [Option<u64>; 4], &'a str);

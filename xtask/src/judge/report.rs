@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use breakwater_model::policy::{Crash, Policy};
+use breakwater_oracle::policy::{Crash, Policy};
 use serde_json::{Value, json};
 
 use super::finding::{Finding, Findings};

@@ -1,6 +1,6 @@
 //! Is the measurement itself right? A small image of known figures, and twins that each break one promise.
 //!
-//! `tests/recorder/images/small_boot.S` is a boot in forty instructions and two loops. Its figures follow from its text alone, so
+//! `tests/witness/recorder/images/small_boot.S` is a boot in forty instructions and two loops. Its figures follow from its text alone, so
 //! they are written down here and compared exactly: QEMU, the recorder, the trace format and the replay all have to be right
 //! for that. A twin must break its own promise and no other.
 
@@ -24,7 +24,7 @@ pub(crate) struct Tools {
     pub rustc: PathBuf,
     /// `aarch64-unknown-none-softfloat`; its `core` must be installed.
     pub target: String,
-    /// `tests/recorder/images/small_boot.S`.
+    /// `tests/witness/recorder/images/small_boot.S`.
     pub source: PathBuf,
     /// A directory for what is built and recorded.
     pub scratch: PathBuf,

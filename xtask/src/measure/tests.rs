@@ -271,7 +271,7 @@ fn bad_traces_end_in_an_error_with_a_line() {
 /// The example of the format's documentation.
 #[test]
 fn good_the_documented_example_is_a_trace_and_breaks_properly() {
-    let readme = include_str!("../../../tests/model/README.md");
+    let readme = include_str!("../../../tests/witness/oracle/README.md");
     let from_reset = readme.split("### The same tables from reset").nth(1).expect("the example is there");
     let lines = from_reset.lines().filter_map(|line| line.strip_prefix("    "));
     let text: Vec<&str> = lines.collect();

@@ -8,10 +8,10 @@
 //! RES1; the MMU is turned on with WXN in force, C and I in the same step, an ISB next; a root switch turns M off and on and nothing
 //! else, with everything invalidated before the new root is named.
 
-use breakwater_model::descriptor::Descriptor;
-use breakwater_model::maintenance::{Invalidation, Ordering, Reach, Target};
-use breakwater_model::params::Features;
-use breakwater_model::regime::{Control, Controls};
+use breakwater_oracle::descriptor::Descriptor;
+use breakwater_oracle::maintenance::{Invalidation, Ordering, Reach, Target};
+use breakwater_oracle::params::Features;
+use breakwater_oracle::regime::{Control, Controls};
 use breakwater_trace::{Access, Event, Operation, Record, Step};
 use std::fmt;
 use std::ops::Range;

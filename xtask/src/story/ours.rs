@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use breakwater_model::xen::PAGES;
+use breakwater_oracle::xen::PAGES;
 use breakwater_trace::{End, Reader, Record};
 
 use super::{Judged, Watch};

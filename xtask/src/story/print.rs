@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use breakwater_model::policy::Policy;
+use breakwater_oracle::policy::Policy;
 use serde_json::{Value, json};
 
 use super::row::{Column, Flagged, Row, stretches};

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use breakwater_model::obligations::Rule;
-use breakwater_model::policy::{Crash, Policy};
-use breakwater_model::xen::Story;
+use breakwater_oracle::obligations::Rule;
+use breakwater_oracle::policy::{Crash, Policy};
+use breakwater_oracle::xen::Story;
 
 use super::watch::{Flag, Judged};
 

@@ -1,7 +1,7 @@
 //! Claims about rows and how they are told, on traces made by hand.
 
-use breakwater_model::policy::Policy;
-use breakwater_model::xen::{self, Story};
+use breakwater_oracle::policy::Policy;
+use breakwater_oracle::xen::{self, Story};
 use breakwater_trace::Record;
 use breakwater_trace::text::parse;
 

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use breakwater_model::obligations::{Obligations, Rule, Violation};
-use breakwater_model::policy::{Crash, Policy, Replay};
-use breakwater_model::xen::{FIXMAP, XEN};
+use breakwater_oracle::obligations::{Obligations, Rule, Violation};
+use breakwater_oracle::policy::{Crash, Policy, Replay};
+use breakwater_oracle::xen::{FIXMAP, XEN};
 use breakwater_trace::{Event, Record, Step};
 
 use crate::judge::Findings;
@@ -12,7 +12,7 @@ use crate::judge::Findings;
 /// Bytes in the 2 MiB that the story's addresses are counted in.
 const BLOCK_BYTES: u64 = 2 << 20;
 
-/// The seed of a boot, as `breakwater_model::xen` has it: other page offsets have other luck.
+/// The seed of a boot, as `breakwater_oracle::xen` has it: other page offsets have other luck.
 const fn seed_of(page_offset: u16, boot: u64) -> u64 {
     boot << 9 | page_offset as u64
 }

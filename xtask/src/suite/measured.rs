@@ -137,7 +137,7 @@ fn tools(qemu: &Qemu, plugin: PathBuf, scratch: &Path) -> Result<Tools> {
         plugin,
         rustc: sysroot.join("bin/rustc"),
         target: paths::TARGET.to_owned(),
-        source: paths::root().join("tests/recorder/images/small_boot.S"),
+        source: paths::root().join("tests/witness/recorder/images/small_boot.S"),
         scratch: scratch.to_path_buf(),
     })
 }

@@ -168,7 +168,7 @@ impl Built {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use breakwater_model::obligations::Rule;
+    use breakwater_oracle::obligations::Rule;
 
     /// What no recording of an image on QEMU 10.0 can break: `take` and `give` are claims of software, and TCR2_EL2 is not there.
     const BEYOND_IMAGES: [Rule; 3] = [Rule::FrameReuse, Rule::FrameInUse, Rule::PermissionIndirection];

@@ -4,7 +4,7 @@ use super::Context;
 use super::runner::Case;
 use crate::story::{self, Extent, Ours, Row};
 use anyhow::{Result, ensure};
-use breakwater_model::xen::Story;
+use breakwater_oracle::xen::Story;
 use std::path::Path;
 
 /// The boots of both of Xen's, and of ours on 1 and on 4 CPUs.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 
-use breakwater_model::obligations::{Rule, Violation};
+use breakwater_oracle::obligations::{Rule, Violation};
 use serde_json::{Value, json};
 
 use crate::judge::Finding as Single;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use breakwater_model::obligations::{Obligations, Violation};
+use breakwater_oracle::obligations::{Obligations, Violation};
 use breakwater_trace::{End, Event, Feature, MemoryKind, Record, Step};
 
 use super::features::{Found, features};

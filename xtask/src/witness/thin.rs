@@ -29,7 +29,7 @@ use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use breakwater_model::obligations::{Obligations, Violation};
+use breakwater_oracle::obligations::{Obligations, Violation};
 use breakwater_trace::{End, HEADER, Reader, Record};
 
 use self::scout::Scout;

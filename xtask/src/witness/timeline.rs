@@ -24,7 +24,7 @@ mod tests;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use breakwater_model::obligations::Violation;
+use breakwater_oracle::obligations::Violation;
 use breakwater_trace::names::Family;
 use breakwater_trace::{Call, Event, Operation, Record, Register, Step};
 

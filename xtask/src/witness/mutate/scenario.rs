@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use breakwater_model::obligations::Rule;
+use breakwater_oracle::obligations::Rule;
 
 use super::sites::Site;
 use super::watch::{Court, Ending, Seen, watch};

@@ -13,7 +13,7 @@ use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use breakwater_model::obligations::Rule;
+use breakwater_oracle::obligations::Rule;
 use breakwater_trace::{Event, Reader, Record, Step};
 
 use crate::measure::{Options, run};

@@ -8,7 +8,7 @@ use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use breakwater_model::obligations::{Obligations, Violation};
+use breakwater_oracle::obligations::{Obligations, Violation};
 use breakwater_trace::{End, Reader, Record};
 
 use super::observed::Observed;

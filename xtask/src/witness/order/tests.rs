@@ -1,6 +1,6 @@
 //! Small recordings of two CPUs on one set of tables, and what of their verdicts rests on order.
 
-use breakwater_model::obligations::{Obligations, Rule};
+use breakwater_oracle::obligations::{Obligations, Rule};
 use breakwater_trace::{End, HEADER, Reader, Record};
 
 use super::graph::{Choice, Order};

@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use breakwater_model::obligations::{Obligations, Rule, Violation};
+use breakwater_oracle::obligations::{Obligations, Rule, Violation};
 use breakwater_trace::Record;
 
 use super::graph::{Choice, Order};

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use breakwater_model::maintenance::{Ordering, Reach, stored_words};
-use breakwater_model::obligations::Obligations;
+use breakwater_oracle::maintenance::{Ordering, Reach, stored_words};
+use breakwater_oracle::obligations::Obligations;
 use breakwater_trace::{Access, Event, Record, Step};
 
 /// Log2 of the bytes of memory that are kept or not together; the oracle's pages are as large.

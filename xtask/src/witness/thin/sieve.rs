@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use breakwater_model::maintenance::stored_words;
-use breakwater_model::obligations::Obligations;
+use breakwater_oracle::maintenance::stored_words;
+use breakwater_oracle::obligations::Obligations;
 use breakwater_trace::{Access, Barrier, Event, Operation, Record, Step};
 
 use super::scout::{Interest, SHIFT};

@@ -1,7 +1,7 @@
 //! What goes and what stays, on small traces; and on many random ones that the oracle says the same of both.
 
-use breakwater_model::obligations::Rule;
-use breakwater_model::xen::{Story, scenario};
+use breakwater_oracle::obligations::Rule;
+use breakwater_oracle::xen::{Story, scenario};
 
 use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use breakwater_model::obligations::{Rule, Violation};
+use breakwater_oracle::obligations::{Rule, Violation};
 
 /// Places that are shown; findings beyond are in the table of rules alone.
 const MOST_PLACES: usize = 1024;

@@ -1,6 +1,6 @@
 //! Claims about the picture, by its text.
 
-use breakwater_model::obligations::{Obligations, Rule, Violation};
+use breakwater_oracle::obligations::{Obligations, Rule, Violation};
 use breakwater_trace::{HEADER, Reader};
 use svg::parser::Event as Parsed;
 

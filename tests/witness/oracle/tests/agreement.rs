@@ -1,0 +1,160 @@
+//! The two ways of judging confirm each other: what the obligations call a violation, the adversary turns into harm, and nothing else.
+//!
+//! Why it exists: a judge that is wrong is worse than none. The two engines have different authors and share no rule; wherever they differ, one
+//! of them is wrong, and the architecture says which.
+
+#[path = "agreement/explore.rs"]
+mod explore;
+#[path = "agreement/random.rs"]
+mod random;
+#[path = "agreement/registers.rs"]
+mod registers;
+#[path = "agreement/removals.rs"]
+mod removals;
+#[path = "agreement/world.rs"]
+mod world;
+#[path = "agreement/worlds.rs"]
+mod worlds_of;
+
+use std::time::Instant;
+
+use breakwater_oracle::adversary::Adversary;
+use breakwater_oracle::obligations::{Obligations, Rule};
+
+use explore::{Explored, Pair, explore};
+use world::World;
+
+/// Events of the longest histories in the small world.
+const DEPTH_OF_SMALL: usize = 9;
+/// ... and in the others.
+const DEPTH_OF_OTHERS: usize = 5;
+
+/// Every world.
+pub(crate) fn worlds() -> Vec<World> {
+    vec![
+        worlds_of::small(),
+        worlds_of::featured("bbm level 2", "feature all bbm=2\nfeature all ets2\n"),
+        worlds_of::featured("bbm always", "feature all bbm-always\nfeature all ttl\n"),
+        worlds_of::featured("bbm for xn", "feature all bbm-for-xn\nfeature all tlbirange\n"),
+        worlds_of::featured("repeated", "feature 1 repeat-tlbi\nfeature all ntlbpa\n"),
+        registers::enable(),
+        registers::switch(),
+        worlds_of::replaced(),
+        registers::reset(),
+        registers::window(),
+        registers::clean(),
+        registers::first(),
+        registers::host(),
+        registers::common("common", ""),
+        registers::endianness(),
+        worlds_of::fetched(),
+        registers::enable_beside_another(),
+        registers::unwritten(),
+        registers::stored_past(),
+        registers::controls(),
+        worlds_of::contiguous("contiguous", ""),
+        worlds_of::contiguous("contiguous, level 2", "feature all bbm=2\n"),
+        worlds_of::frames("frames", ""),
+        worlds_of::frames("frames, no caches by address", "feature all ntlbpa\n"),
+        registers::lines("lines", ""),
+        registers::lines("lines, 819472", "feature all clean-invalidates\n"),
+        worlds_of::mappings(),
+    ]
+}
+
+fn whole(world: &World) -> Pair {
+    Pair::new(world, Obligations::new(), Adversary::new())
+}
+
+fn show(world: &World, explored: &Explored, since: Instant) {
+    let per_depth: Vec<String> = explored.states.iter().map(ToString::to_string).collect();
+    println!("{}: {} events", world.name, world.alphabet.len());
+    println!("  states by length of the shortest history: {}", per_depth.join(" "));
+    println!(
+        "  {} states, {} histories judged bad, {:.1} s",
+        explored.total(),
+        explored.judged_bad,
+        since.elapsed().as_secs_f64()
+    );
+    println!("  rules tripped: {:?}", explored.rules);
+    println!("  harms found: {:?}", explored.harms);
+}
+
+#[test]
+fn good_the_two_agree_on_every_history_of_the_small_world() {
+    let (world, since) = (worlds_of::small(), Instant::now());
+    assert!(world.alphabet.len() >= 24);
+    let explored = explore(&world, whole(&world), DEPTH_OF_SMALL);
+    show(&world, &explored, since);
+    assert!(explored.differences.is_empty(), "{}", explored.shown());
+    assert_eq!(
+        explored.rules.into_keys().collect::<Vec<_>>(),
+        EXPRESSIBLE,
+        "each rule that the small world can express is tripped"
+    );
+}
+
+/// The rules that the small world can express.
+const EXPRESSIBLE: [Rule; 11] = [
+    Rule::OutputChange,
+    Rule::SizeChange,
+    Rule::StaleLeaf,
+    Rule::StaleTable,
+    Rule::NotVisible,
+    Rule::CompletionSync,
+    Rule::FillSync,
+    Rule::FetchSync,
+    Rule::BrokenUse,
+    Rule::FrameReuse,
+    Rule::FrameInUse,
+];
+
+/// Break, DSB, broadcast TLBI, DSB, make, DSB, ISB, and the claim that nothing is owed: letters of the small world's alphabet.
+const FULL_BREAK_BEFORE_MAKE: [&str; 8] = [
+    "0 9 0 store 8 ffff000000002000 2000 0",
+    "0 9 0 dsb ishst",
+    "0 9 0 tlbi vae2is 200",
+    "0 9 0 dsb ish",
+    "0 9 0 store 8 ffff000000002000 2000 820007c3",
+    "0 9 0 dsb ish",
+    "0 9 0 isb",
+    "0 9 0 settled",
+];
+
+#[test]
+fn good_the_small_world_holds_an_accepted_break_before_make() {
+    let world = worlds_of::small();
+    let mut pair = whole(&world);
+    assert!(FULL_BREAK_BEFORE_MAKE.len() <= DEPTH_OF_SMALL);
+    for (line, event) in (100..).zip(FULL_BREAK_BEFORE_MAKE) {
+        let letter = world.alphabet.iter().position(|record| record.to_string() == event).expect(event);
+        pair.step(line, &world, letter);
+    }
+    assert_eq!(pair.verdicts(), (false, false), "{}", pair.said());
+    let history = pair.adversary.holds(1, 0x20_0000);
+    assert!(history.iter().all(|held| held.output == 0x8200_0000), "the old translation is gone: {history:?}");
+}
+
+#[test]
+fn good_the_two_agree_on_every_short_history_of_the_other_worlds() {
+    let mut differences = String::new();
+    for world in &worlds()[1..] {
+        let since = Instant::now();
+        let explored = explore(world, whole(world), DEPTH_OF_OTHERS);
+        show(world, &explored, since);
+        differences += &explored.shown();
+    }
+    assert!(differences.is_empty(), "{differences}");
+}
+
+#[test]
+fn good_the_two_agree_on_histories_drawn_at_random() {
+    let mut differences = String::new();
+    for world in worlds() {
+        let drawn = random::draw(&world, &whole(&world));
+        println!("{}: {} steps, {} of them judged bad", world.name, drawn.steps, drawn.judged_bad);
+        assert!(drawn.judged_bad > 0);
+        differences += &drawn.difference.unwrap_or_default();
+    }
+    assert!(differences.is_empty(), "{differences}");
+}

@@ -1,0 +1,212 @@
+//! Changes of one live leaf.
+
+use breakwater_oracle::obligations::Rule;
+
+use crate::world::{RO, RW, RW_OTHER, after, assert_broken, assert_clean, judged, machine, page, remade, table};
+
+/// Break, invalidate, make, for page 1 on PE 0.
+const BBM: &str = "0 store 8 40003008 40003008 0; 0 dsb ishst; 0 tlbi vae2is 1; 0 dsb ish;
+    0 store 8 40003008 40003008 40000050001703; 0 dsb ish; 0 isb; 0 settled; end exit";
+
+fn two() -> String {
+    machine(2, &[(1, RW)])
+}
+
+#[test]
+fn good_break_invalidate_make() {
+    assert_clean(&[&two(), BBM]);
+    assert_clean(&[&machine(1, &[(1, RW)]), &BBM.replace("vae2is", "vae2").replace("dsb ish;", "dsb nsh;")]);
+}
+
+#[test]
+fn bad_output_address_in_place() {
+    let store = format!("0 store 8 40003008 40003008 {RW_OTHER}");
+    assert_broken(&[&two(), &store, "0 dsb ishst; 0 tlbi vae2is 1; 0 dsb ish; 0 isb; end exit"], &[Rule::OutputChange]);
+}
+
+#[test]
+fn bad_no_dsb_before_the_tlbi() {
+    assert_broken(&[&two(), &BBM.replacen("0 dsb ishst;", "", 1)], &[Rule::OutputChange, Rule::StaleLeaf]);
+}
+
+#[test]
+fn bad_dmb_before_the_tlbi() {
+    assert_broken(&[&two(), &BBM.replacen("dsb ishst", "dmb ish", 1)], &[Rule::OutputChange, Rule::StaleLeaf]);
+}
+
+#[test]
+fn bad_no_tlbi() {
+    assert_broken(&[&two(), &BBM.replacen("0 tlbi vae2is 1;", "", 1)], &[Rule::OutputChange, Rule::StaleLeaf]);
+}
+
+#[test]
+fn bad_store_only_dsb_after_the_tlbi() {
+    assert_broken(&[&two(), &BBM.replacen("dsb ish;", "dsb ishst;", 1)], &[Rule::OutputChange]);
+}
+
+#[test]
+fn bad_local_tlbi_with_two_pes() {
+    assert_broken(&[&two(), &BBM.replacen("vae2is", "vae2", 1)], &[Rule::OutputChange, Rule::StaleLeaf]);
+}
+
+#[test]
+fn bad_no_dsb_at_the_end() {
+    let trace = BBM.replacen("0 dsb ish; 0 isb", "0 isb", 1);
+    assert_broken(&[&two(), &trace], &[Rule::NotVisible]);
+}
+
+#[test]
+fn good_rights_in_place() {
+    for (from, to) in [(RW, RO), (RO, RW)] {
+        let store = format!("0 store 8 40003008 40003008 {to}");
+        let after = "0 dsb ishst; 0 tlbi vale2is 1; 0 dsb ish; 0 isb; 0 settled; end exit";
+        assert_clean(&[&machine(2, &[(1, from)]), &store, after]);
+        let without = "0 dsb ish; 0 isb; 0 settled; end exit";
+        assert_broken(&[&machine(2, &[(1, from)]), &store, without], &[Rule::StaleLeaf]);
+    }
+}
+
+/// Changes from one descriptor of page 1 to another in place, under `features`, break exactly `rules`; broken and made again, none.
+#[track_caller]
+fn in_place(features: &str, from: &str, to: &str, rules: &[Rule]) {
+    let machine = format!("{features}\n{}", machine(2, &[(1, from)]));
+    assert_broken(&[&machine, &page(1, to), &after(1)], rules);
+    assert_clean(&[&machine, &remade(1, to)]);
+}
+
+#[test]
+fn bad_type_cacheability_and_shareability_in_place() {
+    let device = "40000050000707";
+    let uncached = "4000005000070b";
+    let outer = "40000050000603";
+    for to in [device, uncached, outer] {
+        in_place("", RW, to, &[Rule::AttributeChange]);
+        in_place("feature all bbm=3", RW, to, &[Rule::AttributeChange]);
+    }
+}
+
+#[test]
+fn good_software_bits_and_equal_indices_owe_nothing() {
+    assert_clean(&[&machine(2, &[(1, RW)]), &page(1, "7c0000050000703"), "0 settled; end exit"]);
+    let other_index = "4000005000070f";
+    let machine = machine(2, &[(1, RW)]).replace("4404ff", "ff4404ff");
+    assert_clean(&[&machine, &page(1, other_index), "0 settled; end exit"]);
+}
+
+#[test]
+fn good_read_only_remap_to_equal_contents() {
+    let contents = table(0x5000_0000, &[(7, "1234")]) + &table(0x5000_1000, &[(7, "1234")]);
+    let (from, to) = ("40000050000783", "40000050001783");
+    assert_clean(&[&contents, &machine(2, &[(1, from)]), &page(1, to), &after(1)]);
+    let stale = "0 dsb ishst; 0 isb; 0 settled";
+    assert_broken(&[&contents, &machine(2, &[(1, from)]), &page(1, to), stale], &[Rule::StaleLeaf]);
+}
+
+#[test]
+fn bad_read_only_remap_to_other_or_unknown_contents() {
+    let contents = table(0x5000_0000, &[(7, "1234")]) + &table(0x5000_1000, &[(7, "1235")]);
+    let (from, to) = ("40000050000783", "40000050001783");
+    assert_broken(&[&contents, &machine(2, &[(1, from)]), &page(1, to), &after(1)], &[Rule::OutputChange]);
+    in_place("", from, to, &[Rule::OutputChange]);
+}
+
+#[test]
+fn good_af_clear_is_not_cached_without_hardware_management() {
+    let untouched = "40000050000303";
+    let machine = machine(2, &[(1, untouched)]);
+    assert_clean(&[&machine, &page(1, RW_OTHER), "0 dsb ishst; 0 isb; 0 settled; end exit"]);
+}
+
+#[test]
+fn bad_af_clear_is_cached_with_hardware_management() {
+    let untouched = "40000050000303";
+    let machine = machine(2, &[(1, untouched)]).replace("80853510", "80a53510");
+    let change = [&machine, &page(1, RW_OTHER), &after(1)];
+    assert_clean(&change.map(String::as_str));
+    let managed = format!("feature all hafdbs\n{machine}");
+    assert_broken(&[&managed, &page(1, RW_OTHER), &after(1)], &[Rule::OutputChange]);
+}
+
+#[test]
+fn bad_dirty_state_makes_a_read_only_leaf_writable() {
+    let contents = table(0x5000_0000, &[]) + &table(0x5000_1000, &[]);
+    let machine = machine(1, &[(1, "48000050000783")]).replace("80853510", "80e53510");
+    let change = [page(1, "48000050001783"), after(1)].concat();
+    assert_clean(&[&contents, &machine, &change]);
+    assert_broken(&["feature all hafdbs", &contents, &machine, &change], &[Rule::OutputChange]);
+}
+
+#[test]
+fn bad_af_cleared_without_tlbi() {
+    let store = page(1, "40000050000303");
+    assert_clean(&[&machine(2, &[(1, RW)]), &store, &after(1)]);
+    assert_broken(&[&machine(2, &[(1, RW)]), &store, "0 dsb ishst; 0 isb; 0 settled"], &[Rule::StaleLeaf]);
+}
+
+#[test]
+fn bad_unmapped_without_tlbi() {
+    assert_clean(&[&machine(2, &[(1, RW)]), &page(1, "0"), &after(1)]);
+    assert_broken(&[&machine(2, &[(1, RW)]), &page(1, "0"), "0 dsb ish; 0 isb; 0 settled"], &[Rule::StaleLeaf]);
+}
+
+#[test]
+fn bad_wrong_ttl() {
+    let with = |operand: &str| after(1).replace("vae2is 1", &format!("vale2is {operand}"));
+    let machine = format!("feature all ttl\n{}", machine(2, &[(1, RW)]));
+    assert_clean(&[&machine, &page(1, RO), &with("700000000001")]);
+    // Level 2 of this granule, level 3 of another, and TTL on a PE without it.
+    assert_broken(&[&machine, &page(1, RO), &with("600000000001")], &[Rule::StaleLeaf]);
+    assert_broken(&[&machine, &page(1, RO), &with("f00000000001")], &[Rule::StaleLeaf]);
+    let plain = machine.replace("feature all ttl", "");
+    assert_broken(&[&plain, &page(1, RO), &with("700000000001")], &[Rule::StaleLeaf]);
+}
+
+#[test]
+fn bad_range_that_a_pe_does_not_take_part_in() {
+    let with = after(1).replace("vae2is 1", "rvae2is 400000000001");
+    let machine = machine(2, &[(1, RW)]);
+    assert_clean(&["feature all tlbirange", &machine, &page(1, RO), &with]);
+    assert_broken(&["feature 0 tlbirange", &machine, &page(1, RO), &with], &[Rule::StaleLeaf]);
+    assert_broken(&[&machine, &page(1, RO), &with], &[Rule::StaleLeaf]);
+}
+
+#[test]
+fn bad_bbm_always() {
+    assert_clean(&[&machine(1, &[(1, RW)]), &page(1, RO), &after(1)]);
+    in_place("feature 1 bbm-always", RW, RO, &[Rule::BbmAlways]);
+}
+
+#[test]
+fn bad_bbm_for_xn() {
+    let (executable, never) = ("50000783", "40000050000783");
+    in_place("feature 1 bbm-for-xn", executable, never, &[Rule::BbmForXn]);
+    in_place("feature 1 bbm-for-xn", never, executable, &[]);
+    in_place("", executable, never, &[]);
+}
+
+#[test]
+fn bad_no_isb_after_the_completion() {
+    let without = after(1).replace(" 0 isb;", "");
+    assert_broken(&[&machine(2, &[(1, RW)]), &page(1, RO), &without], &[Rule::CompletionSync]);
+    assert_clean(&["feature all ets2", &machine(2, &[(1, RW)]), &page(1, RO), &without]);
+}
+
+#[test]
+fn good_the_report_names_what_is_missing() {
+    let missing = |trace: &str| {
+        let engine = judged(&[&two(), trace]);
+        engine.violations()[0].missing.clone()
+    };
+    let (store, settled) = (page(1, "0"), "0 settled");
+    assert!(
+        missing(&[&store, "0 tlbi vae2is 1; 0 dsb ish\n", settled].concat()).contains("between its store and the TLBI")
+    );
+    assert!(missing(&[&store, "0 dsb ish; 0 tlbi vae2 1; 0 dsb ish\n", settled].concat()).contains("reaches PE 1"));
+    assert!(
+        missing(&[&store, "0 dsb ish; 0 tlbi vae2is 1; 0 dsb ishst\n", settled].concat()).contains("loads and stores")
+    );
+    let engine = judged(&[&two(), &page(1, RW_OTHER)]);
+    let violation = &engine.violations()[0];
+    assert_eq!((violation.va, violation.pa, violation.level), (Some(0x1000), Some(0x4000_3008), Some(3)));
+    assert_eq!(violation.old, Some(0x0040_0000_5000_0703));
+}

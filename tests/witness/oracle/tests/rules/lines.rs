@@ -1,0 +1,157 @@
+//! Cache lines of what is written or read with the caches off: first tables and mailboxes.
+
+use breakwater_oracle::obligations::Rule;
+
+use crate::world::{RW, assert_broken, assert_clean, machine, memory};
+
+/// PE 0 writes page 1 of the first tables with its MMU off, and turns it on.
+const BUILD: &str = "0 start 2; 0 found hcr_el2 0; 0 found sctlr_el2 30cd1838
+    0 dc ivac 40003000; 0 dsb sy
+    0 store 8 40003008 40003008 40000050000703
+    0 dmb sy; 0 dc ivac 40003000; 0 dsb sy
+    0 msr mair_el2 4404ff; 0 msr tcr_el2 80853510; 0 msr ttbr0_el2 40000000; 0 msr sctlr_el2 30cd1838; 0 isb
+    0 tlbi alle2 0; 0 dsb nsh; 0 isb
+    0 msr sctlr_el2 30cd183d; 0 isb; 0 settled; end exit";
+
+#[track_caller]
+fn build(from: &str, to: &str, rules: &[Rule]) {
+    assert!(BUILD.contains(from));
+    assert_broken(&[&memory(&[]), &BUILD.replacen(from, to, 1)], rules);
+}
+
+#[test]
+fn good_first_tables_written_with_caches_off() {
+    build("", "", &[]);
+    build("dc ivac", "dc civac", &[]);
+    // Walks that are not cached ask for nothing.
+    let uncached = BUILD
+        .replace("80853510", "80853010")
+        .replace("0 dc ivac 40003000; 0 dsb sy", "")
+        .replace("0 dc ivac 40003000;", "");
+    assert_clean(&[&memory(&[]), &uncached]);
+}
+
+#[test]
+fn bad_line_not_invalidated_before() {
+    build("0 dc ivac 40003000; 0 dsb sy", "", &[Rule::LineBefore]);
+    build("0 dsb sy", "", &[Rule::LineBefore]);
+    build("0 dsb sy", "0 dsb nsh", &[Rule::LineBefore]);
+    build("40003000", "40003040", &[Rule::LineBefore]);
+}
+
+#[test]
+fn bad_line_not_invalidated_after() {
+    build("0 dmb sy; 0 dc ivac 40003000; 0 dsb sy", "0 dsb sy", &[Rule::LineAfter]);
+    build("0 dmb sy;", "", &[Rule::LineAfter]);
+    build("dmb sy", "dmb st", &[Rule::LineAfter]);
+    build("0 dc ivac 40003000; 0 dsb sy\n    0 msr", "0 dc ivac 40003000\n    0 msr", &[Rule::LineAfter]);
+}
+
+#[test]
+fn bad_line_cleaned_after() {
+    let after = "0 dmb sy; 0 dc ivac";
+    build(after, "0 dmb sy; 0 dc civac", &[Rule::LineCleaned]);
+    build(after, "0 dmb sy; 0 dc cvac 40003000; 0 dc ivac", &[Rule::LineCleaned]);
+    build(after, "0 dmb sy; 0 dc cisw 0; 0 dc ivac", &[Rule::LineCleaned]);
+}
+
+#[test]
+fn good_lines_as_large_as_they_are() {
+    let far = BUILD.replace("dc ivac 40003000", "dc ivac 40003080");
+    assert_broken(&[&memory(&[]), &far], &[Rule::LineBefore, Rule::LineAfter]);
+    assert_clean(&["feature all line=256", &memory(&[]), &far]);
+}
+
+#[test]
+fn bad_tables_written_without_dsb() {
+    // Uncached walks, no DSB that covers the store before M = 1: a walk may find what was there before.
+    let trace = BUILD.replace("80853510", "80853010").replace("0 dmb sy; 0 dc ivac 40003000; 0 dsb sy", "");
+    let trace = trace.replace("0 tlbi alle2 0; 0 dsb nsh", "0 tlbi alle2 0").replace("; 0 settled; end exit", "");
+    let rules = [Rule::AttributeChange, Rule::ControlChange, Rule::FirstEnable];
+    assert_broken(&[&memory(&[(1, "40000050000707")]), &trace], &rules);
+}
+
+#[test]
+fn bad_loaded_cacheably_while_the_line_may_be_stale() {
+    let mapped = memory(&[]) + &BUILD.replace("0 settled; end exit", "");
+    let stack = "0 store 8 60000000 60000000 5; 0 dmb sy; 0 dc ivac 60000000; 0 dsb sy\n    0 msr mair";
+    let with = mapped.replace("0 msr mair", &format!("0 dc ivac 60000000; 0 dsb sy; {stack}"));
+    assert_clean(&[&with, "0 load 8 1000 60000000 5"]);
+    let without = with.replace("0 dmb sy; 0 dc ivac 60000000; 0 dsb sy\n", "0 dsb sy\n");
+    assert_broken(&[&without, "0 load 8 1000 60000000 5"], &[Rule::LineAfter]);
+}
+
+/// PE 0 leaves a word for PE 1, which comes from reset and reads it with its MMU off.
+const MAILBOX: &str = "0 store 8 1000 50000000 1234; 0 dc cvac 1000; 0 dsb sy; 0 smc 0 c4000003 1 0 0
+    1 start 2; 1 load 8 50000000 50000000 1234";
+
+#[test]
+fn good_mailbox_cleaned() {
+    let machine = machine(1, &[(1, RW)]);
+    assert_clean(&[&machine, MAILBOX]);
+    assert_clean(&[&machine, &MAILBOX.replace("cvac", "civac")]);
+    assert_clean(&[&machine, "word 50000000 1234; 1 start 2; 1 load 8 50000000 50000000 1234"]);
+}
+
+#[test]
+fn bad_mailbox_not_cleaned() {
+    let machine = machine(1, &[(1, RW)]);
+    for (from, to) in
+        [("0 dc cvac 1000;", ""), ("cvac", "cvau"), ("cvac", "ivac"), ("0 dsb sy;", ""), ("cvac 1000", "cvac 1040")]
+    {
+        assert_broken(&[&machine, &MAILBOX.replacen(from, to, 1)], &[Rule::NotCleaned]);
+    }
+    let early = "0 dc cvac 1000; 0 store 8 1000 50000000 1234; 0 dsb sy; 1 start 2; 1 load 8 50000000 50000000 1234";
+    assert_broken(&[&machine, early], &[Rule::NotCleaned]);
+}
+
+/// PE 0 leaves an instruction for PE 1, which comes from reset and executes it with MMU and instruction cache off.
+const CODE: &str = "0 store 8 1000 50000000 d5033fdf; 0 dc cvac 1000; 0 dsb sy; 0 smc 0 c4000003 1 0 0
+    1 start 2; 1 found sctlr_el2 30c50830; 1 50000000: isb";
+
+#[test]
+fn good_code_cleaned() {
+    let machine = machine(1, &[(1, RW)]);
+    assert_clean(&[&machine, CODE]);
+    assert_clean(&[&machine, &CODE.replace("cvac", "civac")]);
+    let dirty = CODE.replacen("0 dc cvac 1000;", "", 1);
+    assert_clean(&[&machine, &dirty.replace("30c50830", "30c51830")]); // I = 1: through the caches
+    assert_clean(&[&machine, &dirty.replace("50000000: isb", "50001000: isb")]);
+}
+
+#[test]
+fn bad_code_not_cleaned() {
+    let machine = machine(1, &[(1, RW)]);
+    for (from, to) in [("0 dc cvac 1000;", ""), ("cvac", "cvau"), ("0 dsb sy;", ""), ("cvac 1000", "cvac 1040")] {
+        assert_broken(&[&machine, &CODE.replacen(from, to, 1)], &[Rule::NotCleaned]);
+    }
+}
+
+#[test]
+fn bad_clean_on_a_part_where_it_does_not() {
+    let machine = format!("feature 0 clean-invalidates\n{}", machine(1, &[(1, RW)]));
+    assert_broken(&[&machine, MAILBOX], &[Rule::CleanInvalidates]);
+    assert_clean(&[&machine, &MAILBOX.replace("cvac", "civac")]);
+}
+
+#[test]
+fn bad_store_over_a_dirty_line() {
+    let store = "1 start 2; 1 store 8 50000008 50000008 1; 1 dsb sy";
+    let machine = machine(1, &[(1, RW)]);
+    assert_broken(&[&machine, "0 store 8 1000 50000000 1234", store], &[Rule::LineBefore]);
+    assert_clean(&[&machine, "0 store 8 1000 50000000 1234; 0 dc civac 1000; 0 dsb sy", store]);
+}
+
+#[test]
+fn bad_call_with_stores_on_their_way() {
+    let call = "0 start 2; 0 store 8 50000000 50000000 1; 0 dsb sy; 0 smc 0 84000008 0 0 0";
+    assert_clean(&[call]);
+    assert_broken(&[&call.replace("0 dsb sy;", "")], &[Rule::CallStores]);
+    assert_broken(&[&call.replace("dsb sy", "dsb ish")], &[Rule::CallStores]);
+}
+
+#[test]
+fn bad_dc_zva_with_the_mmu_off() {
+    assert_broken(&["0 start 2; 0 dc zva 50000000"], &[Rule::ZeroMmuOff]);
+    assert_clean(&[&machine(1, &[(1, RW)]), "0 dc zva 1000"]);
+}

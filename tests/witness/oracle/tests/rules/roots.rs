@@ -1,0 +1,121 @@
+//! Root switches: with the MMU off, step by step; with it on, only where both roots agree.
+
+use breakwater_oracle::obligations::Rule;
+
+use crate::world::{RW, RW_OTHER, assert_broken, assert_clean, machine, table};
+
+/// A second root at 40008000 with tables of its own, and `page` as page 1.
+fn second(page: &str) -> String {
+    [
+        table(0x4000_8000, &[(0, "40009003")]),
+        table(0x4000_9000, &[(0, "4000a003")]),
+        table(0x4000_a000, &[(0, "4000b003")]),
+        table(0x4000_b000, &[(1, page), (2, "40000050002703")]),
+    ]
+    .concat()
+}
+
+/// From the first root to the second, with the MMU off between them.
+const SWITCH: &str = "0 dsb ish; 0 isb; 0 msr sctlr_el2 30cd183c; 0 isb; 0 tlbi alle2 0; 0 dsb nsh; 0 isb
+    0 msr ttbr0_el2 40008000; 0 isb; 0 msr sctlr_el2 30cd183d; 0 isb; 0 store 8 2000 50002000 0; 0 settled; end exit";
+
+fn both(page: &str) -> String {
+    second(page) + &machine(1, &[(1, RW)])
+}
+
+#[track_caller]
+fn without(part: &str, rules: &[Rule]) {
+    assert!(SWITCH.contains(part));
+    assert_broken(&[&both(RW_OTHER), &SWITCH.replacen(part, "", 1)], rules);
+}
+
+#[test]
+fn good_switch_with_the_mmu_off() {
+    assert_clean(&[&both(RW_OTHER), SWITCH]);
+    assert_clean(&["feature all isb-before-mmu-off", &both(RW_OTHER), SWITCH]);
+}
+
+#[test]
+fn bad_walks_may_refill_before_the_isb() {
+    let refilled = SWITCH.replacen("30cd183c; 0 isb;", "30cd183c;", 1);
+    assert_broken(&[&both(RW_OTHER), &refilled], &[Rule::StaleTable, Rule::RootSwitch]);
+}
+
+#[test]
+fn bad_no_invalidation_or_no_completion_between() {
+    without("0 tlbi alle2 0; ", &[Rule::StaleTable, Rule::RootSwitch]);
+    without("0 dsb nsh;", &[Rule::StaleTable, Rule::RootSwitch, Rule::UnfinishedTlbi]);
+    let by_va = SWITCH.replace("alle2 0", "vae2 2");
+    assert_broken(&[&both(RW_OTHER), &by_va], &[Rule::StaleTable, Rule::RootSwitch]);
+}
+
+#[test]
+fn bad_root_and_m_without_isb_between() {
+    let joined = SWITCH.replace("40008000; 0 isb;", "40008000;");
+    assert_broken(&[&both(RW_OTHER), &joined], &[Rule::StaleTable, Rule::RootSwitch, Rule::ControlSync]);
+    let at_the_end = SWITCH.replace("30cd183d; 0 isb;", "30cd183d;");
+    assert_broken(&[&both(RW_OTHER), &at_the_end], &[Rule::WindowAccess, Rule::ControlSync]);
+}
+
+#[test]
+fn bad_data_access_in_the_window() {
+    for access in ["load 8 50000000 50000000 0", "store 8 50000000 50000000 0"] {
+        let pushed = SWITCH.replace("0 msr ttbr0", &format!("0 {access}; 0 msr ttbr0"));
+        assert_broken(&[&both(RW_OTHER), &pushed], &[Rule::WindowAccess]);
+    }
+    // A PE that turns its MMU off for good has no window.
+    assert_clean(&[&both(RW), "0 dsb ish; 0 msr sctlr_el2 30cd183c; 0 isb; 0 load 8 50000000 50000000 0; end exit"]);
+}
+
+#[test]
+fn bad_stores_unfinished_or_caches_toggled() {
+    let store = "0 store 8 1000 50000000 0\n";
+    assert_clean(&[&both(RW_OTHER), store, SWITCH]);
+    let unfinished = SWITCH.replacen("0 dsb ish; 0 isb;", "0 isb;", 1);
+    assert_broken(&[&both(RW_OTHER), store, &unfinished], &[Rule::WindowStores]);
+    let toggled = SWITCH.replace("30cd183c", "30cd1838");
+    assert_broken(&[&both(RW_OTHER), &toggled], &[Rule::WindowCache]);
+}
+
+#[test]
+fn bad_isb_before_the_mmu_goes_off() {
+    let without = SWITCH.replacen("0 dsb ish; 0 isb;", "0 dsb ish;", 1);
+    assert_broken(&["feature all isb-before-mmu-off", &both(RW_OTHER), &without], &[Rule::IsbBeforeMmuOff]);
+    assert_clean(&[&both(RW_OTHER), &without]);
+}
+
+#[test]
+fn bad_code_of_the_window_is_not_its_own_address() {
+    let identity = "50001783";
+    let code = |va: &str| SWITCH.replace("0 msr sctlr", &format!("0 {va}: fetch 2; 0 {va}: msr sctlr"));
+    let mapped = second(identity) + &machine(1, &[(1, RW)]);
+    let own = mapped.replace("word 40003000 0", "word 40003000 40000000783");
+    assert_broken(&[&own, &code("1000")], &[Rule::IdentityCode]);
+}
+
+#[test]
+fn good_switch_with_the_mmu_on_between_roots_that_agree() {
+    let switch =
+        "0 msr ttbr0_el2 40008000; 0 isb; 0 tlbi alle2 0; 0 dsb nsh; 0 isb; 0 settled; 0 store 8 2000 50002000 0";
+    assert_clean(&[&both(RW), switch, "0 give 40000000 16384; end exit"]);
+    let early = switch.replace("0 tlbi", "0 store 8 2000 50002000 0; 0 tlbi");
+    assert_broken(&[&both(RW), &early], &[Rule::RootSwitch]);
+    assert_broken(&[&both(RW), &switch.replace("0 tlbi alle2 0;", "")], &[Rule::StaleTable, Rule::RootSwitch]);
+    let unsynchronised = switch.replace("0 dsb nsh; 0 isb", "0 dsb nsh");
+    assert_broken(&[&both(RW), &unsynchronised], &[Rule::CompletionSync, Rule::RootSwitch]);
+}
+
+#[test]
+fn bad_switch_with_the_mmu_on_to_different_tables() {
+    let switch = "0 msr ttbr0_el2 40008000; 0 isb; 0 tlbi alle2 0; 0 dsb nsh; 0 isb; 0 settled";
+    // Address and rights.
+    for other in [RW_OTHER, "40000050000783"] {
+        assert_broken(&[&both(other), switch], &[Rule::RootSwitch]);
+    }
+    // Type and shareability: both roots may be in force for a while.
+    for other in ["40000050000707", "40000050000603"] {
+        assert_broken(&[&both(other), switch], &[Rule::RootSwitch, Rule::MismatchedAttributes]);
+    }
+    let block = both(RW).replace("word 4000a000 4000b003", "word 4000a000 40000050000701");
+    assert_broken(&[&block, switch], &[Rule::RootSwitch]);
+}
