@@ -21,7 +21,7 @@ first_\name:
 
 // In: x19, x23, x24, x25. Out: goes on in enable_first_mmu with x26. Clobbers x0-x11. MMU: off.
 //
-// Arm ARM, first enable (arm-rules.md, Sequences): lines of the tables that a loader left in the data cache are invalidated before the
+// RULES.md, LineBefore, LineAfter and LineCleaned: lines of the tables that a loader left in the data cache are invalidated before the
 // stores (a dirty one could be evicted over them) and after (a stale clean one could hide them). Never cleaned: that would push stale
 // data over what is written here.
 ROUTINE build_first_tables, .init.text.boot

@@ -41,7 +41,7 @@ impl<M: Machine> Bringup<M> {
         self.image.build(&mut self.protocol, &mut self.frames)
     }
 
-    /// Puts the runtime root in force, strictly (arm-rules.md, Root switch), and gives the first tables' frames, which are `first_tables`, to
+    /// Puts the runtime root in force, strictly (RULES.md: RootSwitch), and gives the first tables' frames, which are `first_tables`, to
     /// the supply: the switch has invalidated every trace of them.
     pub fn switch(&mut self, next: Tables<Offline>, first_tables: PhysSpan) -> Tables<Live> {
         let first = Frame::containing(first_tables.start());

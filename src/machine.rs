@@ -128,7 +128,7 @@ pub trait Machine {
     /// One TLB maintenance instruction.
     fn tlbi(&mut self, permit: &Permit, operation: Tlbi);
 
-    /// Puts `root` in force with the MMU off in between (arm-rules.md, Root switch), invalidating everything on this PE, and says what
+    /// Puts `root` in force with the MMU off in between (RULES.md: RootSwitch), invalidating everything on this PE, and says what
     /// that took. Only while this PE is the only one that uses the tables.
     fn switch_root(&mut self, permit: &Permit, root: Frame) -> Maintenance;
 

@@ -38,13 +38,13 @@ pub struct Tlbi {
     pub reach: Reach,
 }
 
-/// TTL of a granule and a level, where the architecture has it for that level in every format (arm-rules: RSQXYZ).
+/// TTL of a granule and a level, where the architecture has it for that level in every format (Arm ARM: RSQXYZ).
 fn hint<G: Geometry>(level: Level) -> Option<u64> {
     let known = matches!((G::TLBI_GRANULE, level), (_, Level::L2 | Level::L3) | (1, Level::L1));
     known.then_some(level as u64)
 }
 
-/// The operand of a TLBI by VA: VA\[55:12\] in bits 43:0, TTL in 47:44, 63:48 RES0 (arm-rules: RSQXYZ, RXKMMX).
+/// The operand of a TLBI by VA: VA\[55:12\] in bits 43:0, TTL in 47:44, 63:48 RES0 (Arm ARM: RSQXYZ, RXKMMX).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct VaOperand(u64);
 
@@ -69,7 +69,7 @@ impl VaOperand {
     }
 }
 
-/// The operand of a TLBI by range: TG in bits 47:46, SCALE 45:44, NUM 43:39, TTL 38:37, BaseADDR 36:0, ASID RES0 (arm-rules: RXMZFH).
+/// The operand of a TLBI by range: TG in bits 47:46, SCALE 45:44, NUM 43:39, TTL 38:37, BaseADDR 36:0, ASID RES0 (Arm ARM: RXMZFH).
 /// (NUM + 1) * 2^(5 * SCALE + 1) pages from the base on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RangeOperand(u64);

@@ -78,7 +78,7 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Violation { rule, line, pe, pc, va, pa, missing, .. } = &self.first;
-        write!(f, "line {line}, PE {pe} at {pc:#x}: {rule:?} ({})", rule.name())?;
+        write!(f, "line {line}, PE {pe} at {pc:#x}: {rule:?} ({})", rule.source())?;
         for (name, value) in [("VA", va), ("PA", pa)] {
             if let Some(value) = value {
                 write!(f, ", {name} {value:#x}")?;

@@ -82,7 +82,8 @@ fn violation(finding: &Finding) -> Value {
     let first = &finding.first;
     json!({
         "rule": format!("{:?}", first.rule),
-        "arm": first.rule.name(),
+        "arm": first.rule.arm(),
+        "origin": first.rule.origin().says(),
         "line": first.line,
         "pe": first.pe,
         "pc": hex(first.pc),

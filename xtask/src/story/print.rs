@@ -86,7 +86,7 @@ fn row_json(row: &Row) -> Value {
         json!({
             "what": flag.name(),
             "rule": format!("{:?}", flagged.rule),
-            "arm": flagged.rule.name(),
+            "arm": flagged.rule.arm(),
             "offsets": flagged.offsets,
             "first_page": flagged.page,
             "evidence": flagged.evidence,

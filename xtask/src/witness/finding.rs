@@ -97,7 +97,8 @@ impl Finding {
         let hex = |value: &u64| format!("{value:#x}");
         json!({
             "rule": format!("{rule:?}"),
-            "arm": rule.name(),
+            "arm": rule.arm(),
+            "origin": rule.origin().says(),
             "cpu": pe,
             "pc": hex(pc),
             "symbol": self.place,
@@ -125,7 +126,7 @@ impl fmt::Display for Finding {
             None if *pc == 0 => "the end".to_owned(),
             None => format!("{pc:#x}"),
         };
-        write!(f, "{rule:?} ({}): CPU {pe} at {place}", rule.name())?;
+        write!(f, "{rule:?} ({}): CPU {pe} at {place}", rule.source())?;
         match self.vas {
             Some((low, high)) if low != high => write!(f, ", VA {low:#x} to {high:#x}")?,
             Some((va, _)) => write!(f, ", VA {va:#x}")?,

@@ -193,7 +193,7 @@ fn rules(sheet: &mut Sheet<'_>, top: f64) -> f64 {
         let arrival = if *standing == Standing::ByArrival { ", by order of arrival" } else { "" };
         let name = format!("{rule:?} ×{}{arrival}", grouped(total.count));
         let first = if at.is_empty() { String::new() } else { format!(", first at {at} on CPU {cpu}") };
-        let rest = format!("({}) on CPU {}{first}. {}", rule.name(), cpus.join(" "), rule.says());
+        let rest = format!("({}) on CPU {}{first}. {}", rule.source(), cpus.join(" "), rule.says());
         sheet.canvas.text((24.0, y + 11.0), style.bold().coloured(colour::ALARM), &name);
         sheet.canvas.text((230.0, y + 11.0), style, &rest);
         y += LINE;

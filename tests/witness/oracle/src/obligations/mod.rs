@@ -39,7 +39,7 @@ use std::sync::Arc;
 use breakwater_trace::{Call, End, Event, Record, Step};
 
 pub use self::report::Violation;
-pub use self::rule::Rule;
+pub use self::rule::{Origin, Rule};
 
 use self::context::{Context, Frames};
 use self::debt::Key;

@@ -42,7 +42,7 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rule, line, pe, pc, missing, .. } = self;
-        write!(f, "line {line}: PE {pe} at {pc:x}: {}", rule.name())?;
+        write!(f, "line {line}: PE {pe} at {pc:x}: {rule:?} ({})", rule.source())?;
         for (name, value) in [("VA", self.va), ("PA", self.pa)] {
             if let Some(value) = value {
                 write!(f, ", {name} {value:x}")?;

@@ -210,3 +210,21 @@ fn good_the_report_names_what_is_missing() {
     assert_eq!((violation.va, violation.pa, violation.level), (Some(0x1000), Some(0x4000_3008), Some(3)));
     assert_eq!(violation.old, Some(0x0040_0000_5000_0703));
 }
+
+#[test]
+fn good_attributes_and_errata_by_break_before_make() {
+    let (executable, never) = ("50000783", "40000050000783");
+    let (device, outer) = ("40000050000707", "40000050000603");
+    for features in ["", "feature 1 bbm-always", "feature 1 bbm-for-xn", "feature all bbm=3"] {
+        for (from, to) in [(RW, device), (RW, outer), (RW, RO), (executable, never)] {
+            assert_clean(&[features, &machine(2, &[(1, from)]), &remade(1, to)]);
+        }
+    }
+    // What no TLB caches is no change to one.
+    assert_clean(&[
+        "feature all bbm-always",
+        &machine(2, &[(1, RW)]),
+        &page(1, "7c0000050000703"),
+        "0 settled; end exit",
+    ]);
+}

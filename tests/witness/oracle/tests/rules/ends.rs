@@ -88,3 +88,18 @@ fn good_each_rule_can_be_switched_off() {
         assert!(!rule.name().is_empty() && rule.says().ends_with('.'));
     }
 }
+
+#[test]
+fn good_tlbi_complete_as_far_as_it_reaches() {
+    for (tlbi, dsb) in [
+        ("vae2", "nsh"),
+        ("vae2", "ish"),
+        ("vae2is", "ish"),
+        ("vae2is", "osh"),
+        ("vae2is", "sy"),
+        ("vae2os", "osh"),
+        ("alle2os", "sy"),
+    ] {
+        assert_clean(&[&machine(1, &[]), &format!("0 tlbi {tlbi} 1; 0 dsb {dsb}; end exit")]);
+    }
+}

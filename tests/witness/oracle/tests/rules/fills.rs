@@ -108,3 +108,25 @@ fn bad_use_before_the_isb_that_completes_the_own_tlbi() {
     assert_clean(&["feature all ets2", &machine, &change, USES[1]]);
     assert_clean(&[&machine, &change, "1 load 8 1000 50000000 0"]);
 }
+
+#[test]
+fn good_each_pe_uses_the_change_after_its_own_synchronisation() {
+    let change = [&page(1, "40000050000783"), "0 dsb ishst; 0 tlbi vae2is 1; 0 dsb ish"].concat();
+    for sync in ["isb", "exception 0 0 0", "eret"] {
+        assert_clean(&[&machine(2, &[(1, RW)]), &change, &format!("0 {sync}"), USES[1]]);
+        let code =
+            [&machine(2, &[(1, RX)]), &page(1, "4000050000783"), "0 dsb ishst; 0 tlbi vae2is 1; 0 dsb ish"].concat();
+        assert_clean(&[&code, &format!("1 {sync}"), "1 1000: fetch 1"]);
+    }
+    // An access of another PE is after the invalidation or before it, and needs nothing.
+    assert_clean(&[&machine(2, &[(1, RW)]), &change, "1 load 8 1000 50000000 0"]);
+}
+
+#[test]
+fn good_nothing_uses_an_entry_between_break_and_make() {
+    let remade = format!("0 dsb ishst; 0 tlbi vae2is 1; 0 dsb ish; {} 0 dsb ish; 0 isb; 1 isb", page(1, RX));
+    for access in USES {
+        let other = access.replacen('0', "1", 1);
+        assert_clean(&[&machine(2, &[(1, RX)]), access, &other, &page(1, "0"), &remade, access, &other]);
+    }
+}

@@ -75,3 +75,23 @@ fn bad_normal_beyond_ram_or_over_no_map() {
     assert_broken(&[ram, &block, &on(0), end], &[Rule::BeyondRam]);
     assert_clean(&[&block, &on(0), end]);
 }
+
+#[test]
+fn good_aliases_of_one_kind() {
+    let end = "0 dsb ishst; 0 isb; 0 settled; end exit";
+    let never = "40000050000783";
+    for pair in [[RX, never], [RX, RX], [RW, RW], [RW, never]] {
+        assert_clean(&[&machine(1, &[(1, pair[0]), (2, pair[1])]), end]);
+    }
+    // Beside each other is not over each other.
+    assert_clean(&[&machine(1, &[(1, RX), (2, "40000050001703")]), end]);
+}
+
+#[test]
+fn good_device_never_executable_and_ram_alone_normal() {
+    let end = "0 dsb ishst; 0 isb; 0 settled; end exit";
+    let ram = "memory 40000000 50001000 ram; memory 50000000 50001000 no-map";
+    let machine = memory(&[(1, "40000009000707"), (2, "40000040005703"), (3, "40000050000707")]);
+    assert_clean(&[ram, &machine, &on(0), end]);
+    assert_clean(&[ram, &memory(&[]), &on(0), &page(1, "40000009000707"), &page(2, "40000040005703"), end]);
+}

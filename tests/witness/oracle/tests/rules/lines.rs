@@ -155,3 +155,15 @@ fn bad_dc_zva_with_the_mmu_off() {
     assert_broken(&["0 start 2; 0 dc zva 50000000"], &[Rule::ZeroMmuOff]);
     assert_clean(&[&machine(1, &[(1, RW)]), "0 dc zva 1000"]);
 }
+
+#[test]
+fn good_call_zero_and_clean_that_do_what_they_should() {
+    // Stores through the caches are the caches' affair.
+    let on = machine(1, &[(1, RW)]);
+    assert_clean(&[&on, "0 store 8 1000 50000000 1; 0 smc 0 84000008 0 0 0"]);
+    assert_clean(&["0 start 2; 0 store 8 50000000 50000000 1; 0 dsb st; 0 smc 0 84000008 0 0 0"]);
+    assert_clean(&["0 start 2; 0 store 16 50000000 50000000 0 0; 0 dsb sy"]);
+    assert_clean(&[&on, "0 dc zva 1000; 0 dsb sy"]);
+    let part = format!("feature 0 clean-invalidates\n{on}");
+    assert_clean(&[&part, &MAILBOX.replace("cvac", "civac")]);
+}

@@ -11,9 +11,6 @@ const ENABLE: &str = "0 start 2; 0 found sctlr_el2 30cd1838
     0 tlbi alle2 0; 0 dsb nsh; 0 isb
     0 msr sctlr_el2 30cd183d; 0 isb; 0 settled; end exit";
 
-/// What is owed since reset.
-const NOTHING_INVALIDATED: [Rule; 3] = [Rule::ControlChange, Rule::FirstEnable, Rule::HostChange];
-
 fn enable() -> String {
     memory(&[(1, RW)]) + ENABLE
 }
@@ -33,6 +30,7 @@ fn good_first_enable() {
 
 #[test]
 fn bad_first_enable_without_its_own_invalidation() {
+    const NOTHING_INVALIDATED: [Rule; 3] = [Rule::ControlChange, Rule::FirstEnable, Rule::HostChange];
     assert_broken(&[&with("0 tlbi alle2 0;", "")], &NOTHING_INVALIDATED);
     assert_broken(&[&with("0 dsb nsh; 0 isb", "0 isb")], &NOTHING_INVALIDATED);
     assert_broken(&[&with("0 dsb nsh;", "0 dsb nshst;")], &NOTHING_INVALIDATED);
@@ -184,4 +182,28 @@ fn bad_barriers_around_hcr() {
     }
     assert_broken(&[&machine, &write.replace("0 isb;", "0 mrs hcr_el2; 0 isb;")], &[Rule::HcrBarriers]);
     assert_clean(&[&machine, &write.replace("0 isb;", "0 take 60000000 4096; 0 isb;")]);
+}
+
+#[test]
+fn good_common_with_the_same_tables() {
+    let common = |pe: u32| on(pe).replace("ttbr0_el2 40000000", "ttbr0_el2 40000001");
+    assert_clean(&[&memory(&[(1, RW)]), &common(0), &common(1), "0 isb; 1 isb; end exit"]);
+    // Who says nothing shares nothing.
+    let other = on(1).replace("ttbr0_el2 40000000", "ttbr0_el2 40007000");
+    assert_clean(&[&memory(&[(1, RW)]), &common(0), &other, "0 isb; 1 isb"]);
+}
+
+#[test]
+fn good_host_and_indirection_left_alone_and_hcr_between_its_barriers() {
+    let part = format!("feature all hcr-barriers\n{}", enable());
+    assert_clean(&[&part]);
+    // E2H is tried before the invalidation; TCR2_EL2 is written with zero.
+    assert_clean(&[&with(
+        "0 msr hcr_el2 80000000; 0 isb",
+        "0 msr hcr_el2 480000000; 0 isb; 0 msr hcr_el2 80000000; 0 isb",
+    )]);
+    assert_clean(&[&with("0 msr mair_el2", "0 msr tcr2_el2 0; 0 msr mair_el2")]);
+    // With the MMU on, the same value again.
+    let again = "0 dsb sy; 0 msr hcr_el2 0; 0 isb; 0 msr tcr2_el2 0; 0 isb; 0 settled; end exit";
+    assert_clean(&["feature all hcr-barriers", &machine(1, &[(1, RW)]), again]);
 }

@@ -119,3 +119,13 @@ fn bad_switch_with_the_mmu_on_to_different_tables() {
     let block = both(RW).replace("word 4000a000 4000b003", "word 4000a000 40000050000701");
     assert_broken(&[&block, switch], &[Rule::RootSwitch]);
 }
+
+#[test]
+fn good_code_of_the_window_is_its_own_address() {
+    let code = SWITCH.replace("0 msr sctlr", "0 1000: fetch 2; 0 1000: msr sctlr");
+    let own = second("1783") + &machine(1, &[(1, "1783")]);
+    assert_clean(&[&own, &code]);
+    // Where the page ends, the next instruction is elsewhere.
+    let last = code.replace("0 1000: msr", "0 1ffc: msr");
+    assert_broken(&[&own, &last], &[Rule::IdentityCode]);
+}

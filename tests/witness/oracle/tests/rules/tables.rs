@@ -175,3 +175,23 @@ fn bad_last_level_tlbi_for_a_leaf_of_an_unlinked_table() {
     let ordered = lazy.replace("0 tlbi vale2is 2", "0 dsb ish; 0 tlbi vale2is 2");
     assert_clean(&[&two(), &link("0"), &ordered]);
 }
+
+#[test]
+fn good_table_replaced_or_limited_by_break_before_make() {
+    let other = table(0x4000_6000, &[(1, RW), (2, "40000050002703")]);
+    let broken = "0 dsb ishst; 0 tlbi vae2is 1; 0 tlbi vae2is 2; 0 dsb ish";
+    let made = "0 dsb ish; 0 isb; 0 settled";
+    for word in ["40006003", "4000000040003003", "1000000040003003"] {
+        assert_clean(&[&other, &two(), &link("0"), broken, &link(word), made, "end exit"]);
+    }
+    // The former table's frame is free then.
+    assert_clean(&[&other, &two(), &link("0"), broken, &link("40006003"), made, "0 give 40003000 4096; end exit"]);
+}
+
+#[test]
+fn good_frame_leaves_when_nothing_leads_to_it() {
+    assert_clean(&[&two(), &link("0"), BOTH, "0 give 40003000 4096; 1 take 40003000 4096"]);
+    assert_clean(&[&two(), &page(1, "0"), "0 dsb ishst; 0 tlbi vae2is 1; 0 dsb ish; 0 isb", "0 give 50000000 4096"]);
+    // Neighbours of a table and of a page that changes are free all along.
+    assert_clean(&[&two(), &page(1, "0"), "0 dsb ishst; 0 give 40004000 4096; 0 give 50001000 4096"]);
+}
