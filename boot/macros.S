@@ -12,12 +12,20 @@
 //   x27  descriptor stores so far
 //   x28  maintenance so far: ISBs in bits 7:0, DSBs in 15:8, TLBIs in 23:16
 
-// A routine in a section of its own, so that a layout seed can move it.
+// What runs, or is read, before the MMU is on: no absolute address may be in it, which breakwater-image checks. The list is not loaded.
+.macro BEFORE_MMU name
+    .pushsection .breakwater.before_mmu, "", %progbits
+    .quad \name
+    .popsection
+.endm
+
+// A routine in a section of its own, so that a layout seed can move it. It may run before the MMU is on.
 .macro ROUTINE name, section
     .section \section\().\name, "ax", %progbits
     .balign 4
     .type \name, %function
     .global \name
+    BEFORE_MMU \name
 \name\():
 .endm
 

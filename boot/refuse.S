@@ -90,6 +90,7 @@ END_ROUTINE say_syndrome
 
     .section .text.boot.refusal_messages, "a", %progbits
     .balign 8
+    BEFORE_MMU refusal_exit
 refusal_exit:
     .quad 0x20026, {EXIT_REFUSED}           // ADP_Stopped_ApplicationExit, status
 refusal_messages:

@@ -53,6 +53,7 @@
     .balign 0x800
     .type vectors, %function
     .global vectors
+    BEFORE_MMU vectors
 vectors:
     VECTOR 0                    // from SP_EL0: an exception inside the exception path
     VECTOR 1

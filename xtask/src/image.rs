@@ -1,13 +1,12 @@
-//! Building the image: Cargo links the ELF, xtask checks it and flattens it into the file that loaders take.
+//! Building the image: Cargo links the ELF, breakwater-image checks it and flattens it into the file that loaders take.
 //!
 //! A layout seed links the same objects again in another order and with other gaps, so that no boot depends on where the linker
 //! happens to put things. The link keeps what it was made of (`--reproduce`), which makes a seed cost one link and no compilation.
 
-use crate::elf::Elf;
-use crate::linkmap::LinkMap;
 use crate::setup::{self, Toolchain};
-use crate::{checks, exec, paths, ui};
+use crate::{exec, paths, ui};
 use anyhow::{Context, Result};
+use breakwater_image::{Elf, replace};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -86,10 +85,10 @@ pub(crate) fn build(toolchain: &Toolchain, recipe: &Recipe) -> Result<Image> {
     if recipe.earlycon == Earlycon::Semihosting {
         cargo.args(["--features", "earlycon-semihosting"]);
     }
-    cargo.arg("--").arg(link_arg("-Map=", &link.map())).arg(link_arg("--reproduce=", &link.inputs()));
+    cargo.arg("--").arg(format!("-Clink-arg=--reproduce={}", link.inputs().display()));
     exec::run(&mut cargo).context("the image does not build")?;
     match recipe.layout_seed {
-        None => finish(&link.release.join("breakwater"), &link.map(), &link.out(), link.name),
+        None => finish(&link.release.join("breakwater"), &link.out(), link.name),
         Some(seed) => {
             ui::step("Linking", &format!("layout seed {seed}"));
             let dir = link.out().join(format!("seed-{seed}"));
@@ -115,12 +114,12 @@ pub(crate) fn relink(toolchain: &Toolchain, earlycon: Earlycon) -> Result<Relink
 pub(crate) fn link_seed(relink: &Relink, seed: u64, dir: &Path, name: &str) -> Result<Image> {
     let linked = dir.join("linked");
     relink.seed(seed, &linked, &[])?;
-    let image = finish(&linked, &linked.with_extension("map"), dir, name)?;
+    let image = finish(&linked, dir, name)?;
     fs::remove_file(linked)?;
     Ok(image)
 }
 
-/// Where a link's files are. Map and inputs lie beside what Cargo links, so that they vanish with it and are never older.
+/// Where a link's files are. Its inputs lie beside what Cargo links, so that they vanish with it and are never older.
 struct Link {
     name: &'static str,
     target_dir: Option<PathBuf>,
@@ -135,10 +134,6 @@ impl Link {
         };
         let release = target_dir.clone().unwrap_or_else(paths::target).join(paths::TARGET).join("release");
         Self { name, target_dir, release }
-    }
-
-    fn map(&self) -> PathBuf {
-        self.release.join(format!("{}.map", self.name))
     }
 
     fn inputs(&self) -> PathBuf {
@@ -167,17 +162,12 @@ pub(crate) fn cargo(toolchain: &Toolchain, verb: &str, target_dir: Option<&Path>
     command
 }
 
-fn link_arg(option: &str, file: &Path) -> String {
-    format!("-Clink-arg={option}{}", file.display())
-}
-
 /// Checks a linked image and puts ELF and flat file where they belong.
-fn finish(linked: &Path, map: &Path, dir: &Path, name: &str) -> Result<Image> {
+fn finish(linked: &Path, dir: &Path, name: &str) -> Result<Image> {
     let elf = Elf::read(linked)?;
-    checks::check(&elf, &LinkMap::read(map)?)?;
+    elf.check()?;
     fs::create_dir_all(dir)?;
-    let image = place(linked, &elf, dir, name)?;
-    Ok(image)
+    place(linked, &elf, dir, name)
 }
 
 /// Copies the ELF to its place and flattens it beside.
@@ -188,21 +178,20 @@ pub(crate) fn place(linked: &Path, elf: &Elf, dir: &Path, name: &str) -> Result<
     let image = Image {
         elf: dir.join(format!("{name}.elf")),
         img: dir.join(format!("{name}.img")),
-        order_hash: elf.order_hash(),
+        order_hash: order_hash(elf),
     };
     replace(&image.elf, &fs::read(linked)?)?;
     replace(&image.img, &elf.flatten()?)?;
     Ok(image)
 }
 
-/// Writes a file by way of a temporary one: a boot that runs at the same time reads the old or the new.
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    if fs::read(path).is_ok_and(|old| old == bytes) {
-        return Ok(());
-    }
-    let partial = path.with_extension("partial");
-    fs::write(&partial, bytes)?;
-    fs::rename(&partial, path).with_context(|| format!("cannot write {}", path.display()))
+/// A hash of the order of functions and objects by address (FNV-1a, 64 bits): it tells layouts apart.
+fn order_hash(elf: &Elf) -> u64 {
+    let typed = elf.symbols.iter().filter(|symbol| symbol.typed);
+    let mut order: Vec<(u64, &str)> = typed.map(|symbol| (symbol.address, symbol.name.as_str())).collect();
+    order.sort_unstable();
+    let bytes = order.iter().flat_map(|(_, name)| name.bytes().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// A link that can be repeated: the objects, the script and the options of the first.
@@ -232,7 +221,7 @@ impl Relink {
         Ok(Self { linker, dir: into })
     }
 
-    /// Links once more, in the order and with the gaps that `seed` says; the map goes beside the result.
+    /// Links once more, in the order and with the gaps that `seed` says.
     ///
     /// # Errors
     /// The link fails, for example because an ASSERT of the linker script does not hold.
@@ -242,7 +231,6 @@ impl Relink {
             command.args(["-flavor", "gnu"]);
         }
         command.current_dir(&self.dir).arg("@response.txt").args(more).arg("-o").arg(linked);
-        command.arg(format!("-Map={}", linked.with_extension("map").display()));
         command.arg(format!("--shuffle-sections=*={}", seed & 0x7fff_ffff));
         command.args(gaps(seed).into_iter().map(|(place, bytes)| format!("--defsym=layout_pad_{place}={bytes}")));
         exec::ask(&mut command).with_context(|| format!("layout seed {seed} does not link"))?;
@@ -267,7 +255,26 @@ fn gaps(seed: u64) -> [(&'static str, u64); 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use breakwater_image::Symbol;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn good_the_hash_follows_the_order_and_not_the_addresses() {
+        let symbol = |(name, address): &(&str, u64)| Symbol {
+            name: (*name).to_owned(),
+            address: *address,
+            size: 8,
+            absolute: false,
+            typed: true,
+            label: false,
+        };
+        let with = |symbols: [(&str, u64); 2]| {
+            order_hash(&Elf { symbols: symbols.iter().map(symbol).collect(), ..Elf::default() })
+        };
+        let one = with([("a", 0), ("b", 8)]);
+        assert_eq!(one, with([("b", 64), ("a", 16)]));
+        assert_ne!(one, with([("a", 8), ("b", 0)]));
+    }
 
     #[test]
     fn good_gaps_spread_and_stay_within_bounds() {

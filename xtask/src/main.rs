@@ -4,13 +4,10 @@
 
 mod bench;
 mod boot;
-mod checks;
-mod elf;
 mod exec;
 mod guest;
 mod image;
 mod judge;
-mod linkmap;
 mod lint;
 mod loader;
 mod machine;

@@ -13,12 +13,12 @@ use anyhow::{Context, Result, ensure};
 use breakwater_trace::names::Family;
 use breakwater_trace::{Barrier, Decoded, Reader, Record, decode};
 
-use crate::elf::{Elf, Symbol};
 use crate::judge::Finding;
 use crate::measure::{Loaded, Options, run, virt_load_address};
 use crate::pool;
 use crate::recorded::{self, Lapse, Verdict};
 use crate::witness::mutate::{NOP, spell};
+use breakwater_image::{Elf, Symbol};
 
 const ALLE2: u32 = 0xd50c_871f;
 const ALLE1: u32 = 0xd50c_879f;

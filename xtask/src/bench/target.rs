@@ -2,12 +2,12 @@
 
 use super::report::{Cost, Run, Target};
 use crate::boot::Boot;
-use crate::elf::Elf;
 use crate::loader::Entry;
 use crate::machine::Machine;
 use crate::setup::{self, Ready};
 use crate::{exec, guest, image, paths, ui};
 use anyhow::{Context, Result, bail, ensure};
+use breakwater_image::Elf;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;

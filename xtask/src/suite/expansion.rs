@@ -9,8 +9,8 @@
 mod expected;
 
 use super::runner::Case;
-use crate::elf::Elf;
 use anyhow::{Context, Result, bail, ensure};
+use breakwater_image::Elf;
 use breakwater_trace::{Barrier, Call, Decoded, Event, decode};
 
 /// What the registers and the mailbox hold in the comparison: numbers that cannot be met by chance.
@@ -246,7 +246,7 @@ mod tests {
 
     fn elf(switch: &[u32], window: &[u32]) -> Elf {
         let bytes = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
-        let symbol = |name: &str, address, words: &[u32]| crate::elf::Symbol {
+        let symbol = |name: &str, address, words: &[u32]| breakwater_image::Symbol {
             name: name.to_owned(),
             address,
             size: 4 * words.len() as u64,
@@ -257,8 +257,8 @@ mod tests {
         Elf {
             symbols: vec![symbol("switch_root", 0x1000, switch), symbol("switch_root_window", 0x2000, window)],
             segments: vec![
-                crate::elf::Segment { address: 0x1000, bytes: bytes(switch) },
-                crate::elf::Segment { address: 0x2000, bytes: bytes(window) },
+                breakwater_image::Segment { address: 0x1000, bytes: bytes(switch) },
+                breakwater_image::Segment { address: 0x2000, bytes: bytes(window) },
             ],
             ..Elf::default()
         }

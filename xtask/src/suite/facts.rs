@@ -3,12 +3,12 @@
 use super::Context;
 use super::runner::Case;
 use crate::boot::Boot;
-use crate::elf::Elf;
 use crate::guest::Finished;
 use crate::loader::{self, Entry};
 use crate::machine::{Level, Machine};
 use crate::{exec, guest, image, paths, trees, ui, verdict};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use breakwater_image::Elf;
 use regex_lite::Regex;
 use serde::Deserialize;
 use std::collections::BTreeMap;

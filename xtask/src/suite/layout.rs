@@ -5,10 +5,10 @@ use super::Context;
 use super::runner::Case;
 use super::variety::booted;
 use crate::image::{self, Earlycon, Recipe};
-use crate::linkmap::LinkMap;
 use crate::machine::Machine;
 use crate::{paths, setup, ui};
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use breakwater_image::Elf;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -41,9 +41,9 @@ pub(super) fn spread_case() -> Case {
         for seed in 0..SPREAD_OVER {
             let linked = scratch.join("linked");
             relink.seed(seed, &linked, &["--strip-debug"])?;
-            note(&LinkMap::read(&linked.with_extension("map"))?, &mut places);
+            note(&Elf::read(&linked)?, &mut places)?;
         }
-        ensure!(places.len() > 10, "the map names {} boot routines and first tables: too few to be all", places.len());
+        ensure!(places.len() > 10, "the image has {} boot routines and first tables: too few to be all", places.len());
         let still: Vec<String> = places
             .iter()
             .filter(|(_, seen)| seen.len() < PLACES)
@@ -56,20 +56,24 @@ pub(super) fn spread_case() -> Case {
 
 /// Notes where each piece is: a routine by its offset within the page, a table by its page within the image. The vector table, which
 /// VBAR_EL2 aligns to 2 KiB, has two offsets and no more: it counts by halves of pages within the image.
-fn note(map: &LinkMap, places: &mut BTreeMap<String, BTreeSet<u64>>) {
-    let start = map.sections.first().map_or(0, |section| section.start);
-    for section in &map.sections {
-        let place = if section.name.starts_with(".tables.") {
-            (section.start - start) >> 12
-        } else if section.name == ".text.boot.vectors" {
-            (section.start - start) >> 11
-        } else if section.name.starts_with(".idmap.text.") || section.name.contains(".text.boot.") {
-            section.start & 0xfff
-        } else {
+fn note(elf: &Elf, places: &mut BTreeMap<String, BTreeSet<u64>>) -> Result<()> {
+    let bound = |name| elf.address_of(name).with_context(|| format!("the image has no symbol {name}"));
+    let start = bound("_text_start")?;
+    let tables = bound("_tables_start")?..bound("_tables_end_exclusive")?;
+    // The assembler's and the linker script's own names are no pieces.
+    for symbol in elf.symbols.iter().filter(|symbol| !symbol.name.starts_with(['$', '_'])) {
+        let place = if symbol.typed && tables.contains(&symbol.address) {
+            (symbol.address - start) >> 12
+        } else if !elf.before_mmu.contains(&symbol.address) || symbol.name.is_empty() {
             continue;
+        } else if symbol.name == "vectors" {
+            (symbol.address - start) >> 11
+        } else {
+            symbol.address & 0xfff
         };
-        places.entry(section.name.clone()).or_default().insert(place);
+        places.entry(symbol.name.clone()).or_default().insert(place);
     }
+    Ok(())
 }
 
 /// Builds and boots with the distribution's compiler, where there is one to be had; elsewhere the case says why not and passes.
@@ -91,20 +95,33 @@ pub(super) fn fallback_case() -> Case {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linkmap::InputSection;
+    use breakwater_image::Symbol;
 
     #[test]
     fn good_routines_are_placed_by_offset_and_tables_by_page() {
-        let section = |start, name: &str| InputSection { start, end_exclusive: start + 4, name: name.to_owned() };
-        let sections = vec![
-            section(0x20_0000, ".head.text"),
-            section(0x20_1040, ".init.text.boot.entry"),
-            section(0x20_2080, ".text.unwatched"),
-            section(0x20_9000, ".tables.root"),
+        let symbol = |(name, address): (&str, u64)| Symbol {
+            name: name.to_owned(),
+            address,
+            size: 4,
+            absolute: false,
+            typed: !name.starts_with(['_', '$']),
+            label: name.starts_with(['_', '$']),
+        };
+        let symbols = [
+            ("_text_start", 0x20_0000),
+            ("entry", 0x20_1040),
+            ("$x", 0x20_1040),
+            ("unwatched", 0x20_2080),
+            ("_tables_start", 0x20_9000),
+            ("first_root", 0x20_9000),
+            ("_tables_end_exclusive", 0x20_a000),
         ];
+        let elf =
+            Elf { symbols: symbols.into_iter().map(symbol).collect(), before_mmu: vec![0x20_1040], ..Elf::default() };
         let mut places = BTreeMap::new();
-        note(&LinkMap { sections, script_symbols: BTreeSet::new() }, &mut places);
+        note(&elf, &mut places).expect("the bounds are there");
         assert_eq!(places.len(), 2);
-        assert!(places[".init.text.boot.entry"].contains(&0x40) && places[".tables.root"].contains(&9));
+        assert!(places["entry"].contains(&0x40) && places["first_root"].contains(&9));
+        assert!(note(&Elf::default(), &mut places).is_err());
     }
 }

@@ -24,9 +24,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::elf::Elf;
 use crate::setup::{self, Qemu};
 use crate::{exec, image, paths, suite, ui};
+use breakwater_image::Elf;
 
 pub(crate) use score::Score;
 pub(crate) use sites::{NOP, spell};

@@ -7,7 +7,7 @@ use std::fmt;
 use breakwater_trace::names::Family;
 use breakwater_trace::{Decoded, decode};
 
-use crate::elf::{Elf, Symbol};
+use breakwater_image::{Elf, Symbol};
 
 /// What a mutant has in an instruction's place.
 pub(crate) const NOP: u32 = 0xd503_201f;
@@ -201,7 +201,7 @@ mod tests {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let end_exclusive = 0x1000 + bytes.len() as u64;
         let code = std::iter::once(0x1000..end_exclusive).collect();
-        Elf { symbols, segments: vec![crate::elf::Segment { address: 0x1000, bytes }], code, ..Elf::default() }
+        Elf { symbols, segments: vec![breakwater_image::Segment { address: 0x1000, bytes }], code, ..Elf::default() }
     }
 
     #[test]

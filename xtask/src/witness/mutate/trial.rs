@@ -14,8 +14,8 @@ use super::score::Score;
 use super::sites::{NOP, Site, find};
 use super::source::{self, Sources};
 use super::watch::{Ending, Objection};
-use crate::elf::Elf;
 use crate::{mutations, pool, ui};
+use breakwater_image::Elf;
 
 /// What became of a mutant.
 #[derive(Clone, PartialEq, Eq, Debug)]
