@@ -209,7 +209,7 @@ mod tests {
         symbols.extend((0x3000..).step_by(0x100).zip(ROOTS).map(|(address, name)| symbol(name, address)));
         let mut relocations = vec![reference(0x3004, CALL26, STAYS, 0)];
         relocations.extend_from_slice(references);
-        let code = vec![0x1000..0x3f00];
+        let code = std::iter::once(0x1000..0x3f00).collect();
         Elf { symbols, relocations, code, before_mmu: vec![0x1000, 0x1800, 0x2100], ..Elf::default() }
     }
 
