@@ -12,7 +12,8 @@
 //   x27  descriptor stores so far
 //   x28  maintenance so far: ISBs in bits 7:0, DSBs in 15:8, TLBIs in 23:16
 
-// What runs, or is read, before the MMU is on: no absolute address may be in it, which breakwater-image checks. The list is not loaded.
+// What runs, or is read, before the MMU is on: no absolute address may be in it, which breakwater-image checks. The
+// list is not loaded.
 .macro BEFORE_MMU name
     .pushsection .breakwater.before_mmu, "", %progbits
     .quad \name

@@ -1,5 +1,5 @@
-//! The checks. Both read the relocations that `--emit-relocs` keeps, and follow them from piece to piece: a piece is a function, an
-//! object, or what lies between two places of constants that something refers to.
+//! The checks. Both read the relocations that `--emit-relocs` keeps, and follow them from piece to piece: a piece is a
+//! function, an object, or what lies between two places of constants that something refers to.
 
 use crate::{Elf, Error, Relocation, Symbol};
 use rustc_demangle::demangle;
@@ -86,8 +86,8 @@ impl<'a> Pieces<'a> {
         self.starts.range(..=address).next_back().copied()
     }
 
-    /// Absolute addresses in what runs before the MMU is on: init and the identity page whole, which are the image's own, and every
-    /// routine that is marked so.
+    /// Absolute addresses in what runs before the MMU is on: init and the identity page whole, which are the image's
+    /// own, and every routine that is marked so.
     fn absolute(&self) -> BTreeSet<String> {
         let early = |place| {
             let marked = || self.at(place).is_some_and(|piece| self.before_mmu.contains(&piece));
@@ -104,8 +104,8 @@ impl<'a> Pieces<'a> {
         found
     }
 
-    /// References to what is freed from all that can run after boot: what the roots lead to, by any number of references, but for
-    /// boot's phases, which call what is freed before they free it.
+    /// References to what is freed from all that can run after boot: what the roots lead to, by any number of
+    /// references, but for boot's phases, which call what is freed before they free it.
     fn stale(&self) -> Result<BTreeSet<String>, Error> {
         let mut references: BTreeMap<u64, Vec<&Relocation>> = BTreeMap::new();
         for relocation in &self.elf.relocations {
@@ -147,7 +147,8 @@ impl<'a> Pieces<'a> {
         Ok(roots)
     }
 
-    /// The first byte, as the linker script names it: who frees the section has to know it, and that is no use of what lies there.
+    /// The first byte, as the linker script names it: who frees the section has to know it, and that is no use of what
+    /// lies there.
     fn is_bound(&self, symbol: &Symbol, to: u64) -> bool {
         symbol.label && to == self.init.start
     }
@@ -156,7 +157,8 @@ impl<'a> Pieces<'a> {
         self.elf.symbols.iter().any(|symbol| symbol.typed && symbol.address == piece && symbol.name.contains(PHASES))
     }
 
-    /// What an address is called: the function or object it lies in, else what the piece it lies in starts with, else where it is.
+    /// What an address is called: the function or object it lies in, else what the piece it lies in starts with, else
+    /// where it is.
     fn name(&self, address: u64) -> String {
         let labelled = || {
             let piece = self.at(address)?;
@@ -196,8 +198,8 @@ mod tests {
         Relocation { place, kind, symbol, addend }
     }
 
-    /// `entry` in init, `enable` in the identity page, `refuse` (marked), `stays` and the roots in the text, constants at 0x4000, a
-    /// number, and the linker script's bounds. An exception leads to `stays`.
+    /// `entry` in init, `enable` in the identity page, `refuse` (marked), `stays` and the roots in the text, constants
+    /// at 0x4000, a number, and the linker script's bounds. An exception leads to `stays`.
     fn image(references: &[Relocation]) -> Elf {
         let bound = |name, address| Symbol { typed: false, label: true, ..symbol(name, address) };
         let number = Symbol { absolute: true, ..symbol("bytes", 0x40) };
@@ -270,8 +272,8 @@ mod tests {
     #[test]
     fn good_the_phases_of_boot_call_what_they_free() {
         let mut elf = image(&[reference(0x2004, CALL26, ENTRY, 0)]);
-        for name in ["_ZN10breakwater4boot4boot17h0E", "_RNvNtCs1234_10breakwater4boot4boot"] {
-            elf.symbols[STAYS].name = name.to_owned();
+        for name in [format!("_ZN{PHASES}4boot17h0E"), format!("_RNvNtCs1234_{PHASES}4boot")] {
+            elf.symbols[STAYS].name = name;
             assert!(elf.check().is_ok());
         }
         elf.symbols[STAYS].name = "something_else".to_owned();

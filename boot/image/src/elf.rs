@@ -13,7 +13,8 @@ use std::path::Path;
 
 type Header = FileHeader64<Endianness>;
 
-/// A section that is not loaded: the address, 8 bytes each, of every routine that runs before the MMU is on (`BEFORE_MMU`, boot/macros.S).
+/// A section that is not loaded: the address, 8 bytes each, of every routine that runs before the MMU is on
+/// (`BEFORE_MMU`, boot/macros.S).
 const BEFORE_MMU: &[u8] = b".breakwater.before_mmu";
 
 /// No image that a loader takes whole is longer; what is longer is no image of this kind.
@@ -101,7 +102,8 @@ impl Elf {
         for symbol in table.iter() {
             let name = String::from_utf8_lossy(symbol.name(endian, table.strings())?).into_owned();
             let kind = symbol.st_type();
-            // lld keeps a symbol for some input sections, but counts addends to it from the start of the output section.
+            // lld keeps a symbol for some input sections, but counts addends to it from the start of the output
+            // section.
             let address = match kind {
                 STT_SECTION => sections.section(SectionIndex(symbol.st_shndx(endian).0.into()))?.sh_addr(endian),
                 _ => symbol.st_value(endian),

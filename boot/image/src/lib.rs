@@ -1,16 +1,17 @@
-//! What comes after the link of an image that is built on Breakwater: checks that no compiler and no linker makes, and the flat file
-//! that boot loaders take.
+//! What comes after the link of an image that is built on Breakwater: checks that no compiler and no linker makes, and
+//! the flat file that boot loaders take.
 //!
 //! The checks read the linked ELF file alone, as `breakwater-boot` and its linker script have it linked:
 //!
-//! * **Absolute addresses.** The loader decides where the image lies in memory. What runs before the MMU is on, runs there and not at
-//!   the link address: an absolute address in it leads elsewhere, on one board and not on another.
-//! * **References to what is freed.** Boot frees its own code at the end, and the frames get another use. What can run after boot must
-//!   not refer to it.
+//! * **Absolute addresses.** The loader decides where the image lies in memory. What runs before the MMU is on, runs
+//!   there and not at the link address: an absolute address in it leads elsewhere, on one board and not on another.
+//! * **References to what is freed.** Boot frees its own code at the end, and the frames get another use. What can run
+//!   after boot must not refer to it.
 //!
-//! A check that cannot be made is a refusal and never a pass: the link must keep relocations (`--emit-relocs`) and symbols.
+//! A check that cannot be made is a refusal and never a pass: the link must keep relocations (`--emit-relocs`) and
+//! symbols.
 //!
-//! As a command, `breakwater-image ELF` checks and writes `ELF.img`. As a library:
+//! As a command, `breakwater-image target/.../hypervisor` checks and writes `hypervisor.img` beside. As a library:
 //!
 //! ```no_run
 //! use breakwater_image::{Elf, Error, replace};
@@ -23,8 +24,8 @@
 //! }
 //! ```
 //!
-//! What the second check cannot see: an address that is computed and not referred to, and the end of a constant without a symbol, whose
-//! middle something else refers to.
+//! What the second check cannot see: an address that is computed and not referred to, and the end of a constant without
+//! a symbol, whose middle something else refers to.
 
 #![forbid(unsafe_code)]
 
@@ -76,8 +77,8 @@ impl std::error::Error for Error {
     }
 }
 
-/// Replaces a file whole, by way of a temporary one beside it: whoever reads it at the same time reads the old or the new. A file that
-/// holds these bytes already is left alone.
+/// Replaces a file whole, by way of a temporary one beside it: whoever reads it at the same time reads the old or the
+/// new. A file that holds these bytes already is left alone.
 ///
 /// # Errors
 /// [`Error::File`]: the file cannot be written; it is as it was.

@@ -37,8 +37,8 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Checks an image that is linked on Breakwater, and flattens it into the file that boot loaders take")
         .after_help(
-            "Refused (exit status 1, and no file is written): absolute addresses in what runs before the MMU is on, references \
-             from what stays to what boot frees, and a file from which neither can be told.",
+            "Refused (exit status 1, and no file is written): absolute addresses in what runs before the MMU is on, \
+             references from what stays to what boot frees, and a file from which neither can be told.",
         )
         .arg(Arg::new("ELF").required(true).value_parser(path()).help("The linked image, with symbols and relocations"))
         .arg(

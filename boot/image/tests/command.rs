@@ -7,7 +7,8 @@ use std::process::{Command, Output};
 const ABS64: u64 = 257;
 const CALL26: u64 = 283;
 
-/// Where the code of the made image lies, by link address: `entry` and `first` in init, `enable` in the identity page, then what stays.
+/// Where the code of the made image lies, by link address: `entry` and `first` in init, `enable` in the identity page,
+/// then what stays.
 const INIT: u64 = 0x10_0000;
 const IDENTITY: u64 = 0x10_0100;
 const STAYS: u64 = 0x10_0200;
@@ -78,7 +79,8 @@ fn image(references: &[Reference]) -> Vec<u8> {
         contents.resize(contents.len().next_multiple_of(8), 0);
     }
     let headers_at = contents_at + contents.len() as u64;
-    // An ELF of 64 bits, little endian; ET_EXEC for AArch64; entry, where program and section headers are; their sizes and numbers.
+    // An ELF of 64 bits, little endian; ET_EXEC for AArch64; entry, where program and section headers are; their sizes
+    // and numbers.
     let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     file.extend(words(&[2 | 183 << 16 | 1 << 32, INIT, 64, headers_at]));
     file.extend(words(&[64 << 32 | 56 << 48, 1 | 64 << 16 | 7 << 32 | 6 << 48]));
