@@ -7,7 +7,7 @@
 ROUTINE efi_entry, .init.efi.text.boot
     stp x29, x30, [sp, #-16]!
     mov x29, sp
-    bl {EFI_PREPARE}            // src/el2/efi.rs: the tree, with boot services gone; or a status
+    bl {EFI_PREPARE}            // boot/src/el2/efi.rs: the tree, with boot services gone; or a status
     tbnz x0, #63, .Lback_to_firmware
     msr daifset, #0xf           // the firmware's handlers are gone
     mov x4, x0

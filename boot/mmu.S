@@ -56,7 +56,7 @@ ROUTINE start_on_link_address, .init.text.boot
     cmp x0, x1
     b.lo .Lzero_bss
 .Lbss_is_zero:
-    sub sp, sp, #64             // BootRecord (src/el2/record.rs)
+    sub sp, sp, #64             // BootRecord (boot/src/el2/entry.rs)
     stp x19, x20, [sp]
     stp x21, x22, [sp, #16]
     stp x27, x28, [sp, #32]

@@ -1,6 +1,6 @@
 // Where PSCI starts the other CPUs: in the identity page, straight into the runtime tables. Never part of init: a CPU may arrive late.
 
-// In: x0 physical address of this CPU's record (src/el2/cpu.rs, CpuRecord). Out: secondary_on_link_address, MMU and caches on.
+// In: x0 physical address of this CPU's record (boot/src/el2/cpu.rs, CpuRecord). Out: secondary_on_link_address, MMU and caches on.
 // Loads with the MMU off only `secondary_mailbox`, which the primary cleaned to the point of coherency. MMU: off, then on.
 ROUTINE secondary_entry, .idmap.text
     mov x20, x0

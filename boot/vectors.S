@@ -82,7 +82,7 @@ ROUTINE vector_common, .text.boot
     mrs x1, sctlr_el2
     tbz x1, #0, .Lbefore_mmu    // TBZ reaches 32 KiB; where a layout seed puts the routine is further
     msr spsel, #0               // this CPU's exception stack
-    sub sp, sp, #{EXCEPTION_FRAME_BYTES}    // ExceptionFrame (src/el2/exception.rs)
+    sub sp, sp, #{EXCEPTION_FRAME_BYTES}    // ExceptionFrame (boot/src/el2/exception.rs)
     stp x2, x3, [sp, #16]
     stp x4, x5, [sp, #32]
     stp x6, x7, [sp, #48]
@@ -118,7 +118,7 @@ ROUTINE vector_common, .text.boot
     b exception_before_mmu
 END_ROUTINE vector_common
 
-// Loads 64 bits, or says why not (src/el2/guarded.rs).
+// Loads 64 bits, or says why not (boot/src/el2/guarded.rs).
 // In: x0 address. Out: x0 the value and x1 0; or, after an expected fault, x0 FAR_EL2 and x1 ESR_EL2, which is never 0.
 // Keeps: everything else. MMU: on.
 ROUTINE guarded_load, .text.boot

@@ -67,7 +67,7 @@ impl<M: Machine> Bringup<M> {
 
     /// The tables in force with all that goes with them.
     pub fn space<'a>(&'a mut self, tables: &'a mut Tables<Live>, regions: &'a mut RegionMap) -> Space<'a, M> {
-        Space { protocol: &mut self.protocol, frames: &mut self.frames, tables, regions }
+        Space::new(&mut self.protocol, &mut self.frames, tables, regions)
     }
 }
 

@@ -2,9 +2,12 @@
 //!
 //! Xen 4.11 stopped booting on one board and kept booting on another: its boot code replaced live translations without
 //! break-before-make, and whether a TLB conflict struck depended on code layout and on what each core happened to cache. Here the wrong
-//! order does not compile. An assembly stub (`boot/`) enters at EL2 with the MMU off and builds first tables that are W^X from the first
-//! translated instruction; a manager in safe Rust then builds Xen's initial mappings, switches to them with the MMU off in between,
-//! maps RAM by fills alone, starts the other CPUs straight into the result, frees what was only needed on the way, and audits what is left.
+//! order does not compile. An assembly stub enters at EL2 with the MMU off and builds first tables that are W^X from the first translated
+//! instruction; a manager in safe Rust then builds Xen's initial mappings, switches to them with the MMU off in between, maps RAM by fills
+//! alone, starts the other CPUs straight into the result, frees what was only needed on the way, and audits what is left.
+//!
+//! This crate is the manager and all that is true of any machine. It touches no memory and no register, and runs on a host as it does at
+//! EL2. The package `breakwater-boot` (boot/) is the machine: assembly, the instructions, the phases of boot, the image.
 //!
 //! # Words
 //!
@@ -16,32 +19,26 @@
 //!
 //! # Reading order, thirty minutes
 //!
-//! [`layout`]; boot/head.S, tables.S, mmu.S; main.rs and [`bringup`] with `boot.rs`; [`mapper`]; [`bbm`]; [`machine`];
+//! [`layout`]; boot/head.S, tables.S, mmu.S; boot/src/main.rs and [`bringup`] with boot/src/phases.rs; [`mapper`]; [`bbm`]; [`machine`];
 //! then [`descriptor`] and [`change`].
 //!
 //! # Who may depend on whom
 //!
-//! `addr <- descriptor <- change`; `machine <- bbm <- mapper <- regions <- bringup <- boot`. `el2` implements [`machine::Machine`]; only
-//! `boot`, `main` and the on-target tests name it, and only it is `unsafe`.
+//! `addr <- descriptor <- change`; `machine <- bbm <- mapper <- regions <- bringup`; `breakwater <- breakwater-boot <- images`. The `el2` of
+//! `breakwater-boot` implements [`machine::Machine`], and only it holds unsafe code.
 
-#![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 
 pub mod addr;
 pub mod aliases;
 pub mod audit;
 pub mod bbm;
-#[cfg(target_os = "none")]
-pub mod boot;
 pub mod bringup;
 pub mod change;
 pub mod command_line;
-pub mod console;
 pub mod descriptor;
 pub mod device_tree;
-#[cfg(target_os = "none")]
-#[allow(unsafe_code)]
-pub mod el2;
 pub mod errata;
 pub mod fault;
 pub mod features;
@@ -56,24 +53,3 @@ pub mod refusal;
 pub mod regions;
 pub mod report;
 pub mod walk;
-
-/// Names the function that an image runs once assembly has done its part: `entry!(main)` with `fn main(start: Start) -> !`. On a host,
-/// where there is nothing to boot, it leaves a `main` that says so.
-#[macro_export]
-macro_rules! entry {
-    ($function:path) => {
-        #[cfg(target_os = "none")]
-        const _: () = {
-            #[unsafe(no_mangle)]
-            extern "Rust" fn breakwater_main(start: $crate::el2::Start) -> ! {
-                let function: fn($crate::el2::Start) -> ! = $function;
-                function(start)
-            }
-        };
-        #[cfg(not(target_os = "none"))]
-        fn main() {
-            eprintln!("this is a bare-metal image: `cargo xtask test boot` builds and boots it");
-            std::process::exit(2);
-        }
-    };
-}

@@ -178,7 +178,18 @@ pub struct Space<'a, M> {
     pub regions: &'a mut RegionMap,
 }
 
-impl<M: Machine> Space<'_, M> {
+impl<'a, M: Machine> Space<'a, M> {
+    /// What `protocol` and `frames` can do to `tables`, of which `regions` says what they map: for whoever keeps the four apart, as the
+    /// locks of `breakwater-boot`'s `Handover` do.
+    pub fn new(
+        protocol: &'a mut Protocol<M>,
+        frames: &'a mut FrameSupply,
+        tables: &'a mut Tables<Live>,
+        regions: &'a mut RegionMap,
+    ) -> Self {
+        Self { protocol, frames, tables, regions }
+    }
+
     /// A mapper for these tables.
     pub fn mapper(&mut self) -> Mapper<'_, M, Live> {
         Mapper::new(self.protocol, self.frames, self.tables)

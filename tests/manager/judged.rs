@@ -1,7 +1,7 @@
 //! A machine with tables of any geometry that is judged as it goes, and of which a copy can be taken: for claims that are made over and
 //! over from the same beginning.
 //!
-//! Each method is the instructions of src/el2, as in [`super::world`]; what that one remembers of the past is left out here. The formats
+//! Each method is the instructions of boot/src/el2, as in [`super::world`]; what that one remembers of the past is left out here. The formats
 //! are read by the model's decoder, which knows nothing of the manager.
 
 use super::expansion::{self, Translation};
@@ -73,7 +73,7 @@ pub(crate) fn format<G: Geometry>() -> Format {
     controls.format(&features).expect("a format that the architecture has")
 }
 
-/// The registers of src/el2/assembly.rs, for this geometry.
+/// The registers of boot/src/el2/assembly.rs, for this geometry.
 pub(crate) fn translation<G: Geometry>() -> Translation {
     let granule = [0, 0, 2, 1][G::TLBI_GRANULE as usize];
     let size = if G::OUTPUT_BITS == 52 { 6 } else { 5 };

@@ -8,7 +8,7 @@ use breakwater::features::Features;
 use breakwater_trace::{Event, Feature, MemoryKind, Record, Step};
 use std::collections::BTreeMap;
 
-/// The registers of src/el2/assembly.rs, for CPUs with 48-bit physical addresses.
+/// The registers of boot/src/el2/assembly.rs, for CPUs with 48-bit physical addresses.
 pub(crate) const TRANSLATION: Translation =
     Translation { sctlr_on: 0x30cd_183d, tcr: 0x8085_3510, mair: MAIR, hcr: 1 << 31 };
 

@@ -31,7 +31,7 @@ pub(crate) fn store_word(va: u64, pa: u64, value: u64) -> Event {
     Event::Store(Access { bytes: 8, va, pa, value: [value, 0], device: false })
 }
 
-/// A store of sixteen bytes of zeros: half of a line of src/el2/memory.rs, `zero`.
+/// A store of sixteen bytes of zeros: half of a line of boot/src/el2/memory.rs, `zero`.
 pub(crate) fn store_zero_pair(va: u64, pa: u64) -> Event {
     Event::Store(Access { bytes: 16, va, pa, value: [0, 0], device: false })
 }

@@ -1,7 +1,7 @@
 //! The adapter between the manager and the model: a [`Machine`] on the host whose every step is a record of the trace format, and is judged
 //! as it happens.
 //!
-//! Each method of the [`super::machine`] does exactly the instructions that src/el2 does on the target, in the same order: a store is one
+//! Each method of the [`super::machine`] does exactly the instructions that boot/src/el2 does on the target, in the same order: a store is one
 //! 8-byte store, a zeroed frame stores of sixteen bytes, a barrier or TLBI itself, a root switch the expansion of boot/mmu.S
 //! ([`expansion`]). Loads of descriptors are not recorded: with the MMU on they owe nothing, and what they read is compared by the tests.
 //!

@@ -81,7 +81,7 @@ pub(crate) fn build(toolchain: &Toolchain, recipe: &Recipe) -> Result<Image> {
     let link = Link::of(recipe.earlycon, recipe.target_dir.clone());
     fs::create_dir_all(&link.release)?;
     let mut cargo = cargo(toolchain, "rustc", link.target_dir.as_deref());
-    cargo.args(["--package", "breakwater", "--bin", "breakwater"]);
+    cargo.args(["--package", "breakwater-boot", "--bin", "breakwater"]);
     if recipe.earlycon == Earlycon::Semihosting {
         cargo.args(["--features", "earlycon-semihosting"]);
     }

@@ -53,9 +53,10 @@ fn tools(toolchain: &Toolchain) -> Vec<(&'static str, Command)> {
         ("documentation", cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"])),
     ];
     if matches!(toolchain, Toolchain::Pinned) {
-        let on_target = ["--package", "breakwater", "--package", "breakwater-boot-tests", "--target", paths::TARGET];
+        let on_target =
+            ["--package", "breakwater-boot", "--package", "breakwater-boot-tests", "--target", paths::TARGET];
         list.push(("clippy for the target", cargo(&[&["clippy"], &on_target[..], &denied[..]].concat())));
-        let words = [&["doc", "--no-deps", "--package", "breakwater"], &on_target[4..]].concat();
+        let words = [&["doc", "--no-deps", "--package", "breakwater"], &on_target[..2], &on_target[4..]].concat();
         list.push(("documentation for the target", cargo(&words)));
     }
     for (what, command) in &mut list {
@@ -86,11 +87,12 @@ fn look_at(name: &str, text: &str) -> Vec<String> {
     if lines > LONGEST {
         findings.push(format!("{name}: {lines} lines, more than {LONGEST}"));
     }
-    let in_image = name.starts_with("src/") && !name.starts_with("src/el2/");
+    let roots = ["src/", "boot/src/"];
+    let in_image = roots.iter().any(|root| name.starts_with(root)) && !name.starts_with("boot/src/el2/");
     for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line)) {
         let code = line.split("//").next().unwrap_or_default();
         if in_image && (code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("asm!(")) {
-            findings.push(format!("{name}:{number}: unsafe or assembly outside src/el2"));
+            findings.push(format!("{name}:{number}: unsafe or assembly outside boot/src/el2"));
         }
         if let Some(word) = LEFT_OVERS.iter().find(|word| line.contains(**word)) {
             findings.push(format!("{name}:{number}: {word} left over"));
@@ -98,7 +100,7 @@ fn look_at(name: &str, text: &str) -> Vec<String> {
     }
     let module = Path::new(name).extension().is_some_and(|kind| kind == "rs") && in_image;
     if module && !is_root(name) && !text.contains("#![forbid(unsafe_code)]") && !name.contains("/tests") {
-        let nested = Path::new(name).parent() != Some(Path::new("src"));
+        let nested = roots.iter().all(|root| Path::new(name).parent() != Some(Path::new(root)));
         if !nested {
             findings.push(format!("{name}: no #![forbid(unsafe_code)] at its head"));
         }
@@ -108,7 +110,7 @@ fn look_at(name: &str, text: &str) -> Vec<String> {
 
 /// Crate roots and the module that is allowed to be unsafe.
 fn is_root(name: &str) -> bool {
-    matches!(name, "src/lib.rs" | "src/main.rs")
+    matches!(name, "src/lib.rs" | "boot/src/lib.rs" | "boot/src/main.rs")
 }
 
 #[cfg(test)]
@@ -119,7 +121,8 @@ mod tests {
     fn bad_unsafe_outside_its_place() {
         let text = "#![forbid(unsafe_code)]\nfn f() { unsafe { g() } }\n";
         assert_eq!(look_at("src/x.rs", text).len(), 1);
-        assert!(look_at("src/el2/x.rs", text).is_empty());
+        assert_eq!(look_at("boot/src/x.rs", text).len(), 1);
+        assert!(look_at("boot/src/el2/x.rs", text).is_empty());
         assert!(look_at("src/x.rs", "#![forbid(unsafe_code)]\n// unsafe { }\n").is_empty());
     }
 

@@ -10,7 +10,7 @@ use std::ops::Range;
 const ABSOLUTE: [u32; 13] = [257, 258, 259, 263, 264, 265, 266, 267, 268, 269, 270, 271, 272];
 
 /// Boot's phases stay, and call what is freed: before they free it. Part of their mangled names, old mangling and new.
-const PHASES: &str = "10breakwater4boot";
+const PHASES: &str = "15breakwater_boot6phases";
 
 /// What assembly and boot call last. Assembly itself is found by its marks.
 const ROOTS: [&str; 4] = ["breakwater_exception", "breakwater_secondary", "breakwater_main", "rust_begin_unwind"];

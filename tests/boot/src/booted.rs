@@ -2,11 +2,11 @@
 
 use breakwater::addr::{Frame, PAGE_BYTES, PhysAddr, PhysSpan};
 use breakwater::audit::{self, Audit, Declared, Run};
-use breakwater::boot::{self, Handover};
-use breakwater::el2::{self, Start, Status, Window};
 use breakwater::frames::FreeRam;
 use breakwater::layout::DIRECTMAP;
-use breakwater::line;
+use breakwater_boot::Handover;
+use breakwater_boot::el2::{self, Start, Status, Window};
+use breakwater_boot::line;
 use core::fmt::Display;
 use core::hint::black_box;
 
@@ -27,7 +27,7 @@ impl Booted {
     /// Boots.
     #[must_use]
     pub fn after_boot(start: Start) -> Self {
-        let handover = boot::boot(start);
+        let handover = breakwater_boot::boot(start);
         Self { start, handover }
     }
 

@@ -28,7 +28,7 @@ pub const MARKED_OFFSET: u64 = 0x5a8;
 pub mod prelude {
     pub use crate::{Booted, MARKED_OFFSET, probe};
     pub use breakwater::addr::{PAGE_BYTES, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
-    pub use breakwater::line as say;
+    pub use breakwater_boot::line as say;
 }
 
 /// A program that boots and then runs a block, which has the machine under the name it gives and does not return. On a host the program
@@ -36,10 +36,10 @@ pub mod prelude {
 #[macro_export]
 macro_rules! fact {
     (|$booted:ident| $body:block) => {
-        breakwater::entry!(fact);
+        breakwater_boot::entry!(fact);
 
         #[cfg(target_os = "none")]
-        fn fact(start: breakwater::el2::Start) -> ! {
+        fn fact(start: breakwater_boot::el2::Start) -> ! {
             #[allow(unused_imports, reason = "not every fact needs all of it")]
             use $crate::prelude::*;
             let $booted = Booted::after_boot(start);

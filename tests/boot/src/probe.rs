@@ -4,7 +4,7 @@
 //! is of memory that it has taken for itself, or it must fault, or the run ends with `FACT FAILED` right after it.
 
 use breakwater::addr::PhysAddr;
-use breakwater::el2::Faulted;
+use breakwater_boot::el2::Faulted;
 use core::arch::asm;
 
 /// `ret`: what a call to data must never reach.
@@ -31,7 +31,7 @@ pub fn read(address: u64) -> u64 {
 #[inline(never)]
 pub fn read_or_fault(address: u64) -> Result<u64, Faulted> {
     // SAFETY: as for `read`.
-    unsafe { breakwater::el2::load_or_fault(address) }
+    unsafe { breakwater_boot::el2::load_or_fault(address) }
 }
 
 /// Stores 64 bits at `address`, or says that nothing translates it or nobody may write there. Every other fault ends the run.
@@ -41,7 +41,7 @@ pub fn read_or_fault(address: u64) -> Result<u64, Faulted> {
 #[inline(never)]
 pub fn write_or_fault(address: u64, value: u64) -> Result<(), Faulted> {
     // SAFETY: as for `write`.
-    unsafe { breakwater::el2::store_or_fault(address, value) }
+    unsafe { breakwater_boot::el2::store_or_fault(address, value) }
 }
 
 /// Everything before is done, on every CPU where it matters to that; what follows is accessed and translated anew.

@@ -16,7 +16,7 @@ use breakwater_trace::{Barrier, Call, Decoded, Event, decode};
 /// What the registers and the mailbox hold in the comparison: numbers that cannot be met by chance.
 const ROOT: u64 = 0x1234_5678_9000;
 const TCR: u64 = 0x0fed_cba9;
-/// SCTLR_EL2 as boot leaves it: src/el2/assembly.rs, `SCTLR_ON`.
+/// SCTLR_EL2 as boot leaves it: boot/src/el2/assembly.rs, `SCTLR_ON`.
 const SCTLR_ON: u64 = 0x30cd_183d;
 /// MAIR_EL2: src/descriptor.rs, `MAIR`.
 const MAIR: u64 = 0xfff0_0c04_0000_4400;

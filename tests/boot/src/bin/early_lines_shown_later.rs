@@ -2,14 +2,14 @@
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-breakwater::entry!(main);
+breakwater_boot::entry!(main);
 
 #[cfg(target_os = "none")]
-fn main(start: breakwater::el2::Start) -> ! {
+fn main(start: breakwater_boot::el2::Start) -> ! {
     use breakwater_boot_tests::Booted;
     // 100 lines of 32 bytes: more than the ring buffer's 2048.
     for number in 0..100 {
-        breakwater::line!("fact: early line number {number:08}");
+        breakwater_boot::line!("fact: early line number {number:08}");
     }
     let booted = Booted::after_boot(start);
     booted.require(booted.handover.console.is_known, "the console is not known");

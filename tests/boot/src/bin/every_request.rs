@@ -21,10 +21,10 @@ mod every_request {
     use breakwater::audit::Declared;
     use breakwater::bbm::Live;
     use breakwater::descriptor::{Access, Attributes};
-    use breakwater::el2::El2;
     use breakwater::layout::XEN_BASE;
     use breakwater::mapper::{Error, Mapper, Request};
     use breakwater::regions::Failure;
+    use breakwater_boot::el2::El2;
     use breakwater_boot_tests::prelude::*;
     use core::fmt::Display;
     use core::sync::atomic::{AtomicU64, Ordering};

@@ -2,12 +2,12 @@
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-breakwater::entry!(main);
+breakwater_boot::entry!(main);
 
 #[cfg(target_os = "none")]
-fn main(start: breakwater::el2::Start) -> ! {
+fn main(start: breakwater_boot::el2::Start) -> ! {
     use breakwater_boot_tests::{Booted, probe};
-    breakwater::line!("fact: read of address 0 before boot");
+    breakwater_boot::line!("fact: read of address 0 before boot");
     let value = probe::read(0);
     Booted::after_boot(start).failed(format_args!("address 0 was read in the first tables: {value:#x}"))
 }

@@ -14,10 +14,10 @@
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-breakwater::entry!(main);
+breakwater_boot::entry!(main);
 
 #[cfg(target_os = "none")]
-fn main(start: breakwater::el2::Start) -> ! {
+fn main(start: breakwater_boot::el2::Start) -> ! {
     payload::hand_over(breakwater_boot_tests::Booted::after_boot(start))
 }
 
@@ -65,7 +65,7 @@ mod payload {
         let free_after = booted.handover.frames.lock().available();
         booted.require(free_after == free_before, format_args!("{free_before} frames before, {free_after} after"));
         say!("payload: every frame came back, those of tables too");
-        breakwater::el2::leave(booted.handover.exit, breakwater::el2::Status::Success)
+        breakwater_boot::el2::leave(booted.handover.exit, breakwater_boot::el2::Status::Success)
     }
 
     /// Steps 1 to 3.

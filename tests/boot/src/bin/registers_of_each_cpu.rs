@@ -4,7 +4,7 @@
 
 #[cfg(target_os = "none")]
 mod seen {
-    use breakwater::el2;
+    use breakwater_boot::el2;
     use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
     /// SCTLR_EL2, TTBR0_EL2, TCR_EL2, MAIR_EL2 of the CPU that looked last.

@@ -16,11 +16,11 @@ breakwater_boot_tests::fact!(|booted| {
 mod costs {
     use breakwater::addr::{Level, PAGE_BYTES, PhysAddr, VirtAddr, VirtSpan};
     use breakwater::bbm::Counts;
-    use breakwater::boot::Editor;
     use breakwater::descriptor::{Attributes, DataAccess, DeviceKind};
-    use breakwater::el2;
     use breakwater::frames::FrameSupply;
     use breakwater::mapper::{Error, Request};
+    use breakwater_boot::Editor;
+    use breakwater_boot::el2;
     use breakwater_boot_tests::{Booted, prelude::say};
     use core::fmt;
 

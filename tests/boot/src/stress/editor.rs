@@ -8,8 +8,8 @@ use crate::{Booted, probe};
 use breakwater::addr::{Level, VirtAddr};
 use breakwater::bbm::Live;
 use breakwater::descriptor::{Access, Attributes};
-use breakwater::el2::El2;
 use breakwater::mapper::{Cost, Error, Mapper, Request};
+use breakwater_boot::el2::El2;
 use core::ops::Range;
 
 /// What is asked for.

@@ -5,8 +5,8 @@ use super::counts::Counts;
 use super::random::Random;
 use super::shadow::{Seen, Verdict, View, judge};
 use crate::{Booted, probe};
-use breakwater::el2::Faulted;
 use breakwater::fault::FaultKind;
+use breakwater_boot::el2::Faulted;
 
 /// Reads or writes one word of one page, again and again until there is a verdict.
 pub(super) fn access(booted: &Booted, area: &Area, cpu: usize, random: &mut Random, counts: &mut Counts) {

@@ -5,7 +5,7 @@ use super::counts::Counts;
 use super::random::Random;
 use super::{editor, reader, settle};
 use crate::{Booted, probe};
-use breakwater::{el2, line};
+use breakwater_boot::{el2, line};
 use spin::{Mutex, Once};
 
 /// The most CPUs that it counts for.

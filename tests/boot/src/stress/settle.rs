@@ -6,8 +6,9 @@ use super::editor;
 use crate::Booted;
 use breakwater::addr::PAGE_BYTES;
 use breakwater::audit::{Audit, Declared, Run};
+use breakwater::layout;
 use breakwater::regions::MAX_REGIONS;
-use breakwater::{layout, line};
+use breakwater_boot::line;
 use core::ops::Range;
 use spin::Mutex;
 

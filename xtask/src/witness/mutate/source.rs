@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use object::{Object, ObjectSection};
 
 /// Where the protocol and what it issues are: a barrier's reason is here, whoever asks for it.
-const PROTOCOL: [&str; 3] = ["src/bbm/", "src/el2/", "/aarch64-cpu-"];
+const PROTOCOL: [&str; 3] = ["src/bbm/", "boot/src/el2/", "/aarch64-cpu-"];
 /// Between the protocol and what it issues: which TLBIs a span takes, and the loops of the compiler's own library.
 const BETWEEN: [&str; 2] = ["src/bbm/pending.rs", "/library/core/"];
 

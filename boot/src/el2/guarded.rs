@@ -14,7 +14,7 @@
 //!
 //! Both wrap one instruction, and neither is for the exception path, where every fault is one too many.
 
-use crate::fault::Syndrome;
+use breakwater::fault::Syndrome;
 
 /// An access that was not done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

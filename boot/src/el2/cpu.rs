@@ -3,10 +3,10 @@
 use super::registers::{self, Deadline, Translation};
 use super::window::Window;
 use super::{barrier, image, instruction, power};
-use crate::addr::{VirtAddr, VirtSpan};
-use crate::features::{Cpu, RELIED_ON};
-use crate::layout::MAX_CPUS;
-use crate::regions::stacks::Stacks;
+use breakwater::addr::{VirtAddr, VirtSpan};
+use breakwater::features::{Cpu, RELIED_ON};
+use breakwater::layout::MAX_CPUS;
+use breakwater::regions::stacks::Stacks;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use spin::{Mutex, Once};
@@ -88,7 +88,7 @@ static EXPECTED: Once<Translation> = Once::new();
 pub enum Outcome {
     /// It runs in the runtime tables, on its own stack, and waits for work.
     Online,
-    /// It stopped itself; the number is a [`crate::refusal::Cause`].
+    /// It stopped itself; the number is a [`breakwater::refusal::Cause`].
     Refused(u32),
     /// The firmware would not start it.
     NotStarted,
@@ -170,7 +170,7 @@ pub fn start(index: usize, affinity: u64, stacks: Stacks, window: Window) -> Out
     loop {
         match record.state.load(Ordering::Acquire) {
             ONLINE => return Outcome::Online,
-            UNSUITED => return Outcome::Refused(crate::refusal::Cause::Secondary as u32),
+            UNSUITED => return Outcome::Refused(breakwater::refusal::Cause::Secondary as u32),
             _ if deadline.has_passed() => return silent(record, affinity),
             _ => core::hint::spin_loop(),
         }
@@ -283,7 +283,7 @@ pub(super) fn guarded_stack(address: u64) -> Option<&'static str> {
     let map = image::image_map();
     let virt = VirtAddr::new(address)?;
     let below = |stack: VirtSpan| {
-        let guard = stack.start().raw().checked_sub(crate::addr::PAGE_BYTES)?;
+        let guard = stack.start().raw().checked_sub(breakwater::addr::PAGE_BYTES)?;
         VirtSpan::new(VirtAddr::new(guard)?, stack.start())
     };
     let hit = |stack: VirtSpan| below(stack).is_some_and(|guard| guard.contains(virt));
@@ -293,5 +293,5 @@ pub(super) fn guarded_stack(address: u64) -> Option<&'static str> {
     if hit(map.exception_stack) {
         return Some("the boot CPU's exception stack");
     }
-    crate::regions::stacks::is_guard(virt).then_some("a secondary's stack")
+    breakwater::regions::stacks::is_guard(virt).then_some("a secondary's stack")
 }

@@ -1,6 +1,6 @@
 //! PSCI, by SMC: at EL2 an HVC would come back to ourselves.
 
-use crate::addr::PhysAddr;
+use breakwater::addr::PhysAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use smccc::Smc;
 use smccc::psci::{self, AffinityState, LowestAffinityLevel};

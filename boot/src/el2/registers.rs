@@ -1,10 +1,10 @@
 //! System registers as values.
 
-use crate::features::IdRegisters;
 use aarch64_cpu::registers::{
     CNTFRQ_EL0, CNTPCT_EL0, ID_AA64DFR0_EL1, ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1,
     ID_AA64PFR0_EL1, ID_AA64PFR1_EL1, MAIR_EL2, MIDR_EL1, MPIDR_EL1, Readable, SCTLR_EL2, TCR_EL2, TTBR0_EL2,
 };
+use breakwater::features::IdRegisters;
 use core::arch::asm;
 
 macro_rules! read {

@@ -2,10 +2,10 @@
 
 use super::window::Window;
 use super::{cpu, exit, registers};
-use crate::addr::{Frame, PhysAddr, VirtAddr};
 use crate::console;
-use crate::fault::Syndrome;
-use crate::walk;
+use breakwater::addr::{Frame, PhysAddr, VirtAddr};
+use breakwater::fault::Syndrome;
+use breakwater::walk;
 use core::panic::PanicInfo;
 use static_assertions::const_assert_eq;
 

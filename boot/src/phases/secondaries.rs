@@ -1,15 +1,15 @@
 //! The other CPUs, one after the other: stacks from free RAM, then PSCI, then straight into the runtime tables.
 
 use super::{Boot, mapping};
-use crate::command_line::Options;
-use crate::device_tree::{Cpu, EnableMethod, Machine};
 use crate::el2::cpu::Outcome;
 use crate::el2::{self, power};
-use crate::errata::Errata;
-use crate::layout::MAX_CPUS;
 use crate::line;
-use crate::regions::stacks;
-use crate::report::CpuLine;
+use breakwater::command_line::Options;
+use breakwater::device_tree::{Cpu, EnableMethod, Machine};
+use breakwater::errata::Errata;
+use breakwater::layout::MAX_CPUS;
+use breakwater::regions::stacks;
+use breakwater::report::CpuLine;
 
 /// What became of the CPUs that the device tree names.
 pub(super) struct Secondaries {

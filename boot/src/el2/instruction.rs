@@ -1,7 +1,7 @@
 //! Instructions that no crate has, one a function.
 
 use super::cpu::Line;
-use crate::machine::{RangeOperand, VaOperand};
+use breakwater::machine::{RangeOperand, VaOperand};
 use core::arch::asm;
 
 macro_rules! tlbi {

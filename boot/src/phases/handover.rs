@@ -1,11 +1,11 @@
 //! What a hypervisor gets.
 
-use crate::bbm::{Counts, Live, Protocol, Tables};
-use crate::command_line::Exit;
 use crate::el2::{self, Cpus, El2, Status};
-use crate::frames::FrameSupply;
-use crate::mapper::Mapper;
-use crate::regions::{OnDemand, RegionMap, Space};
+use breakwater::bbm::{Counts, Live, Protocol, Tables};
+use breakwater::command_line::Exit;
+use breakwater::frames::FrameSupply;
+use breakwater::mapper::Mapper;
+use breakwater::regions::{OnDemand, RegionMap, Space};
 use spin::Mutex;
 
 /// The way to the tables in force. Behind the page-table lock: whoever holds it edits alone.
@@ -31,15 +31,15 @@ impl Editor {
 /// Where a hypervisor takes over: on the boot CPU, at EL2, MMU and caches on, interrupts masked, in audited runtime tables that every online
 /// CPU shares; nothing broken that is not invalidated, no maintenance owed.
 ///
-/// A hypervisor is a function from this to never: `fn hand_over(handover: Handover) -> !`, called with what [`super::boot`] returns. It may
+/// A hypervisor is a function from this to never: `fn hand_over(handover: Handover) -> !`, called with what [`crate::boot()`] returns. It may
 /// edit at once, from any CPU that [`Cpus::run`] has given work:
 ///
 /// ```ignore
 /// handover.edit(|mut space| space.mapper().map(request))?;
 /// ```
 ///
-/// What comes and goes after boot (devices, scattered frames, single frames) is best mapped by [`crate::regions::vmap`],
-/// [`crate::regions::window`] and [`crate::regions::fixmap`], which find addresses and keep the declarations true:
+/// What comes and goes after boot (devices, scattered frames, single frames) is best mapped by [`breakwater::regions::vmap`],
+/// [`breakwater::regions::window`] and [`breakwater::regions::fixmap`], which find addresses and keep the declarations true:
 /// [`Self::edit_on_demand`].
 ///
 /// # Requests from several CPUs
@@ -59,7 +59,7 @@ impl Editor {
 ///
 /// So whoever accesses what another CPU may be changing either keeps away by a lock of its own, or accesses it by [`el2::load_or_fault`]
 /// and [`el2::store_or_fault`], and tries again. What a CPU itself stands on (text, data, stacks, vectors) cannot be kept away from:
-/// a request that would break it is refused ([`crate::mapper::Error::WouldBreakSelf`]).
+/// a request that would break it is refused ([`breakwater::mapper::Error::WouldBreakSelf`]).
 ///
 /// `tests/boot/src/bin/concurrent_requests.rs` holds all CPUs to this, access by access.
 ///
@@ -84,7 +84,7 @@ pub struct Handover {
     pub regions: &'static Mutex<RegionMap>,
     /// What is mapped on demand.
     pub on_demand: &'static Mutex<OnDemand>,
-    /// The device tree, mapped read-only. [`crate::device_tree`] is freed with init: a hypervisor reads it with what it brings along.
+    /// The device tree, mapped read-only. [`breakwater::device_tree`] is freed with init: a hypervisor reads it with what it brings along.
     pub device_tree: &'static [u8],
     /// Prints, before and after the hypervisor has its own: [`crate::console`].
     pub console: Console,
@@ -126,6 +126,6 @@ impl Handover {
         let mut editor = self.tables.lock();
         let mut regions = self.regions.lock();
         let Editor { protocol, tables } = &mut *editor;
-        work(Space { protocol, frames: &mut frames, tables, regions: &mut regions })
+        work(Space::new(protocol, &mut frames, tables, &mut regions))
     }
 }

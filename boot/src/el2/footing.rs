@@ -1,12 +1,12 @@
 //! What this image's CPUs stand on, and the manager with them.
 
 use super::image::image_map;
-use crate::addr::VirtSpan;
-use crate::layout;
-use crate::machine::Footing;
+use breakwater::addr::VirtSpan;
+use breakwater::layout;
+use breakwater::machine::Footing;
 
 /// What of `span` may not be broken: code, constants, data and stacks of the image, the console, the stacks of the CPUs. Init, the identity
-/// page and sealed data are nobody's footing: no CPU is there when they are edited ([`crate::bringup`]).
+/// page and sealed data are nobody's footing: no CPU is there when they are edited ([`breakwater::bringup`]).
 pub(super) fn of(span: VirtSpan) -> Option<Footing> {
     let map = image_map();
     let parts = [

@@ -2,10 +2,10 @@
 
 use super::window::Window;
 use super::{assembly, barrier, footing, instruction};
-use crate::addr::{Frame, PAGE_BYTES, VirtSpan};
-use crate::bbm::Permit;
-use crate::geometry::Granule4K;
-use crate::machine::{Footing, Machine, Maintenance, Reach, Reached, Scope, Slot, Tlbi};
+use breakwater::addr::{Frame, PAGE_BYTES, VirtSpan};
+use breakwater::bbm::Permit;
+use breakwater::geometry::Granule4K;
+use breakwater::machine::{Footing, Machine, Maintenance, Reach, Reached, Scope, Slot, Tlbi};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether a machine was made.

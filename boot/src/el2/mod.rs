@@ -4,7 +4,7 @@
 //! - boot/ enters Rust once on the boot CPU ([`entry`]) and once on each other CPU ([`cpu`]), on a stack of its own, at the link address;
 //! - physical memory is reached through [`window::Window`] alone, which yields only addresses of the image's data or of the directmap, both
 //!   mapped as Normal, writable, never executable;
-//! - tables are edited through [`crate::bbm::Protocol`] alone, of which the image makes one.
+//! - tables are edited through [`breakwater::bbm::Protocol`] alone, of which the image makes one.
 
 mod assembly;
 mod barrier;

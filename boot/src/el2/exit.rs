@@ -1,9 +1,9 @@
 //! How a run ends.
 
 use super::{assembly, instruction, power};
-use crate::command_line::Exit;
 use crate::console;
-use crate::refusal::Cause;
+use breakwater::command_line::Exit;
+use breakwater::refusal::Cause;
 
 /// What a debugger is told when the run ends: the process's exit status.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,8 +1,8 @@
 //! The PL011's registers, once the fixmap maps them.
 
-use crate::addr::VirtAddr;
 use crate::console;
 use arm_pl011_uart::{PL011Registers, Uart};
+use breakwater::addr::VirtAddr;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 use safe_mmio::UniqueMmioPointer;

@@ -4,13 +4,13 @@
 
 #[cfg(target_os = "none")]
 mod image {
-    use breakwater::boot::{self, Handover};
-    use breakwater::el2::Start;
+    use breakwater_boot::Handover;
+    use breakwater_boot::el2::Start;
 
-    breakwater::entry!(main);
+    breakwater_boot::entry!(main);
 
     fn main(start: Start) -> ! {
-        hand_over(boot::boot(start))
+        hand_over(breakwater_boot::boot(start))
     }
 
     /// Where a hypervisor takes over. This image has none: it leaves as the command line asks.

@@ -2,9 +2,9 @@
 
 use super::image::{ImageMap, image_map};
 use super::window::Window;
-use crate::addr::{Frame, PhysAddr, PhysSpan};
-use crate::command_line::Exit;
-use crate::machine::Maintenance;
+use breakwater::addr::{Frame, PhysAddr, PhysSpan};
+use breakwater::command_line::Exit;
+use breakwater::machine::Maintenance;
 use core::sync::atomic::{AtomicU8, Ordering};
 use static_assertions::const_assert_eq;
 

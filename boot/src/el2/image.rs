@@ -1,8 +1,8 @@
 //! Where the parts of the image are: linker.ld's symbols as addresses.
 
-use crate::addr::{PhysAddr, PhysSpan, VirtAddr, VirtSpan};
-use crate::layout;
-use crate::regions::{OnDemand, RegionMap};
+use breakwater::addr::{PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+use breakwater::layout;
+use breakwater::regions::{OnDemand, RegionMap};
 use spin::Mutex;
 
 macro_rules! symbols {

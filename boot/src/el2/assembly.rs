@@ -2,10 +2,10 @@
 
 use super::cpu::CPU_RECORD_REFUSED;
 use super::exception::EXCEPTION_FRAME_BYTES;
-use crate::addr::{Level, PAGE_BYTES};
-use crate::descriptor::{Access, Attributes, MAIR, TABLE_BITS, leaf_bits};
-use crate::layout;
-use crate::refusal::Cause;
+use breakwater::addr::{Level, PAGE_BYTES};
+use breakwater::descriptor::{Access, Attributes, MAIR, TABLE_BITS, leaf_bits};
+use breakwater::layout;
+use breakwater::refusal::Cause;
 use core::arch::global_asm;
 
 /// Bytes of the boot CPU's stack: boot keeps its machine description, region map and audit there.
@@ -28,16 +28,16 @@ const CONSTANT_DATA: u64 = leaf_bits(Attributes::Normal(Access::ReadOnly), Level
 const DATA: u64 = leaf_bits(Attributes::Normal(Access::ReadWrite), Level::L3);
 
 global_asm!(
-    include_str!("../../boot/macros.S"),
-    include_str!("../../boot/head.S"),
-    include_str!("../../boot/pe.S"),
-    include_str!("../../boot/efi.S"),
-    include_str!("../../boot/tables.S"),
-    include_str!("../../boot/mmu.S"),
-    include_str!("../../boot/secondary.S"),
-    include_str!("../../boot/vectors.S"),
-    include_str!("../../boot/refuse.S"),
-    include_str!("../../boot/memory.S"),
+    include_str!("../../macros.S"),
+    include_str!("../../head.S"),
+    include_str!("../../pe.S"),
+    include_str!("../../efi.S"),
+    include_str!("../../tables.S"),
+    include_str!("../../mmu.S"),
+    include_str!("../../secondary.S"),
+    include_str!("../../vectors.S"),
+    include_str!("../../refuse.S"),
+    include_str!("../../memory.S"),
     EFI_PREPARE = sym super::efi::prepare,
     CAUSE_EL1 = const Cause::EnteredAtEl1 as u64,
     CAUSE_MMU_ON = const Cause::MmuOnAtEntry as u64,

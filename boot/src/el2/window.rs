@@ -1,10 +1,10 @@
 //! How physical memory is reached with the MMU on.
 
 use super::instruction;
-use crate::addr::{Frame, PhysAddr, PhysSpan, SLOTS, VirtAddr, VirtSpan};
-use crate::layout;
-use crate::machine::Reached;
-use crate::walk::ReadTable;
+use breakwater::addr::{Frame, PhysAddr, PhysSpan, SLOTS, VirtAddr, VirtSpan};
+use breakwater::layout;
+use breakwater::machine::Reached;
+use breakwater::walk::ReadTable;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Physical to virtual: what lies in the image through its link address, the rest through the directmap once that exists.

@@ -1,4 +1,4 @@
-//! Boot on the target, phase by phase: what [`crate::bringup`] does, with this machine's registers, memory, console and CPUs.
+//! Boot on the target, phase by phase: what [`breakwater::bringup`] does, with this machine's registers, memory, console and CPUs.
 //!
 //! Every refusal goes through [`refuse`]: one line, a cause, nothing half done that anyone could trip over.
 
@@ -9,26 +9,26 @@ mod secondaries;
 
 pub use handover::{Console, Editor, Handover};
 
-use crate::addr::{ADDRESS_BITS, PhysAddr, PhysSpan};
-use crate::audit::{Audit, Declared};
-use crate::bbm::{Live, Protocol, Tables};
-use crate::bringup::{self, Bringup};
-use crate::command_line::{self, Lossy, Options};
-use crate::device_tree::{self, Conduit, ConsoleKind, HEADER_BYTES, Machine};
 use crate::el2::{self, Cpus, El2, Start, Status, Window, power};
-use crate::errata::Errata;
-use crate::features::Cpu;
-use crate::frames::FrameSupply;
-use crate::layout;
-use crate::ledger::{Ledger, Reading};
-use crate::mapper::Mapper;
-use crate::memory_map::Limits;
-use crate::refusal::Cause;
-use crate::regions::directmap::Directmap;
-use crate::regions::image::{CODE, CONSTANTS, DATA, Image, Part};
-use crate::regions::{Failure, RegionMap, Space, frametable, slots};
-use crate::report::{Leaves, Report};
 use crate::{console, line};
+use breakwater::addr::{ADDRESS_BITS, PhysAddr, PhysSpan};
+use breakwater::audit::{Audit, Declared};
+use breakwater::bbm::{Live, Protocol, Tables};
+use breakwater::bringup::{self, Bringup};
+use breakwater::command_line::{self, Lossy, Options};
+use breakwater::device_tree::{self, Conduit, ConsoleKind, HEADER_BYTES, Machine};
+use breakwater::errata::Errata;
+use breakwater::features::Cpu;
+use breakwater::frames::FrameSupply;
+use breakwater::layout;
+use breakwater::ledger::{Ledger, Reading};
+use breakwater::mapper::Mapper;
+use breakwater::memory_map::Limits;
+use breakwater::refusal::Cause;
+use breakwater::regions::directmap::Directmap;
+use breakwater::regions::image::{CODE, CONSTANTS, DATA, Image, Part};
+use breakwater::regions::{Failure, RegionMap, Space, frametable, slots};
+use breakwater::report::{Leaves, Report};
 use core::fmt::Display;
 use secondaries::Secondaries;
 use spin::Mutex;

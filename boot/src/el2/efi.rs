@@ -8,8 +8,8 @@
 //! and the UEFI specification 2.10 says what that is. Refused, with one line on the firmware's console: no EL2, no device tree, one
 //! without its magic or above [`TREE_BYTES`], no memory map.
 
-use crate::layout;
 use aarch64_cpu::registers::{CurrentEL, Readable};
+use breakwater::layout;
 use core::ffi::c_void;
 use core::ptr::null_mut;
 use r_efi::efi::{
