@@ -8,8 +8,15 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-const PACKAGES: [&str; 7] =
-    ["breakwater", "breakwater-boot", "breakwater-image", "breakwater-trace", "breakwater-oracle", "breakwater-bench", "xtask"];
+const PACKAGES: [&str; 7] = [
+    "breakwater",
+    "breakwater-boot",
+    "breakwater-image",
+    "breakwater-trace",
+    "breakwater-oracle",
+    "breakwater-bench",
+    "xtask",
+];
 
 /// Runs them all, or those whose name contains `filter`.
 pub(crate) fn run(filter: Option<&str>) -> Vec<Done> {
