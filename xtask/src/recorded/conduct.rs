@@ -148,7 +148,7 @@ impl Conduct {
     fn step_at_el2(&mut self, cpu: &mut Cpu, step: &Step) {
         if let Some(due) = cpu.isb_due.take() {
             let kept = step.event == Event::Isb && step.instruction == due;
-            self.require(kept, step, "an ISB comes directly after M changes");
+            self.require(kept, step, promise::ISB_AFTER_M);
         }
         let on = cpu.controls.mmu_on();
         if on || self.image.contains(&step.pc) {
@@ -181,18 +181,14 @@ impl Conduct {
             _ => false,
         };
         let live = cpu.vectors.0.is_some() && cpu.vectors.0 == cpu.vectors.1;
-        self.require(!may_fault || live, step, "VBAR_EL2 is written and an ISB follows before anything may fault");
+        self.require(!may_fault || live, step, promise::VECTORS);
     }
 
     fn store(&mut self, cpu: &mut Cpu, step: &Step, access: &Access) {
         cpu.stores_settled = false;
         if access.va != access.pa {
             let mapped = cpu.vectors.1.is_some_and(|vectors| self.executable(cpu, vectors).is_some());
-            self.require(
-                mapped,
-                step,
-                "VBAR_EL2 leads to executable memory before the first store at a virtual address",
-            );
+            self.require(mapped, step, promise::VECTORS_MAPPED);
         }
         self.memory.store(access);
     }
@@ -206,32 +202,32 @@ impl Conduct {
             Control::Tcr | Control::Mair => {}
             Control::Ttbr0 => {
                 let kept = !old.mmu_on() || old.ttbr0 == value;
-                self.require(kept, step, "TTBR0_EL2 is not written with the MMU on");
+                self.require(kept, step, promise::ROOT_WITH_M_OFF);
                 let ready = old.mmu_on() || !cpu.was_on || cpu.cleared == Cleared::Synchronised;
-                self.require(ready, step, "root switch: ISB, TLBI ALLE2, DSB, ISB before TTBR0_EL2");
+                self.require(ready, step, promise::CLEARED_BEFORE_ROOT);
             }
             Control::Sctlr => match (old.mmu_on(), value & M != 0) {
                 (false, true) => self.turn_on(cpu, step, old.sctlr, value),
                 (true, false) => self.turn_off(cpu, step, old, value),
                 (true, true) => {
                     let kept = (old.sctlr ^ value) & (C | I | WXN | EE) == 0;
-                    self.require(kept, step, "SCTLR_EL2 is kept while M is 1");
+                    self.require(kept, step, promise::SCTLR_KEPT);
                 }
                 (false, false) => {
-                    self.require(!cpu.was_on || old.sctlr == value, step, "a root switch toggles M alone");
+                    self.require(!cpu.was_on || old.sctlr == value, step, promise::M_ALONE);
                 }
             },
         }
     }
 
     fn turn_on(&mut self, cpu: &mut Cpu, step: &Step, old: u64, value: u64) {
-        self.require(old & value & WXN != 0, step, "WXN is set while M is still 0, and kept");
-        self.require(value & (C | I) == C | I, step, "C and I are set together with M");
-        self.require(cpu.was_on || old & C == 0, step, "C is not set before M");
-        self.require(!cpu.was_on || old | M == value, step, "a root switch toggles M alone");
-        self.require(!cpu.has_tcr2 || cpu.tcr2_written, step, "TCR2_EL2 is written before M where it exists");
+        self.require(old & value & WXN != 0, step, promise::WXN_BEFORE_M);
+        self.require(value & (C | I) == C | I, step, promise::CACHES_WITH_M);
+        self.require(cpu.was_on || old & C == 0, step, promise::C_NOT_BEFORE_M);
+        self.require(!cpu.was_on || old | M == value, step, promise::M_ALONE);
+        self.require(!cpu.has_tcr2 || cpu.tcr2_written, step, promise::TCR2_WRITTEN);
         let read_back = cpu.hypervisor == Hypervisor::ReadBack;
-        self.require(read_back, step, "HCR_EL2 is written, ISB, read back before M");
+        self.require(read_back, step, promise::HCR_READ_BACK);
         // M is turned on where virtual and physical addresses agree.
         cpu.was_on |= self.image.contains(&step.pc);
         cpu.isb_due = Some(step.instruction + 1);
@@ -239,8 +235,8 @@ impl Conduct {
 
     fn turn_off(&mut self, cpu: &mut Cpu, step: &Step, old: Controls, value: u64) {
         // From firmware's tables the caches go with M: the image sets up everything anew.
-        self.require(!cpu.was_on || old.sctlr ^ value == M, step, "a root switch toggles M alone");
-        self.require(cpu.stores_settled, step, "a full DSB, ISH or wider, comes between the last store and M = 0");
+        self.require(!cpu.was_on || old.sctlr ^ value == M, step, promise::M_ALONE);
+        self.require(cpu.stores_settled, step, promise::STORES_COMPLETE);
         (cpu.isb_due, cpu.cleared) = (Some(step.instruction + 1), Cleared::Owed);
     }
 
@@ -291,4 +287,41 @@ impl Cpu {
             self.hypervisor = Hypervisor::Synchronised;
         }
     }
+}
+
+/// What is promised, as it is reported; `RULES.md` says why.
+pub(super) mod promise {
+    pub(in super::super) const VECTORS: &str = "VBAR_EL2 is written and an ISB follows before anything may fault";
+    pub(in super::super) const VECTORS_MAPPED: &str =
+        "VBAR_EL2 leads to executable memory before the first store at a virtual address";
+    pub(in super::super) const HCR_READ_BACK: &str = "HCR_EL2 is written, ISB, read back before M";
+    pub(in super::super) const TCR2_WRITTEN: &str = "TCR2_EL2 is written before M where it exists";
+    pub(in super::super) const WXN_BEFORE_M: &str = "WXN is set while M is still 0, and kept";
+    pub(in super::super) const CACHES_WITH_M: &str = "C and I are set together with M";
+    pub(in super::super) const C_NOT_BEFORE_M: &str = "C is not set before M";
+    pub(in super::super) const ISB_AFTER_M: &str = "an ISB comes directly after M changes";
+    pub(in super::super) const SCTLR_KEPT: &str = "SCTLR_EL2 is kept while M is 1";
+    pub(in super::super) const ROOT_WITH_M_OFF: &str = "TTBR0_EL2 is not written with the MMU on";
+    pub(in super::super) const STORES_COMPLETE: &str =
+        "a full DSB, ISH or wider, comes between the last store and M = 0";
+    pub(in super::super) const M_ALONE: &str = "a root switch toggles M alone";
+    pub(in super::super) const CLEARED_BEFORE_ROOT: &str = "root switch: ISB, TLBI ALLE2, DSB, ISB before TTBR0_EL2";
+
+    /// Each of them, in the order of a boot.
+    #[cfg(test)]
+    pub(in super::super) const ALL: [&str; 13] = [
+        VECTORS,
+        VECTORS_MAPPED,
+        HCR_READ_BACK,
+        TCR2_WRITTEN,
+        WXN_BEFORE_M,
+        CACHES_WITH_M,
+        C_NOT_BEFORE_M,
+        ISB_AFTER_M,
+        SCTLR_KEPT,
+        ROOT_WITH_M_OFF,
+        STORES_COMPLETE,
+        M_ALONE,
+        CLEARED_BEFORE_ROOT,
+    ];
 }

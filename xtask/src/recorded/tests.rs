@@ -4,8 +4,12 @@
 //! GiB at 0x4000_0000, whose level 2 table follows a page later: code at 0x4000_0000 (R-X), tables at 0x4020_0000 and data at
 //! 0x4040_0000 (RW-), and the tables once more at 0x4080_0000. All at their physical addresses but for the last.
 
+use std::fs;
+use std::path::Path;
+
 use breakwater_trace::{Feature, Record};
 
+use super::conduct::promise;
 use super::judge_records;
 
 const RX: u64 = 0x4000_0781;
@@ -180,6 +184,41 @@ fn bad_vectors_that_nothing_maps() {
     assert_eq!(broken(on(&[store])), [""; 0]);
     breaks(on(&["msr vbar_el2 40c00800", "isb", store]), "VBAR_EL2 leads to executable memory");
     breaks(on(&["msr vbar_el2 40000000", store]), "VBAR_EL2 is written and an ISB follows");
+}
+
+#[test]
+fn bad_each_promise_by_itself() {
+    let enable = |index, event| [&PREPARE[..], &with(&ENABLE, index, event), &["mrs mpidr_el1"]].concat();
+    let store = "store 8 40800100 40200100 1";
+    let cases = [
+        (promise::VECTORS, on(&["msr vbar_el2 40000000", store])),
+        (promise::VECTORS_MAPPED, on(&["msr vbar_el2 40c00800", "isb", store])),
+        (promise::HCR_READ_BACK, [&PREPARE[..5], &ENABLE, &["mrs mpidr_el1"]].concat()),
+        (promise::TCR2_WRITTEN, [&["found tcr2_el2 0"], &on(&[])[..]].concat()),
+        (promise::WXN_BEFORE_M, enable(3, "msr sctlr_el2 30c50838")),
+        (promise::CACHES_WITH_M, enable(8, "msr sctlr_el2 30cd0839")),
+        (promise::C_NOT_BEFORE_M, enable(3, "msr sctlr_el2 30cd083c")),
+        (promise::ISB_AFTER_M, [&PREPARE[..], &ENABLE[..9], &["mrs mpidr_el1", "isb"]].concat()),
+        (promise::SCTLR_KEPT, on(&["msr sctlr_el2 30c5183d"])),
+        (promise::ROOT_WITH_M_OFF, on(&["msr ttbr0_el2 40203000"])),
+        (promise::STORES_COMPLETE, on(&with(&SWITCH, 1, "dsb ishst"))),
+        (promise::M_ALONE, on(&with(&SWITCH, 3, "msr sctlr_el2 30cd1838"))),
+        (promise::CLEARED_BEFORE_ROOT, on(&with(&SWITCH, 5, "tlbi vae2 40000"))),
+    ];
+    assert_eq!(cases.each_ref().map(|(promise, _)| *promise), promise::ALL);
+    for (promise, events) in cases {
+        breaks(events, promise);
+    }
+}
+
+#[test]
+fn good_the_page_of_rules_lists_the_promises() {
+    let page =
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|above| above.join("tests/witness/oracle/RULES.md"));
+    let page = page.filter_map(|page| fs::read_to_string(page).ok()).next().expect("the page is there");
+    let (_, section) = page.split_once("\n## What this image promises besides\n").expect("so is the section");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    assert_eq!(rows.skip(1).collect::<Vec<_>>(), promise::ALL);
 }
 
 #[test]

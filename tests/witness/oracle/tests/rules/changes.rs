@@ -108,6 +108,11 @@ fn bad_read_only_remap_to_other_or_unknown_contents() {
     let (from, to) = ("40000050000783", "40000050001783");
     assert_broken(&[&contents, &machine(2, &[(1, from)]), &page(1, to), &after(1)], &[Rule::OutputChange]);
     in_place("", from, to, &[Rule::OutputChange]);
+    // Equal contents do not help where either side may write them.
+    let equal = table(0x5000_0000, &[]) + &table(0x5000_1000, &[]);
+    for (from, to) in [(RW, "40000050001783"), (RO, RW_OTHER)] {
+        assert_broken(&[&equal, &machine(2, &[(1, from)]), &page(1, to), &after(1)], &[Rule::OutputChange]);
+    }
 }
 
 #[test]

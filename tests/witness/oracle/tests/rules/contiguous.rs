@@ -61,6 +61,10 @@ fn bad_bit_changed_in_place() {
 fn bad_mixture_at_rest() {
     let clear = [&page(3, &entry(3, false)), &tlbi(16), END].map(str::to_owned).concat();
     assert_broken(&[&run("feature all bbm=2", true), &clear], &[Rule::RunMisprogrammed]);
+    for end in ["0 settled", "end exit"] {
+        let clear = clear.replace("0 settled; end exit", end);
+        assert_broken(&[&run("feature all bbm=2", true), &clear], &[Rule::RunMisprogrammed]);
+    }
 }
 
 #[test]

@@ -55,6 +55,21 @@ fn bad_use_of_a_fill_without_isb() {
 }
 
 #[test]
+fn bad_use_of_a_fill_that_one_pe_alone_sees() {
+    let filled = [&page(1, RX), "0 dsb nshst"].concat();
+    for access in USES {
+        assert_broken(&[&machine(2, &[]), &filled, access], &[Rule::FillSync]);
+        assert_clean(&[&machine(2, &[]), &filled, "0 isb", access]);
+    }
+}
+
+#[test]
+fn good_what_was_filled_and_is_gone_again_is_used_by_nobody() {
+    let gone = [&page(1, RX), "0 dsb ishst\n", &page(1, "0"), "0 dsb ishst; 0 tlbi vae2is 1; 0 dsb ish"].concat();
+    assert_clean(&[&machine(2, &[]), &gone, "1 load 8 1000 50000000 0"]);
+}
+
+#[test]
 fn good_ets2_spares_loads_and_stores_the_isb() {
     let machine = format!("feature all ets2\n{}", machine(2, &[]));
     assert_clean(&[&machine, &page(1, RX), "0 dsb ishst", USES[1], USES[2]]);
@@ -97,6 +112,16 @@ fn bad_isb_is_not_broadcast() {
     assert_broken(&[&machine, &change, "1 1000: fetch 1"], &[Rule::FetchSync]);
     assert_clean(&[&machine, &change, "1 isb; 1 1000: fetch 1"]);
     assert_clean(&[&machine, &change, "0 1000: fetch 1"]);
+}
+
+#[test]
+fn bad_fetch_while_a_third_pe_is_not_reached_yet() {
+    // PE 2 takes no part in ranges: the debt stays, and PE 1 owes its own synchronisation all the same.
+    let features = "feature 0 tlbirange\nfeature 1 tlbirange\n";
+    let machine = features.to_owned() + &machine(3, &[(1, RX)]);
+    let change = [&page(1, "4000050000783"), "0 dsb ishst; 0 tlbi rvae2is 400000000001; 0 dsb ish; 0 isb"].concat();
+    assert_broken(&[&machine, &change, "1 1000: fetch 1"], &[Rule::FetchSync]);
+    assert_clean(&[&machine, &change, "1 isb; 1 1000: fetch 1"]);
 }
 
 #[test]

@@ -36,6 +36,8 @@ fn bad_line_not_invalidated_before() {
     build("0 dc ivac 40003000; 0 dsb sy", "", &[Rule::LineBefore]);
     build("0 dsb sy", "", &[Rule::LineBefore]);
     build("0 dsb sy", "0 dsb nsh", &[Rule::LineBefore]);
+    build("0 dsb sy", "0 dsb st", &[Rule::LineBefore]);
+    build("0 dsb sy", "0 dsb ld", &[Rule::LineBefore]);
     build("40003000", "40003040", &[Rule::LineBefore]);
 }
 

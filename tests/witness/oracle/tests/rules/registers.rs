@@ -95,6 +95,7 @@ fn bad_wxn_set_with_m() {
 fn bad_wxn_changed_without_invalidation() {
     let change = "0 msr sctlr_el2 30c5183d; 0 isb";
     assert_broken(&[&machine(1, &[]), change, "0 settled"], &[Rule::ControlChange]);
+    assert_broken(&[&machine(1, &[]), change, "end exit"], &[Rule::ControlChange]);
     assert_clean(&[&machine(1, &[]), change, "0 tlbi alle2 0; 0 dsb nsh; 0 isb; 0 settled; end exit"]);
     assert_clean(&[&machine(1, &[]), "0 msr sctlr_el2 30cd183d; 0 isb; 0 settled; end exit"]);
 }

@@ -47,6 +47,10 @@ fn bad_no_invalidation_or_no_completion_between() {
     without("0 dsb nsh;", &[Rule::StaleTable, Rule::RootSwitch, Rule::UnfinishedTlbi]);
     let by_va = SWITCH.replace("alle2 0", "vae2 2");
     assert_broken(&[&both(RW_OTHER), &by_va], &[Rule::StaleTable, Rule::RootSwitch]);
+    // Said to be done, or over: either shows what is left of the old root.
+    for (from, to) in [("; 0 settled", ""), ("; end exit", "")] {
+        assert_broken(&[&both(RW_OTHER), &by_va.replace(from, to)], &[Rule::StaleTable, Rule::RootSwitch]);
+    }
 }
 
 #[test]

@@ -65,6 +65,13 @@ fn bad_frame_given_back_or_taken_too_early() {
 }
 
 #[test]
+fn bad_frame_of_a_table_that_a_stale_leaf_was_walked_through() {
+    // The entry that led to the table is gone with page 2, but not the walk that page 1 may be cached with.
+    let one = "0 dsb ishst; 0 tlbi vae2is 2; 0 dsb ish; 0 isb; 0 give 40003000 4096";
+    assert_broken(&[&two(), &link("0"), one], &[Rule::FrameReuse]);
+}
+
+#[test]
 fn bad_former_table_is_reused_while_walks_may_still_go_through_it() {
     let reuse = page(1, "40000050005703");
     assert_broken(&[&two(), &link("0"), "0 dsb ishst", &reuse], &[Rule::OutputChange]);
@@ -139,6 +146,12 @@ fn bad_split_and_merge_below_level_1() {
     let merge = [&SPLIT.replace("40006003", BLOCK), ""].concat();
     let small = block("", "40006003").replace("tlbi vae2is 0", "tlbi alle2is 0");
     assert_broken(&[&small, &merge.replace("vae2is 0", "alle2is 0")], &[Rule::SizeChange]);
+}
+
+#[test]
+fn bad_split_with_level_2_on_a_part_that_wants_every_change_broken() {
+    let block = block("feature all bbm=2\nfeature all bbm-always", BLOCK);
+    assert_broken(&[&block, SPLIT], &[Rule::BbmAlways]);
 }
 
 #[test]
