@@ -67,6 +67,9 @@ fn bad_use_of_a_fill_that_one_pe_alone_sees() {
 fn good_what_was_filled_and_is_gone_again_is_used_by_nobody() {
     let gone = [&page(1, RX), "0 dsb ishst\n", &page(1, "0"), "0 dsb ishst; 0 tlbi vae2is 1; 0 dsb ish"].concat();
     assert_clean(&[&machine(2, &[]), &gone, "1 load 8 1000 50000000 0"]);
+    let unlinked =
+        [&page(1, RX), "0 dsb ishst; 0 store 8 40002000 40002000 0; 0 dsb ishst; 0 tlbi vae2is 1; 0 dsb ish"].concat();
+    assert_clean(&[&machine(2, &[]), &unlinked, "1 load 8 1000 50000000 0"]);
 }
 
 #[test]

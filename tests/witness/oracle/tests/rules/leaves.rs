@@ -54,6 +54,8 @@ fn bad_frame_mapped_with_two_types_or_shareabilities() {
         assert_broken(&[&machine(1, &[(1, RW)]), &page(2, other), end], &[Rule::MismatchedAttributes]);
         let block = machine(1, &[(1, other)]).replace("word 40002008 0", "word 40002008 40000050000701");
         assert_broken(&[&block, end], &[Rule::MismatchedAttributes]);
+        let later = "0 store 8 40002008 40002008 40000050000701";
+        assert_broken(&[&machine(1, &[(1, other)]), later, end], &[Rule::MismatchedAttributes]);
         // Gone before the other comes.
         let gone = format!("{} 0 dsb ishst; 0 tlbi vae2is 1; 0 dsb ish\n", page(1, "0"));
         assert_clean(&[&machine(1, &[(1, RW)]), &gone, &page(2, other), end]);

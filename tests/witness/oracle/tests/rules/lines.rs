@@ -150,6 +150,8 @@ fn bad_call_with_stores_on_their_way() {
     assert_clean(&[call]);
     assert_broken(&[&call.replace("0 dsb sy;", "")], &[Rule::CallStores]);
     assert_broken(&[&call.replace("dsb sy", "dsb ish")], &[Rule::CallStores]);
+    assert_broken(&[&call.replace("dsb sy", "dsb nsh")], &[Rule::CallStores]);
+    assert_broken(&[&call.replace("dsb sy", "dsb ld")], &[Rule::CallStores]);
 }
 
 #[test]
@@ -166,6 +168,7 @@ fn good_call_zero_and_clean_that_do_what_they_should() {
     assert_clean(&["0 start 2; 0 store 8 50000000 50000000 1; 0 dsb st; 0 smc 0 84000008 0 0 0"]);
     assert_clean(&["0 start 2; 0 store 16 50000000 50000000 0 0; 0 dsb sy"]);
     assert_clean(&[&on, "0 dc zva 1000; 0 dsb sy"]);
+    assert_clean(&["0 start 3; 0 dc zva 50000000; 0 dsb sy"]);
     let part = format!("feature 0 clean-invalidates\n{on}");
     assert_clean(&[&part, &MAILBOX.replace("cvac", "civac")]);
 }

@@ -102,6 +102,10 @@ fn bad_wxn_changed_without_invalidation() {
 
 #[test]
 fn bad_tcr_or_mair_changed_without_invalidation() {
+    // Nor is it settled while another PE owes it.
+    let other = "1 msr mair_el2 ff4404ff; 1 isb";
+    assert_broken(&[&machine(2, &[]), other, "0 settled"], &[Rule::ControlChange]);
+    assert_clean(&[&machine(2, &[]), other, "1 tlbi alle2 0; 1 dsb nsh; 1 isb; 0 settled"]);
     for change in ["0 msr tcr_el2 80a53510", "0 msr mair_el2 ff4404ff", "0 msr sctlr_el2 32cd183d"] {
         assert_broken(&[&machine(1, &[]), change, "0 isb; 0 settled"], &[Rule::ControlChange]);
         assert_clean(&[&machine(1, &[]), change, "0 isb; 0 tlbi alle2 0; 0 dsb nsh; 0 isb; 0 settled"]);
@@ -127,6 +131,9 @@ fn bad_control_never_written() {
     let left = with("0 dsb sy; 0 msr hcr_el2 80000000; 0 isb", "");
     assert_broken(&[&left], &[Rule::ControlUnknown]);
     assert_clean(&[&left.replace("0 start 2;", "0 start 2; 0 found hcr_el2 0;")]);
+    let has_tcr2 = with("0 start 2;", "0 start 2; 0 found tcr2_el2 0;");
+    assert_broken(&[&has_tcr2], &[Rule::ControlUnknown]);
+    assert_clean(&[&has_tcr2.replace("0 msr mair_el2", "0 msr tcr2_el2 0; 0 msr mair_el2")]);
 }
 
 #[test]

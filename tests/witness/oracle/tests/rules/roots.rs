@@ -77,6 +77,10 @@ fn bad_stores_unfinished_or_caches_toggled() {
     assert_clean(&[&both(RW_OTHER), store, SWITCH]);
     let unfinished = SWITCH.replacen("0 dsb ish; 0 isb;", "0 isb;", 1);
     assert_broken(&[&both(RW_OTHER), store, &unfinished], &[Rule::WindowStores]);
+    for narrow in ["nsh", "ishld"] {
+        let narrow = SWITCH.replacen("0 dsb ish;", &format!("0 dsb {narrow};"), 1);
+        assert_broken(&[&both(RW_OTHER), store, &narrow], &[Rule::WindowStores]);
+    }
     let toggled = SWITCH.replace("30cd183c", "30cd1838");
     assert_broken(&[&both(RW_OTHER), &toggled], &[Rule::WindowCache]);
 }
@@ -95,6 +99,10 @@ fn bad_code_of_the_window_is_not_its_own_address() {
     let mapped = second(identity) + &machine(1, &[(1, RW)]);
     let own = mapped.replace("word 40003000 0", "word 40003000 40000000783");
     assert_broken(&[&own, &code("1000")], &[Rule::IdentityCode]);
+    // Mapped to itself, and not executable: by its descriptor, and by WXN.
+    let mapped = |word: &str| second(word) + &machine(1, &[(1, word)]);
+    assert_broken(&[&mapped("40000000001783"), &code("1000")], &[Rule::IdentityCode]);
+    assert_broken(&[&mapped("1703"), &code("1000")], &[Rule::IdentityCode, Rule::WriteExecute]);
 }
 
 #[test]
