@@ -2,7 +2,7 @@
 
 use crate::image::{self, Image, Recipe};
 use crate::loader::{self, Entry};
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::setup::{self, Qemu};
 use crate::verdict::{self, Failure};
 use crate::{exec, guest, paths, ui};
@@ -18,8 +18,6 @@ pub(crate) const EXIT_STATUSES: &str = "Exit status: 0 success, 1 set-up or buil
 
 /// `cargo xtask boot`.
 #[derive(Debug, clap::Args)]
-// Else clap makes a group named Args, and another command that takes these options as well has one of its own.
-#[group(skip)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) machine: Machine,
@@ -27,7 +25,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     pub(crate) layout_seed: Option<u64>,
     /// Load the image at this physical address, any 4 KiB page of the memory
-    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = machine::address)]
     pub(crate) load_address: Option<u64>,
     /// Command line of the image; exit=semihosting is added unless it says exit= itself
     #[arg(long, default_value = "", value_name = "LINE", allow_hyphen_values = true)]
@@ -44,16 +42,6 @@ pub(crate) struct Args {
     /// Seconds until a boot counts as hung
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub(crate) timeout: u64,
-}
-
-/// A physical address, decimal or with 0x.
-///
-/// # Errors
-/// It is neither.
-pub(crate) fn address(text: &str) -> Result<u64, String> {
-    let digits = text.replace('_', "");
-    let parsed = digits.strip_prefix("0x").map_or_else(|| digits.parse(), |hex| u64::from_str_radix(hex, 16));
-    parsed.map_err(|error| format!("{error}"))
 }
 
 /// One boot, ready to run.
@@ -142,12 +130,5 @@ mod tests {
         assert_eq!(with_exit(""), "exit=semihosting");
         assert_eq!(with_exit("exit=psci"), "exit=psci");
         assert_eq!(with_exit("noexit=1"), "noexit=1 exit=semihosting");
-    }
-
-    #[test]
-    fn good_addresses_read_in_both_bases() {
-        assert_eq!(address("0x1_4000_3000"), Ok(0x1_4000_3000));
-        assert_eq!(address("4096"), Ok(4096));
-        assert!(address("here").is_err());
     }
 }

@@ -4,27 +4,18 @@
 
 mod bench;
 mod boot;
-mod exec;
-mod guest;
 mod image;
-mod judge;
 mod lint;
-mod loader;
-mod machine;
-mod measure;
-mod mutations;
+mod mutants;
 mod paths;
-mod pool;
-mod recorded;
 mod setup;
-mod story;
 mod suite;
 mod trees;
-mod ui;
 mod verdict;
 mod witness;
 
 use anyhow::Result;
+use breakwater_witness::{exec, guest, judge, loader, machine, ui, watch};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -50,15 +41,15 @@ enum Verb {
     /// Boot many machines, layouts and times
     Matrix(suite::MatrixArgs),
     /// Count from outside what the boot costs and exposes
-    Measure(suite::MeasureArgs),
+    Measure(Box<witness::MeasureArgs>),
     /// Judge a trace, written by anyone, by the rules of the architecture
     #[command(after_help = judge::AFTER_HELP)]
     Judge(judge::Args),
     /// Watch an image boot, ours or anyone's, and say where it breaks the architecture
-    #[command(after_help = witness::EXIT_STATUSES)]
+    #[command(after_help = watch::EXIT_STATUSES)]
     Witness(Box<witness::Args>),
     /// Tell the Xen story as a table: what is flagged, and which cores would have crashed, in Xen's boots and in ours
-    Story(story::Args),
+    Story(witness::StoryArgs),
     /// Time requests on this machine beside other page-table crates, and count what they cost on the target
     #[command(after_help = bench::AFTER_HELP)]
     Bench(bench::Args),
@@ -74,17 +65,16 @@ fn main() -> ExitCode {
         Verb::Boot(args) => boot::command(args),
         Verb::Test(args) => suite::command(args),
         Verb::Matrix(args) => suite::matrix(args),
-        Verb::Measure(args) => suite::measure(args),
+        Verb::Measure(args) => witness::measure(args),
         Verb::Judge(args) => judge::command(args),
-        Verb::Witness(args) => witness::command(args),
-        Verb::Story(args) => story::command(args),
+        Verb::Witness(args) => witness::watch(args),
+        Verb::Story(args) => witness::story(args),
         Verb::Bench(args) => bench::command(args),
         Verb::Lint => lint::command(),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };
-    // These two have said all there is to say.
-    let said = error.is::<suite::TestsFailed>() || matches!(error.downcast_ref(), Some(judge::Rejected::Violations));
-    if !said {
+    // Tests that failed have been listed.
+    if !error.is::<suite::TestsFailed>() && !breakwater_witness::is_said(&error) {
         ui::failure(&format!("{error:#}"));
     }
     ExitCode::from(exit_code(&error))
@@ -93,7 +83,5 @@ fn main() -> ExitCode {
 /// The command's exit status: 1 unless the error has one of its own.
 fn exit_code(error: &anyhow::Error) -> u8 {
     let of_boot = error.downcast_ref::<verdict::Failure>().map(|failure| failure.kind.exit_code());
-    let of_judge = error.downcast_ref::<judge::Rejected>().map(judge::Rejected::exit_code);
-    let of_witness = error.downcast_ref::<witness::Rejected>().map(|rejected| rejected.verdict.exit_code());
-    of_boot.or(of_judge).or(of_witness).unwrap_or(1)
+    of_boot.unwrap_or_else(|| breakwater_witness::exit_code(error))
 }

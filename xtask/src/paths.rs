@@ -1,6 +1,7 @@
 //! Where things are: the repository, Cargo's target directory, and `target/breakwater` with what xtask makes.
 
 use anyhow::{Context, Result};
+pub(crate) use breakwater_witness::paths::{fill_whole, shown};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -22,11 +23,6 @@ pub(crate) fn target() -> PathBuf {
 /// What xtask makes: images, fetched tools, notes.
 pub(crate) fn out() -> PathBuf {
     target().join("breakwater")
-}
-
-/// A path as it is shown: from the repository where it lies inside.
-pub(crate) fn shown(path: &Path) -> String {
-    path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
 
 /// Held while `target/breakwater` changes: two xtasks at once take turns. Released when dropped.
@@ -52,21 +48,4 @@ pub(crate) fn lock() -> Result<Lock> {
         Err(TryLockError::Error(error)) => return Err(error).context("cannot lock target/breakwater"),
     }
     Ok(Lock { _file: file })
-}
-
-/// Fills a directory by way of a temporary neighbour, so that it exists either complete or not at all.
-///
-/// # Errors
-/// What `fill` fails with, or a directory that cannot be made, removed or renamed.
-pub(crate) fn fill_whole(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let partial = dir.with_extension("partial");
-    if partial.exists() {
-        fs::remove_dir_all(&partial)?;
-    }
-    fs::create_dir_all(&partial)?;
-    fill(&partial)?;
-    if dir.exists() {
-        fs::remove_dir_all(dir)?;
-    }
-    fs::rename(&partial, dir).with_context(|| format!("cannot rename {} to {}", partial.display(), dir.display()))
 }

@@ -2,13 +2,12 @@
 //! fetched, after saying how; and nothing outside `target/` changes except by rustup and, as root, by the distribution's own
 //! package manager.
 
-pub(crate) mod apt;
 mod fallback;
 mod firmware;
 mod qemu;
 
+pub(crate) use breakwater_witness::{apt, qemu::Qemu};
 pub(crate) use firmware::find as firmware;
-pub(crate) use qemu::Qemu;
 
 use crate::{exec, paths, ui};
 use anyhow::{Result, bail, ensure};

@@ -1,133 +1,159 @@
-//! `cargo xtask witness`: watches an image boot, instruction by instruction, and says where it breaks the architecture.
-//!
-//! Why it exists: no emulator and hardly a board shows a missing invalidation; whether one is missing can be seen from outside, in what the
-//! image does to its tables, registers and TLBs. The image needs no annotation and no cooperation, so it may be anyone's.
-//!
-//! What must hold: the oracle (`tests/witness/oracle`) judges, the recorder (`tests/witness/recorder`) only writes down, and nothing the image says of itself is
-//! believed. A clean verdict means that the end was reached, that every CPU that started had its MMU on, and that no rule was broken.
-//!
-//! What it refuses: `--icount` with several CPUs, because QEMU then gives plugins wrong CPU numbers.
+//! `cargo xtask witness`, `measure` and `story`: the witness on our own image. The commands are those of `breakwater-witness`
+//! (tests/witness/cli), which knows nothing of this repository; what it needs of it is here.
 
-mod args;
-mod features;
-pub(crate) mod finding;
-pub(crate) mod judge;
-pub(crate) mod mutate;
-pub(crate) mod order;
-mod report;
-pub(crate) mod run;
-pub(crate) mod subject;
-mod thin;
-mod timeline;
-mod verdict;
-mod xen;
-
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
 
-use anyhow::Result;
-use breakwater_oracle::obligations::Violation;
-use breakwater_trace::{End, Feature, Record};
+use anyhow::{Result, ensure};
+use breakwater_trace::Feature;
+use breakwater_witness::qemu::Qemu;
+use breakwater_witness::watch::{OwnEnd, Start, Subject};
+use breakwater_witness::{Tools, measure as measuring, story as telling, watch as watching};
 
-pub(crate) use args::{Args, command};
-pub(crate) use run::Ends;
-pub(crate) use subject::{Start, Subject};
-pub(crate) use verdict::{EXIT_STATUSES, Outcome, Rejected, Verdict};
+use crate::boot;
+use crate::image::{self, Image, Recipe};
+use crate::{mutants, paths, setup, verdict};
 
-use self::finding::Finding;
-use self::judge::{CpuSeen, Judge};
-use self::order::{Effort, Recording};
-use crate::measure::Measurement;
-use crate::recorded::Lapse;
+/// What every CPU is judged by: errata that our image makes up for on every core, since the first tables are older than any knowledge of
+/// the part.
+pub(crate) const FEATURES: [Feature; 2] = [Feature::HcrBarriers, Feature::IsbBeforeMmuOff];
 
-/// What was seen of one run.
-pub(crate) struct Testimony {
-    /// What was watched.
-    pub(crate) name: String,
-    /// How it ended.
-    pub(crate) outcome: Outcome,
-    /// What it comes to.
-    pub(crate) verdict: Verdict,
-    /// Why, in one line.
-    pub(crate) why: String,
-    /// The violations, each.
-    pub(crate) violations: Vec<Violation>,
-    /// The same, folded.
-    pub(crate) findings: Vec<Finding>,
-    /// What another order of events that fits the values observed would have shown, and this run did not. It fails nothing.
-    pub(crate) elsewhere: Vec<Finding>,
-    /// Violations that count as certain because there was too much to weigh.
-    pub(crate) unweighed: usize,
-    /// House rules that our own image broke.
-    pub(crate) lapses: Vec<Lapse>,
-    /// Each CPU that executed an instruction.
-    pub(crate) cpus: BTreeMap<u32, CpuSeen>,
-    /// Figures, or why there are none.
-    pub(crate) measured: Result<Measurement, String>,
-    /// What the CPUs were judged by, as the trace format spells it.
-    pub(crate) features: Vec<String>,
-    /// Declarations in front of the recording, for whoever judges it again.
-    pub(crate) declared: Vec<Record>,
-    /// What its last record means: that the boot is over, or only the recording.
-    pub(crate) end: Option<End>,
-    /// Events recorded.
-    pub(crate) events: u64,
-    /// Time for it all.
-    pub(crate) seconds: f64,
+/// Models of QEMU's whose broadcast invalidations are repeated (1286807, CVE-2025-10263).
+const REPEATING: [&str; 6] = ["cortex-a76", "cortex-a710", "cortex-a78", "neoverse-n1", "neoverse-n2", "neoverse-v1"];
+
+/// Models of QEMU's with FEAT_TTL and FEAT_TLBIRANGE, as their boot reports say: the image uses both once every CPU that runs has them.
+const BY_LEVEL_AND_RANGE: [&str; 3] = ["cortex-a710", "neoverse-n2", "max"];
+
+/// The weakest PE that our image may meet in the model `cpu` (as in `-cpu`): what it leans on where it is there, and its errata.
+pub(crate) fn weakest(cpu: &str) -> Vec<Feature> {
+    let mut features = FEATURES.to_vec();
+    if BY_LEVEL_AND_RANGE.contains(&cpu) {
+        features.extend([Feature::Ttl, Feature::TlbiRange]);
+    }
+    if REPEATING.contains(&cpu) {
+        features.push(Feature::RepeatTlbi);
+    }
+    features
 }
 
-/// Runs the subject under the recorder and judges it. The raw trace stays at `trace`. `each` is shown every record, and what has been found so far.
+/// `cargo xtask witness`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    watched: watching::Args,
+    /// Watch the layout of this seed
+    #[arg(long, value_name = "N", conflicts_with_all = ["image", "xen"])]
+    layout_seed: Option<u64>,
+    /// Instead: take each DSB, ISB, TLBI, DC and IC of our image away, one at a time, and weaken and swap those of boot/; every mutant must be missed
+    #[arg(long, conflicts_with_all = ["image", "layout_seed", "xen"], help_heading = "Mutants")]
+    mutate: bool,
+    /// Only every Nth of them, and those that another covers
+    #[arg(long, default_value_t = 1, value_name = "N", requires = "mutate", help_heading = "Mutants")]
+    every: usize,
+}
+
+/// `cargo xtask measure`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct MeasureArgs {
+    #[command(flatten)]
+    measured: measuring::Args,
+    /// Measure this layout
+    #[arg(long, value_name = "N", conflicts_with = "image")]
+    layout_seed: Option<u64>,
+}
+
+/// `cargo xtask story`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StoryArgs {
+    #[command(flatten)]
+    told: telling::Args,
+}
+
+/// Watches our image, or another.
 ///
 /// # Errors
-/// QEMU cannot be run, or writes no trace that can be read.
-pub(crate) fn watch(
-    subject: &Subject,
-    ends: &Ends,
-    (trace, live): (&Path, bool),
-    mut each: impl FnMut(u64, &Record, &Judge),
-) -> Result<Testimony> {
-    let began = Instant::now();
-    let mut judge = Judge::new(subject)?;
-    let mut recording = Recording::new(&subject.loaded);
-    let ran = run::run(subject, ends, (trace, live), |line, record| {
-        recording.record(line, record, || judge.oracle());
-        judge.record(line, record);
-        each(line, record, &judge);
-        Ok(())
-    })?;
-    let judged = judge.finish(verdict::meant(&ran));
-    let weighed = recording.weigh(verdict::meant(&ran), &judged.violations, Effort::default());
-    let findings = finding::weighed(&judged.violations, &weighed.certain, &subject.symbols);
-    let outcome = verdict::outcome(subject, ends, &ran, &judged);
-    let certain = findings.iter().filter(|finding| !finding.rests_on_order).count() + judged.lapses.len();
-    let (verdict, why) = verdict::verdict(&outcome, certain, &judged);
-    let feature = |record: &Record| match record {
-        Record::Feature { feature, .. } => Some(spelled(*feature)),
-        _ => None,
-    };
-    Ok(Testimony {
-        name: subject.name.clone(),
-        features: judged.declared.iter().filter_map(feature).collect(),
-        outcome,
-        verdict,
-        why,
-        violations: judged.violations,
-        findings,
-        elsewhere: finding::weighed(&weighed.elsewhere, &[], &subject.symbols),
-        unweighed: weighed.unexamined,
-        lapses: judged.lapses,
-        cpus: judged.cpus,
-        measured: judged.measured,
-        declared: judged.declared,
-        end: verdict::meant(&ran),
-        events: judged.events,
-        seconds: began.elapsed().as_secs_f64(),
-    })
+/// Set-up or build failed; the errors of [`watching::command`].
+pub(crate) fn watch(args: &Args) -> Result<()> {
+    if args.mutate {
+        return mutants::command(args.watched.qemu.as_deref(), args.every);
+    }
+    args.watched.check()?;
+    let mut watched = args.watched.clone();
+    if watched.image.is_none() && watched.xen.is_none() {
+        let image = built(args.layout_seed)?;
+        (watched.image, watched.elf) = (Some(image.img), Some(image.elf));
+        watched.append = boot::with_exit(&watched.append);
+        watched.features.extend(FEATURES);
+        (watched.house_rules, watched.own_end) = (true, Some(OWN_END));
+        watched.name = Some(NAME.to_owned());
+    }
+    let qemu = setup::emulator(watched.qemu.as_deref())?;
+    watching::command(&watched, &tools(&qemu, &paths::out().join("witness"))?)
 }
 
-/// A feature as the trace format spells it.
-fn spelled(feature: Feature) -> String {
-    let line = Record::Feature { cpu: None, feature }.to_string();
-    line.rsplit(' ').next().unwrap_or_default().to_owned()
+/// Measures our image, or another.
+///
+/// # Errors
+/// Set-up or build failed; the errors of [`measuring::command`].
+pub(crate) fn measure(args: &MeasureArgs) -> Result<()> {
+    let mut measured = args.measured.clone();
+    if measured.image.is_none() {
+        let image = built(args.layout_seed)?;
+        (measured.image, measured.elf) = (Some(image.img), Some(image.elf));
+        measured.append = boot::with_exit(&measured.append);
+        measured.features.extend(weakest(&measured.cpu));
+        measured.house_rules = true;
+    }
+    let qemu = setup::emulator(measured.qemu.as_deref())?;
+    measuring::command(&measured, &tools(&qemu, &paths::out().join("measure"))?)
+}
+
+/// Tells the Xen story, with our image or another beside it.
+///
+/// # Errors
+/// Set-up or build failed; the errors of [`telling::command`].
+pub(crate) fn story(args: &StoryArgs) -> Result<()> {
+    let mut told = args.told.clone();
+    if told.image.is_none() {
+        told.image = Some(built(None)?.img);
+        told.append = boot::with_exit(&told.append);
+        told.features.extend(FEATURES);
+        told.name = Some("Breakwater".to_owned());
+    }
+    let qemu = setup::emulator(told.qemu.as_deref())?;
+    telling::command(&told, Some(&tools(&qemu, &paths::out().join("story"))?))
+}
+
+const NAME: &str = "our image";
+
+/// The image says by itself how its boot went.
+const OWN_END: OwnEnd = |finished| verdict::judge(finished).err().map(|failure| failure.line);
+
+fn built(layout_seed: Option<u64>) -> Result<Image> {
+    let toolchain = {
+        let _lock = paths::lock()?;
+        setup::toolchain(setup::Install::Allowed)?
+    };
+    image::build(&toolchain, &Recipe { layout_seed, ..Recipe::default() })
+}
+
+/// What the witness works with: files of a run go to `scratch`, what is fetched stays.
+///
+/// # Errors
+/// A file or directory cannot be made.
+pub(crate) fn tools(qemu: &Qemu, scratch: &Path) -> Result<Tools> {
+    Tools::new(qemu.clone(), scratch, &paths::out())
+}
+
+/// Our image as it is watched.
+///
+/// # Errors
+/// The machine or the load address cannot be had, or the image cannot be read.
+pub(crate) fn subject(tools: &Tools, image: &Image, start: &Start<'_>) -> Result<Subject> {
+    ensure!(start.board.is_none(), "our image is watched on virt");
+    let start = Start { image: &image.img, elf: Some(&image.elf), ..*start };
+    let mut subject = Subject::image(tools, &start)?;
+    subject.promised = FEATURES.to_vec();
+    (subject.house_rules, subject.own_end) = (true, Some(OWN_END));
+    subject.name = NAME.to_owned();
+    Ok(subject)
 }

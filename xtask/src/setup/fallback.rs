@@ -50,7 +50,7 @@ fn fetch() -> Result<()> {
     }
     let (id, codename) = apt::distribution().context("cannot tell which distribution this is")?;
     ui::step("Setting up", "a compiler with the source of its library, from the distribution");
-    let private = apt::Apt::new(&codename, &[])?;
+    let private = apt::Apt::new(paths::out().join("apt"), &codename, &[])?;
     let offered = PAIRS.into_iter().find(|(compiler, source)| {
         let version = private.candidate(compiler);
         version.is_some()

@@ -23,6 +23,6 @@ pub(crate) fn find() -> Result<PathBuf> {
         bail!("install a UEFI firmware for AArch64 (Debian and Ubuntu: {PACKAGE})");
     }
     let (_, codename) = apt::distribution().context("cannot tell which distribution this is")?;
-    apt::Apt::new(&codename, &[])?.unpack(&[PACKAGE], None, &into, |_| Ok(()))?;
+    apt::Apt::new(paths::out().join("apt"), &codename, &[])?.unpack(&[PACKAGE], None, &into, |_| Ok(()))?;
     Ok(into.join(FILE))
 }

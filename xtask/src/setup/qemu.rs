@@ -3,29 +3,13 @@
 use super::{Install, apt};
 use crate::{exec, paths, ui};
 use anyhow::{Context, Result, bail};
+use breakwater_witness::qemu::{HOW_TO_GET, OLDEST, PROGRAM, Qemu, major_minor, usable};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PROGRAM: &str = "qemu-system-aarch64";
 const PACKAGE: &str = "qemu-system-arm";
-const OLDEST: (u32, u32) = (9, 2);
-
-/// An emulator.
-#[derive(Debug, Clone)]
-pub(crate) struct Qemu {
-    pub(crate) program: PathBuf,
-    pub(crate) version: String,
-}
-
-impl Qemu {
-    /// A command that runs it.
-    pub(crate) fn command(&self) -> Command {
-        Command::new(&self.program)
-    }
-}
-
 /// The emulator asked for, the one on PATH, the one unpacked here before, or one fetched now.
 ///
 /// # Errors
@@ -50,17 +34,6 @@ pub(crate) fn find(asked: Option<&Path>, install: Install) -> Result<Qemu> {
     }
     ui::step("Setting up", &format!("QEMU ({why})"));
     fetch()
-}
-
-/// Asks a QEMU for its version and refuses one that is too old.
-fn usable(program: PathBuf) -> Result<Qemu> {
-    let said = exec::ask(Command::new(&program).arg("--version"))?;
-    let version = said.split_whitespace().skip_while(|word| *word != "version").nth(1);
-    let version = version.context("QEMU does not say its version")?.to_owned();
-    if major_minor(&version).is_none_or(|version| version < OLDEST) {
-        bail!("{} is QEMU {version}, and {}.{} is needed", program.display(), OLDEST.0, OLDEST.1);
-    }
-    Ok(Qemu { program, version })
 }
 
 fn unpacked() -> Result<Qemu> {
@@ -95,11 +68,7 @@ fn unpacked_dir() -> PathBuf {
 
 fn fetch() -> Result<Qemu> {
     if !apt::usable() {
-        bail!(
-            "install QEMU {}.{} or later ({PROGRAM}; Debian and Ubuntu: {PACKAGE}, Fedora: qemu-system-aarch64-core, Arch: qemu-system-aarch64)",
-            OLDEST.0,
-            OLDEST.1
-        );
+        bail!("{HOW_TO_GET}");
     }
     let (id, codename) = apt::distribution().context("cannot tell which distribution this is")?;
     let backports = format!("{codename}-backports");
@@ -113,7 +82,7 @@ fn fetch() -> Result<Qemu> {
     }
     let (more, suite) =
         if old_release { (vec![backports.clone()], Some(backports.as_str())) } else { (Vec::new(), None) };
-    let private = apt::Apt::new(&codename, &more)?;
+    let private = apt::Apt::new(paths::out().join("apt"), &codename, &more)?;
     let candidate = private.candidate(PACKAGE);
     if !old_release && candidate.as_deref().and_then(major_minor).is_none_or(|version| version < OLDEST) {
         bail!(
@@ -155,13 +124,6 @@ fn newest_good(madison: &str) -> Option<(String, String)> {
     })
 }
 
-/// `1:10.0.2+ds-2` is 10.0.
-fn major_minor(version: &str) -> Option<(u32, u32)> {
-    let upstream = version.split_once(':').map_or(version, |(_, rest)| rest);
-    let mut numbers = upstream.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
 /// Every directory below `root` that holds a shared library.
 pub(crate) fn library_dirs(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -185,13 +147,6 @@ pub(crate) fn library_dirs(root: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn good_versions_compare_by_number() {
-        assert_eq!(major_minor("1:10.0.2+ds-2+deb13u1~bpo12+1"), Some((10, 0)));
-        assert!(major_minor("9.2.1").is_some_and(|version| version >= OLDEST));
-        assert!(major_minor("1:7.2+dfsg-7").is_some_and(|version| version < OLDEST));
-    }
 
     #[test]
     fn good_the_suite_that_has_it_is_named() {

@@ -8,12 +8,13 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-const PACKAGES: [&str; 7] = [
+const PACKAGES: [&str; 8] = [
     "breakwater",
     "breakwater-boot",
     "breakwater-image",
     "breakwater-trace",
     "breakwater-oracle",
+    "breakwater-witness",
     "breakwater-bench",
     "xtask",
 ];

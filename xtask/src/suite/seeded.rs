@@ -19,8 +19,9 @@ use self::images::Built;
 use super::Context;
 use super::runner::Case;
 use crate::machine::Machine;
-use crate::paths;
-use crate::witness::{Ends, Start, Subject, Testimony, watch};
+use crate::{paths, witness};
+use breakwater_witness::Tools;
+use breakwater_witness::watch::{Ends, Start, Subject, Testimony, watch};
 
 /// More than any of them takes, on a machine that does other things too.
 const TIMEOUT_SECONDS: u64 = 20;
@@ -75,15 +76,13 @@ struct Seeded {
 /// # Errors
 /// The list is malformed, or an image cannot be assembled.
 pub(super) fn cases() -> Result<Vec<Case>> {
-    let plugin = super::recorder()?;
     let path = paths::root().join("tests/witness/seeded.toml");
     let images = listed(&fs::read_to_string(&path).with_context(|| paths::shown(&path))?)?;
     images::assemble(&images)?;
     let case = |image: Seeded| {
-        let plugin = plugin.clone();
         Case::new(format!("seeded/{}/{}", image.family, image.name), move |context: &Context, scratch: &Path| {
             let built = images::link(&image.name, &context.ready.toolchain)?;
-            image.check(&built, &context.ready.qemu.program, &plugin, scratch)
+            image.check(&built, &witness::tools(&context.ready.qemu, scratch)?)
         })
     };
     Ok(images.into_iter().map(case).collect())
@@ -119,7 +118,7 @@ fn listed(list: &str) -> Result<Vec<Seeded>> {
 
 impl Seeded {
     /// Boots it under the witness: what is found is what is listed, and nothing else.
-    fn check(&self, built: &Built, qemu: &Path, plugin: &Path, scratch: &Path) -> Result<()> {
+    fn check(&self, built: &Built, tools: &Tools) -> Result<()> {
         let start = Start {
             image: &built.raw,
             elf: Some(&built.elf),
@@ -128,12 +127,11 @@ impl Seeded {
             load_address: None,
             append: "",
             more: &[],
-            scratch,
         };
-        let mut subject = Subject::image(qemu, plugin, &start)?;
+        let mut subject = Subject::image(tools, &start)?;
         subject.promised.clone_from(&self.features);
         let ends = Ends { timeout: self.timeout, ..Ends::default() };
-        let testimony = watch(&subject, &ends, (&scratch.join("raw.trace"), false), |_, _, _| {})?;
+        let testimony = watch(&subject, &ends, (&tools.scratch.join("raw.trace"), false), |_, _| {})?;
         let found: BTreeSet<String> = built.findings(&testimony).collect();
         ensure!(found == self.finds, "found {found:?}, and not {:?}\n{testimony}", self.finds);
         let (verdict, end) = (testimony.verdict.name(), testimony.outcome.says());

@@ -2,17 +2,14 @@
 
 use super::Context;
 use super::runner::Case;
-use crate::story::{self, Extent, Ours, Row};
+use crate::witness;
 use anyhow::{Result, ensure};
 use breakwater_oracle::xen::Story;
+use breakwater_witness::story::{self, Extent, Ours, Row};
 use std::path::Path;
 
 /// The boots of both of Xen's, and of ours on 1 and on 4 CPUs.
-///
-/// # Errors
-/// The recorder does not build.
-pub(super) fn cases() -> Result<Vec<Case>> {
-    let plugin = super::recorder()?;
+pub(super) fn cases() -> Vec<Case> {
     let xen = [("4.11", Story::Xen411), ("00c96d77422a", Story::Xen00c96d77422a)].map(|(name, story)| {
         Case::new(format!("story/xen-{name}"), move |_: &Context, _: &Path| {
             let row = story::xen_row(story, extent(64), None)?;
@@ -20,13 +17,13 @@ pub(super) fn cases() -> Result<Vec<Case>> {
         })
     });
     let ours = [(1, 8), (4, 2)].map(|(cpus, offsets)| {
-        let plugin = plugin.clone();
         Case::new(format!("story/ours-{cpus}-cpus"), move |context: &Context, scratch: &Path| {
-            let ours = Ours::new(&context.ready.qemu.program, &plugin, &context.image.img, cpus, scratch);
-            as_told(&story::our_row(&ours, extent(offsets), None)?)
+            let tools = witness::tools(&context.ready.qemu, scratch)?;
+            let ours = Ours::new(&tools, &context.image.img, cpus, "exit=semihosting", &witness::FEATURES);
+            as_told(&story::our_row("Breakwater", &ours, extent(offsets), None)?)
         })
     });
-    Ok(xen.into_iter().chain(ours).collect())
+    xen.into_iter().chain(ours).collect()
 }
 
 /// The suite has its own way of doing two things at a time.

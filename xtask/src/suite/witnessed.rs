@@ -7,9 +7,11 @@ use super::variety::{ADDRESSES, CPUS, TIMEOUT};
 use crate::image;
 use crate::image::Image;
 use crate::machine::Machine;
-use crate::witness::{self, Ends, Start, Subject, Testimony, Verdict, order};
+use crate::witness;
 use anyhow::{Result, ensure};
-use std::path::{Path, PathBuf};
+use breakwater_witness::order;
+use breakwater_witness::watch::{self, Ends, Start, Testimony, Verdict};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Boots of 8 CPUs in every test run.
@@ -23,32 +25,31 @@ const ORDERS: u64 = 20;
 const TRACE: &str = "raw.trace";
 
 /// CPUs, models, load addresses, and `repeats` boots of 8 CPUs.
-pub(super) fn cases(plugin: &Path, repeats: u64) -> Vec<Case> {
+pub(super) fn cases(repeats: u64) -> Vec<Case> {
     let base = Machine::default;
     let mut cases = Vec::new();
     for smp in [1, 4, 8] {
-        cases.push(case(plugin, format!("witness/smp-{smp}"), Machine { smp, ..base() }, None));
+        cases.push(case(format!("witness/smp-{smp}"), Machine { smp, ..base() }, None));
     }
     for cpu in CPUS {
         let machine = Machine { cpu: cpu.to_owned(), smp: 2, ..base() };
-        cases.push(case(plugin, format!("witness/cpu-{cpu}"), machine, None));
+        cases.push(case(format!("witness/cpu-{cpu}"), machine, None));
     }
     for (name, address, memory) in ADDRESSES {
         let machine = Machine { memory: memory.to_owned(), smp: 2, ..base() };
-        cases.push(case(plugin, format!("witness/load-{name}"), machine, Some(address)));
+        cases.push(case(format!("witness/load-{name}"), machine, Some(address)));
     }
-    cases.push(in_any_order(plugin));
-    let again = |n| case(plugin, format!("witness/repeat-8-cpus-{n}"), Machine { smp: 8, ..base() }, None);
+    cases.push(in_any_order());
+    let again = |n| case(format!("witness/repeat-8-cpus-{n}"), Machine { smp: 8, ..base() }, None);
     cases.extend((0..repeats).map(again));
-    cases.push(kept(plugin));
+    cases.push(kept());
     cases
 }
 
 /// The trace that `--trace` keeps: small, and judged as the whole is, which thinning itself makes sure of.
-fn kept(plugin: &Path) -> Case {
-    let plugin: PathBuf = plugin.to_path_buf();
+fn kept() -> Case {
     Case::new("witness/kept-trace".to_owned(), move |context, scratch| {
-        let testimony = watched(context, &plugin, &context.image, (&Machine::default(), None), scratch)?;
+        let testimony = watched(context, &context.image, (&Machine::default(), None), scratch)?;
         let thinned = testimony.thin(&scratch.join("raw.trace"), &mut Vec::new())?;
         let (kept, whole) = (thinned.records, thinned.whole_records);
         ensure!(20 * kept < whole && thinned.bytes < 4 << 20, "{kept} of {whole} records, {} bytes", thinned.bytes);
@@ -60,31 +61,29 @@ fn kept(plugin: &Path) -> Case {
 ///
 /// # Errors
 /// The link cannot be repeated.
-pub(super) fn layout_cases(context: &Context, plugin: &Path, seeds: u64) -> Result<Vec<Case>> {
+pub(super) fn layout_cases(context: &Context, seeds: u64) -> Result<Vec<Case>> {
     let relink = Arc::new(image::relink(&context.ready.toolchain, image::Earlycon::Semihosting)?);
     let case = |seed| {
-        let (relink, plugin) = (Arc::clone(&relink), plugin.to_path_buf());
+        let relink = Arc::clone(&relink);
         Case::new(format!("layout/seed-{seed}"), move |context, scratch| {
             let image = image::link_seed(&relink, seed, scratch, "breakwater")?;
-            clean(&watched(context, &plugin, &image, (&Machine::default(), None), scratch)?, 4)
+            clean(&watched(context, &image, (&Machine::default(), None), scratch)?, 4)
         })
     };
     Ok((0..seeds).map(case).collect())
 }
 
-fn case(plugin: &Path, name: String, machine: Machine, load_address: Option<u64>) -> Case {
-    let plugin: PathBuf = plugin.to_path_buf();
+fn case(name: String, machine: Machine, load_address: Option<u64>) -> Case {
     Case::new(name, move |context, scratch| {
-        clean(&watched(context, &plugin, &context.image, (&machine, load_address), scratch)?, machine.smp)
+        clean(&watched(context, &context.image, (&machine, load_address), scratch)?, machine.smp)
     })
 }
 
 /// The boot of 4 CPUs would have been as clean if they had acted in another order, as far as what they observed leaves one open.
-fn in_any_order(plugin: &Path) -> Case {
-    let plugin: PathBuf = plugin.to_path_buf();
+fn in_any_order() -> Case {
     Case::new("witness/any-order-4-cpus", move |context, scratch| {
         let machine = Machine { smp: 4, ..Machine::default() };
-        let testimony = watched(context, &plugin, &context.image, (&machine, None), scratch)?;
+        let testimony = watched(context, &context.image, (&machine, None), scratch)?;
         clean(&testimony, machine.smp)?;
         let (records, edges) = order::read(&scratch.join(TRACE), &testimony.declared)?;
         ensure!(edges.len() >= 3, "three CPUs were started, and {} orders observed", edges.len());
@@ -100,7 +99,6 @@ fn in_any_order(plugin: &Path) -> Case {
 /// QEMU cannot be run, or writes no trace that can be read.
 pub(super) fn watched(
     context: &Context,
-    plugin: &Path,
     image: &Image,
     (machine, load_address): (&Machine, Option<u64>),
     scratch: &Path,
@@ -113,11 +111,10 @@ pub(super) fn watched(
         load_address,
         append: "exit=semihosting",
         more: &[],
-        scratch,
     };
-    let subject = Subject::ours(&context.ready.qemu.program, plugin, image, &start)?;
+    let subject = witness::subject(&witness::tools(&context.ready.qemu, scratch)?, image, &start)?;
     let ends = Ends { timeout: TIMEOUT, ..Ends::default() };
-    witness::watch(&subject, &ends, (&scratch.join(TRACE), false), |_, _, _| {})
+    watch::watch(&subject, &ends, (&scratch.join(TRACE), false), |_, _| {})
 }
 
 /// Nothing was found, on every CPU, and every figure was taken.

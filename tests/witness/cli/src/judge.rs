@@ -1,0 +1,160 @@
+//! `judge`: the oracle's word on a trace that anybody wrote.
+//!
+//! Why it exists: the oracle (`tests/witness/oracle`) is of use to whoever can say what his program did, one event a line. What must hold: the exit
+//! status alone tells clean from broken from unreadable, and every violation is printed with what is needed to find it in the trace.
+//! What it refuses: a trace that is malformed, that declares after it has begun, or that breaks off; a verdict on half a trace
+//! would be none.
+//!
+//! * `trace` reads the whole trace, because every policy replays it.
+//! * `finding` folds violations that say the same, and puts descriptors into words.
+//! * `report` is what comes out, as text and as JSON.
+
+mod finding;
+mod report;
+mod trace;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use breakwater_oracle::obligations::Obligations;
+use breakwater_oracle::policy::{self, Policy};
+use breakwater_trace::Feature;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+pub(crate) use finding::{Finding, Findings};
+use report::{Crashed, Report};
+use trace::Trace;
+
+use crate::ui;
+
+/// Runs of a core that replaces at random: it may be lucky once.
+const RANDOM_RUNS: u64 = 4;
+/// Records between two looks at the progress bar.
+const STRIDE: usize = 1 << 16;
+
+/// What `--help` ends with.
+pub const AFTER_HELP: &str = "\
+The trace format is documented in tests/witness/oracle/README.md, with examples. Exit status:
+  0  no violation
+  1  violations
+  2  the trace is malformed, cut off, cannot be read, or its tables are too large to judge (one line says where), or the
+     command line is wrong
+
+Example: rights are changed, and the TLBI is forgotten.
+  printf '%s\\n' 'breakwater-trace 1' 'word 80001008 40000781' 'word 80001010 40000080000701' \\
+    'word 80001018 400000c0000701' '0 1 40000000 start 2' '0 1 40000000 found mair_el2 ff' \\
+    '0 1 40000000 found tcr_el2 80803519' '0 1 40000000 found ttbr0_el2 80001000' \\
+    '0 1 40000000 found sctlr_el2 30cd183d' \\
+    '0 2 40000004 store 8 80001018 80001018 400000c0000781' \\
+    '0 3 40000008 dsb ish' '0 4 4000000c isb' 'end exit' | breakwater-witness judge -";
+
+/// `judge`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The trace; - for standard input
+    #[arg(value_name = "FILE|-")]
+    file: PathBuf,
+    /// Replay it as this kind of core alone
+    #[arg(long, value_name = "NAME", value_parser = policies())]
+    policy: Option<Policy>,
+    /// Features and errata of every PE, as the trace format spells them, before those that the trace declares: bbm=2,ets2
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    features: Vec<Feature>,
+}
+
+/// Reads a policy's name; `--help` says what each is.
+fn policies() -> impl TypedValueParser<Value = Policy> {
+    let known = Policy::ALL.iter().map(|policy| PossibleValue::new(policy.name()).help(policy.says()));
+    PossibleValuesParser::new(known).try_map(|name| Policy::from_name(&name).ok_or("there is no such policy"))
+}
+
+/// Why a judgement ends other than with status 0.
+#[derive(Debug)]
+pub enum Rejected {
+    /// The report lists them.
+    Violations,
+    /// The trace is no trace, or cannot be read: where, and why.
+    Unreadable(String),
+}
+
+impl Rejected {
+    /// The exit status of the command.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Violations => 1,
+            Self::Unreadable(_) => 2,
+        }
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Violations => f.write_str("the trace breaks rules"),
+            Self::Unreadable(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Rejected {}
+
+/// Runs `judge`: prints the violations, the policies that would have crashed, a summary and the JUDGE-REPORT line.
+///
+/// # Errors
+/// [`Rejected`].
+pub fn command(args: &Args) -> Result<()> {
+    let trace = trace::open(&args.file).and_then(|input| Trace::read(input, &args.features));
+    let trace = trace.map_err(|why| Rejected::Unreadable(format!("{}: {why}", args.file.display())))?;
+    let policies = args.policy.as_ref().map_or(Policy::ALL, std::slice::from_ref);
+    let report = judge(&trace, policies);
+    anstream::println!("{report}");
+    anstream::println!("JUDGE-REPORT {}", report.to_json());
+    match report.incomplete_from {
+        _ if !report.findings.is_empty() => Err(Rejected::Violations.into()),
+        Some(line) => Err(Rejected::Unreadable(format!("{}: {}", args.file.display(), beyond_limits(line))).into()),
+        None => Ok(()),
+    }
+}
+
+/// Why a trace without a violation has no verdict.
+pub(crate) fn beyond_limits(line: u64) -> String {
+    format!("trace line {line}: the tables are larger, or more shared, than the oracle follows: no verdict")
+}
+
+/// Judges a trace, and replays it as each of `policies`.
+pub(crate) fn judge(trace: &Trace, policies: &[Policy]) -> Report {
+    let passes = 1 + policies.iter().map(|policy| runs(*policy)).sum::<u64>();
+    let progress = ui::Progress::new(passes * trace.len() as u64);
+    progress.doing("judging");
+    let mut obligations = Obligations::new();
+    for (index, (line, record)) in trace.records().enumerate() {
+        obligations.step(line, record);
+        if index % STRIDE == STRIDE - 1 {
+            progress.advance(STRIDE as u64);
+        }
+    }
+    progress.advance((trace.len() % STRIDE) as u64);
+    let findings = Findings::of(obligations.violations());
+    let incomplete_from = obligations.incomplete_from();
+    let replays = policies.iter().map(|policy| (*policy, replay(trace, *policy, &progress)));
+    Report { records: trace.len(), events: trace.events(), findings, incomplete_from, policies: replays.collect() }
+}
+
+const fn runs(policy: Policy) -> u64 {
+    if policy.is_random() { RANDOM_RUNS } else { 1 }
+}
+
+/// How often, and first how, a core of this kind would have crashed.
+fn replay(trace: &Trace, policy: Policy, progress: &ui::Progress) -> Option<Crashed> {
+    progress.doing(&format!("replaying as {}", policy.name()));
+    let crash = |seed| {
+        let crash = policy::replay_lines(policy, seed, trace.records());
+        progress.advance(trace.len() as u64);
+        crash
+    };
+    let crashes: Vec<_> = (0..runs(policy)).filter_map(crash).collect();
+    let (times, first) = (crashes.len() as u64, crashes.into_iter().next()?);
+    Some(Crashed { times, runs: runs(policy), first })
+}

@@ -1,0 +1,159 @@
+//! Ways into the image: QEMU's own loader at any load address, or a shim that hands over any tree at any exception level.
+
+use crate::machine::{Level, Machine, RAM_BASE};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Of the Linux arm64 image header: where the image wants to be, from the start of memory.
+const TEXT_OFFSET: usize = 8;
+/// Of the same header: how much memory the image uses.
+const IMAGE_SIZE: usize = 16;
+
+/// Where the shim stands; the others are far from it, in any machine with 256 MiB.
+const SHIM_AT: u64 = RAM_BASE + 0x10_0000;
+/// Where the shim finds the image, for trees that must or must not meet it.
+pub const IMAGE_AT: u64 = RAM_BASE + 0x400_0000;
+/// Where a tree goes unless its mutation says otherwise.
+pub const TREE_AT: u64 = RAM_BASE + 0x800_0000;
+
+/// How QEMU is told to start the image.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// `-kernel`, with QEMU's own tree and this command line.
+    Kernel {
+        /// Where the image is loaded, if not where its header asks for.
+        load_address: Option<u64>,
+        /// The command line.
+        append: String,
+    },
+    /// A shim sets x0 to a tree and jumps.
+    Shim {
+        /// The device tree; empty for none.
+        tree: Vec<u8>,
+        /// Where it lies.
+        tree_at: u64,
+        /// Where the image lies.
+        image_at: u64,
+    },
+}
+
+/// The options that load the image this way. Files that have to be made go to `scratch`.
+///
+/// # Errors
+/// The load address cannot be had, or a file cannot be written.
+pub fn arguments(entry: &Entry, machine: &Machine, img: &Path, scratch: &Path) -> Result<Vec<String>> {
+    match entry {
+        Entry::Kernel { load_address, append } => {
+            let img = match load_address {
+                None => img.to_path_buf(),
+                Some(address) => moved(img, *address, machine, scratch)?,
+            };
+            let kernel = ["-kernel".to_owned(), img.display().to_string()];
+            let line = if append.is_empty() { vec![] } else { vec!["-append".to_owned(), append.clone()] };
+            Ok([kernel.to_vec(), line].concat())
+        }
+        Entry::Shim { tree, tree_at, image_at } => by_shim(tree, *tree_at, *image_at, machine.level, img, scratch),
+    }
+}
+
+/// A copy of the image, in `scratch`, whose header asks for this address.
+///
+/// # Errors
+/// The address cannot be had on this machine, or the copy cannot be written.
+pub fn moved(img: &Path, address: u64, machine: &Machine, scratch: &Path) -> Result<PathBuf> {
+    let mut bytes = fs::read(img).with_context(|| format!("cannot read {}", img.display()))?;
+    let Some(size) =
+        bytes.get(IMAGE_SIZE..IMAGE_SIZE + 8).and_then(|field| field.try_into().ok()).map(u64::from_le_bytes)
+    else {
+        bail!("{} has no image header", img.display());
+    };
+    check_address(address, size, machine.ram_end_exclusive()?)?;
+    bytes[TEXT_OFFSET..TEXT_OFFSET + 8].copy_from_slice(&(address - RAM_BASE).to_le_bytes());
+    write(scratch, "moved.img", &bytes)
+}
+
+fn check_address(address: u64, size: u64, ram_end_exclusive: u64) -> Result<()> {
+    if !address.is_multiple_of(4096) {
+        bail!("load address {address:#x} is not 4 KiB-aligned");
+    }
+    if address < RAM_BASE {
+        bail!("load address {address:#x} is below the memory, which starts at {RAM_BASE:#x}");
+    }
+    if address == RAM_BASE {
+        bail!(
+            "load address {address:#x}: QEMU keeps the first 4 KiB of memory for its own loader and would move the image"
+        );
+    }
+    if address.checked_add(size).is_none_or(|end| end > ram_end_exclusive) {
+        bail!(
+            "load address {address:#x} plus {size:#x} bytes of image passes the end of memory at {ram_end_exclusive:#x}"
+        );
+    }
+    Ok(())
+}
+
+/// Three instructions and their two constants.
+fn shim(tree_at: u64, image_at: u64) -> Vec<u8> {
+    const LDR_X0_TREE: u32 = 0x5800_0080; // ldr x0, . + 16
+    const LDR_X1_IMAGE: u32 = 0x5800_00a1; // ldr x1, . + 20
+    const BR_X1: u32 = 0xd61f_0020;
+    const UDF: u32 = 0; // never reached; aligns the constants
+    let code = [LDR_X0_TREE, LDR_X1_IMAGE, BR_X1, UDF].into_iter().flat_map(u32::to_le_bytes);
+    code.chain([tree_at, image_at].into_iter().flat_map(u64::to_le_bytes)).collect()
+}
+
+fn by_shim(tree: &[u8], tree_at: u64, image_at: u64, level: Level, img: &Path, scratch: &Path) -> Result<Vec<String>> {
+    if level == Level::El1 {
+        bail!("a shim starts at the highest level the machine has: enter EL1 with -kernel");
+    }
+    let shim = write(scratch, "shim.bin", &shim(tree_at, image_at))?;
+    let load = |file: &Path, at: u64| {
+        ["-device".to_owned(), format!("loader,file={},addr={at:#x},force-raw=on", file.display())]
+    };
+    let mut words = [load(&shim, SHIM_AT), load(img, image_at)].concat();
+    if !tree.is_empty() {
+        words.extend(load(&write(scratch, "tree.dtb", tree)?, tree_at));
+    }
+    words.extend(["-device".to_owned(), format!("loader,addr={SHIM_AT:#x},cpu-num=0")]);
+    Ok(words)
+}
+
+fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+    fs::create_dir_all(dir)?;
+    let path = dir.join(name);
+    fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_load_addresses() {
+        for address in [0x4000_1000, 0x4008_1000, 0x7ff0_0000] {
+            assert!(check_address(address, 0x10_0000, 0xc000_0000).is_ok(), "{address:#x}");
+        }
+    }
+
+    #[test]
+    fn bad_load_addresses_say_why() {
+        let why = |address| {
+            check_address(address, 0x10_0000, 0xc000_0000).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert!(why(0x4000_0800).contains("4 KiB-aligned"));
+        assert!(why(0x3000_0000).contains("below the memory"));
+        assert!(why(0x4000_0000).contains("own loader"));
+        assert!(why(0xbff0_1000).contains("end of memory"));
+        assert!(why(0xffff_ffff_ffff_f000).contains("end of memory"));
+    }
+
+    #[test]
+    fn good_the_shim_loads_its_constants() {
+        let code = shim(0x1122, 0x3344);
+        assert_eq!(code.len(), 32);
+        assert_eq!(code[16..24], 0x1122_u64.to_le_bytes());
+        assert_eq!(code[24..32], 0x3344_u64.to_le_bytes());
+    }
+}

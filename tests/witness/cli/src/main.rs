@@ -1,0 +1,75 @@
+//! `breakwater-witness`: the command line.
+
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use breakwater_witness::{Tools, judge, measure, mutate, paths, qemu, story, ui, watch};
+use clap::{Parser, Subcommand};
+
+/// Watch an image boot at EL2 and say where it breaks the rules of the architecture
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Watch an image boot under QEMU, instruction by instruction, and judge it
+    #[command(after_help = watch::EXIT_STATUSES)]
+    Run(Box<watch::Args>),
+    /// Judge a trace, written by anyone
+    #[command(after_help = judge::AFTER_HELP)]
+    Judge(judge::Args),
+    /// Count what a boot costs and exposes
+    Measure(Box<measure::Args>),
+    /// Take each barrier and each maintenance instruction of an image away, one at a time: is every one missed?
+    Mutate(Box<mutate::Args>),
+    /// Tell the Xen story as a table: what is flagged, and which cores would have crashed
+    Story(story::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = command(&Cli::parse().command);
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    if !breakwater_witness::is_said(&error) {
+        ui::failure(&format!("{error:#}"));
+    }
+    ExitCode::from(breakwater_witness::exit_code(&error))
+}
+
+fn command(verb: &Verb) -> Result<()> {
+    match verb {
+        Verb::Run(args) => {
+            args.check()?;
+            with_tools(args.qemu.as_deref(), |tools| watch::command(args, tools))
+        }
+        Verb::Judge(args) => judge::command(args),
+        Verb::Measure(args) => with_tools(args.qemu.as_deref(), |tools| measure::command(args, tools)),
+        Verb::Mutate(args) => with_tools(args.qemu.as_deref(), |tools| mutate::command(args, tools)),
+        Verb::Story(args) if args.image.is_none() => story::command(args, None),
+        Verb::Story(args) => with_tools(args.qemu.as_deref(), |tools| story::command(args, Some(tools))),
+    }
+}
+
+/// A directory that goes when it is dropped.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is the system's to clean up: it is a temporary directory.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Does `work` with an emulator, and with a directory for its files that is gone afterwards.
+fn with_tools(asked: Option<&Path>, work: impl FnOnce(&Tools) -> Result<()>) -> Result<()> {
+    let qemu = qemu::required(asked)?;
+    let scratch = Scratch(std::env::temp_dir().join(format!("breakwater-witness-{}", std::process::id())));
+    std::fs::create_dir(&scratch.0).with_context(|| format!("cannot make {}", scratch.0.display()))?;
+    work(&Tools::new(qemu, &scratch.0, &paths::cache())?)
+}

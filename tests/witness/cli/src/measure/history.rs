@@ -1,0 +1,101 @@
+//! Every store up to the first root switch, by word: which slots of the runtime tables were stored how often.
+//!
+//! Only at the switch is it known which frames the runtime tables are, so everything has to be remembered until then.
+
+use rustc_hash::FxHashMap;
+
+use super::descriptor::{self, Kind};
+use super::memory::Memory;
+use super::tree::Tree;
+
+/// A slot of the runtime tables that was written more often than it should be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub struct StoredTwice {
+    /// Physical address of the slot.
+    pub slot: u64,
+    /// How often it was stored, zeroing of a frame not yet linked aside.
+    pub stores: usize,
+    /// The ordinal of the instruction that stored it last.
+    pub instruction: u64,
+}
+
+/// When the tables below a root were stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TableStores {
+    /// How many stores went to their slots, zeroing included.
+    pub stores: usize,
+    /// Ordinal of the first instruction among those.
+    pub first: u64,
+    /// Ordinal of the last.
+    pub last: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Stored {
+    /// Position in the order of all stores.
+    order: u64,
+    instruction: u64,
+    value: u64,
+}
+
+/// All stores so far.
+#[derive(Default)]
+pub(super) struct History {
+    next: u64,
+    words: FxHashMap<u64, Vec<Stored>>,
+}
+
+impl History {
+    /// Remembers that the word at `pa` now holds `value`.
+    pub(super) fn add(&mut self, pa: u64, instruction: u64, value: u64) {
+        self.next += 1;
+        self.words.entry(pa).or_default().push(Stored { order: self.next, instruction, value });
+    }
+
+    fn of(&self, pa: u64) -> &[Stored] {
+        self.words.get(&pa).map_or(&[], Vec::as_slice)
+    }
+
+    /// When the slots of `tree` were stored.
+    pub(super) fn stores_to(&self, tree: &Tree) -> TableStores {
+        let all = tree.slots().flat_map(|(slot, _)| self.of(slot)).map(|stored| stored.instruction);
+        all.fold(TableStores::default(), |so_far, instruction| TableStores {
+            stores: so_far.stores + 1,
+            first: if so_far.stores == 0 { instruction } else { so_far.first.min(instruction) },
+            last: so_far.last.max(instruction),
+        })
+    }
+
+    /// The slots of `tree` that were stored more than once. A zero does not count while nothing points to its frame.
+    pub(super) fn stored_twice(&self, tree: &Tree, memory: &Memory) -> Vec<StoredTwice> {
+        let linked = self.linked_at(tree, memory);
+        let mut found = Vec::new();
+        for (slot, _) in tree.slots() {
+            // The root itself is linked by the switch.
+            let linked_at = linked.get(&(slot & !0xfff)).copied().unwrap_or(u64::MAX);
+            let counts = |stored: &&Stored| stored.value != 0 || stored.order > linked_at;
+            let stores = self.of(slot).iter().filter(counts).count();
+            if stores > 1 {
+                let instruction = self.of(slot).last().map_or(0, |stored| stored.instruction);
+                found.push(StoredTwice { slot, stores, instruction });
+            }
+        }
+        found.sort_unstable();
+        found
+    }
+
+    /// For each frame below the root: the place in the order of stores at which the first link to it was stored.
+    fn linked_at(&self, tree: &Tree, memory: &Memory) -> FxHashMap<u64, u64> {
+        let mut linked = FxHashMap::default();
+        for (slot, level) in tree.slots() {
+            let word = memory.word(slot);
+            if descriptor::kind(word, level) == Kind::Table {
+                let links = self.of(slot).iter().filter(|stored| stored.value == word);
+                let order = links.map(|stored| stored.order).min().unwrap_or(0);
+                let first = linked.entry(descriptor::address(word, level)).or_insert(order);
+                *first = order.min(*first);
+            }
+        }
+        linked
+    }
+}

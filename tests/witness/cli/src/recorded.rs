@@ -1,0 +1,158 @@
+//! A boot that the recorder watched, before the oracle: does every barrier and invalidation stand where the architecture wants it?
+//!
+//! Why it exists: QEMU hides all of this. An image without one DSB, TLBI or DC boots there as well as one that has them all. What the
+//! recorder cannot know is declared here: what QEMU loads, what memory is, what the CPU model gets wrong. Nothing of the
+//! image's own code is asked, and no event is written by hand.
+//!
+//! `mutate` is the proof that it bites: the image with one instruction removed, weakened or moved, again and again.
+//!
+//! What it refuses: a trace that is malformed or breaks off.
+
+mod conduct;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use breakwater_oracle::obligations::{Obligations, Violation};
+use breakwater_trace::{HEADER, MemoryKind, Reader, Record};
+
+pub(crate) use conduct::Conduct;
+pub use conduct::Lapse;
+
+use crate::judge::{Findings, beyond_limits};
+use crate::machine::{Machine, RAM_BASE};
+use crate::measure::{self, Loaded, Options};
+
+/// The image of `options`, where QEMU loads it.
+///
+/// # Errors
+/// The image cannot be read or is no arm64 Image.
+pub(crate) fn loaded(options: &Options) -> Result<Loaded> {
+    let bytes = std::fs::read(&options.image).with_context(|| options.image.display().to_string())?;
+    let pa = options.load_address.map_or_else(|| measure::virt_load_address(&bytes), Ok)?;
+    Ok(Loaded { pa, bytes })
+}
+
+/// What was true before the first instruction of a boot of `image` as `options` say.
+///
+/// # Errors
+/// The amount of memory is none.
+pub(crate) fn declarations(image: &Loaded, options: &Options) -> Result<Vec<Record>> {
+    let end_exclusive = Machine { memory: options.memory.clone(), ..Machine::default() }.ram_end_exclusive()?;
+    let ram = Record::Memory { start: RAM_BASE, end_exclusive, kind: MemoryKind::Ram };
+    let features = options.features.iter().map(|feature| Record::Feature { cpu: None, feature: *feature });
+    let words = image.words().map(|(pa, value)| Record::Word { pa, value });
+    Ok([ram].into_iter().chain(features).chain(words).collect())
+}
+
+/// What was found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Verdict {
+    /// By the oracle.
+    pub(crate) findings: Findings,
+    /// Beyond it.
+    pub(crate) lapses: Vec<Lapse>,
+}
+
+impl Verdict {
+    /// A line or more for each.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let findings = self.findings.iter().map(ToString::to_string);
+        findings.chain(self.lapses.iter().map(ToString::to_string)).collect()
+    }
+}
+
+/// Judges the recorded boot of `image` as `options` say.
+///
+/// # Errors
+/// A trace that cannot be read, is malformed or breaks off.
+pub(crate) fn judge(image: &Loaded, options: &Options) -> Result<Verdict> {
+    let name = || options.trace.display().to_string();
+    let file = File::open(&options.trace).with_context(name)?;
+    let extent = image.pa..image.pa + image.bytes.len() as u64;
+    let declared = declarations(image, options)?;
+    judge_records(BufReader::with_capacity(1 << 20, file), &declared, options.house_rules.then_some(extent))
+        .with_context(name)
+}
+
+/// [`judge`] of a trace that is no file.
+///
+/// # Errors
+/// A malformed or cut-off trace.
+pub(crate) fn judge_records(trace: impl BufRead, declared: &[Record], house: Option<Range<u64>>) -> Result<Verdict> {
+    let mut hearing = Hearing::new(declared, house);
+    let mut reader = Reader::new(trace);
+    while let Some(record) = reader.next_record()? {
+        hearing.step(reader.line(), &record);
+    }
+    hearing.verdict(reader.line().saturating_sub(1))
+}
+
+/// A recorded boot as it is heard, record by record.
+pub(crate) struct Hearing {
+    obligations: Obligations,
+    conduct: Option<Conduct>,
+    ended: bool,
+}
+
+impl Hearing {
+    /// Before the first record, but for what is `declared`; an image that is held to house rules lies at `house`.
+    pub(crate) fn new(declared: &[Record], house: Option<Range<u64>>) -> Self {
+        let mut hearing = Self { obligations: Obligations::new(), conduct: house.map(Conduct::new), ended: false };
+        declared.iter().for_each(|record| hearing.step(0, record));
+        hearing
+    }
+
+    /// Hears `record`, which stands on `line` of the trace.
+    pub(crate) fn step(&mut self, line: u64, record: &Record) {
+        self.obligations.step(line, record);
+        if let Some(conduct) = &mut self.conduct {
+            conduct.record(line, record);
+        }
+        self.ended = matches!(record, Record::End(_));
+    }
+
+    /// What the oracle and the house rules have found so far.
+    pub(crate) fn objections(&self) -> (&[Violation], &[Lapse]) {
+        (self.obligations.violations(), self.conduct.as_ref().map_or(&[], Conduct::lapses))
+    }
+
+    /// Everything that was found.
+    ///
+    /// # Errors
+    /// The trace breaks off, after `line`, or has no verdict.
+    pub(crate) fn verdict(self, line: u64) -> Result<Verdict> {
+        ensure!(self.ended, "the trace breaks off after line {line}: it has no end record");
+        if let Some(line) = self.obligations.incomplete_from() {
+            bail!("{}", beyond_limits(line));
+        }
+        Ok(Verdict {
+            findings: Findings::of(self.obligations.violations()),
+            lapses: self.conduct.map(Conduct::into_lapses).unwrap_or_default(),
+        })
+    }
+}
+
+/// Writes a trace that stands by itself, for `judge`: the declarations, then what was recorded.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub(crate) fn save(options: &Options, to: &Path) -> Result<()> {
+    let declared = declarations(&loaded(options)?, options)?;
+    let name = || to.display().to_string();
+    let mut out = BufWriter::new(File::create(to).with_context(name)?);
+    writeln!(out, "{HEADER}").with_context(name)?;
+    for record in declared {
+        writeln!(out, "{record}").with_context(name)?;
+    }
+    let recorded = BufReader::new(File::open(&options.trace).with_context(|| options.trace.display().to_string())?);
+    for line in recorded.lines().skip(1) {
+        writeln!(out, "{}", line?).with_context(name)?;
+    }
+    out.flush().with_context(name)
+}

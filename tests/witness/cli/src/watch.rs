@@ -1,0 +1,129 @@
+//! `run`: watches an image boot, instruction by instruction, and says where it breaks the architecture.
+//!
+//! Why it exists: no emulator and hardly a board shows a missing invalidation; whether one is missing can be seen from outside, in what the
+//! image does to its tables, registers and TLBs. The image needs no annotation and no cooperation, so it may be anyone's.
+//!
+//! What must hold: the oracle (`tests/witness/oracle`) judges, the recorder (`tests/witness/recorder`) only writes down, and nothing the image says of itself is
+//! believed. A clean verdict means that the end was reached, that every CPU that started had its MMU on, and that no rule was broken.
+//!
+//! What it refuses: `--icount` with several CPUs, because QEMU then gives plugins wrong CPU numbers.
+
+mod args;
+mod features;
+pub(crate) mod finding;
+pub(crate) mod judge;
+mod report;
+pub(crate) mod run;
+pub(crate) mod subject;
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Result;
+use breakwater_oracle::obligations::Violation;
+use breakwater_trace::{End, Feature, Record};
+
+pub use args::{Args, command};
+pub use run::Ends;
+pub use subject::{OwnEnd, Start, Subject};
+pub use verdict::{EXIT_STATUSES, Outcome, Rejected, Verdict};
+
+pub use self::finding::Finding;
+pub use self::judge::CpuSeen;
+use self::judge::Judge;
+use crate::measure::Measurement;
+use crate::order::{Effort, Recording};
+use crate::recorded::Lapse;
+
+/// What was seen of one run.
+pub struct Testimony {
+    /// What was watched.
+    pub name: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// Why, in one line.
+    pub why: String,
+    /// The violations, each.
+    pub violations: Vec<Violation>,
+    /// The same, folded.
+    pub findings: Vec<Finding>,
+    /// What another order of events that fits the values observed would have shown, and this run did not. It fails nothing.
+    pub elsewhere: Vec<Finding>,
+    /// Violations that count as certain because there was too much to weigh.
+    pub unweighed: usize,
+    /// House rules that were broken.
+    pub lapses: Vec<Lapse>,
+    /// Each CPU that executed an instruction.
+    pub cpus: BTreeMap<u32, CpuSeen>,
+    /// Figures, or why there are none.
+    pub measured: Result<Measurement, String>,
+    /// What the CPUs were judged by, as the trace format spells it.
+    pub features: Vec<String>,
+    /// Declarations in front of the recording, for whoever judges it again.
+    pub declared: Vec<Record>,
+    /// What its last record means: that the boot is over, or only the recording.
+    pub end: Option<End>,
+    /// Events recorded.
+    pub events: u64,
+    /// Time for it all.
+    pub seconds: f64,
+}
+
+/// Runs the subject under the recorder and judges it. The raw trace stays at `trace`. `each` is shown every record, and what has been found so far.
+///
+/// # Errors
+/// QEMU cannot be run, or writes no trace that can be read.
+pub fn watch(
+    subject: &Subject,
+    ends: &Ends,
+    (trace, live): (&Path, bool),
+    mut each: impl FnMut(u64, &Record),
+) -> Result<Testimony> {
+    let began = Instant::now();
+    let mut judge = Judge::new(subject)?;
+    let mut recording = Recording::new(&subject.loaded);
+    let ran = run::run(subject, ends, (trace, live), |line, record| {
+        recording.record(line, record, || judge.oracle());
+        judge.record(line, record);
+        each(line, record);
+        Ok(())
+    })?;
+    let judged = judge.finish(verdict::meant(&ran));
+    let weighed = recording.weigh(verdict::meant(&ran), &judged.violations, Effort::default());
+    let findings = finding::weighed(&judged.violations, &weighed.certain, &subject.symbols);
+    let outcome = verdict::outcome(subject, ends, &ran, &judged);
+    let certain = findings.iter().filter(|finding| !finding.rests_on_order).count() + judged.lapses.len();
+    let (verdict, why) = verdict::verdict(&outcome, certain, &judged);
+    let feature = |record: &Record| match record {
+        Record::Feature { feature, .. } => Some(spelled(*feature)),
+        _ => None,
+    };
+    Ok(Testimony {
+        name: subject.name.clone(),
+        features: judged.declared.iter().filter_map(feature).collect(),
+        outcome,
+        verdict,
+        why,
+        violations: judged.violations,
+        findings,
+        elsewhere: finding::weighed(&weighed.elsewhere, &[], &subject.symbols),
+        unweighed: weighed.unexamined,
+        lapses: judged.lapses,
+        cpus: judged.cpus,
+        measured: judged.measured,
+        declared: judged.declared,
+        end: verdict::meant(&ran),
+        events: judged.events,
+        seconds: began.elapsed().as_secs_f64(),
+    })
+}
+
+/// A feature as the trace format spells it.
+fn spelled(feature: Feature) -> String {
+    let line = Record::Feature { cpu: None, feature }.to_string();
+    line.rsplit(' ').next().unwrap_or_default().to_owned()
+}

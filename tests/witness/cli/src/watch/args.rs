@@ -1,0 +1,201 @@
+//! The command line of `run`, and what it does.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use breakwater_trace::Feature;
+
+use super::subject::{Start, Subject};
+use super::verdict::{Rejected, Verdict};
+use super::{Ends, OwnEnd, Testimony, watch};
+use crate::machine::{self, Machine};
+use crate::timeline::{Standing, Timeline};
+use crate::{Tools, exec, ui, xen};
+
+const OTHER_IMAGE: &str = "What is watched";
+const END: &str = "End of the run, besides the image's own and --timeout";
+
+/// `run`.
+#[derive(Debug, Clone, clap::Args)]
+// Else clap makes a group named Args, and a command that takes these options and others has one of its own.
+#[group(skip)]
+pub struct Args {
+    /// The machine.
+    #[command(flatten)]
+    pub machine: Machine,
+    /// Watch this image: a Linux Image, an ELF file or a raw binary, as QEMU's -kernel takes it
+    #[arg(long, value_name = "FILE", help_heading = OTHER_IMAGE)]
+    pub image: Option<PathBuf>,
+    /// Its ELF file, for the names of functions
+    #[arg(long, value_name = "FILE", requires = "image", help_heading = OTHER_IMAGE)]
+    pub elf: Option<PathBuf>,
+    /// Watch Debian's Xen of this version, fetched without touching the system: 4.17, 4.20, or 4.17=VERSION for one version of the
+    /// package. It gets a dom0 of two instructions, and the run ends when Xen has freed its init memory
+    #[arg(
+        long,
+        value_name = "VERSION",
+        conflicts_with_all = ["image", "load_address", "board"],
+        help_heading = OTHER_IMAGE
+    )]
+    pub xen: Option<String>,
+    /// Load the image at this physical address, any 4 KiB page of the memory
+    #[arg(long, value_name = "ADDRESS", value_parser = machine::address)]
+    pub load_address: Option<u64>,
+    /// Command line of the image
+    #[arg(long, default_value = "", value_name = "LINE", allow_hyphen_values = true)]
+    pub append: String,
+    /// Features and errata of every CPU besides those that its registers tell, as the trace format spells them: bbm=2,ets2
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub features: Vec<Feature>,
+    /// Ask more than the architecture does: vectors before anything may fault, WXN before M, caches with M, switches with M = 0
+    #[arg(long)]
+    pub house_rules: bool,
+    /// Keep the trace, without what no rule can need; `judge FILE` says the same of it
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Draw the run into this file: each CPU's MMU, tables, barriers, invalidations and broken rules
+    #[arg(long, value_name = "FILE.svg")]
+    pub timeline: Option<PathBuf>,
+    /// Another machine than virt, as QEMU's -M takes it; where its memory is, nobody then says
+    #[arg(long, value_name = "NAME,OPTION...", requires = "image", help_heading = OTHER_IMAGE)]
+    pub board: Option<String>,
+    /// Use this QEMU
+    #[arg(long, value_name = "FILE", env = "BREAKWATER_QEMU")]
+    pub qemu: Option<PathBuf>,
+    /// Print the report as JSON on standard output, and nothing else there
+    #[arg(long)]
+    pub json: bool,
+    /// Seconds until a boot counts as hung
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub timeout: u64,
+    /// Further arguments for QEMU
+    #[arg(last = true, value_name = "QEMU ARGUMENT", help_heading = OTHER_IMAGE)]
+    pub more: Vec<String>,
+    /// End once the serial line says this
+    #[arg(long, value_name = "TEXT", help_heading = END)]
+    pub until: Option<String>,
+    /// End when a CPU is about to execute this function or address
+    #[arg(long, value_name = "SYMBOL|0xADDRESS", help_heading = END)]
+    pub until_symbol: Option<String>,
+    /// End once a CPU has executed so many instructions
+    #[arg(long, value_name = "N", help_heading = END)]
+    pub instructions: Option<u64>,
+    /// What it is called in reports, if not by its file's name.
+    #[arg(skip)]
+    pub name: Option<String>,
+    /// How the image itself says that its boot failed, if that is known.
+    #[arg(skip)]
+    pub own_end: Option<OwnEnd>,
+}
+
+/// Watches, prints what was found, a summary and the WITNESS-REPORT line.
+///
+/// # Errors
+/// [`Rejected`] for a verdict other than clean; QEMU cannot be run.
+pub fn command(args: &Args, tools: &Tools) -> Result<()> {
+    let subject = args.subject(tools)?;
+    let ends = args.ends(&subject)?;
+    let trace = tools.scratch.join("raw.trace");
+    ui::command(&exec::shown(&super::run::command(&subject, &ends, &trace)));
+    let mut timeline = args.timeline.as_ref().map(|_| Timeline::new(&subject.loaded));
+    let testimony = watch(&subject, &ends, (&trace, !args.json), |line, record| {
+        if let Some(timeline) = &mut timeline {
+            timeline.record(line, record);
+        }
+    })?;
+    if let (Some(timeline), Some(file)) = (&mut timeline, &args.timeline) {
+        draw(timeline, &testimony, file)?;
+    }
+    let kept = args.trace.as_ref().map(|file| testimony.keep(&trace, file)).transpose();
+    let _ = std::fs::remove_file(&trace);
+    kept?;
+    said(&testimony, args.json)
+}
+
+/// Puts what was found into the picture, and writes it.
+fn draw(timeline: &mut Timeline, testimony: &Testimony, file: &Path) -> Result<()> {
+    for finding in &testimony.findings {
+        let standing = if finding.rests_on_order { Standing::ByArrival } else { Standing::Certain };
+        for violation in finding.members.iter().filter_map(|number| testimony.violations.get(*number)) {
+            timeline.violation(violation, finding.place.as_deref(), standing);
+        }
+    }
+    timeline.write(file, &format!("{}: {} ({})", testimony.name, testimony.verdict.name(), testimony.why))
+}
+
+/// Prints it.
+fn said(testimony: &Testimony, json: bool) -> Result<()> {
+    if !json {
+        anstream::println!("{testimony}");
+    }
+    anstream::println!("WITNESS-REPORT {}", testimony.to_json());
+    if testimony.verdict == Verdict::Clean {
+        return Ok(());
+    }
+    Err(Rejected { verdict: testimony.verdict, line: format!("{}: {}", testimony.verdict.name(), testimony.why) }
+        .into())
+}
+
+impl Args {
+    /// Refuses what cannot be meant, before anything is fetched or built.
+    ///
+    /// # Errors
+    /// The amount of memory is none; `--until` is empty; the image is no file.
+    pub fn check(&self) -> Result<()> {
+        self.machine.memory_bytes()?;
+        ensure!(self.until.as_deref() != Some(""), "--until: an empty text is on every line");
+        if let Some(image) = &self.image {
+            ensure!(image.is_file(), "there is no file {}", image.display());
+        }
+        Ok(())
+    }
+
+    fn subject(&self, tools: &Tools) -> Result<Subject> {
+        let mut start = Start {
+            image: Path::new(""),
+            elf: self.elf.as_deref(),
+            machine: &self.machine,
+            board: self.board.as_deref(),
+            load_address: self.load_address,
+            append: &self.append,
+            more: &self.more,
+        };
+        let mut subject = match (&self.image, &self.xen) {
+            (Some(image), _) => {
+                start.image = image;
+                Subject::image(tools, &start)?
+            }
+            (None, Some(version)) => xen::fetch(version, &tools.cache.join("xen"))?.subject(tools, &start)?,
+            (None, None) => bail!("say what to watch: --image FILE, or --xen VERSION"),
+        };
+        subject.promised.clone_from(&self.features);
+        (subject.house_rules, subject.own_end) = (self.house_rules, self.own_end);
+        subject.name = self.name.clone().unwrap_or(subject.name);
+        Ok(subject)
+    }
+
+    fn ends(&self, subject: &Subject) -> Result<Ends> {
+        let addresses = match &self.until_symbol {
+            None => Vec::new(),
+            Some(name) => match machine::address(name) {
+                Ok(address) => vec![address],
+                Err(_) => subject.symbols.addresses(name),
+            },
+        };
+        if let (Some(name), []) = (&self.until_symbol, addresses.as_slice()) {
+            bail!(
+                "--until-symbol {name}: there is no such symbol{}",
+                if self.image.is_some() && self.elf.is_none() { " (--elf gives symbols)" } else { "" }
+            );
+        }
+        let of_xen = self.xen.as_ref().map(|_| xen::END.to_owned());
+        let otherwise = addresses.is_empty() && self.instructions.is_none();
+        Ok(Ends {
+            marker: self.until.clone().or_else(|| of_xen.filter(|_| otherwise)),
+            addresses,
+            instructions: self.instructions,
+            timeout: Duration::from_secs(self.timeout),
+        })
+    }
+}

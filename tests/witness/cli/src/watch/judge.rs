@@ -1,0 +1,197 @@
+//! A recording before the oracle, as it is written.
+//!
+//! What the recorder cannot know is declared in front: what QEMU loads, what is memory, and what the CPU says of itself in its ID
+//! registers. Besides the oracle, figures are taken (`measure`), and an image that asks for it is held to house rules (`recorded::conduct`).
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use breakwater_oracle::obligations::{Obligations, Violation};
+use breakwater_trace::{End, Event, Feature, MemoryKind, Record, Step};
+
+use super::features::{Found, features};
+use super::subject::Subject;
+use crate::measure::Measurement;
+use crate::measure::replay::Replay;
+use crate::recorded::{Conduct, Lapse};
+
+/// So many exceptions, each taken in the vector of the one before, are a loop.
+const LOOP: u32 = 16;
+
+/// What is known of one CPU.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct CpuSeen {
+    /// Executed at least one instruction.
+    pub started: bool,
+    /// SCTLR_EL2.M was 1 at some time.
+    pub mmu_was_on: bool,
+    /// Exceptions taken to EL2.
+    pub exceptions: u64,
+    /// The last of them: syndrome, where it came from, fault address.
+    pub last: (u64, u64, u64),
+    /// Vector of the last exception, and how often it was taken from itself since.
+    repeated: (u64, u32),
+}
+
+impl CpuSeen {
+    /// True if it takes one exception after the other, each from the vector of the one before.
+    #[must_use]
+    pub const fn loops(&self) -> bool {
+        self.repeated.1 >= LOOP
+    }
+}
+
+/// Judges a recording record by record.
+pub(crate) struct Judge {
+    obligations: Obligations,
+    conduct: Option<Conduct>,
+    replay: Option<Replay>,
+    unmeasured: Option<String>,
+    promised: Vec<Feature>,
+    /// What is true before the first event.
+    declared: Vec<Record>,
+    /// The first CPU's registers, until its features are known, and what was read meanwhile.
+    arriving: Option<(Found, Vec<(u64, Record)>)>,
+    cpus: BTreeMap<u32, CpuSeen>,
+    events: u64,
+}
+
+/// What was found.
+pub(crate) struct Judged {
+    /// By the oracle.
+    pub(crate) violations: Vec<Violation>,
+    /// Beyond it, by house rules.
+    pub(crate) lapses: Vec<Lapse>,
+    /// The line from which on the tables are more than the oracle follows.
+    pub(crate) incomplete_from: Option<u64>,
+    /// Each CPU that appears.
+    pub(crate) cpus: BTreeMap<u32, CpuSeen>,
+    /// The figures, or why there are none.
+    pub(crate) measured: Result<Measurement, String>,
+    /// What stands in front of the recording, for whoever judges it again.
+    pub(crate) declared: Vec<Record>,
+    /// Events.
+    pub(crate) events: u64,
+}
+
+impl Judge {
+    /// Before the first record.
+    ///
+    /// # Errors
+    /// An image at an address that is no multiple of 8.
+    pub(crate) fn new(subject: &Subject) -> Result<Self> {
+        let ram = subject.ram.clone();
+        let ram = ram.map(|ram| Record::Memory { start: ram.start, end_exclusive: ram.end, kind: MemoryKind::Ram });
+        let words = subject.loaded.iter().flat_map(crate::measure::Loaded::words);
+        let words = words.map(|(pa, value)| Record::Word { pa, value });
+        Ok(Self {
+            obligations: Obligations::new(),
+            conduct: subject.house_rules.then(|| Conduct::new(subject.extent())),
+            replay: Some(Replay::new(&subject.loaded)?),
+            unmeasured: None,
+            promised: subject.promised.clone(),
+            declared: ram.into_iter().chain(words).collect(),
+            arriving: Some((Found::default(), Vec::new())),
+            cpus: BTreeMap::new(),
+            events: 0,
+        })
+    }
+
+    /// The next record, but for the last.
+    pub(crate) fn record(&mut self, line: u64, record: &Record) {
+        let Some((found, held)) = &mut self.arriving else { return self.step(line, record) };
+        match record {
+            Record::Step(Step { event: Event::Found { register, value }, .. }) => {
+                if let Some(name) = register.name() {
+                    found.insert(name.to_owned(), *value);
+                }
+                held.push((line, record.clone()));
+            }
+            Record::Step(Step { event: Event::Start { .. }, .. }) if held.is_empty() => {
+                held.push((line, record.clone()));
+            }
+            _ => {
+                self.declare();
+                self.step(line, record);
+            }
+        }
+    }
+
+    /// Declares what is true from the beginning, the features of the first CPU included, and goes on with what was held back.
+    fn declare(&mut self) {
+        let Some((found, held)) = self.arriving.take() else { return };
+        let known = features(&found).into_iter().chain(std::mem::take(&mut self.promised));
+        self.declared.splice(0..0, known.map(|feature| Record::Feature { cpu: None, feature }));
+        for record in std::mem::take(&mut self.declared) {
+            self.obligations.step(0, &record);
+            if let Some(conduct) = &mut self.conduct {
+                conduct.record(0, &record);
+            }
+            self.declared.push(record);
+        }
+        held.iter().for_each(|(line, record)| self.step(*line, record));
+    }
+
+    fn step(&mut self, line: u64, record: &Record) {
+        self.obligations.step(line, record);
+        if let Some(conduct) = &mut self.conduct {
+            conduct.record(line, record);
+        }
+        if let Some(Err(error)) = self.replay.as_mut().map(|replay| replay.record(record)) {
+            (self.replay, self.unmeasured) = (None, Some(format!("trace line {line}: {error:#}")));
+        }
+        if let Record::Step(step) = record {
+            self.events += 1;
+            self.cpus.entry(step.cpu).or_default().step(step);
+        }
+    }
+
+    /// The oracle as it is now.
+    pub(crate) fn oracle(&mut self) -> Obligations {
+        self.declare();
+        self.obligations.clone()
+    }
+
+    /// The recording ended so; nothing where it breaks off.
+    pub(crate) fn finish(mut self, end: Option<End>) -> Judged {
+        self.declare();
+        if let Some(end) = end {
+            self.obligations.step(0, &Record::End(end));
+        }
+        let measured = match self.replay {
+            Some(replay) => Ok(replay.measured(end.unwrap_or(End::Cap))),
+            None => Err(self.unmeasured.unwrap_or_default()),
+        };
+        Judged {
+            violations: self.obligations.violations().to_vec(),
+            lapses: self.conduct.map(Conduct::into_lapses).unwrap_or_default(),
+            incomplete_from: self.obligations.incomplete_from(),
+            cpus: self.cpus,
+            measured,
+            declared: self.declared,
+            events: self.events,
+        }
+    }
+}
+
+impl CpuSeen {
+    fn step(&mut self, step: &Step) {
+        self.started = true;
+        match step.event {
+            Event::Msr { register, value } | Event::Found { register, value }
+                if register.name() == Some("sctlr_el2") =>
+            {
+                self.mmu_was_on |= value & 1 != 0;
+            }
+            Event::Exception { syndrome, link, fault_address } => {
+                self.exceptions += 1;
+                self.last = (syndrome, link, fault_address);
+                // A handler that faults in its first instructions comes back to its own slot of 128 bytes.
+                let itself = self.repeated.0 == step.pc && link & !0x7f == step.pc & !0x7f;
+                self.repeated = (step.pc, if itself { self.repeated.1 + 1 } else { 0 });
+            }
+            Event::Eret => self.repeated = (0, 0),
+            _ => {}
+        }
+    }
+}

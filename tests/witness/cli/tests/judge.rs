@@ -1,0 +1,201 @@
+//! Claims about `breakwater-witness judge` as a command: exit statuses, what it prints where, and that the documented examples are what their
+//! documentation says.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use breakwater_oracle::policy::Policy;
+use serde_json::Value;
+
+const README: &str = include_str!("../../oracle/README.md");
+
+struct Judged {
+    status: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Judged {
+    /// The JUDGE-REPORT line, which is the last.
+    fn report(&self) -> Value {
+        let line = self.stdout.lines().next_back().expect("something is printed");
+        let json = line.strip_prefix("JUDGE-REPORT ").expect("the report is the last line");
+        serde_json::from_str(json).expect("the report is JSON")
+    }
+
+    /// The rules broken, each once.
+    fn rules(&self) -> Vec<String> {
+        let report = self.report();
+        let rules = report["by_rule"].as_object().expect("the rules are counted");
+        rules.keys().cloned().collect()
+    }
+}
+
+/// Runs `judge` with these arguments on this standard input.
+fn judge(arguments: &[&str], input: &str) -> Judged {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_breakwater-witness"));
+    command.arg("judge").args(arguments);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    // It may refuse its arguments and end before it has read anything.
+    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+    let output = child.wait_with_output().expect("it ends");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints text");
+    Judged { status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// The traces of the documentation, in order.
+fn examples() -> Vec<Vec<&'static str>> {
+    let mut examples: Vec<Vec<&str>> = Vec::new();
+    let mut inside = false;
+    for line in README.lines() {
+        let Some(line) = line.strip_prefix("    ") else {
+            inside = false;
+            continue;
+        };
+        if line == "breakwater-trace 1" {
+            examples.push(Vec::new());
+            inside = true;
+        }
+        if let (true, Some(example)) = (inside, examples.last_mut()) {
+            example.push(line);
+        }
+    }
+    examples
+}
+
+fn without(example: &[&str], removed: usize) -> String {
+    let kept = example.iter().enumerate().filter(|(index, _)| *index != removed);
+    kept.map(|(_, line)| format!("{line}\n")).collect()
+}
+
+#[test]
+fn good_the_documented_examples_are_clean() {
+    let examples = examples();
+    assert_eq!(examples.len(), 2);
+    for example in examples {
+        let judged = judge(&["-"], &without(&example, usize::MAX));
+        assert_eq!((judged.status, judged.rules()), (Some(0), vec![]), "{}", judged.stdout);
+        assert!(judged.stdout.contains("no violation"), "{}", judged.stdout);
+        let report = judged.report();
+        assert_eq!(report["version"], 1);
+        assert_eq!(report["policies"].as_array().map(Vec::len), Some(Policy::ALL.len()));
+        assert!(report["policies"].as_array().is_some_and(|all| all.iter().all(|one| one["crashes"] == false)));
+    }
+}
+
+#[test]
+fn bad_the_documented_examples_without_any_one_step() {
+    for example in examples() {
+        let steps = example.iter().enumerate().filter(|(_, line)| {
+            let event = line.split_whitespace().nth(3).unwrap_or_default();
+            line.starts_with(['0', '1']) && ["store", "dsb", "tlbi", "isb"].contains(&event)
+        });
+        // The last store makes the new mapping: whether the address is mapped again is the software's affair.
+        for (index, line) in steps.filter(|(_, line)| !line.ends_with("40000040600701")) {
+            let judged = judge(&["-"], &without(&example, index));
+            assert_eq!(judged.status, Some(1), "without {line}: {}", judged.stdout);
+            assert!(!judged.rules().is_empty(), "without {line}");
+        }
+    }
+}
+
+#[test]
+fn bad_a_violation_is_printed_with_its_evidence() {
+    let example = &examples()[0];
+    let dsb = example.iter().position(|line| line.contains("no CPU can use the old entry")).expect("it is there");
+    let judged = judge(&["-"], &without(example, dsb));
+    assert_eq!(judged.status, Some(1));
+    let violation = &judged.report()["violations"][0];
+    assert_eq!((&violation["pe"], &violation["line"]), (&Value::from(0), &Value::from(dsb + 1)), "{}", judged.stdout);
+    for part in ["0x40400000", "level 2 block 0x40400000 RW-", "level 2 block 0x40600000 RW-", "missing: "] {
+        assert!(judged.stdout.contains(part), "{part} is not in {}", judged.stdout);
+    }
+}
+
+#[test]
+fn good_a_file_is_judged_as_standard_input_is() {
+    let path = std::env::temp_dir().join(format!("breakwater-judge-{}.trace", std::process::id()));
+    let text = without(&examples()[0], usize::MAX);
+    std::fs::write(&path, &text).expect("the file is written");
+    let (of_file, of_input) = (judge(&[path.to_str().expect("a path in text")], ""), judge(&["-"], &text));
+    std::fs::remove_file(&path).expect("the file is removed");
+    assert_eq!((of_file.status, of_file.stdout), (Some(0), of_input.stdout));
+}
+
+#[test]
+fn bad_features_stand_before_the_trace() {
+    let text = without(&examples()[0], usize::MAX);
+    let repeated = judge(&["-", "--features", "bbm=2,repeat-tlbi"], &text);
+    assert_eq!(repeated.status, Some(1), "the broadcast is not repeated: {}", repeated.stdout);
+    let unknown = judge(&["-", "--features", "bbm=2,sve"], &text);
+    assert_eq!(unknown.status, Some(2));
+    assert!(unknown.stderr.contains("unknown feature \"sve\""), "{}", unknown.stderr);
+}
+
+#[test]
+fn good_one_policy_alone() {
+    let text = without(&examples()[0], usize::MAX);
+    let report = judge(&["-", "--policy", "hoarder"], &text).report();
+    assert_eq!(report["policies"][0]["name"], "hoarder");
+    assert_eq!(report["policies"].as_array().map(Vec::len), Some(1));
+    let unknown = judge(&["-", "--policy", "cortex"], &text);
+    assert_eq!(unknown.status, Some(2));
+    assert!(unknown.stderr.contains("direct-mapped"), "{}", unknown.stderr);
+}
+
+#[test]
+fn bad_the_policies_that_would_have_crashed_are_named() {
+    // The block moves in place, and is read before and after.
+    let example = &examples()[0];
+    let head: Vec<&str> = example.iter().take_while(|line| !line.starts_with("0 2 ")).copied().collect();
+    let events = [
+        "0 2 40000104 load 8 40400000 40400000 0",
+        "0 3 40000108 store 8 40202010 40202010 40000040600701",
+        "0 4 4000010c load 8 40400000 40600000 1",
+        "end exit",
+    ];
+    let judged = judge(&["-"], &without(&[&head[..], &events[..]].concat(), usize::MAX));
+    assert_eq!(judged.status, Some(1));
+    let report = judged.report();
+    let crash = report["policies"].as_array().and_then(|all| all.iter().find(|one| one["name"] == "hoarder"));
+    assert_eq!(crash.map(|one| one["crashes"].clone()), Some(Value::from(true)), "{}", judged.stdout);
+    assert!(judged.stdout.contains("hoarder: would have crashed: line "), "{}", judged.stdout);
+}
+
+#[test]
+fn bad_what_is_no_trace_ends_with_status_2_and_one_line() {
+    let whole = without(&examples()[0], usize::MAX);
+    let cut_off = whole.strip_suffix("end exit\n").expect("it ends");
+    let late = whole.replace("end exit\n", "word 40000000 0\nend exit\n");
+    let after = format!("{whole}count 0 30\n");
+    let lines = whole.lines().count();
+    for (text, place) in [
+        ("", "trace line 1, column 1: ".to_owned()),
+        ("\u{7f}ELF", "trace line 1, column 1: ".to_owned()),
+        ("breakwater-trace 1\n0 1 40 nop\n", "trace line 2, column 8: unknown event".to_owned()),
+        (cut_off, format!("trace line {lines}, column 1: the trace breaks off")),
+        (&late, format!("trace line {lines}, column 1: declarations stand before")),
+        (&after, format!("trace line {}, column 1: nothing follows", lines + 1)),
+    ] {
+        let judged = judge(&["-"], text);
+        assert_eq!((judged.status, judged.stdout.as_str()), (Some(2), ""), "{}", judged.stderr);
+        assert!(judged.stderr.contains(&place), "{place}: {}", judged.stderr);
+        assert_eq!(judged.stderr.lines().count(), 1, "{}", judged.stderr);
+    }
+    let missing = judge(&["/nowhere/boot.trace"], "");
+    assert_eq!((missing.status, missing.stderr.lines().count()), (Some(2), 1), "{}", missing.stderr);
+}
+
+#[test]
+fn good_help_has_an_example_that_is_judged_bad() {
+    let help = judge(&["--help"], "").stdout;
+    for part in ["Exit status", "malformed", "eager", "tests/witness/oracle/README.md"] {
+        assert!(help.contains(part), "{part} is not in {help}");
+    }
+    let (_, example) = help.split_once("printf '%s\\n'").expect("there is an example");
+    let lines: Vec<&str> = example.split('\'').skip(1).step_by(2).collect();
+    let judged = judge(&["-"], &without(&lines, usize::MAX));
+    assert_eq!(judged.status, Some(1), "{}", judged.stdout);
+    assert_eq!(judged.report()["total"], 1, "{}", judged.stdout);
+}
