@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn good_the_documentation_lists_each_image_with_what_is_found() {
-        let readme = include_str!("../../../tests/witness/README.md");
+        let readme = include_str!("../../../tests/witness/images/README.md");
         for image in seeded().iter().filter(|image| image.name.starts_with("bad_")) {
             let begins = format!("| `{}` |", image.name);
             let row = readme.lines().find(|line| line.starts_with(&begins)).unwrap_or_else(|| panic!("{}", image.name));
