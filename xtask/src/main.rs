@@ -6,6 +6,7 @@ mod bench;
 mod boot;
 mod image;
 mod lint;
+mod linux;
 mod mutants;
 mod paths;
 mod setup;
@@ -36,6 +37,8 @@ enum Verb {
     /// Boot the image under QEMU and judge its report
     #[command(after_help = boot::EXIT_STATUSES)]
     Boot(boot::Args),
+    /// Boot the example hypervisor with a guest: Debian's kernel, to user space and power-off
+    Guest(linux::Args),
     /// Run every test; the last line is `N passed, N failed`
     Test(suite::Args),
     /// Boot many machines, layouts and times
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Verb::Setup(args) => setup::command(args),
         Verb::Build(args) => image::command(args),
         Verb::Boot(args) => boot::command(args),
+        Verb::Guest(args) => linux::command(args),
         Verb::Test(args) => suite::command(args),
         Verb::Matrix(args) => suite::matrix(args),
         Verb::Measure(args) => witness::measure(args),

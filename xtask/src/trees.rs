@@ -3,7 +3,7 @@
 use crate::loader::{IMAGE_AT, TREE_AT};
 use crate::machine::{Machine, RAM_BASE};
 use crate::setup::Qemu;
-use crate::{exec, guest};
+use crate::{exec, guest, linux};
 use anyhow::{Context, Result, bail};
 use dtoolkit::Node;
 use dtoolkit::fdt::Fdt;
@@ -46,7 +46,7 @@ const fn damaged(name: &'static str, damage: Damage) -> Mutation {
 }
 
 /// All of them. The first half must boot, the second must be refused.
-pub(crate) const MUTATIONS: [Mutation; 25] = [
+pub(crate) const MUTATIONS: [Mutation; 26] = [
     damaged("none-changed", |_| {}),
     damaged("straddling-2m", |tree| {
         resize(tree, 0x1_0000);
@@ -67,6 +67,7 @@ pub(crate) const MUTATIONS: [Mutation; 25] = [
     }),
     edited("reserved", |tree| reserve(tree, SPARE, MIB, false)),
     edited("no-map", |tree| reserve(tree, SPARE, MIB, true)),
+    edited("guest", |tree| reserve(tree, linux::RAM, linux::RAM_BYTES, true)),
     edited("module", |tree| module(tree, SPARE, MIB)),
     edited("no-stdout", |tree| {
         node(tree, "/chosen")?.remove_property("stdout-path");
@@ -147,19 +148,19 @@ fn set_totalsize(tree: &mut Tree, bytes: usize) {
     tree.bytes[TOTALSIZE..TOTALSIZE + 4].copy_from_slice(&value.to_be_bytes());
 }
 
-fn node<'a>(tree: &'a mut DeviceTree, path: &str) -> Result<&'a mut DeviceTreeNode> {
+pub(crate) fn node<'a>(tree: &'a mut DeviceTree, path: &str) -> Result<&'a mut DeviceTreeNode> {
     tree.find_node_mut(path).with_context(|| format!("QEMU's tree has no {path}"))
 }
 
 /// Adds a property or replaces the one of that name.
-fn set(node: &mut DeviceTreeNode, property: DeviceTreeProperty) {
+pub(crate) fn set(node: &mut DeviceTreeNode, property: DeviceTreeProperty) {
     use dtoolkit::Property;
     node.remove_property((&property).name());
     node.add_property(property);
 }
 
 /// Two cells for an address and two for a size, as QEMU's root says.
-fn reg(spans: &[(u64, u64)]) -> DeviceTreeProperty {
+pub(crate) fn reg(spans: &[(u64, u64)]) -> DeviceTreeProperty {
     let bytes: Vec<u8> = spans.iter().flat_map(|&(at, size)| [at, size]).flat_map(u64::to_be_bytes).collect();
     DeviceTreeProperty::new_unchecked("reg", bytes)
 }

@@ -6,7 +6,7 @@ use crate::boot::Boot;
 use crate::guest::Finished;
 use crate::loader::{self, Entry};
 use crate::machine::{Level, Machine};
-use crate::{exec, guest, image, paths, trees, ui, verdict};
+use crate::{exec, guest, image, linux, paths, trees, ui, verdict};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use breakwater_image::Elf;
 use regex_lite::Regex;
@@ -44,6 +44,8 @@ struct Fact {
     tree: String,
     append: String,
     load_address: Option<u64>,
+    /// What runs under the example hypervisor.
+    guest: Option<linux::Guest>,
     exit: Exit,
     lines: Vec<String>,
     never: Vec<String>,
@@ -87,6 +89,7 @@ impl Default for Fact {
             tree: "none-changed".to_owned(),
             append: "exit=semihosting".to_owned(),
             load_address: None,
+            guest: None,
             exit: Exit::Status(0),
             lines: Vec::new(),
             never: Vec::new(),
@@ -133,7 +136,10 @@ fn build(context: &Context) -> Result<BTreeMap<String, PathBuf>> {
     let mut cargo = image::cargo(&context.ready.toolchain, "build", None);
     cargo.args(["--package", PACKAGE, "--bins"]);
     exec::run(&mut cargo).context("the programs of tests/boot do not build")?;
-    let mut images = BTreeMap::from([("breakwater".to_owned(), context.image.img.clone())]);
+    let mut images = BTreeMap::from([
+        ("breakwater".to_owned(), context.image.img.clone()),
+        ("guest".to_owned(), linux::build(&context.ready.toolchain)?),
+    ]);
     let out = paths::out().join("tests");
     std::fs::create_dir_all(&out)?;
     for entry in std::fs::read_dir(paths::root().join("tests/boot/src/bin"))? {
@@ -155,7 +161,11 @@ fn case(images: &BTreeMap<String, PathBuf>, fact: Fact) -> Result<Case> {
         let machine = fact.machine();
         let entry = fact.entry(context, &machine, scratch)?;
         let boot = Boot { qemu: &context.ready.qemu, img: &img, machine: &machine, entry: &entry, scratch };
-        let finished = guest::run(&mut boot.command()?, Duration::from_secs(fact.timeout), false)?;
+        let mut command = boot.command()?;
+        if let Some(guest) = fact.guest {
+            command.args(linux::arguments(guest, &context.ready.qemu, &machine, "", scratch)?);
+        }
+        let finished = guest::run(&mut command, Duration::from_secs(fact.timeout), false)?;
         let shown = |line: &&str| fact.shown.is_some_and(|shown| line.contains(shown));
         finished.serial.lines().filter(shown).for_each(|line| ui::step("Said", line));
         fact.judge(&finished).map_err(|error| anyhow!("{error:#}; it said last: {}", tail(&finished)))

@@ -172,6 +172,13 @@ impl Apt {
         said.lines().map(str::to_owned).collect()
     }
 
+    /// What the newest version of a package depends on first.
+    #[must_use]
+    pub fn dependency(&self, package: &str) -> Option<String> {
+        let said = exec::ask(self.cache().args(["depends", "--important", package])).ok()?;
+        said.lines().find_map(|line| line.trim().strip_prefix("Depends: ")).map(str::to_owned)
+    }
+
     /// The versions of a package that the sources have, with the suite of each.
     pub fn offers(&self, package: &str) -> Vec<Offer> {
         offers(&exec::ask(self.cache().args(["madison", package])).unwrap_or_default())
@@ -308,6 +315,13 @@ fn offers(madison: &str) -> Vec<Offer> {
         Some(Offer { version, suite })
     };
     madison.lines().filter_map(offer).collect()
+}
+
+/// The first thing that apt complained of.
+#[must_use]
+pub fn reason(said: &str) -> &str {
+    let complaint = said.lines().find_map(|line| line.strip_prefix("E: ").or_else(|| line.strip_prefix("W: ")));
+    complaint.unwrap_or("apt-get update said nothing of why")
 }
 
 /// Whether a package's version `one` is newer than `other`.

@@ -108,9 +108,6 @@ fn by_shim(tree: &[u8], tree_at: u64, image_at: u64, level: Level, img: &Path, s
         bail!("a shim starts at the highest level the machine has: enter EL1 with -kernel");
     }
     let shim = write(scratch, "shim.bin", &shim(tree_at, image_at))?;
-    let load = |file: &Path, at: u64| {
-        ["-device".to_owned(), format!("loader,file={},addr={at:#x},force-raw=on", file.display())]
-    };
     let mut words = [load(&shim, SHIM_AT), load(img, image_at)].concat();
     if !tree.is_empty() {
         words.extend(load(&write(scratch, "tree.dtb", tree)?, tree_at));
@@ -119,7 +116,17 @@ fn by_shim(tree: &[u8], tree_at: u64, image_at: u64, level: Level, img: &Path, s
     Ok(words)
 }
 
-fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+/// The options that put a file's bytes into memory.
+#[must_use]
+pub fn load(file: &Path, at: u64) -> Vec<String> {
+    vec!["-device".to_owned(), format!("loader,file={},addr={at:#x},force-raw=on", file.display())]
+}
+
+/// Writes a file into `dir`, which is made.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf> {
     fs::create_dir_all(dir)?;
     let path = dir.join(name);
     fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;

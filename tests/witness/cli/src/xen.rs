@@ -179,7 +179,7 @@ fn sources(configured: &[Source]) -> Result<Vec<Source>> {
 fn choose(mirrors: &Apt, wanted: &Wanted<'_>, said: &str) -> Result<Offer> {
     let names = mirrors.names("xen-hypervisor-");
     if names.is_empty() {
-        bail!("cannot fetch Debian's package lists: {}", reason(said));
+        bail!("cannot fetch Debian's package lists: {}", apt::reason(said));
     }
     let (packages, symbols) = (mirrors.offers(&wanted.package()), mirrors.offers(&wanted.symbols()));
     if packages.is_empty() {
@@ -195,12 +195,6 @@ fn choose(mirrors: &Apt, wanted: &Wanted<'_>, said: &str) -> Result<Offer> {
         None => whole.iter().reduce(|best, next| if apt::is_newer(&next.version, &best.version) { next } else { best }),
     };
     chosen.cloned().with_context(|| format!("Debian's Xen {} has the versions {known}", wanted.series))
-}
-
-/// The first thing that apt complained of.
-fn reason(said: &str) -> &str {
-    let complaint = said.lines().find_map(|line| line.strip_prefix("E: ").or_else(|| line.strip_prefix("W: ")));
-    complaint.unwrap_or("apt-get update said nothing of why")
 }
 
 /// The series among names of packages, oldest first.

@@ -79,7 +79,7 @@ fn good_series_are_listed_in_their_order() {
 #[test]
 fn good_the_first_complaint_is_the_reason() {
     assert_eq!(
-        reason("\nW: Failed to fetch http://mirror\nE: Some index files failed\n"),
+        apt::reason("\nW: Failed to fetch http://mirror\nE: Some index files failed\n"),
         "Failed to fetch http://mirror"
     );
 }
