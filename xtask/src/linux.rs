@@ -94,9 +94,10 @@ pub(crate) fn command(args: &Args) -> Result<()> {
 /// # Errors
 /// It does not build.
 pub(crate) fn build(toolchain: &Toolchain) -> Result<PathBuf> {
-    exec::run(cargo(toolchain, "build", None).args(["--package", "breakwater-boot-tests", "--bin", "guest"]))
-        .context("the example does not build")?;
-    let linked = paths::target().join(paths::TARGET).join("release/guest");
+    // As tests/boot does, so that the library is compiled once for all.
+    let with = ["--package", "breakwater-boot", "--features", "earlycon-semihosting", "--example", "guest"];
+    exec::run(cargo(toolchain, "build", None).args(with)).context("the example does not build")?;
+    let linked = paths::target().join(paths::TARGET).join("release/examples/guest");
     Ok(image::place(&linked, &Elf::read(&linked)?, &paths::out(), "guest")?.img)
 }
 

@@ -11,15 +11,15 @@
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-breakwater::entry!(hypervisor::main);
+breakwater_boot::entry!(hypervisor::main);
 
 #[cfg(target_os = "none")]
 mod hypervisor {
     use aarch64_cpu::registers::*;
     use breakwater::addr::{PhysAddr, PhysSpan};
-    use breakwater::boot::{self, Handover};
-    use breakwater::el2::{self, Start, Status};
-    use breakwater::{fault::Syndrome, line};
+    use breakwater::fault::Syndrome;
+    use breakwater_boot::el2::{self, Start, Status};
+    use breakwater_boot::{Handover, line};
     use core::arch::{asm, naked_asm};
     use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,7 +36,7 @@ mod hypervisor {
     const UART: u64 = 144 * MIB;
 
     pub(super) fn main(start: Start) -> ! {
-        hand_over(boot::boot(start))
+        hand_over(breakwater_boot::boot(start))
     }
 
     /// Where a hypervisor takes over.
