@@ -55,7 +55,10 @@ fn tools(toolchain: &Toolchain) -> Vec<(&'static str, Command)> {
     if matches!(toolchain, Toolchain::Pinned) {
         let on_target =
             ["--package", "breakwater-boot", "--package", "breakwater-boot-tests", "--target", paths::TARGET];
-        list.push(("clippy for the target", cargo(&[&["clippy", "--lib", "--bins", "--examples"], &on_target[..], &denied[..]].concat())));
+        list.push((
+            "clippy for the target",
+            cargo(&[&["clippy", "--lib", "--bins", "--examples"], &on_target[..], &denied[..]].concat()),
+        ));
         let words = [&["doc", "--no-deps", "--package", "breakwater"], &on_target[..2], &on_target[4..]].concat();
         list.push(("documentation for the target", cargo(&words)));
     }

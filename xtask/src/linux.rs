@@ -9,8 +9,9 @@ use crate::image::{self, cargo};
 use crate::loader::{self, Entry, IMAGE_AT};
 use crate::machine::Machine;
 use crate::setup::{self, Qemu, Toolchain};
-use crate::{elf::Elf, exec, guest, paths, trees, ui};
+use crate::{exec, guest, paths, trees, ui};
 use anyhow::{Context, Result, bail, ensure};
+use breakwater_image::Elf;
 use breakwater_witness::apt::{self, Apt};
 use cpio::{NewcBuilder, newc};
 use dtoolkit::Node;
@@ -98,7 +99,9 @@ pub(crate) fn build(toolchain: &Toolchain) -> Result<PathBuf> {
     let with = ["--package", "breakwater-boot", "--features", "earlycon-semihosting", "--example", "guest"];
     exec::run(cargo(toolchain, "build", None).args(with)).context("the example does not build")?;
     let linked = paths::target().join(paths::TARGET).join("release/examples/guest");
-    Ok(image::place(&linked, &Elf::read(&linked)?, &paths::out(), "guest")?.img)
+    let elf = Elf::read(&linked)?;
+    elf.check()?;
+    Ok(image::place(&linked, &elf, &paths::out(), "guest")?.img)
 }
 
 /// The options that load a guest into its RAM. Files that have to be made go to `scratch`.
