@@ -1,37 +1,25 @@
 //! `cargo xtask lint`: what Cargo's own tools say, and the few rules of this repository that no tool knows.
 
+mod rules;
+
 use crate::setup::{self, Install, Toolchain};
 use crate::{exec, paths, ui};
-use anyhow::{Context, Result, bail};
-use std::path::Path;
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
 use std::process::Command;
-
-/// Lines that a file may have.
-const LONGEST: usize = 450;
-/// What is never left in the repository.
-const LEFT_OVERS: [&str; 4] = ["to\u{64}o!(", "unimplemen\u{74}ed!(", "FIX\u{4d}E", "#[igno\u{72}e"];
 
 /// Runs every check, and fails when one does, after all of them.
 ///
 /// # Errors
 /// A check failed.
 pub(crate) fn command() -> Result<()> {
-    let toolchain = {
-        let _lock = paths::lock()?;
-        setup::toolchain(Install::Allowed)?
-    };
     let mut failed = Vec::new();
-    for (what, mut command) in tools(&toolchain) {
-        if let Err(error) = exec::run(&mut command) {
-            ui::failure(&format!("{error:#}"));
-            failed.push(what);
+    Lint::prepare(|_| true)?.run(|name, outcome| {
+        if let Err(error) = outcome {
+            ui::failure(&format!("{name}: {error:#}"));
+            failed.push(name);
         }
-    }
-    let findings = rules()?;
-    findings.iter().for_each(|finding| ui::failure(finding));
-    if !findings.is_empty() {
-        failed.push("rules");
-    }
+    });
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }
@@ -39,104 +27,105 @@ pub(crate) fn command() -> Result<()> {
     Ok(())
 }
 
-/// Cargo's tools, for this machine and for the target. A missing component says so itself.
-fn tools(toolchain: &Toolchain) -> Vec<(&'static str, Command)> {
+/// One thing to check.
+struct Check {
+    name: &'static str,
+    /// What has to be installed, as a component of the toolchain and as a program; nothing for what belongs to Cargo.
+    needs: Option<(&'static str, &'static str)>,
+    command: Command,
+}
+
+/// The checks that are wanted, with their tools.
+pub(crate) struct Lint {
+    checks: Vec<(Check, Result<()>)>,
+    rules: bool,
+}
+
+impl Lint {
+    /// Those whose name is `wanted`; what their tools lack is fetched. Without the pinned toolchain a tool that cannot be had leaves its
+    /// checks out, by name; with it that is a check that fails.
+    ///
+    /// # Errors
+    /// There is no toolchain, or Cargo does not know this workspace.
+    pub(crate) fn prepare(wanted: impl Fn(&str) -> bool) -> Result<Self> {
+        let _lock = paths::lock()?;
+        let toolchain = setup::toolchain(Install::Allowed)?;
+        let is_pinned = matches!(toolchain, Toolchain::Pinned);
+        let mut checks = Vec::new();
+        for check in every(is_pinned)?.into_iter().filter(|check| wanted(check.name)) {
+            let tool = check.needs.map_or(Ok(()), |(name, program)| setup::component(name, program, Install::Allowed));
+            match tool {
+                Err(error) if !is_pinned => ui::step("Note", &format!("lint/{} is left out: {error:#}", check.name)),
+                tool => checks.push((check, tool)),
+            }
+        }
+        Ok(Self { checks, rules: wanted("rules") })
+    }
+
+    /// Runs them, and tells of each as it ends.
+    pub(crate) fn run(self, mut done: impl FnMut(&'static str, Result<()>)) {
+        if self.rules {
+            done("rules", rules::check());
+        }
+        for (mut check, tool) in self.checks {
+            done(check.name, tool.and_then(|()| exec::run(&mut check.command)));
+        }
+    }
+}
+
+/// What Cargo says of the workspace.
+#[derive(Deserialize)]
+struct Workspace {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    metadata: Option<serde_json::Value>,
+}
+
+impl Package {
+    /// Its manifest says that its documentation is that of the target: it is linked into an image.
+    fn is_for_target(&self) -> bool {
+        let target = self.metadata.as_ref().and_then(|metadata| metadata.pointer("/docs/rs/default-target"));
+        target.and_then(serde_json::Value::as_str) == Some(paths::TARGET)
+    }
+}
+
+/// Cargo's tools, for this machine and for the target.
+fn every(is_pinned: bool) -> Result<Vec<Check>> {
+    const RUSTFMT: Option<(&str, &str)> = Some(("rustfmt", "cargo-fmt"));
+    const CLIPPY: Option<(&str, &str)> = Some(("clippy", "cargo-clippy"));
     let cargo = |words: &[&str]| {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(paths::root()).args(words);
         command
     };
     let denied = ["--", "-D", "warnings"];
+    let check = |name, needs, command| Check { name, needs, command };
     let mut list = vec![
-        ("formatting", cargo(&["fmt", "--all", "--", "--check"])),
-        ("clippy", cargo(&[&["clippy", "--workspace", "--all-targets"], &denied[..]].concat())),
-        ("documentation", cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"])),
+        check("formatting", RUSTFMT, cargo(&["fmt", "--all", "--", "--check"])),
+        check("clippy", CLIPPY, cargo(&[&["clippy", "--workspace", "--all-targets"], &denied[..]].concat())),
+        check("documentation", None, cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"])),
     ];
-    if matches!(toolchain, Toolchain::Pinned) {
-        let on_target =
-            ["--package", "breakwater-boot", "--package", "breakwater-boot-tests", "--target", paths::TARGET];
-        list.push((
-            "clippy for the target",
-            cargo(&[&["clippy", "--lib", "--bins", "--examples"], &on_target[..], &denied[..]].concat()),
+    if is_pinned {
+        let said = exec::ask(&mut cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
+        let Workspace { packages } = serde_json::from_str(&said).context("what cargo metadata says")?;
+        let named = packages.iter().filter(|package| package.is_for_target());
+        let mut on_target: Vec<&str> = named.flat_map(|package| ["--package", &package.name]).collect();
+        ensure!(!on_target.is_empty(), "no package's docs.rs metadata names {} as its target", paths::TARGET);
+        on_target.extend(["--target", paths::TARGET]);
+        let clippy = [&["clippy", "--lib", "--bins", "--examples"], &on_target[..], &denied[..]].concat();
+        list.push(check("clippy-for-target", CLIPPY, cargo(&clippy)));
+        list.push(check(
+            "documentation-for-target",
+            None,
+            cargo(&[&["doc", "--no-deps", "--lib"], &on_target[..]].concat()),
         ));
-        let words = [&["doc", "--no-deps", "--package", "breakwater"], &on_target[..2], &on_target[4..]].concat();
-        list.push(("documentation for the target", cargo(&words)));
     }
-    for (what, command) in &mut list {
-        if what.starts_with("documentation") {
-            command.env("RUSTDOCFLAGS", "-D warnings");
-        }
+    for check in list.iter_mut().filter(|check| check.name.starts_with("documentation")) {
+        check.command.env("RUSTDOCFLAGS", "-D warnings");
     }
-    list
-}
-
-/// Unsafe and assembly in their places, files that stay small, nothing left over.
-fn rules() -> Result<Vec<String>> {
-    let listed = exec::ask(Command::new("git").current_dir(paths::root()).args(["ls-files", "*.rs", "*.S"]))?;
-    let mut findings = Vec::new();
-    for name in listed.lines() {
-        let path = paths::root().join(name);
-        if path.is_file() {
-            let text = std::fs::read_to_string(&path).with_context(|| name.to_owned())?;
-            findings.extend(look_at(name, &text));
-        }
-    }
-    Ok(findings)
-}
-
-fn look_at(name: &str, text: &str) -> Vec<String> {
-    let mut findings = Vec::new();
-    let lines = text.lines().count();
-    if lines > LONGEST {
-        findings.push(format!("{name}: {lines} lines, more than {LONGEST}"));
-    }
-    let roots = ["src/", "boot/src/"];
-    let in_image = roots.iter().any(|root| name.starts_with(root)) && !name.starts_with("boot/src/el2/");
-    for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line)) {
-        let code = line.split("//").next().unwrap_or_default();
-        if in_image && (code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("asm!(")) {
-            findings.push(format!("{name}:{number}: unsafe or assembly outside boot/src/el2"));
-        }
-        if let Some(word) = LEFT_OVERS.iter().find(|word| line.contains(**word)) {
-            findings.push(format!("{name}:{number}: {word} left over"));
-        }
-    }
-    let module = Path::new(name).extension().is_some_and(|kind| kind == "rs") && in_image;
-    if module && !is_root(name) && !text.contains("#![forbid(unsafe_code)]") && !name.contains("/tests") {
-        let nested = roots.iter().all(|root| Path::new(name).parent() != Some(Path::new(root)));
-        if !nested {
-            findings.push(format!("{name}: no #![forbid(unsafe_code)] at its head"));
-        }
-    }
-    findings
-}
-
-/// Crate roots and the module that is allowed to be unsafe.
-fn is_root(name: &str) -> bool {
-    matches!(name, "src/lib.rs" | "boot/src/lib.rs" | "boot/src/main.rs")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bad_unsafe_outside_its_place() {
-        let text = "#![forbid(unsafe_code)]\nfn f() { unsafe { g() } }\n";
-        assert_eq!(look_at("src/x.rs", text).len(), 1);
-        assert_eq!(look_at("boot/src/x.rs", text).len(), 1);
-        assert!(look_at("boot/src/el2/x.rs", text).is_empty());
-        assert!(look_at("src/x.rs", "#![forbid(unsafe_code)]\n// unsafe { }\n").is_empty());
-    }
-
-    #[test]
-    fn bad_a_module_that_may_be_unsafe() {
-        assert_eq!(look_at("src/x.rs", "fn f() {}\n").len(), 1);
-        assert!(look_at("src/lib.rs", "fn f() {}\n").is_empty());
-    }
-
-    #[test]
-    fn bad_long_files() {
-        assert_eq!(look_at("tests/x.rs", &"\n".repeat(LONGEST + 1)).len(), 1);
-    }
+    Ok(list)
 }

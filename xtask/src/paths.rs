@@ -25,6 +25,31 @@ pub(crate) fn out() -> PathBuf {
     target().join("breakwater")
 }
 
+/// The repository's files, as paths from its top, sorted: no build directory, and no hidden one but those that belong to it.
+///
+/// # Errors
+/// A directory cannot be read.
+pub(crate) fn files() -> Result<Vec<String>> {
+    const HIDDEN: [&str; 4] = [".cargo", ".ci", ".github", ".gitignore"];
+    let root = root();
+    let (mut files, mut waiting) = (Vec::new(), vec![root.clone()]);
+    while let Some(directory) = waiting.pop() {
+        for entry in fs::read_dir(&directory).with_context(|| shown(&directory))? {
+            let entry = entry?;
+            let (path, name) = (entry.path(), entry.file_name());
+            let name = name.to_string_lossy();
+            let foreign = name.starts_with('.') && !HIDDEN.contains(&&*name) || name == "target" || path == target();
+            if entry.file_type()?.is_dir() {
+                waiting.extend((!foreign).then_some(path));
+            } else {
+                files.push(path.strip_prefix(&root).unwrap_or(&path).display().to_string());
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// Held while `target/breakwater` changes: two xtasks at once take turns. Released when dropped.
 pub(crate) struct Lock {
     _file: File,

@@ -10,7 +10,7 @@ pub(crate) use breakwater_witness::{apt, qemu::Qemu};
 pub(crate) use firmware::find as firmware;
 
 use crate::{exec, paths, ui};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -82,6 +82,13 @@ pub(crate) fn command(args: &Args) -> Result<()> {
         Ok(qemu) => ui::step("QEMU", &format!("{} at {}", qemu.version, paths::shown(&qemu.program))),
         Err(error) => ui::failure(&format!("{error:#}")),
     }
+    for (name, program) in [("rustfmt", "cargo-fmt"), ("clippy", "cargo-clippy")] {
+        match component(name, program, install) {
+            Ok(()) => ui::step("Rust", &format!("{name} is there, for lint")),
+            // Neither a build nor a boot needs it.
+            Err(error) => ui::step("Note", &format!("{error:#}")),
+        }
+    }
     if args.fallback_toolchain {
         fallback::find(install)?;
         ui::step("Rust", "the fallback toolchain is there");
@@ -132,6 +139,27 @@ pub(crate) fn toolchain(install: Install) -> Result<Toolchain> {
             fallback::find(install)
         }
     }
+}
+
+/// Sees to it that the compiler in use has its component `name`, of which `program` is one.
+///
+/// # Errors
+/// It is missing, and may not or cannot be fetched.
+pub(crate) fn component(name: &str, program: &str, install: Install) -> Result<()> {
+    let there = || sysroot().is_some_and(|dir| dir.join("bin").join(program).is_file());
+    if there() {
+        return Ok(());
+    }
+    let missing = || format!("{name} is missing: rustup component add {name}");
+    if install == Install::Never || exec::on_path("rustup").is_none() {
+        bail!("{}", missing());
+    }
+    ui::step("Setting up", &format!("{name}, for lint"));
+    let mut rustup = Command::new("rustup");
+    rustup.args(["component", "add", name]).current_dir(paths::root());
+    exec::run_within(&mut rustup, RUSTUP_LIMIT).with_context(missing)?;
+    ensure!(there(), "rustup added {name}, but not to the toolchain that runs xtask");
+    Ok(())
 }
 
 /// The fallback toolchain, whether or not the pinned one would do.

@@ -1,4 +1,4 @@
-//! `cargo xtask test` and `cargo xtask matrix`: host tests, on-target facts, a matrix of machines, layouts, measurements. The last
+//! `cargo xtask test` and `cargo xtask matrix`: host tests, lint, on-target facts, a matrix of machines, layouts, measurements. The last
 //! line is always `N passed, N failed`.
 
 mod bench;
@@ -13,18 +13,21 @@ mod measured;
 mod runner;
 mod seeded;
 mod story;
+mod times;
 mod uefi;
 mod variety;
 mod witnessed;
 mod witnessed_mutants;
 
 use crate::image::{self, Image, Recipe};
+use crate::lint::Lint;
 use crate::setup::{self, Ready};
 use crate::{paths, ui};
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use runner::{Case, Done};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use times::Clock;
 
 /// Layouts that every test run boots.
 const SEEDS: u64 = 20;
@@ -48,7 +51,7 @@ struct Common {
 /// `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only the tests that run here, or only those under QEMU
+    /// Only the tests that run here, or only those under QEMU; without it both, and lint
     #[arg(value_enum)]
     part: Option<Part>,
     #[command(flatten)]
@@ -58,7 +61,7 @@ pub(crate) struct Args {
 /// Half of the tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// `cargo test` of the host packages
+    /// The tests of every package, by Cargo
     Host,
     /// Everything that runs under QEMU
     Boot,
@@ -109,17 +112,30 @@ struct Extent {
 /// # Errors
 /// A test failed, or none was selected.
 pub(crate) fn command(args: &Args) -> Result<()> {
-    let started = Instant::now();
+    let mut clock = Clock::start();
+    let filter = args.common.filter.as_deref();
     let mut done = Vec::new();
     if args.part != Some(Part::Boot) {
-        done.extend(host::run(args.common.filter.as_deref()));
+        done.extend(host::run(filter));
+        clock.lap("host tests");
     }
-    if args.part != Some(Part::Host) {
-        let watched = Some(witnessed::REPEATS);
-        let extent = Extent { seeds: SEEDS, repeats: REPEATS, stress: None, watched, everything: true };
-        done.extend(under_qemu(&extent, args.common.filter.as_deref(), args.common.qemu.clone()));
+    let watched = Some(witnessed::REPEATS);
+    let extent = Extent { seeds: SEEDS, repeats: REPEATS, stress: None, watched, everything: true };
+    let mut boot = || under_qemu(&extent, filter, args.common.qemu.clone(), &mut clock);
+    match args.part {
+        Some(Part::Host) => {}
+        Some(Part::Boot) => done.extend(boot()),
+        // Making the images is one long link after the other: the rest of the machine checks the sources meanwhile.
+        None => std::thread::scope(|scope| {
+            let is_wanted = |name: &str| filter.is_none_or(|filter| format!("lint/{name}").contains(filter));
+            let lint = Lint::prepare(is_wanted);
+            let lint = scope.spawn(|| checked(lint));
+            done.extend(boot());
+            let panicked = |_| vec![Done::failed("lint/rules", Duration::ZERO, &anyhow!("lint panicked"))];
+            done.extend(lint.join().unwrap_or_else(panicked));
+        }),
     }
-    close(&done, args.common.junit.as_deref(), started)
+    close(&done, args.common.junit.as_deref(), &clock)
 }
 
 /// Runs `matrix`.
@@ -127,16 +143,32 @@ pub(crate) fn command(args: &Args) -> Result<()> {
 /// # Errors
 /// A boot failed, or none was selected.
 pub(crate) fn matrix(args: &MatrixArgs) -> Result<()> {
-    let started = Instant::now();
+    let mut clock = Clock::start();
     let stress = Some((args.stress, args.stress_seed)).filter(|&(seconds, _)| seconds > 0);
     let watched = args.witness.then_some(witnessed::MANY_REPEATS);
     let extent = Extent { seeds: args.layout_seeds, repeats: args.repeat, stress, watched, everything: false };
-    let done = under_qemu(&extent, args.common.filter.as_deref(), args.common.qemu.clone());
-    close(&done, args.common.junit.as_deref(), started)
+    let done = under_qemu(&extent, args.common.filter.as_deref(), args.common.qemu.clone(), &mut clock);
+    close(&done, args.common.junit.as_deref(), &clock)
+}
+
+/// What `cargo xtask lint` checks, a case each.
+fn checked(lint: Result<Lint>) -> Vec<Done> {
+    let mut began = Instant::now();
+    let lint = match lint {
+        Ok(lint) => lint,
+        Err(error) => return vec![Done::failed("lint/tools", began.elapsed(), &error)],
+    };
+    let mut done = Vec::new();
+    lint.run(|name, outcome| {
+        let took = std::mem::replace(&mut began, Instant::now()).elapsed();
+        let outcome = outcome.map_err(|error| format!("{error:#}"));
+        done.push(Done { name: format!("lint/{name}"), took, outcome });
+    });
+    done
 }
 
 /// Prepares and runs; what cannot be prepared is itself a failed case, so that the closing line counts it.
-fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>) -> Vec<Done> {
+fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>, clock: &mut Clock) -> Vec<Done> {
     let began = Instant::now();
     let context = match prepare(qemu) {
         Ok(context) => context,
@@ -170,8 +202,10 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>) -> V
     if let Some(wanted) = filter {
         cases.retain(|case| case.name.contains(wanted));
     }
+    clock.lap("images");
     ui::step("Running", &format!("{} cases under QEMU {}, two at a time", cases.len(), context.ready.qemu.version));
     done.extend(runner::run(cases, &context));
+    clock.lap("cases under QEMU");
     done
 }
 
@@ -188,8 +222,8 @@ fn prepare(qemu: Option<PathBuf>) -> Result<Context> {
     Ok(Context { ready, image })
 }
 
-/// Says what failed, writes the JUnit file and prints the closing line.
-fn close(done: &[Done], junit: Option<&std::path::Path>, started: Instant) -> Result<()> {
+/// Says where the time went and what failed, writes the JUnit file and prints the closing line.
+fn close(done: &[Done], junit: Option<&std::path::Path>, clock: &Clock) -> Result<()> {
     let failed: Vec<&Done> = done.iter().filter(|done| done.outcome.is_err()).collect();
     for bad in &failed {
         let why = bad.outcome.as_ref().err().map(String::as_str).unwrap_or_default();
@@ -199,7 +233,7 @@ fn close(done: &[Done], junit: Option<&std::path::Path>, started: Instant) -> Re
         junit::write(done, file)?;
         ui::step("Wrote", &paths::shown(file));
     }
-    ui::step("Finished", &format!("in {:.0} s", started.elapsed().as_secs_f64()));
+    clock.tell(done);
     println!("{} passed, {} failed", done.len() - failed.len(), failed.len());
     if done.is_empty() {
         bail!("no test has that name");

@@ -1,0 +1,99 @@
+//! Where the time of a test run went: by stage, by group of cases, and the longest cases.
+
+use super::runner::Done;
+use crate::ui;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How many of the longest cases are named.
+const LONGEST: usize = 10;
+
+/// A run's stages, one after the other, and when the one under way began.
+pub(super) struct Clock {
+    began: Instant,
+    stage: Instant,
+    stages: Vec<(&'static str, Duration)>,
+}
+
+impl Clock {
+    /// Starts.
+    pub(super) fn start() -> Self {
+        let now = Instant::now();
+        Self { began: now, stage: now, stages: Vec::new() }
+    }
+
+    /// The stage under way was `name`, and is over.
+    pub(super) fn lap(&mut self, name: &'static str) {
+        let now = Instant::now();
+        self.stages.push((name, now - self.stage));
+        self.stage = now;
+    }
+
+    /// Tells where the time went.
+    pub(super) fn tell(&self, done: &[Done]) {
+        for line in groups(done) {
+            ui::step("Spent", &line);
+        }
+        let longest = longest(done).into_iter().map(|(name, took)| format!("{name} {}", seconds(took)));
+        ui::step("Longest", &longest.collect::<Vec<_>>().join(", "));
+        let stages: Vec<String> = self.stages.iter().map(|(name, took)| format!("{name} {}", seconds(*took))).collect();
+        let all = seconds(self.began.elapsed());
+        ui::step(
+            "Finished",
+            &if stages.is_empty() { format!("in {all}") } else { format!("in {all}: {}", stages.join(", ")) },
+        );
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.0} s", time.as_secs_f64())
+}
+
+/// A line for each first part of the cases' names, with the groups of host tests by package. Two cases run at a time: sums are of cases.
+fn groups(done: &[Done]) -> Vec<String> {
+    let mut groups: BTreeMap<&str, (usize, Duration)> = BTreeMap::new();
+    for one in done {
+        let mut parts = one.name.match_indices('/').map(|(at, _)| at);
+        let end = if one.name.starts_with("host/") { parts.nth(1) } else { parts.next() };
+        let group = groups.entry(&one.name[..end.unwrap_or(one.name.len())]).or_default();
+        *group = (group.0 + 1, group.1 + one.took);
+    }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by_key(|(_, (_, took))| std::cmp::Reverse(*took));
+    let told = groups.iter().map(|(name, (count, took))| format!("{:>6} {name} ({count})", seconds(*took)));
+    told.collect()
+}
+
+/// The cases that took longest; of the tests on the host the programs, because their tests run side by side.
+fn longest(done: &[Done]) -> Vec<(&str, Duration)> {
+    let mut cases: BTreeMap<&str, Duration> = BTreeMap::new();
+    for one in done {
+        let end = one.name.match_indices('/').map(|(at, _)| at).nth(2).filter(|_| one.name.starts_with("host/"));
+        *cases.entry(&one.name[..end.unwrap_or(one.name.len())]).or_default() += one.took;
+    }
+    let mut cases: Vec<_> = cases.into_iter().collect();
+    cases.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
+    cases.truncate(LONGEST);
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_groups_and_longest_come_longest_first() {
+        let done = |name: &str, took| Done { name: name.to_owned(), took: Duration::from_secs(took), outcome: Ok(()) };
+        let done = [
+            done("host/core/manager/a::b", 3),
+            done("host/core/manager/a::c", 4),
+            done("host/core/shadow/a/b", 1),
+            done("fact/one", 5),
+            done("fact/two", 6),
+        ];
+        assert_eq!(groups(&done), ["  11 s fact (2)", "   8 s host/core (3)"]);
+        let longest = longest(&done).into_iter().map(|(name, took)| (name, took.as_secs()));
+        let wanted = [("host/core/manager", 7), ("fact/two", 6), ("fact/one", 5), ("host/core/shadow", 1)];
+        assert_eq!(longest.collect::<Vec<_>>(), wanted);
+    }
+}
