@@ -19,11 +19,11 @@ const MOST_LONG: usize = 1045;
 
 /// Where unsafe code and assembly may stand.
 const UNSAFE: [&str; 5] = [
-    "boot/src/el2/",             // the image's instructions
-    "tests/boot/src/probe.rs",   // accesses that are to fault
+    "boot/src/el2/",                     // the image's instructions
+    "tests/boot/src/probe.rs",           // accesses that are to fault
     "tests/witness/recorder/src/ffi.rs", // QEMU's plugin interface
-    "tests/bench/src/arena.rs",  // tables of the peers
-    "tests/bench/src/paging.rs", // the interface of a peer
+    "tests/bench/src/arena.rs",          // tables of the peers
+    "tests/bench/src/paging.rs",         // the interface of a peer
 ];
 /// A crate's root that hands out a macro which expands to unsafe code.
 const EXPANDS: [&str; 1] = ["boot/src/lib.rs"];

@@ -16,6 +16,7 @@ use crate::atomics::Atomics;
 use crate::fetches::Fetches;
 use crate::ffi::{self, Access, Block, Counter, Registers};
 use crate::options::{Loads, Options, Runs};
+use crate::repeats::Repeats;
 use crate::shared::Shared;
 
 /// Registers whose first values are written down, as far as QEMU shows them. VPIDR_EL2 and VMPIDR_EL2 are there for what QEMU resets them
@@ -84,6 +85,9 @@ struct Log {
     known: HashMap<(u64, u32, u32), u32>,
     /// VBAR_EL2 per CPU, as written.
     vectors: Vec<u64>,
+    repeats: Repeats,
+    /// What is to be written now; kept for its memory.
+    due: Vec<Step>,
 }
 
 /// Starts a session; the reason if it cannot be.
@@ -98,7 +102,16 @@ pub(crate) fn install(usable: bool, cpus: usize, arguments: &[String]) -> Result
     let file = File::create(&options.out).map_err(|error| format!("{}: {error}", options.out.display()))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     writeln!(out, "{HEADER}").map_err(|error| error.to_string())?;
-    let log = Log { out, written: 0, ended: false, sites: Vec::new(), known: HashMap::new(), vectors: vec![0; cpus] };
+    let log = Log {
+        out,
+        written: 0,
+        ended: false,
+        sites: Vec::new(),
+        known: HashMap::new(),
+        vectors: vec![0; cpus],
+        repeats: Repeats::new(cpus, options.fetches == Runs::Always),
+        due: Vec::new(),
+    };
     let shared = (options.loads == Loads::Shared && cpus > 1).then(|| Shared::new(cpus));
     let fetches = (options.fetches == Runs::Pages).then(|| Fetches::new(cpus));
     let session = Session {
@@ -364,10 +377,15 @@ impl Session {
     }
 
     fn write(&self, log: &mut Log, step: Step) {
-        if let Some(fetches) = &self.fetches {
-            fetches.happened(&step.event);
+        let mut due = std::mem::take(&mut log.due);
+        log.repeats.happens(step, |step| due.push(*step));
+        for step in due.drain(..) {
+            if let Some(fetches) = &self.fetches {
+                fetches.happened(&step.event);
+            }
+            log.line(format_args!("{}", Record::Step(step)));
         }
-        log.line(format_args!("{}", Record::Step(step)));
+        log.due = due;
         if log.written > self.options.cap_bytes {
             self.end(log, End::Cap);
         }
@@ -377,6 +395,11 @@ impl Session {
     fn end(&self, log: &mut Log, reason: End) {
         if log.ended {
             return;
+        }
+        let mut held = Vec::new();
+        log.repeats.let_go(|step| held.push(*step));
+        for step in held {
+            log.line(format_args!("{}", Record::Step(step)));
         }
         for cpu in 0..ffi::cpus() {
             let instructions = self.counter.of(cpu);

@@ -7,14 +7,17 @@ mod atomics;
 mod fetches;
 #[path = "../src/options.rs"]
 mod options;
+#[path = "../src/repeats.rs"]
+mod repeats;
 #[path = "../src/shared.rs"]
 mod shared;
 
 use atomics::Atomics;
 use breakwater_trace::atomic::Update;
-use breakwater_trace::{Access, Atomic, Event};
+use breakwater_trace::{Access, Atomic, Barrier, Event, Step};
 use fetches::Fetches;
 use options::{Loads, Options, Runs};
+use repeats::Repeats;
 use shared::Shared;
 
 fn access(bytes: u8, pa: u64, value: u64) -> Access {
@@ -170,4 +173,109 @@ fn bad_attempts_that_failed_are_no_stores() {
     atomics.begins(0, [5, 0]);
     atomics.load(0, swap, at(9));
     assert_eq!(atomics.store(0, swap, at(7)), None);
+}
+
+const DSB: Event = Event::Dsb(Barrier { crm: 15, without_xs: false });
+const FETCH: Event = Event::Fetch { instructions: 3 };
+
+fn load(value: u64) -> Event {
+    Event::Load(access(8, 0x5000, value))
+}
+
+fn store(value: u64) -> Event {
+    Event::Store(access(8, 0x6000, value))
+}
+
+/// What is written of events given as CPU, address and event; the instructions are numbered from 1.
+fn written(repeats: &mut Repeats, events: impl IntoIterator<Item = (u32, u64, Event)>) -> Vec<(u32, u64, Event)> {
+    let mut all = Vec::new();
+    for (number, (cpu, pc, event)) in events.into_iter().enumerate() {
+        let step = Step { cpu, instruction: number as u64 + 1, pc, event };
+        repeats.happens(step, |step| all.push((step.cpu, step.instruction, step.event)));
+    }
+    repeats.let_go(|step| all.push((step.cpu, step.instruction, step.event)));
+    all
+}
+
+#[test]
+fn good_a_loop_that_waits_is_written_once() {
+    let turn = [(0, 0x10, Event::Isb), (0, 0x14, load(0)), (0, 0x1c, FETCH)];
+    let mut repeats = Repeats::new(2, false);
+    let many = turn.into_iter().cycle().take(300_000);
+    assert_eq!(written(&mut repeats, many), [(0, 1, Event::Isb), (0, 2, load(0)), (0, 3, FETCH)]);
+    // The flag is set, and cleared again.
+    let after = [(0, 0x10, Event::Isb), (0, 0x14, load(1)), (0, 0x14, load(0))];
+    assert_eq!(written(&mut repeats, after), [(0, 1, Event::Isb), (0, 2, load(1)), (0, 3, load(0))]);
+}
+
+#[test]
+fn good_two_that_wait_for_each_other_do_not_fill_the_trace() {
+    let turn = |cpu| [(cpu, 0x10, Event::Isb), (cpu, 0x14, load(0)), (cpu, 0x18, DSB), (cpu, 0x1c, FETCH)];
+    let turns = [0, 1, 2].map(turn).into_iter().flatten().cycle().take(120_000);
+    let lines = written(&mut Repeats::new(3, false), turns).len();
+    // Each DSB once, and of each CPU a turn or two after each of those.
+    assert!(lines < 3 + 2 * 3 * 3 * 4, "{lines} lines");
+}
+
+#[test]
+fn good_an_isb_before_and_one_after_the_dsb_of_another_are_written() {
+    let events = [
+        (0, 0x10, Event::Isb),
+        (0, 0x10, Event::Isb),
+        (1, 0x40, store(5)),
+        (0, 0x10, Event::Isb),
+        (1, 0x44, DSB),
+        (0, 0x10, Event::Isb),
+        (1, 0x44, DSB),
+        (0, 0x10, Event::Isb),
+        (0, 0x14, load(0)),
+    ];
+    let wanted = [
+        (0, 1, Event::Isb),
+        // Held, and written before what it must not be taken to come after.
+        (0, 2, Event::Isb),
+        (1, 3, store(5)),
+        (0, 4, Event::Isb),
+        (1, 5, DSB),
+        (0, 6, Event::Isb),
+        // The second DSB completes nothing; what stood directly before the load is known all the same.
+        (0, 8, Event::Isb),
+        (0, 9, load(0)),
+        (1, 7, DSB),
+    ];
+    assert_eq!(written(&mut Repeats::new(2, false), events), wanted);
+}
+
+#[test]
+fn good_what_stands_directly_before_is_what_stood_there() {
+    let events = [(0, 0x10, DSB), (0, 0x14, Event::Isb), (0, 0x10, DSB), (0, 0x20, store(1))];
+    let wanted = [(0, 1, DSB), (0, 2, Event::Isb), (0, 3, DSB), (0, 4, store(1))];
+    assert_eq!(written(&mut Repeats::new(1, false), events), wanted);
+    // A load that was left out stands between: the one written before it is no barrier.
+    let events =
+        [(0, 0x10, Event::Isb), (0, 0x14, load(0)), (0, 0x10, Event::Isb), (0, 0x14, load(0)), (0, 0x20, store(1))];
+    let wanted = [(0, 1, Event::Isb), (0, 2, load(0)), (0, 5, store(1))];
+    assert_eq!(written(&mut Repeats::new(1, false), events), wanted);
+}
+
+#[test]
+fn bad_what_changes_something_is_never_left_out() {
+    for event in [store(1), Event::Eret, Event::Start { exception_level: 2 }] {
+        let lines = written(&mut Repeats::new(1, false), [(0, 0x10, event); 5]).len();
+        assert_eq!(lines, 5, "{event:?}");
+    }
+    let uses = [(0, 0x10, load(0)), (0, 0x14, Event::Isb), (0, 0x10, load(0)), (0, 0x20, store(1)), (0, 0x10, load(0))];
+    assert_eq!(written(&mut Repeats::new(1, false), uses).len(), 5, "after a barrier and after a store");
+    let elsewhere = [(0, 0x10, load(0)), (0, 0x18, load(0)), (1, 0x10, load(0))];
+    assert_eq!(written(&mut Repeats::new(2, false), elsewhere).len(), 3, "another instruction, another CPU");
+}
+
+#[test]
+fn good_a_profile_has_every_fetch_until_a_second_cpu_starts() {
+    let start = |cpu| (cpu, 0x10, Event::Start { exception_level: 2 });
+    let one = [start(0), (0, 0x14, FETCH), (0, 0x14, FETCH)];
+    assert_eq!(written(&mut Repeats::new(2, true), one).len(), 3);
+    assert_eq!(written(&mut Repeats::new(2, false), one).len(), 2);
+    let two = [start(0), start(1), (0, 0x14, FETCH), (0, 0x14, FETCH)];
+    assert_eq!(written(&mut Repeats::new(2, true), two).len(), 3);
 }

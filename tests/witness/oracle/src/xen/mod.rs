@@ -1,7 +1,7 @@
 //! The Xen story: how Xen 4.11 changed its own tables while it ran from them, as traces to be judged.
 //!
 //! Xen 4.11 booted on one board and not on another. `setup_pagetables` (xen/arch/arm/mm.c) and `relocate_xen`
-//! (arm64/head.S) there
+//! (arch/arm/arm64) there
 //! 1. copy the image to the top of memory, the new tables in it;
 //! 2. write TTBR0_EL2 with the MMU on, from tables of 4 KiB pages to tables with one 2 MiB block for the same
 //!    addresses, two ALLE2 around it;
