@@ -15,7 +15,7 @@ const MOST_SMALL: usize = 112;
 /// Columns of a line of Rust or assembly.
 const COLUMNS: usize = 120;
 /// How many lines may be longer, all of them comments from before there was a limit. This number only falls.
-const MOST_LONG: usize = 1045;
+const MOST_LONG: usize = 1015;
 
 /// Where unsafe code and assembly may stand.
 const UNSAFE: [&str; 5] = [
@@ -162,7 +162,7 @@ impl<'a> Seen<'a> {
     /// A file of that name, or whose path ends so.
     fn is_there(&self, file: &str) -> bool {
         let file = file.trim_start_matches("./").trim_start_matches("../");
-        // `://`: the rest of an address.
+        // What begins with a slash is the rest of an address.
         self.names.contains(file)
             || self.names.iter().any(|name| name.ends_with(&format!("/{file}")))
             || file.starts_with('/')
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     fn found(name: &str, text: &str) -> Vec<String> {
-        let files = ["src/x.rs", "boot/head.S"].map(str::to_owned);
+        let files = ["src/lib.rs", "boot/head.S"].map(str::to_owned);
         let mut seen = Seen::new(&files).expect("the expression is valid");
         seen.file(name, text);
         seen.findings()
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn bad_a_comment_that_names_a_file_of_nowhere() {
         let gone = ["gone", "rs"].join(".");
-        assert!(found("src/x.rs", "// head.S, boot/head.S and x.rs\nlet x = 1; // src/x.rs\n").is_empty());
+        assert!(found("src/x.rs", "// head.S, boot/head.S and lib.rs\nlet x = 1; // src/lib.rs\n").is_empty());
         assert_eq!(
             found("src/x.rs", &format!("//! See {gone}.\n")),
             [format!("src/x.rs:1: {gone} is not in the repository")]

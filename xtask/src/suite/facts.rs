@@ -3,7 +3,7 @@
 use super::Context;
 use super::runner::Case;
 use crate::boot::Boot;
-use crate::guest::Finished;
+use crate::guest::{Finished, Limits};
 use crate::loader::{self, Entry};
 use crate::machine::{Level, Machine};
 use crate::{exec, guest, image, linux, paths, trees, ui, verdict};
@@ -19,6 +19,10 @@ use std::time::Duration;
 const PACKAGE: &str = "breakwater-boot-tests";
 /// The fact that `cargo xtask matrix` runs for longer.
 const STRESS: &str = "concurrent-requests-on-eight-cpus";
+/// Ends a hang; nothing else takes so long, whatever else the host does.
+const TIMEOUT_SECONDS: u64 = 300;
+/// How long something goes on that must not end by itself, after it has said all that it says.
+const LINGER: Duration = Duration::from_secs(2);
 /// What no fact may print unless it says so.
 const NEVER: [&str; 3] = ["breakwater: panic", "breakwater: exception", "FACT FAILED"];
 
@@ -50,10 +54,14 @@ struct Fact {
     lines: Vec<String>,
     never: Vec<String>,
     report: bool,
-    timeout: u64,
+    /// With `exit = "never"`: what it says last.
+    last: String,
     /// Lines that contain this are shown when the run is over.
     #[serde(skip)]
     shown: Option<&'static str>,
+    /// How long it is to take.
+    #[serde(skip)]
+    seconds: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -70,7 +78,7 @@ enum Enter {
 #[serde(untagged)]
 enum Exit {
     Status(i32),
-    /// `nonzero`, or `never`: it must still run when its time is up.
+    /// `nonzero`, or `never`: it must still run when it has said its last for a while.
     Word(String),
 }
 
@@ -94,8 +102,9 @@ impl Default for Fact {
             lines: Vec::new(),
             never: Vec::new(),
             report: false,
-            timeout: 20,
+            last: String::new(),
             shown: None,
+            seconds: 0,
         }
     }
 }
@@ -119,7 +128,7 @@ pub(super) fn stress(context: &Context, seconds: u64, seed: u64) -> Result<Case>
     let mut fact = fact.with_context(|| format!("no fact has the name {STRESS}"))?;
     fact.name = format!("stress-{seconds}-s");
     fact.append = format!("exit=semihosting stress-seconds={seconds:#x} stress-seed={seed:#x}");
-    fact.timeout += seconds;
+    fact.seconds = seconds;
     fact.shown = Some("stress: ");
     case(&build(context)?, fact)
 }
@@ -165,7 +174,12 @@ fn case(images: &BTreeMap<String, PathBuf>, fact: Fact) -> Result<Case> {
         if let Some(guest) = fact.guest {
             command.args(linux::arguments(guest, &context.ready.qemu, &machine, "", scratch)?);
         }
-        let finished = guest::run(&mut command, Duration::from_secs(fact.timeout), false)?;
+        let limits = Limits {
+            timeout: Duration::from_secs(TIMEOUT_SECONDS + fact.seconds),
+            marker: Some(fact.last.clone()).filter(|last| !last.is_empty()),
+            linger: LINGER,
+        };
+        let finished = guest::run_until(&mut command, &limits, false)?;
         let shown = |line: &&str| fact.shown.is_some_and(|shown| line.contains(shown));
         finished.serial.lines().filter(shown).for_each(|line| ui::step("Said", line));
         fact.judge(&finished).map_err(|error| anyhow!("{error:#}; it said last: {}", tail(&finished)))
@@ -230,7 +244,10 @@ impl Fact {
         }
         match (&self.exit, finished.status) {
             (Exit::Status(wanted), status) => ensure!(status == Some(*wanted), "exit status {status:?}, not {wanted}"),
-            (Exit::Word(word), status) if word == "never" => ensure!(finished.timed_out, "it ended with {status:?}"),
+            (Exit::Word(word), status) if word == "never" => {
+                ensure!(finished.marked, "it never said `{}`", self.last);
+                ensure!(status.is_none(), "it ended with {status:?}");
+            }
             (Exit::Word(word), status) if word == "nonzero" => {
                 ensure!(status.is_some_and(|s| s != 0), "exit status {status:?}")
             }
@@ -277,7 +294,7 @@ mod tests {
             messages: String::new(),
             timed_out: status.is_none(),
             too_much: false,
-            marked: false,
+            marked: status.is_none(),
             took: Duration::ZERO,
         })
     }

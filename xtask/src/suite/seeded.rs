@@ -24,7 +24,10 @@ use breakwater_witness::Tools;
 use breakwater_witness::watch::{Ends, Start, Subject, Testimony, watch};
 
 /// More than any of them takes, on a machine that does other things too.
-const TIMEOUT_SECONDS: u64 = 20;
+const TIMEOUT_SECONDS: u64 = 300;
+
+/// The largest recording of an image that ends: none does much, however long it waits.
+const MOST_TRACE_BYTES: u64 = 1 << 20;
 
 /// The images that one source makes, and the machine that they run on.
 #[derive(Debug, Deserialize)]
@@ -131,7 +134,8 @@ impl Seeded {
         let mut subject = Subject::image(tools, &start)?;
         subject.promised.clone_from(&self.features);
         let ends = Ends { timeout: self.timeout, ..Ends::default() };
-        let testimony = watch(&subject, &ends, (&tools.scratch.join("raw.trace"), false), |_, _| {})?;
+        let trace = tools.scratch.join("raw.trace");
+        let testimony = watch(&subject, &ends, (&trace, false), |_, _| {})?;
         let found: BTreeSet<String> = built.findings(&testimony).collect();
         ensure!(found == self.finds, "found {found:?}, and not {:?}\n{testimony}", self.finds);
         let (verdict, end) = (testimony.verdict.name(), testimony.outcome.says());
@@ -142,6 +146,8 @@ impl Seeded {
         // Whatever the fault, the image does what it is for: no emulator shows that it is one.
         let ended = self.finds.is_empty() || end.starts_with("reached");
         ensure!(ended, "{end}");
+        let bytes = fs::metadata(&trace).with_context(|| paths::shown(&trace))?.len();
+        ensure!(verdict == "timeout" || bytes < MOST_TRACE_BYTES, "the recording has {bytes} bytes");
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use super::runner::Case;
 use super::variety::{TIMEOUT, judged};
 use crate::boot::Boot;
+use crate::guest::Limits;
 use crate::loader::Entry;
 use crate::machine::Machine;
 use crate::setup::firmware;
@@ -17,7 +18,8 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("uefi/boots-4-cpus", |context, scratch| {
             let Some(firmware) = found() else { return Ok(()) };
             let machine = Machine { options: vec!["acpi=off".to_owned()], ..Machine::default() };
-            let finished = run(context, &machine, &firmware, scratch, TIMEOUT)?;
+            let limits = Limits { timeout: TIMEOUT, ..Limits::default() };
+            let finished = run(context, &machine, &firmware, scratch, &limits)?;
             let report = judged(&finished, scratch)?;
             let online = report.pointer("/cpus/online").and_then(serde_json::Value::as_u64);
             ensure!(online == Some(4), "{online:?} CPUs are online, not 4");
@@ -26,9 +28,11 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("uefi/no-device-tree-refused", |context, scratch| {
             let Some(firmware) = found() else { return Ok(()) };
             // The firmware goes on to other things after a refusal, so the run has no end of its own.
-            let finished = run(context, &Machine::default(), &firmware, scratch, Duration::from_secs(6))?;
-            let said = finished.everything().contains("breakwater: refused: the firmware gives no device tree");
-            ensure!(said && finished.timed_out, "the refusal is not said, or the firmware does not go on");
+            let marker = Some("breakwater: refused: the firmware gives no device tree".to_owned());
+            let limits = Limits { timeout: TIMEOUT, marker, linger: Duration::from_secs(2) };
+            let finished = run(context, &Machine::default(), &firmware, scratch, &limits)?;
+            ensure!(finished.marked, "the refusal is not said");
+            ensure!(finished.status.is_none(), "the firmware does not go on: {:?}", finished.status);
             Ok(())
         }),
     ]
@@ -43,11 +47,11 @@ fn run(
     machine: &Machine,
     firmware: &Path,
     scratch: &Path,
-    limit: Duration,
+    limits: &Limits,
 ) -> Result<guest::Finished> {
     let entry = Entry::Kernel { load_address: None, append: "exit=semihosting".to_owned() };
     let boot = Boot { qemu: &context.ready.qemu, img: &context.image.img, machine, entry: &entry, scratch };
     let mut command = boot.command()?;
     command.arg("-bios").arg(firmware);
-    guest::run(&mut command, limit, false)
+    guest::run_until(&mut command, limits, false)
 }

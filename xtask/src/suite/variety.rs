@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Long enough for eight CPUs on a busy machine.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The CPU models that every test run boots on.
 pub(super) const CPUS: [&str; 9] = [

@@ -6,12 +6,15 @@ use super::random::Random;
 use super::{editor, reader, settle};
 use crate::{Booted, probe};
 use breakwater_boot::{el2, line};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use spin::{Mutex, Once};
 
 /// The most CPUs that it counts for.
 const CPUS: usize = 16;
 /// Accesses between two requests of one CPU.
 const ACCESSES: usize = 8192;
+/// How many times longer it runs than asked for, at most, until each CPU has done something and a reader has met a break.
+const PATIENCE: u64 = 20;
 /// Requests between two audits, on the average.
 const REQUESTS: usize = 64;
 
@@ -21,9 +24,24 @@ struct Stress {
     booted: Booted,
     area: Area,
     seed: u64,
-    /// When to stop, by the system counter.
+    /// When to stop, by the system counter, if there is something to show.
     end: u64,
+    /// And when if there is not.
+    latest: u64,
 }
+
+impl Stress {
+    /// A host decides which CPU runs when: the run is over when all of them had their turn.
+    fn is_over(&self) -> bool {
+        let now = probe::counter();
+        now >= self.latest || now >= self.end && WAITING.load(Ordering::Relaxed) == 0 && MET.load(Ordering::Relaxed)
+    }
+}
+
+/// CPUs that have made no request yet.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+/// A reader has met a break.
+static MET: AtomicBool = AtomicBool::new(false);
 
 static STRESS: Once<Stress> = Once::new();
 static COUNTS: [Mutex<Counts>; CPUS] = [const { Mutex::new(Counts::NONE) }; CPUS];
@@ -41,8 +59,9 @@ pub fn run(booted: Booted) -> ! {
     let tables_before = booted.audit(&[]).tables;
     let area = Area::new(&booted);
     line!("stress: {cpus} CPUs for {seconds} s, seed {seed:#x}");
-    let end = probe::counter() + seconds * probe::counter_frequency();
-    let stress = STRESS.call_once(|| Stress { booted, area, seed, end });
+    let (now, time) = (probe::counter(), seconds * probe::counter_frequency());
+    WAITING.store(cpus, Ordering::Relaxed);
+    let stress = STRESS.call_once(|| Stress { booted, area, seed, end: now + time, latest: now + PATIENCE * time });
 
     on_every_cpu(stress, work);
     let total = report(cpus);
@@ -76,18 +95,24 @@ fn on_every_cpu(stress: &Stress, work: fn(usize)) {
     cpus.others().for_each(|index| cpus.wait(index));
 }
 
-/// What each CPU does until the time is up.
+/// What each CPU does until the time is up, or a little longer.
 fn work(cpu: usize) {
-    let Stress { booted, area, seed, end } = stress();
+    let stress = stress();
+    let Stress { booted, area, seed, .. } = stress;
     let mut random = Random::new(*seed, cpu);
-    let mut counts = Counts::NONE;
-    while probe::counter() < *end {
+    let (mut counts, mut waiting) = (Counts::NONE, true);
+    while !stress.is_over() {
         if random.one_in(REQUESTS) {
             settle::audit(booted, area);
             counts.audits += 1;
         }
         editor::edit(booted, area, &mut random, &mut counts);
         (0..ACCESSES).for_each(|_| reader::access(booted, area, cpu, &mut random, &mut counts));
+        if waiting && counts.all_requests() > 0 {
+            waiting = false;
+            WAITING.fetch_sub(1, Ordering::Relaxed);
+        }
+        MET.fetch_or(counts.retried > 0, Ordering::Relaxed);
     }
     *COUNTS[cpu].lock() = counts;
 }

@@ -59,6 +59,8 @@ pub struct Limits {
     pub timeout: Duration,
     /// Once the serial line says this.
     pub marker: Option<String>,
+    /// And that much later, for what must go on after it.
+    pub linger: Duration,
 }
 
 /// Runs a QEMU to its end.
@@ -66,7 +68,7 @@ pub struct Limits {
 /// # Errors
 /// It cannot be started.
 pub fn run(command: &mut Command, timeout: Duration, live: bool) -> Result<Finished> {
-    run_until(command, &Limits { timeout, marker: None }, live)
+    run_until(command, &Limits { timeout, ..Limits::default() }, live)
 }
 
 /// Runs a QEMU to its end or to one of `limits`. It is asked to end first, so that plugins can write what they hold.
@@ -84,7 +86,7 @@ pub fn run_until(command: &mut Command, limits: &Limits, live: bool) -> Result<F
     let flags = Arc::new(Flags::default());
     let serial = collect(child.stdout.take(), live, limits.marker.clone(), &flags);
     let messages = collect(child.stderr.take(), false, None, &flags);
-    let (status, timed_out) = wait(&mut child, started + limits.timeout, &flags)?;
+    let (status, timed_out) = wait(&mut child, started + limits.timeout, limits.linger, &flags)?;
     Ok(Finished {
         status,
         serial: serial.finish(),
@@ -103,13 +105,18 @@ struct Flags {
     marked: AtomicBool,
 }
 
-fn wait(child: &mut Child, deadline: Instant, flags: &Flags) -> Result<(Option<i32>, bool)> {
+fn wait(child: &mut Child, deadline: Instant, linger: Duration, flags: &Flags) -> Result<(Option<i32>, bool)> {
+    let mut marked = None;
     loop {
         if let Some(status) = child.wait_timeout(LOOK)? {
             return Ok((status.code(), false));
         }
         let late = Instant::now() >= deadline;
-        if late || flags.full.load(Ordering::Relaxed) || flags.marked.load(Ordering::Relaxed) {
+        if flags.marked.load(Ordering::Relaxed) {
+            marked.get_or_insert_with(Instant::now);
+        }
+        let is_over = marked.is_some_and(|marked: Instant| marked.elapsed() >= linger);
+        if late || flags.full.load(Ordering::Relaxed) || is_over {
             end(child)?;
             return Ok((None, late));
         }
@@ -208,11 +215,24 @@ mod tests {
 
     #[test]
     fn good_a_marker_ends_a_run_that_can_still_say_goodbye() {
-        let limits = Limits { timeout: Duration::from_secs(30), marker: Some("all CPUs up".to_owned()) };
+        let marker = Some("all CPUs up".to_owned());
+        let limits = Limits { timeout: Duration::from_secs(30), marker, ..Limits::default() };
         let script = "trap 'echo goodbye >&2; exit 0' TERM; printf 'all C'; sleep 0.1; echo 'PUs up'; while :; do sleep 0.05; done";
         let finished = run_until(Command::new("sh").args(["-c", script]), &limits, false).expect("sh starts");
         assert!(finished.marked && !finished.timed_out);
         assert_eq!(finished.messages, "goodbye\n");
+    }
+
+    #[test]
+    fn good_what_goes_on_after_its_marker_is_told_from_what_ends() {
+        let told = |script: &str, linger| {
+            let limits = Limits { timeout: Duration::from_secs(60), marker: Some("said".to_owned()), linger };
+            run_until(Command::new("sh").args(["-c", script]), &limits, false).expect("sh starts")
+        };
+        let on = told("echo said; exec sleep 60", Duration::from_millis(50));
+        assert!(on.marked && on.status.is_none() && !on.timed_out);
+        let ends = told("echo said; exit 3", Duration::from_secs(50));
+        assert!(ends.marked && ends.status == Some(3));
     }
 
     #[test]

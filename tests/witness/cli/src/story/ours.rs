@@ -65,7 +65,7 @@ impl Ours {
         let mut options = Options::new(&self.tools, &image, &scratch.join("boot.trace"));
         (options.smp, options.memory, options.loads) = (self.cpus, MEMORY.to_owned(), true);
         (options.append, options.features) = (self.append.clone(), self.features.clone());
-        options.timeout = Duration::from_secs(120);
+        options.timeout = Duration::from_secs(300);
         let status = run::run(&options)?;
         ensure!(status == Some(0), "the boot ended with {status:?}");
         let judged = watched(&options, Watch::new(page, boots))?;

@@ -88,7 +88,7 @@ pub(crate) fn run(
         _ => {}
     }
     let mut command = command(subject, ends, trace);
-    let limits = Limits { timeout: ends.timeout, marker: ends.marker.clone() };
+    let limits = Limits { timeout: ends.timeout, marker: ends.marker.clone(), ..Limits::default() };
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let machine = scope.spawn(|| {
