@@ -57,7 +57,7 @@ enum Verb {
     #[command(after_help = bench::AFTER_HELP)]
     Bench(bench::Args),
     /// Format, clippy and rustdoc for host and target, and the house rules
-    Lint,
+    Lint(lint::Args),
 }
 
 fn main() -> ExitCode {
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
         Verb::Witness(args) => witness::watch(args),
         Verb::Story(args) => witness::story(args),
         Verb::Bench(args) => bench::command(args),
-        Verb::Lint => lint::command(),
+        Verb::Lint(args) => lint::command(args),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     // Tests that failed have been listed.
