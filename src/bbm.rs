@@ -44,25 +44,21 @@ pub use tokens::{
     UnusedSlots,
 };
 
-pub use crate::machine::Reach;
+pub use crate::machine::{Permit, Reach};
 
 use crate::addr::{Frame, Level, PhysAddr, VirtAddr};
 use crate::aliases::Aliases;
 use crate::descriptor::Entry;
 use crate::errata::Errata;
 use crate::features::{Features, OPTIONAL};
-use crate::geometry::Geometry;
-use crate::machine::{Machine, Maintenance, Slot};
+use crate::geometry::{Geometry, Slot};
+use crate::machine::{Machine, Maintenance};
 
 #[cfg(doc)]
 use crate::descriptor::Waiting;
 
 /// The geometry of a machine's tables.
 pub(crate) type Geo<M> = <M as Machine>::Geometry;
-
-/// The right to store to tables and to invalidate. Only this module can make one.
-#[derive(Debug)]
-pub struct Permit(());
 
 /// What the protocol did to a machine, counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -96,7 +92,7 @@ impl<M: Machine> Protocol<M> {
     pub fn new(machine: M, errata: Errata) -> Self {
         let (counts, features) = (Counts::default(), Features::empty());
         let output_bits = Geo::<M>::OUTPUT_BITS as u8;
-        let (permit, reach, aliases) = (Permit(()), Reach::ThisPe, Aliases::none());
+        let (permit, reach, aliases) = (Permit::for_the_protocol(), Reach::ThisPe, Aliases::none());
         Self { machine, permit, reach, errata, features, output_bits, epoch: 0, counts, aliases }
     }
 
@@ -197,7 +193,7 @@ impl<M: Machine> Protocol<M> {
     #[must_use]
     #[inline(always)]
     pub(crate) fn first_used(&self, first: Slot, from: u64, to: u64) -> Option<u64> {
-        let found = (from < to).then(|| self.machine.first_used(Geo::<M>::step(first, from), to - from)).flatten();
+        let found = (from < to).then(|| self.machine.first_used(first.step(from), to - from)).flatten();
         found.map(|ahead| from + ahead)
     }
 
@@ -205,7 +201,7 @@ impl<M: Machine> Protocol<M> {
     #[must_use]
     #[inline(always)]
     pub(crate) fn alike(&self, first: Slot, from: u64, to: u64, (mask, bits): (u64, u64)) -> u64 {
-        if from < to { self.machine.alike(Geo::<M>::step(first, from), to - from, mask, bits) } else { 0 }
+        if from < to { self.machine.alike(first.step(from), to - from, mask, bits) } else { 0 }
     }
 
     /// The table that a slot leads to, if it holds a table descriptor as the manager writes them.
@@ -219,7 +215,7 @@ impl<M: Machine> Protocol<M> {
     pub fn new_table(&mut self, frame: FreeFrame, level: Level, virt: VirtAddr) -> FreshTable {
         let frame = frame.frame();
         self.machine.zero_frame(&self.permit, frame);
-        FreshTable::new(frame, level, virt)
+        FreshTable::new(Geo::<M>::slot(frame, level, virt))
     }
 
     /// A root for these tables, in `frame`, which is zeroed.

@@ -18,9 +18,8 @@
 
 #![forbid(unsafe_code)]
 
-use crate::addr::{Frame, Level, VirtAddr, VirtSpan};
-use crate::machine::Slot;
-use core::fmt::Debug;
+use crate::addr::{Frame, Level, PhysAddr, VirtAddr, VirtSpan};
+use core::fmt::{self, Debug};
 
 /// Where a descriptor keeps the bits of an output address that do not fit below bit 48.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,13 +81,6 @@ pub trait Geometry: Copy + Debug + Eq + Send + Sync + 'static {
         1 << Self::STRIDE.min(Self::INPUT_BITS - Self::shift(level))
     }
 
-    /// Where the descriptor for `virt` stands in its table of `level`.
-    #[must_use]
-    #[inline(always)]
-    fn index(virt: VirtAddr, level: Level) -> u64 {
-        virt.raw() >> Self::shift(level) & ((1 << Self::STRIDE) - 1)
-    }
-
     /// Whether a leaf may stand at `level`.
     #[must_use]
     #[inline(always)]
@@ -113,36 +105,9 @@ pub trait Geometry: Copy + Debug + Eq + Send + Sync + 'static {
     #[must_use]
     #[inline(always)]
     fn slot(table: Frame, level: Level, virt: VirtAddr) -> Slot {
-        let start = virt.align_down(Self::slot_bytes(level));
-        Slot::from_parts(table, level, Self::index(virt, level) as u16, start)
-    }
-
-    /// The slot `count` further on in the table of `slot`.
-    ///
-    /// # Panics
-    /// In a debug build, when the table ends before.
-    #[must_use]
-    #[inline(always)]
-    fn step(slot: Slot, count: u64) -> Slot {
-        let index = slot.index() as u64 + count;
-        debug_assert!(index < 1 << Self::STRIDE, "a slot lies in its table");
-        let start = VirtAddr::within(slot.virt().raw() + (count << Self::shift(slot.level())));
-        Slot::from_parts(slot.table(), slot.level(), index as u16, start)
-    }
-
-    /// What `slot` translates.
-    #[must_use]
-    #[inline(always)]
-    fn span(slot: Slot) -> VirtSpan {
-        Self::span_of(slot, 1)
-    }
-
-    /// What `count` slots from `first` on translate.
-    #[must_use]
-    #[inline(always)]
-    fn span_of(first: Slot, count: u64) -> VirtSpan {
-        let end_exclusive = first.virt().raw() + (count << Self::shift(first.level()));
-        VirtSpan::new(first.virt(), VirtAddr::within(end_exclusive)).unwrap_or(VirtSpan::EMPTY)
+        let shift = Self::shift(level) as u8;
+        let slots = Self::slots(level) as u16;
+        Slot { table, virt: 0, index: 0, slots, level, shift, stride: Self::STRIDE as u8 }.beside(virt)
     }
 
     /// A descriptor's bits for the output address `raw`, which has no more bits than the format.
@@ -166,6 +131,139 @@ pub trait Geometry: Copy + Debug + Eq + Send + Sync + 'static {
             HighBits::Shareability => plain | (descriptor >> 8 & 3) << 50,
             HighBits::Low => plain & !0xffff | (descriptor >> 12 & 0xf) << 48,
         }
+    }
+}
+
+/// A slot of a table: where a descriptor stands, and which input addresses it translates. [`Geometry::slot`] finds the first of a walk; the
+/// others follow from it, for a slot knows the shape of its tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Slot {
+    table: Frame,
+    virt: u64,
+    index: u16,
+    /// Slots in the table.
+    slots: u16,
+    level: Level,
+    /// log2 of the bytes that the slot spans.
+    shift: u8,
+    /// log2 of the slots of every table but a root.
+    stride: u8,
+}
+
+impl Slot {
+    /// The table's frame.
+    #[must_use]
+    pub const fn table(self) -> Frame {
+        self.table
+    }
+
+    /// The table's level.
+    #[must_use]
+    pub const fn level(self) -> Level {
+        self.level
+    }
+
+    /// The first byte that the slot translates.
+    #[must_use]
+    #[inline(always)]
+    pub const fn virt(self) -> VirtAddr {
+        VirtAddr::within(self.virt)
+    }
+
+    /// Where the descriptor stands in its table, from 0.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.index as usize
+    }
+
+    /// The descriptor's physical address.
+    #[must_use]
+    #[inline(always)]
+    pub const fn address(self) -> PhysAddr {
+        // Within a table, so it cannot pass 2^52.
+        PhysAddr::within(self.table.start().raw() + 8 * self.index as u64)
+    }
+
+    /// log2 of the bytes that it spans.
+    #[must_use]
+    #[inline(always)]
+    pub const fn shift(self) -> u32 {
+        self.shift as u32
+    }
+
+    /// The bytes that it spans.
+    #[must_use]
+    #[inline(always)]
+    pub const fn bytes(self) -> u64 {
+        1 << self.shift
+    }
+
+    /// Descriptors in its table; a root may have fewer than others.
+    #[must_use]
+    #[inline(always)]
+    pub const fn slots(self) -> u64 {
+        self.slots as u64
+    }
+
+    /// What it translates.
+    #[must_use]
+    #[inline(always)]
+    pub fn span(self) -> VirtSpan {
+        self.span_of(1)
+    }
+
+    /// What `count` slots from this one on translate.
+    #[must_use]
+    #[inline(always)]
+    pub fn span_of(self, count: u64) -> VirtSpan {
+        let end_exclusive = self.virt + (count << self.shift);
+        VirtSpan::new(self.virt(), VirtAddr::within(end_exclusive)).unwrap_or(VirtSpan::EMPTY)
+    }
+
+    /// The slot `count` further on in its table.
+    ///
+    /// # Panics
+    /// In a debug build, when the table ends before.
+    #[must_use]
+    #[inline(always)]
+    pub const fn step(self, count: u64) -> Self {
+        let index = self.index as u64 + count;
+        debug_assert!(index < self.slots as u64, "a slot lies in its table");
+        Self { index: index as u16, virt: self.virt + (count << self.shift), ..self }
+    }
+
+    /// The first slot of its table.
+    #[must_use]
+    #[inline(always)]
+    pub const fn first(self) -> Self {
+        Self { index: 0, virt: self.virt - ((self.index as u64) << self.shift), ..self }
+    }
+
+    /// The slot of its table that translates `virt`, an address of that table's.
+    #[must_use]
+    #[inline(always)]
+    pub const fn beside(self, virt: VirtAddr) -> Self {
+        let number = virt.raw() >> self.shift;
+        Self { index: (number & ((1 << self.stride) - 1)) as u16, virt: number << self.shift, ..self }
+    }
+
+    /// The slot for `virt` of `child`, the table that this slot leads to; `None` at the last level.
+    #[must_use]
+    #[inline(always)]
+    pub const fn below(self, child: Frame, virt: VirtAddr) -> Option<Self> {
+        match self.level.next() {
+            Some(level) => {
+                let (shift, slots) = (self.shift - self.stride, 1 << self.stride);
+                Some(Self { table: child, level, shift, slots, ..self }.beside(virt))
+            }
+            None => None,
+        }
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} slot {} of table {} (va {})", self.level, self.index, self.table.start(), self.virt())
     }
 }
 
@@ -254,6 +352,35 @@ mod tests {
         assert_eq!(levels::<Granule16KLpa2>()[..2], [(Level::L0, 32, 128 * 1024 * GIB), (Level::L1, 2048, 64 * GIB)]);
         assert_eq!(levels::<Granule64K>()[..2], [(Level::L1, 64, 4096 * GIB), (Level::L2, 8192, GIB / 2)]);
         assert_eq!(levels::<Granule64KLva>()[0], (Level::L1, 1024, 4096 * GIB));
+    }
+
+    #[test]
+    fn good_slots_know_where_they_are() {
+        let table = |start| Frame::containing(PhysAddr::at(start));
+        let virt = VirtAddr::at(0x0a00_0020_1234);
+        let slot = Granule4K::slot(table(0x4000_0000), Level::L2, virt);
+        assert_eq!((slot.index(), slot.address()), (1, PhysAddr::at(0x4000_0008)));
+        assert_eq!(slot.virt(), VirtAddr::at(0x0a00_0020_0000));
+        assert_eq!(
+            slot.step(2).first(),
+            Granule4K::slot(table(0x4000_0000), Level::L2, VirtAddr::at(0x0a00_0000_0000))
+        );
+        assert_eq!(slot.below(table(0x5000_0000), virt), Some(Granule4K::slot(table(0x5000_0000), Level::L3, virt)));
+    }
+
+    #[test]
+    fn good_walks_go_down_from_the_root() {
+        fn holds<G: Geometry>() {
+            let (table, virt) = (Frame::containing(PhysAddr::at(0x9_0000)), VirtAddr::at(0x7f12_3456_7000));
+            let mut slot = G::slot(table, G::ROOT, virt);
+            while let Some(next) = slot.below(table, virt) {
+                assert_eq!(next, G::slot(table, next.level(), virt));
+                assert!(slot.span().covers(next.span()) && next.slots() << next.shift() == slot.bytes());
+                slot = next;
+            }
+            assert_eq!((slot.level(), slot.bytes()), (Level::L3, G::PAGE_BYTES));
+        }
+        in_every_geometry!(holds);
     }
 
     #[test]

@@ -12,65 +12,18 @@ mod tlbi;
 
 pub use tlbi::{RangeOperand, Reach, Scope, Tlbi, VaOperand};
 
-use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
-use crate::bbm::Permit;
-use crate::geometry::Geometry;
+use crate::addr::{Frame, PhysSpan, VirtAddr, VirtSpan};
+use crate::geometry::{Geometry, Slot};
 use core::fmt;
 
-/// A slot of a table: where a descriptor lives and which input address it translates.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Slot {
-    table: Frame,
-    level: Level,
-    index: u16,
-    virt: u64,
-}
+/// The right to store to tables and to invalidate. [`crate::bbm`] alone makes one.
+#[derive(Debug)]
+pub struct Permit(());
 
-impl Slot {
-    /// Slot `index` of `table`, a table of `level`, which translates from `start` on. [`Geometry::slot`] finds it for an address.
-    #[must_use]
-    #[inline(always)]
-    pub(crate) const fn from_parts(table: Frame, level: Level, index: u16, start: VirtAddr) -> Self {
-        Self { table, level, index, virt: start.raw() }
-    }
-
-    /// The table's frame.
-    #[must_use]
-    pub const fn table(self) -> Frame {
-        self.table
-    }
-
-    /// The table's level.
-    #[must_use]
-    pub const fn level(self) -> Level {
-        self.level
-    }
-
-    /// The first byte that the slot translates.
-    #[must_use]
-    #[inline(always)]
-    pub const fn virt(self) -> VirtAddr {
-        VirtAddr::within(self.virt)
-    }
-
-    /// Where the descriptor stands in its table, from 0.
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self.index as usize
-    }
-
-    /// The descriptor's physical address.
-    #[must_use]
-    #[inline(always)]
-    pub const fn address(self) -> PhysAddr {
-        // Within a table, so it cannot pass 2^52.
-        PhysAddr::within(self.table.start().raw() + 8 * self.index as u64)
-    }
-}
-
-impl fmt::Display for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} slot {} of table {} (va {})", self.level, self.index, self.table.start(), self.virt())
+impl Permit {
+    /// One, for [`crate::bbm::Protocol::new`] and nobody else, which a test of the source sees to.
+    pub(crate) const fn for_the_protocol() -> Self {
+        Self(())
     }
 }
 
@@ -85,14 +38,14 @@ pub trait Machine {
     /// The first of `count` slots from `first` on, side by side in one table, that does not read as 0, counted from `first`.
     #[inline]
     fn first_used(&self, first: Slot, count: u64) -> Option<u64> {
-        (0..count).find(|&index| self.load(Self::Geometry::step(first, index)) != 0)
+        (0..count).find(|&index| self.load(first.step(index)) != 0)
     }
 
     /// How many of `count` slots from `first` on, side by side in one table, read as `bits` where `mask` has ones, up to the first that does
     /// not.
     #[inline]
     fn alike(&self, first: Slot, count: u64, mask: u64, bits: u64) -> u64 {
-        let is_other = |&index: &u64| self.load(Self::Geometry::step(first, index)) & mask != bits;
+        let is_other = |&index: &u64| self.load(first.step(index)) & mask != bits;
         (0..count).find(is_other).unwrap_or(count)
     }
 
@@ -105,7 +58,7 @@ pub trait Machine {
     fn store_run(&mut self, permit: &Permit, first: Slot, count: u64, descriptor: u64, step: u64) {
         let mut descriptor = descriptor;
         for index in 0..count {
-            self.store(permit, Self::Geometry::step(first, index), descriptor);
+            self.store(permit, first.step(index), descriptor);
             descriptor = descriptor.wrapping_add(step);
         }
     }
@@ -212,18 +165,4 @@ pub struct Maintenance {
     pub dsbs: u32,
     /// ISB instructions.
     pub isbs: u32,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::geometry::Granule4K;
-
-    #[test]
-    fn good_slot_address() {
-        let slot =
-            Granule4K::slot(Frame::containing(PhysAddr::at(0x4000_0000)), Level::L2, VirtAddr::at(0x0a00_0020_1234));
-        assert_eq!((slot.index(), slot.address()), (1, PhysAddr::at(0x4000_0008)));
-        assert_eq!(slot.virt(), VirtAddr::at(0x0a00_0020_0000));
-    }
 }

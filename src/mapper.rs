@@ -54,7 +54,7 @@ use crate::bbm::{FreeFrame, Geo, Protocol, Tables};
 use crate::descriptor::{Access, Attributes};
 use crate::features::Features;
 use crate::frames::FrameSupply;
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, Slot};
 use crate::machine::Machine;
 
 /// A request to map `virt` to as many bytes from `output` on.
@@ -117,8 +117,8 @@ pub struct Cost {
 /// use breakwater::descriptor::{Access, Attributes};
 /// use breakwater::errata::Errata;
 /// use breakwater::frames::FrameSupply;
-/// use breakwater::geometry::Granule4K;
-/// use breakwater::machine::{Machine, Maintenance, Slot, Tlbi};
+/// use breakwater::geometry::{Granule4K, Slot};
+/// use breakwater::machine::{Machine, Maintenance, Tlbi};
 /// use breakwater::mapper::{Mapper, Request};
 /// use std::collections::HashMap;
 ///
@@ -256,9 +256,8 @@ impl<'a, M: Machine, S> Mapper<'a, M, S> {
     }
 }
 
-/// The part of `span` that lies in the slot of `level` that holds `virt`.
-fn piece<G: Geometry>(span: VirtSpan, virt: VirtAddr, level: Level) -> VirtSpan {
-    let slot_end = VirtAddr::at(virt.align_down(G::slot_bytes(level)).raw() + G::slot_bytes(level));
+/// The part of `span` from `virt` on that lies in `slot`, which translates `virt`.
+fn piece(span: VirtSpan, virt: VirtAddr, slot: Slot) -> VirtSpan {
     // `virt` is within the span, so the piece never runs backwards.
-    VirtSpan::new(virt, slot_end.min(span.end_exclusive())).unwrap_or(span)
+    VirtSpan::new(virt, slot.span().end_exclusive().min(span.end_exclusive())).unwrap_or(span)
 }

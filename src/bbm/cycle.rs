@@ -10,8 +10,8 @@ use super::pending::Run;
 use super::{After, FreeTables, Geo, Invalidated, Live, Place, Protocol, Tables};
 use crate::addr::Frame;
 use crate::descriptor::{Attributes, Waiting, leaf_bits_in};
-use crate::geometry::Geometry;
-use crate::machine::{Machine, Slot};
+use crate::geometry::{Geometry, Slot};
+use crate::machine::Machine;
 
 /// Tables that one walk leads through, the highest that may go and those below.
 const CHAIN_MAX: usize = 5;
@@ -24,10 +24,10 @@ impl<M: Machine> Protocol<M> {
     /// When a slot holds nothing valid, or is no longer as the break left it afterwards; or the table ends before.
     #[inline(always)]
     pub(crate) fn cycle_run(&mut self, first: Place<'_, Live>, count: u64, after: After) -> Invalidated {
-        let first = first.run_of::<Geo<M>>(count);
+        let first = first.run_of(count);
         self.epoch += 1;
         for index in 0..count {
-            let slot = Geo::<M>::step(first, index);
+            let slot = first.step(index);
             let old = self.raw(slot);
             assert!(old & 1 != 0, "a slot that is broken held a leaf");
             let waiting = match after.of::<Geo<M>>(first.level(), old, index) {
@@ -39,7 +39,7 @@ impl<M: Machine> Protocol<M> {
         let run = Run::of(first, count, false);
         self.invalidate_run(&run);
         for index in 0..count {
-            let slot = Geo::<M>::step(first, index);
+            let slot = first.step(index);
             let raw = self.raw(slot);
             let comes = match after {
                 After::Nothing => Waiting::read(raw).map(|_| 0),
@@ -62,10 +62,10 @@ impl<M: Machine> Protocol<M> {
     /// In a debug build, when a slot holds nothing valid.
     #[inline(always)]
     pub(crate) fn recast_run(&mut self, first: Place<'_, Live>, count: u64, attributes: Attributes) {
-        let first = first.run_of::<Geo<M>>(count);
+        let first = first.run_of(count);
         let bits = leaf_bits_in::<Geo<M>>(attributes, first.level(), false);
         for index in 0..count {
-            let slot = Geo::<M>::step(first, index);
+            let slot = first.step(index);
             let old = self.raw(slot);
             debug_assert!(old & 1 != 0, "a slot that changes in place held a leaf");
             self.machine.store(&self.permit, slot, old & Geo::<M>::OUTPUT_MASK | bits);

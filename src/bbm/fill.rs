@@ -6,8 +6,8 @@
 use super::{Filled, FreshTable, Geo, Laid, Place, Protocol, Published, State, Tables, UnusedSlots};
 use crate::addr::VirtAddr;
 use crate::descriptor::{Entry, Leaf, Waiting};
-use crate::geometry::{Geometry, HighBits};
-use crate::machine::{Machine, Slot};
+use crate::geometry::{Geometry, HighBits, Slot};
+use crate::machine::Machine;
 
 impl<M: Machine> Protocol<M> {
     /// The proof that `count` slots from `first` on, all of one table, were never used.
@@ -19,8 +19,8 @@ impl<M: Machine> Protocol<M> {
     /// When the table ends before.
     #[inline(always)]
     pub fn unused_run<'t, S: State>(&self, first: Place<'t, S>, count: u64) -> Result<UnusedSlots<'t, S>, Slot> {
-        match self.machine.first_used(first.run_of::<Geo<M>>(count), count) {
-            Some(index) => Err(Geo::<M>::step(first.slot(), index)),
+        match self.machine.first_used(first.run_of(count), count) {
+            Some(index) => Err(first.slot().step(index)),
             None => Ok(UnusedSlots::run(first.slot(), count)),
         }
     }
@@ -53,15 +53,15 @@ impl<M: Machine> Protocol<M> {
     /// # Panics
     /// As for [`Self::fill`]; and when the table ends before. In a debug build, when it was made for another address.
     pub fn fill_fresh(&mut self, table: &FreshTable, virt: VirtAddr, count: u64, leaf: Leaf) {
-        let first = table.slot::<Geo<M>>(virt);
-        assert!(first.index() as u64 + count <= 1 << Geo::<M>::STRIDE, "the slots are this table's");
+        let first = table.slot(virt);
+        assert!(first.index() as u64 + count <= first.slots(), "the slots are this table's");
         self.store_leaves(first, count, leaf);
     }
 
     #[inline(always)]
     fn store_leaves(&mut self, first: Slot, count: u64, leaf: Leaf) {
         let level = first.level();
-        let (step, bits) = (Geo::<M>::slot_bytes(level), Geo::<M>::OUTPUT_BITS);
+        let (step, bits) = (first.bytes(), Geo::<M>::OUTPUT_BITS);
         let last = leaf.output().raw() + (count.max(1) - 1) * step;
         assert!(last >> bits == 0, "a run of leaves ends within the format's output addresses");
         self.counts.stores += count as u32;
@@ -76,7 +76,7 @@ impl<M: Machine> Protocol<M> {
             self.machine.store_run(&self.permit, first, piece, leaf.encode_in::<Geo<M>>(level), step);
             count -= piece;
             if count > 0 {
-                first = Geo::<M>::step(first, piece);
+                first = first.step(piece);
                 leaf = leaf.advanced(piece * step);
             }
         }
@@ -103,12 +103,12 @@ impl<M: Machine> Protocol<M> {
     /// When the table is of another level than those that the parent leads to; in a debug build, when the parent was made for another address.
     pub fn link_fresh(&mut self, parent: &FreshTable, table: FreshTable, kept: bool) {
         assert!(parent.level().next() == Some(table.level()), "a table is linked where it was made for");
-        let slot = parent.slot::<Geo<M>>(table.virt());
+        let slot = parent.slot(table.virt());
         self.store_link(slot, table, kept);
     }
 
     fn store_link(&mut self, slot: Slot, table: FreshTable, kept: bool) {
-        let entry = Entry::Table { frame: table.into_linked(), kept };
+        let entry = Entry::Table { frame: table.into_linked().table(), kept };
         self.store(slot, entry.encode_in::<Geo<M>>(slot.level()));
     }
 
@@ -118,7 +118,7 @@ impl<M: Machine> Protocol<M> {
     /// As for [`Self::link`].
     pub fn lay<S: State>(&mut self, slot: UnusedSlots<'_, S>, table: FreshTable, kept: bool, laid: &mut Laid) {
         let slot = self.one_for(slot, &table);
-        let entry = Entry::Table { frame: table.into_linked(), kept };
+        let entry = Entry::Table { frame: table.into_linked().table(), kept };
         self.store(slot, Waiting::laid(entry.encode_in::<Geo<M>>(slot.level())).raw());
         laid.note();
     }
@@ -170,7 +170,7 @@ impl<M: Machine> Protocol<M> {
 
     fn one_for<S: State>(&self, slot: UnusedSlots<'_, S>, table: &FreshTable) -> Slot {
         let (slot, count) = self.still_unused(slot);
-        assert!(count == 1 && table.belongs_under::<Geo<M>>(slot), "a table is linked where it was made for");
+        assert!(count == 1 && table.belongs_under(slot), "a table is linked where it was made for");
         slot
     }
 }

@@ -6,10 +6,10 @@ use super::{
     Broken, Changed, Detached, Filled, FreeTables, FreshTable, Geo, Invalidated, Live, Pending, Place, Protocol,
     Resize, Tables,
 };
-use crate::addr::{Frame, Level, VirtAddr};
+use crate::addr::{Frame, Level};
 use crate::descriptor::{Attributes, Entry, Leaf, Waiting, leaf_bits_in};
-use crate::geometry::Geometry;
-use crate::machine::{Machine, Slot};
+use crate::geometry::{Geometry, Slot};
+use crate::machine::Machine;
 
 /// What a run of leaves becomes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,11 +49,11 @@ impl<M: Machine> Protocol<M> {
     /// When a slot holds nothing valid: the plan has seen leaves; or the table ends before.
     #[inline(always)]
     pub fn break_run(&mut self, first: Place<'_, Live>, count: u64, after: After, broken: &mut Broken) {
-        let first = first.run_of::<Geo<M>>(count);
+        let first = first.run_of(count);
         self.epoch += 1;
         let level = first.level();
         for index in 0..count {
-            let slot = Geo::<M>::step(first, index);
+            let slot = first.step(index);
             let old = self.raw(slot);
             assert!(old & 1 != 0, "a slot that is broken held a leaf");
             let waiting = match after.of::<Geo<M>>(level, old, index) {
@@ -75,8 +75,8 @@ impl<M: Machine> Protocol<M> {
         let slot = place.slot();
         self.epoch += 1;
         assert!(self.raw(slot) & 1 != 0, "a slot that is broken held a leaf");
-        assert!(table.belongs_under::<Geo<M>>(slot), "a table is linked where it was made for");
-        let entry = Entry::table(table.into_linked()).encode_in::<Geo<M>>(slot.level());
+        assert!(table.belongs_under(slot), "a table is linked where it was made for");
+        let entry = Entry::table(table.into_linked().table()).encode_in::<Geo<M>>(slot.level());
         self.store(slot, Waiting::coming(entry).raw());
         broken.pending().add::<Geo<M>>(slot, 1, false);
     }
@@ -116,14 +116,13 @@ impl<M: Machine> Protocol<M> {
 
     /// Notes in `pending` what hangs from `child`, the table that `slot` leads to, as what a break of that link owes.
     pub(crate) fn note_below(&self, child: Frame, slot: Slot, pending: &mut Pending) {
-        let Some(level) = slot.level().next() else { return };
-        let first = Geo::<M>::slot(child, level, slot.virt());
-        let slots = Geo::<M>::slots(level);
+        let Some(first) = slot.below(child, slot.virt()) else { return };
+        let (level, slots) = (first.level(), first.slots());
         // Valid and no table: at level 3 whatever is valid, elsewhere blocks.
         let leaves = if level == Level::L3 { (1, 1) } else { (3, 1) };
         let (mut at, mut any) = (0, false);
         while let Some(used) = self.first_used(first, at, slots) {
-            let slot = Geo::<M>::step(first, used);
+            let slot = first.step(used);
             let raw = self.raw(slot);
             at = used + 1;
             if let Some(below) = Entry::table_in::<Geo<M>>(raw, level) {
@@ -155,10 +154,10 @@ impl<M: Machine> Protocol<M> {
         contiguous: bool,
         changed: &mut Changed,
     ) {
-        let first = first.run_of::<Geo<M>>(count);
+        let first = first.run_of(count);
         let bits = leaf_bits_in::<Geo<M>>(attributes, first.level(), contiguous);
         for index in 0..count {
-            let slot = Geo::<M>::step(first, index);
+            let slot = first.step(index);
             let old = self.raw(slot);
             debug_assert!(old & 1 != 0, "a slot that changes in place held a leaf");
             self.machine.store(&self.permit, slot, old & Geo::<M>::OUTPUT_MASK | bits);
@@ -180,9 +179,9 @@ impl<M: Machine> Protocol<M> {
         changed: &mut Changed,
     ) {
         let slot = place.slot();
-        assert!(table.belongs_under::<Geo<M>>(slot), "a table is linked where it was made for");
+        assert!(table.belongs_under(slot), "a table is linked where it was made for");
         self.dsb_ishst(); // the table's descriptors are visible to walks before the link below
-        let entry = Entry::table(table.into_linked());
+        let entry = Entry::table(table.into_linked().table());
         self.store(slot, entry.encode_in::<Geo<M>>(slot.level()));
         changed.pending().add::<Geo<M>>(slot, 1, false);
     }
@@ -193,10 +192,10 @@ impl<M: Machine> Protocol<M> {
     /// # Panics
     /// When the invalidation did not cover a slot, or the table ends before.
     pub fn settle_run(&mut self, first: Place<'_, Live>, count: u64, settling: &mut Settling<'_>) {
-        let first = first.run_of::<Geo<M>>(count);
-        let whole = settling.proof.covers::<Geo<M>>(Geo::<M>::span_of(first, count), self.epoch);
+        let first = first.run_of(count);
+        let whole = settling.proof.covers::<Geo<M>>(first.span_of(count), self.epoch);
         for index in 0..count {
-            let slot = Geo::<M>::step(first, index);
+            let slot = first.step(index);
             let Some(waiting) = Waiting::read(self.raw(slot)) else { continue };
             if waiting.comes().is_none()
                 && let Some(child) = Entry::table_in::<Geo<M>>(waiting.went(), first.level())
@@ -204,7 +203,7 @@ impl<M: Machine> Protocol<M> {
                 self.reclaim_table(slot, child, settling);
                 continue;
             }
-            let covered = whole || settling.proof.covers::<Geo<M>>(Geo::<M>::span(slot), self.epoch);
+            let covered = whole || settling.proof.covers::<Geo<M>>(slot.span(), self.epoch);
             assert!(covered, "only a broken, invalidated slot is used again");
             self.store(slot, waiting.comes().unwrap_or(0));
             if waiting.comes().is_some() {
@@ -226,11 +225,11 @@ impl<M: Machine> Protocol<M> {
         proof: &Invalidated,
         filled: &mut Filled<Live>,
     ) {
-        let first = first.run_of::<Geo<M>>(count);
-        let covered = proof.covers::<Geo<M>>(Geo::<M>::span_of(first, count), self.epoch);
+        let first = first.run_of(count);
+        let covered = proof.covers::<Geo<M>>(first.span_of(count), self.epoch);
         let mut makes = false;
         for index in 0..count {
-            let slot = Geo::<M>::step(first, index);
+            let slot = first.step(index);
             let waiting = Waiting::read(self.raw(slot)).filter(|_| covered);
             let comes = waiting.expect("only a broken, invalidated slot is used again").comes();
             self.machine.store(&self.permit, slot, comes.unwrap_or(0));
@@ -246,12 +245,12 @@ impl<M: Machine> Protocol<M> {
     /// [`Settling::merges`] says so.
     fn reclaim_table(&mut self, slot: Slot, child: Frame, settling: &mut Settling<'_>) {
         // What hung from the table was noted leaf by leaf, and holes were not: the proof covers it where it meets the slot at all.
-        let met = settling.proof.span().is_some_and(|span| span.intersection(Geo::<M>::span(slot)).is_some());
+        let met = settling.proof.span().is_some_and(|span| span.intersection(slot.span()).is_some());
         assert!(met && settling.proof.is_of(self.epoch), "only a broken, invalidated slot is used again");
         let block = if settling.merges { self.merged(slot, child) } else { None };
         settling.detached.reclaim_one();
-        if let Some(next) = slot.level().next() {
-            self.free_below(child, next, slot.virt(), settling.free);
+        if let Some(first) = slot.below(child, slot.virt()) {
+            self.free_below(first, settling.free);
         }
         self.store(slot, block.map_or(0, |leaf| leaf.encode_in::<Geo<M>>(slot.level())));
         if block.is_some() {
@@ -261,30 +260,27 @@ impl<M: Machine> Protocol<M> {
 
     /// The block for `slot` that maps what the table `child` maps, which the plan found to be uniform.
     fn merged(&self, slot: Slot, child: Frame) -> Option<Leaf> {
-        let (mut table, mut level) = (child, slot.level().next()?);
+        let mut first = slot.below(child, slot.virt())?;
         loop {
-            match self.read(Geo::<M>::slot(table, level, slot.virt())) {
-                Entry::Table { frame, .. } => (table, level) = (frame, level.next()?),
+            match self.read(first) {
+                Entry::Table { frame, .. } => first = first.below(frame, slot.virt())?,
                 Entry::Leaf(leaf) => return Leaf::new_in::<Geo<M>>(slot.level(), leaf.output(), leaf.attributes()),
                 _ => return None,
             }
         }
     }
 
-    /// Frees the table `frame` and those below it.
-    fn free_below(&mut self, frame: Frame, level: Level, virt: VirtAddr, free: &mut FreeTables) {
-        let first = Geo::<M>::slot(frame, level, virt);
-        if let Some(next) = level.next() {
-            let (slots, mut at) = (Geo::<M>::slots(level), 0);
-            while let Some(used) = self.first_used(first, at, slots) {
-                let slot = Geo::<M>::step(first, used);
-                if let Some(child) = self.child(slot) {
-                    self.free_below(child, next, slot.virt(), free);
-                }
-                at = used + 1;
+    /// Frees the table of the slot `first` and those below it.
+    fn free_below(&mut self, first: Slot, free: &mut FreeTables) {
+        let (mut at, has_tables) = (0, first.level() != Level::L3);
+        while has_tables && let Some(used) = self.first_used(first, at, first.slots()) {
+            let slot = first.step(used);
+            if let Some(below) = self.child(slot).and_then(|child| slot.below(child, slot.virt())) {
+                self.free_below(below, free);
             }
+            at = used + 1;
         }
-        self.put_free(frame, free);
+        self.put_free(first.table(), free);
     }
 
     /// Puts a block in the place of the table that `slot` leads to and that maps just the same, in place: then invalidates, and frees the
@@ -308,8 +304,8 @@ impl<M: Machine> Protocol<M> {
         self.note_below(child, slot, changed.pending());
         self.store(slot, leaf.encode_in::<Geo<M>>(slot.level()));
         self.invalidate_changed(changed);
-        if let Some(next) = slot.level().next() {
-            self.free_below(child, next, slot.virt(), free);
+        if let Some(first) = slot.below(child, slot.virt()) {
+            self.free_below(first, free);
         }
     }
 }

@@ -11,8 +11,8 @@
 
 use crate::addr::{Level, VirtAddr, VirtSpan};
 use crate::features::Features;
-use crate::geometry::Geometry;
-use crate::machine::{RangeOperand, Reach, Scope, Slot, Tlbi, VaOperand};
+use crate::geometry::{Geometry, Slot};
+use crate::machine::{RangeOperand, Reach, Scope, Tlbi, VaOperand};
 
 /// TLBIs that one request issues before it invalidates everything instead.
 pub(super) const TLBIS_MAX: u32 = 32;
@@ -53,7 +53,7 @@ impl Pending {
     /// Notes `slots` slots from `first` on; `walk` when a table above them went.
     #[inline(always)]
     pub fn add<G: Geometry>(&mut self, first: Slot, slots: u64, walk: bool) {
-        let noted = G::span_of(first, slots);
+        let noted = first.span_of(slots);
         let whole = self.span.and_then(|span| {
             VirtSpan::new(span.start().min(noted.start()), span.end_exclusive().max(noted.end_exclusive()))
         });

@@ -1,9 +1,9 @@
 //! Where a store may go: a slot that a walk from the root of tables leads to, for as long as those tables stay.
 
 use super::{Geo, Live, Protocol, State, Tables};
-use crate::addr::{Frame, Level, VirtAddr};
-use crate::geometry::Geometry;
-use crate::machine::{Machine, Slot};
+use crate::addr::{Level, VirtAddr};
+use crate::geometry::{Geometry, Slot};
+use crate::machine::Machine;
 use core::marker::PhantomData;
 
 /// A slot of tables in state `S`: what a [`Slot`], which anyone can name, is not, because that says where a descriptor would stand, and not
@@ -34,8 +34,8 @@ impl<S> Place<'_, S> {
     /// # Panics
     /// When the table ends before.
     #[inline(always)]
-    pub(super) fn run_of<G: Geometry>(self, count: u64) -> Slot {
-        assert!(self.slot.index() as u64 + count <= 1 << G::STRIDE, "a run lies in one table");
+    pub(super) fn run_of(self, count: u64) -> Slot {
+        assert!(self.slot.index() as u64 + count <= self.slot.slots(), "a run lies in one table");
         self.slot
     }
 }
@@ -44,8 +44,8 @@ impl<M: Machine> Protocol<M> {
     /// The slot of the table of `level` that a walk of `tables` for `virt` leads to, or none when the walk ends above.
     #[must_use]
     pub fn place<'t, S: State>(&self, tables: &'t Tables<S>, level: Level, virt: VirtAddr) -> Option<Place<'t, S>> {
-        let table = self.table_at(tables, level, virt)?;
-        Some(Place { slot: Geo::<M>::slot(table, level, virt), tables: PhantomData })
+        let slot = self.slot_at(tables, level, virt)?;
+        Some(Place { slot, tables: PhantomData })
     }
 
     /// The same for a slot that a walk of `tables` has led to before: for the mapper, which has walked. A debug build walks again.
@@ -66,16 +66,15 @@ impl<M: Machine> Protocol<M> {
     }
 
     fn leads_to<S>(&self, tables: &Tables<S>, slot: Slot) -> bool {
-        self.table_at(tables, slot.level(), slot.virt()) == Some(slot.table())
+        self.slot_at(tables, slot.level(), slot.virt()) == Some(slot)
     }
 
-    /// The table of `level` on the walk for `virt`.
-    fn table_at<S>(&self, tables: &Tables<S>, level: Level, virt: VirtAddr) -> Option<Frame> {
-        let (mut table, mut at) = (tables.root(), tables.level());
-        while at < level {
-            table = self.child(Geo::<M>::slot(table, at, virt))?;
-            at = at.next()?;
+    /// The slot of the table of `level` on the walk for `virt`.
+    fn slot_at<S>(&self, tables: &Tables<S>, level: Level, virt: VirtAddr) -> Option<Slot> {
+        let mut slot = tables.slot(virt);
+        while slot.level() < level {
+            slot = slot.below(self.child(slot)?, virt)?;
         }
-        (at == level && virt.raw() >> Geo::<M>::INPUT_BITS == 0).then_some(table)
+        (slot.level() == level && virt.raw() >> Geo::<M>::INPUT_BITS == 0).then_some(slot)
     }
 }

@@ -1,7 +1,8 @@
 //! Tables, and whether a walk may read them.
 
 use super::FreshTable;
-use crate::addr::{Frame, Level};
+use crate::addr::{Frame, Level, VirtAddr};
+use crate::geometry::Slot;
 use core::marker::PhantomData;
 
 /// Tables in one of two states: never walked, or possibly walked at any moment.
@@ -34,8 +35,8 @@ mod sealed {
 /// A root and what hangs from it.
 #[derive(Debug)]
 pub struct Tables<S> {
-    root: Frame,
-    level: Level,
+    /// The root's first slot.
+    root: Slot,
     state: PhantomData<S>,
 }
 
@@ -47,11 +48,11 @@ impl Tables<Offline> {
     #[must_use]
     pub fn new(root: FreshTable) -> Self {
         assert!(root.virt().raw() == 0, "a root translates from address 0 on");
-        Self { level: root.level(), root: root.into_linked(), state: PhantomData }
+        Self { root: root.into_linked(), state: PhantomData }
     }
 
     pub(super) fn into_live(self) -> Tables<Live> {
-        Tables { root: self.root, level: self.level, state: PhantomData }
+        Tables { root: self.root, state: PhantomData }
     }
 }
 
@@ -59,12 +60,19 @@ impl<S> Tables<S> {
     /// The root's frame: what TTBR0_EL2 takes.
     #[must_use]
     pub fn root(&self) -> Frame {
-        self.root
+        self.root.table()
     }
 
     /// The root's level.
     #[must_use]
     pub fn level(&self) -> Level {
-        self.level
+        self.root.level()
+    }
+
+    /// The root's slot for `virt`, an input address: where its walk begins.
+    #[must_use]
+    #[inline(always)]
+    pub fn slot(&self, virt: VirtAddr) -> Slot {
+        self.root.beside(virt)
     }
 }

@@ -3,8 +3,7 @@
 use super::pending::Pending;
 use super::tables::{State, Tables};
 use crate::addr::{Frame, Level, VirtAddr, VirtSpan};
-use crate::geometry::Geometry;
-use crate::machine::Slot;
+use crate::geometry::{Geometry, Slot};
 use core::marker::PhantomData;
 use core::mem;
 
@@ -48,50 +47,50 @@ impl<S> UnusedSlots<'_, S> {
 #[derive(Debug)]
 #[must_use = "a table is linked"]
 pub struct FreshTable {
-    frame: Frame,
-    level: Level,
-    virt: VirtAddr,
+    /// Its slot for the address that it was made for.
+    slot: Slot,
     debt: Debt,
 }
 
 impl FreshTable {
-    pub(super) fn new(frame: Frame, level: Level, virt: VirtAddr) -> Self {
-        Self { frame, level, virt, debt: Debt("a table that nothing links to") }
+    pub(super) fn new(slot: Slot) -> Self {
+        Self { slot, debt: Debt("a table that nothing links to") }
     }
 
     /// The table's frame.
     #[must_use]
     pub fn frame(&self) -> Frame {
-        self.frame
+        self.slot.table()
     }
 
     /// Its level.
     #[must_use]
     pub fn level(&self) -> Level {
-        self.level
+        self.slot.level()
     }
 
-    /// What it was made for.
+    /// What it was made for: the first byte of one of its slots.
     #[must_use]
     pub fn virt(&self) -> VirtAddr {
-        self.virt
+        self.slot.virt()
     }
 
     /// Its slot for `virt`.
     #[inline(always)]
-    pub(super) fn slot<G: Geometry>(&self, virt: VirtAddr) -> Slot {
-        let beyond = (G::shift(self.level) + G::STRIDE).min(63);
-        debug_assert!((virt.raw() ^ self.virt.raw()) >> beyond == 0, "an address of this table's");
-        G::slot(self.frame, self.level, virt)
+    pub(super) fn slot(&self, virt: VirtAddr) -> Slot {
+        let (slot, first) = (self.slot.beside(virt), self.slot.first());
+        debug_assert!(slot.first() == first && slot.index() < slot.slots() as usize, "an address of this table's");
+        slot
     }
 
-    pub(super) fn belongs_under<G: Geometry>(&self, slot: Slot) -> bool {
-        slot.level().next() == Some(self.level) && G::span(slot).contains(self.virt)
+    pub(super) fn belongs_under(&self, slot: Slot) -> bool {
+        slot.level().next() == Some(self.level()) && slot.span().contains(self.virt())
     }
 
-    pub(super) fn into_linked(self) -> Frame {
+    /// Its slot for what it was made for: it is linked now.
+    pub(super) fn into_linked(self) -> Slot {
         self.debt.settle();
-        self.frame
+        self.slot
     }
 }
 

@@ -3,11 +3,10 @@
 #![forbid(unsafe_code)]
 
 use super::{Error, Mapper};
-use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
-use crate::bbm::Geo;
+use crate::addr::{PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use crate::descriptor::{Attributes, Entry, Leaf, Rights};
-use crate::geometry::Geometry;
-use crate::machine::{Machine, Slot};
+use crate::geometry::Slot;
+use crate::machine::Machine;
 
 /// What another mapping may not be.
 struct Wanted {
@@ -33,7 +32,7 @@ impl<M: Machine, S> Mapper<'_, M, S> {
         let executes = attributes.rights().contains(Rights::EXECUTE);
         let opposite = if executes { Rights::WRITE } else { Rights::EXECUTE };
         let wanted = Wanted { frames, opposite, except: virt };
-        match self.find_alias(&wanted, self.tables.root(), self.tables.level(), VirtAddr::at(0)) {
+        match self.find_alias(&wanted, self.tables.slot(VirtAddr::at(0))) {
             None => Ok(()),
             Some((slot, frames)) => {
                 Err(Error::Aliased { virt, frames, slot, descriptor: self.protocol.raw(slot), attributes })
@@ -45,19 +44,18 @@ impl<M: Machine, S> Mapper<'_, M, S> {
     #[must_use]
     pub fn maps(&self, frames: PhysSpan, except: VirtSpan) -> Option<(Slot, PhysSpan)> {
         let wanted = Wanted { frames, opposite: Rights::empty(), except };
-        self.find_alias(&wanted, self.tables.root(), self.tables.level(), VirtAddr::at(0))
+        self.find_alias(&wanted, self.tables.slot(VirtAddr::at(0)))
     }
 
     /// The first leaf of the subtree that is what it must not be, and the frames that it shares.
-    fn find_alias(&self, wanted: &Wanted, table: Frame, level: Level, virt: VirtAddr) -> Option<(Slot, PhysSpan)> {
-        let first = Geo::<M>::slot(table, level, virt);
-        (0..Geo::<M>::slots(level)).map(|index| Geo::<M>::step(first, index)).find_map(|slot| {
-            if self.protocol.raw(slot) & 1 == 0 || wanted.except.covers(Geo::<M>::span(slot)) {
+    fn find_alias(&self, wanted: &Wanted, first: Slot) -> Option<(Slot, PhysSpan)> {
+        (0..first.slots()).map(|index| first.step(index)).find_map(|slot| {
+            if self.protocol.raw(slot) & 1 == 0 || wanted.except.covers(slot.span()) {
                 return None;
             }
-            match (self.protocol.read(slot), level.next()) {
-                (Entry::Table { frame, .. }, Some(next)) => self.find_alias(wanted, frame, next, slot.virt()),
-                (Entry::Leaf(leaf), _) => wanted.shared::<Geo<M>>(slot, leaf).map(|frames| (slot, frames)),
+            match self.protocol.read(slot) {
+                Entry::Table { frame, .. } => self.find_alias(wanted, slot.below(frame, slot.virt())?),
+                Entry::Leaf(leaf) => wanted.shared(slot, leaf).map(|frames| (slot, frames)),
                 _ => None,
             }
         })
@@ -66,11 +64,11 @@ impl<M: Machine, S> Mapper<'_, M, S> {
 
 impl Wanted {
     /// The frames that `leaf` shares, of its part outside of what the request replaces.
-    fn shared<G: Geometry>(&self, slot: Slot, leaf: Leaf) -> Option<PhysSpan> {
+    fn shared(&self, slot: Slot, leaf: Leaf) -> Option<PhysSpan> {
         if !leaf.attributes().rights().contains(self.opposite) {
             return None;
         }
-        let own = G::span(slot);
+        let own = slot.span();
         let inside = own.intersection(self.except);
         let before = VirtSpan::new(own.start(), inside.map_or(own.end_exclusive(), VirtSpan::start));
         let after = inside.and_then(|inside| VirtSpan::new(inside.end_exclusive(), own.end_exclusive()));

@@ -15,8 +15,8 @@ use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use crate::bbm::{After, Counts, Geo, Live};
 use crate::descriptor::{Access, Attributes, Entry, Leaf, leaf_bits};
 use crate::errata::Errata;
-use crate::geometry::{Geometry, HighBits};
-use crate::machine::{Machine, Slot};
+use crate::geometry::{Geometry, HighBits, Slot};
+use crate::machine::Machine;
 
 /// What most leaves are, and the bits of such a page.
 const USUAL: [(Attributes, u64); 2] = [usual(Access::ReadWrite), usual(Access::ReadOnly)];
@@ -150,7 +150,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
         }
         let step = Geo::<M>::slot_bytes(first.level());
         // Alike, and in order.
-        let in_order = |index| self.protocol.raw(Geo::<M>::step(first, index)) == raw + index * step;
+        let in_order = |index| self.protocol.raw(first.step(index)) == raw + index * step;
         let ends_within = ((raw + (count - 1) * step) ^ raw) & !Geo::<M>::OUTPUT_MASK == 0;
         if !matches!(Geo::<M>::HIGH_BITS, HighBits::None) || !ends_within || !(1..count).all(in_order) {
             return None;
@@ -231,7 +231,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
         let (level, bits) = (first.level(), raw & !Geo::<M>::OUTPUT_MASK);
         let count = virt.bytes() >> Geo::<M>::shift(level);
         let is_whole = virt.start() == first.virt() && count << Geo::<M>::shift(level) == virt.bytes();
-        if !is_whole || first.index() as u64 + count > Geo::<M>::slots(level) {
+        if !is_whole || first.index() as u64 + count > first.slots() {
             return None;
         }
         // What is nearly always there is told by comparison; anything else is read bit by bit.
@@ -256,7 +256,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
             let virt = VirtAddr::within(first.virt().raw() - Geo::<M>::slot_bytes(level));
             Geo::<M>::slot(first.table(), level, virt)
         };
-        from + count < Geo::<M>::slots(level) && self.protocol.raw(Geo::<M>::step(first, count)) != 0
+        from + count < first.slots() && self.protocol.raw(first.step(count)) != 0
             || from > 0 && self.protocol.raw(before()) != 0
     }
 
@@ -265,9 +265,8 @@ impl<M: Machine> Mapper<'_, M, Live> {
         if self.stays_beside(first, count) {
             return true;
         }
-        let (level, from) = (first.level(), first.index() as u64);
-        let (to, slots) = (from + count, Geo::<M>::slots(level));
-        let zero = Geo::<M>::slot(first.table(), level, first.virt().align_down(slots << Geo::<M>::shift(level)));
+        let from = first.index() as u64;
+        let (to, slots, zero) = (from + count, first.slots(), first.first());
         let is_used = |from, to| self.protocol.first_used(zero, from, to).is_some();
         is_used(0, from) || is_used(to, slots)
     }

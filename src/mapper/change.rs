@@ -9,8 +9,8 @@ use crate::addr::{Level, PhysAddr, PhysSpan, VirtSpan};
 use crate::bbm::{After, Geo, Invalidated, Live, Pending};
 use crate::change::{Change as Needs, decide};
 use crate::descriptor::{Attributes, Entry, Leaf};
-use crate::geometry::Geometry;
-use crate::machine::{Machine, Slot};
+use crate::geometry::{Geometry, Slot};
+use crate::machine::Machine;
 
 /// What becomes of a span.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

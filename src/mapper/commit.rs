@@ -10,8 +10,8 @@ use super::unit::{Seen, Unit};
 use crate::addr::PhysSpan;
 use crate::bbm::{After, Broken, Changed, Detached, Filled, Geo, Live, Settling};
 use crate::descriptor::Leaf;
-use crate::geometry::Geometry;
-use crate::machine::{Machine, Slot};
+use crate::geometry::Slot;
+use crate::machine::Machine;
 
 /// What a commit owes between its passes.
 struct Owed {
@@ -34,7 +34,7 @@ impl<M: Machine> ChangePlan<'_, '_, M> {
             while virt < change.whole.end_exclusive() {
                 let unit = mapper.unit_at(&change, virt, &mut seen).expect("the plan has seen every unit");
                 mapper.apply(&change, &unit, mapper.way(&change, &unit), &mut owed);
-                virt = unit.span::<Geo<M>>().end_exclusive();
+                virt = unit.span().end_exclusive();
             }
         }
         let Owed { broken, changed, mut detached } = owed;
@@ -90,8 +90,8 @@ impl<M: Machine> Mapper<'_, M, Live> {
     fn apply_pieces(&mut self, change: &Change, first: Slot, count: u64, leaf: Leaf, way: Way, owed: &mut Owed) {
         let (level, old) = (first.level(), Old { leaf, start: first.virt() });
         let in_place = self.protocol.resize().filter(|_| way == Way::Resize);
-        for piece in change.pieces::<Geo<M>>(&old, level, Geo::<M>::span_of(first, count)).into_iter().flatten() {
-            let slot = Geo::<M>::slot(first.table(), level, piece.virt);
+        for piece in change.pieces::<Geo<M>>(&old, level, first.span_of(count)).into_iter().flatten() {
+            let slot = first.beside(piece.virt);
             match (piece.becomes, in_place) {
                 (Becomes::Nothing, _) => {
                     self.protocol.break_run(
@@ -120,8 +120,8 @@ impl<M: Machine> Mapper<'_, M, Live> {
                 }
                 (Becomes::Tables, _) => {
                     let Some(next) = level.next() else { continue };
-                    for slot in (0..piece.count).map(|index| Geo::<M>::step(slot, index)) {
-                        let table = self.table_for(change, &old, next, Geo::<M>::span(slot));
+                    for slot in (0..piece.count).map(|index| slot.step(index)) {
+                        let table = self.table_for(change, &old, next, slot.span());
                         match in_place {
                             None => self.protocol.break_into(
                                 self.protocol.vouch(self.tables, slot),
@@ -149,7 +149,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
                 (gains.then(|| self.outputs(first, count)).flatten(), attributes)
             }
             (Target::Attributes(attributes), Unit::Part { first, leaf, .. }) => {
-                (part_of(change, unit.span::<Geo<M>>(), first, leaf), attributes)
+                (part_of(change, unit.span(), first, leaf), attributes)
             }
             (Target::Output { output, attributes }, _) => (PhysSpan::of(output, change.whole.bytes()), attributes),
             _ => return,

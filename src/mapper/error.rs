@@ -6,7 +6,8 @@ use crate::addr::{PhysAddr, PhysSpan, VirtSpan};
 use crate::change::Why;
 use crate::descriptor::Attributes;
 use crate::features::Features;
-use crate::machine::{Footing, Slot};
+use crate::geometry::Slot;
+use crate::machine::Footing;
 use core::fmt;
 
 /// A refused request. Nothing was changed.

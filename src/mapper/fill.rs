@@ -9,8 +9,8 @@ use super::{Cost, Error, Mapper, Request, piece};
 use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use crate::bbm::{Filled, FreshTable, Geo, Laid, State};
 use crate::descriptor::{Attributes, Entry, Leaf};
-use crate::geometry::Geometry;
-use crate::machine::{Machine, Slot};
+use crate::geometry::{Geometry, Slot};
+use crate::machine::Machine;
 
 /// What leaves a fill puts in.
 #[derive(Clone, Copy, Debug)]
@@ -217,10 +217,10 @@ impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
             }
             let slot = Geo::<M>::slot(table, level, fill.whole.start());
             match self.protocol.child(slot) {
-                Some(child) if Geo::<M>::index(last, level) == slot.index() as u64 => {
+                Some(child) if slot.span().contains(last) => {
                     (table, level) = (child, next);
                     if next == fill.deepest {
-                        self.last = Some((Geo::<M>::span(slot), child, next));
+                        self.last = Some((slot.span(), child, next));
                     }
                 }
                 _ => break,
@@ -251,7 +251,7 @@ impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
                 continue;
             }
             let Some(next) = level.next().filter(|&next| fill.descends(next)) else { break };
-            let part = piece::<Geo<M>>(span, virt, level);
+            let part = piece(span, virt, Geo::<M>::slot(self.tables.root(), level, virt));
             virt = part.end_exclusive();
             let child = match table {
                 None => None,

@@ -6,8 +6,8 @@ use super::{Mapper, piece};
 use crate::addr::{Level, PhysAddr, VirtAddr, VirtSpan};
 use crate::bbm::Geo;
 use crate::descriptor::{Attributes, Entry, Leaf};
-use crate::geometry::Geometry;
-use crate::machine::{Machine, Slot};
+use crate::geometry::{Geometry, Slot};
+use crate::machine::Machine;
 use core::fmt;
 
 /// One step of a walk.
@@ -50,9 +50,9 @@ impl<M: Machine, S> Mapper<'_, M, S> {
     pub fn query(&self, virt: VirtAddr) -> Option<(Level, Leaf)> {
         let mut slot = self.root_slot(virt)?;
         loop {
-            match (self.protocol.read(slot), slot.level().next()) {
-                (Entry::Leaf(leaf), _) => return Some((slot.level(), leaf)),
-                (Entry::Table { frame, .. }, Some(level)) => slot = Geo::<M>::slot(frame, level, virt),
+            match self.protocol.read(slot) {
+                Entry::Leaf(leaf) => return Some((slot.level(), leaf)),
+                Entry::Table { frame, .. } => slot = slot.below(frame, virt)?,
                 _ => return None,
             }
         }
@@ -64,8 +64,8 @@ impl<M: Machine, S> Mapper<'_, M, S> {
         core::iter::from_fn(move || {
             let slot = next.take()?;
             let step = Step { slot, descriptor: self.protocol.raw(slot), entry: self.protocol.read(slot) };
-            if let (Entry::Table { frame, .. }, Some(level)) = (step.entry, slot.level().next()) {
-                next = Some(Geo::<M>::slot(frame, level, virt));
+            if let Entry::Table { frame, .. } = step.entry {
+                next = slot.below(frame, virt);
             }
             Some(step)
         })
@@ -78,7 +78,7 @@ impl<M: Machine, S> Mapper<'_, M, S> {
         let mut virt = span.start();
         while virt < span.end_exclusive() {
             let Some(last) = self.walk(virt).last() else { break };
-            let part = piece::<Geo<M>>(span, virt, last.slot.level());
+            let part = piece(span, virt, last.slot);
             if let Entry::Leaf(leaf) = last.entry {
                 let next = Mapping::of(part, last.slot, leaf);
                 match &mut pending {
@@ -94,7 +94,7 @@ impl<M: Machine, S> Mapper<'_, M, S> {
     fn root_slot(&self, virt: VirtAddr) -> Option<Slot> {
         // The end of every span is no address.
         let is_input = virt.raw() >> Geo::<M>::INPUT_BITS == 0;
-        is_input.then(|| Geo::<M>::slot(self.tables.root(), self.tables.level(), virt))
+        is_input.then(|| self.tables.slot(virt))
     }
 
     /// Calls `each` with every run of slots of `span` where walks end, side by side in one table, as they end when the call comes.
@@ -102,21 +102,20 @@ impl<M: Machine, S> Mapper<'_, M, S> {
         let mut virt = span.start();
         while virt < span.end_exclusive() {
             let Some(first) = self.walk_end(virt) else { break };
-            let level = first.level();
-            let in_table = Geo::<M>::slots(level) - first.index() as u64;
-            let in_span = (span.end_exclusive().raw() - first.virt().raw()).div_ceil(Geo::<M>::slot_bytes(level));
-            let ends = |index: &u64| self.protocol.child(Geo::<M>::step(first, *index)).is_none();
+            let in_table = first.slots() - first.index() as u64;
+            let in_span = (span.end_exclusive().raw() - first.virt().raw()).div_ceil(first.bytes());
+            let ends = |index: &u64| self.protocol.child(first.step(*index)).is_none();
             let count = 1 + (1..in_table.min(in_span)).take_while(ends).count() as u64;
             each(self, first, count);
-            virt = Geo::<M>::span_of(first, count).end_exclusive();
+            virt = first.span_of(count).end_exclusive();
         }
     }
 
     /// Where the walk for `virt` ends.
     pub(super) fn walk_end(&self, virt: VirtAddr) -> Option<Slot> {
         let mut slot = self.root_slot(virt)?;
-        while let Some((child, level)) = self.protocol.child(slot).zip(slot.level().next()) {
-            slot = Geo::<M>::slot(child, level, virt);
+        while let Some(child) = self.protocol.child(slot) {
+            slot = slot.below(child, virt)?;
         }
         Some(slot)
     }

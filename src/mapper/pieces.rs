@@ -118,8 +118,8 @@ impl<M: Machine> Mapper<'_, M, Live> {
                 (Becomes::Leaves(leaf), _) => self.protocol.fill_fresh(&table, piece.virt, piece.count, leaf),
                 (Becomes::Tables, Some(next)) => {
                     let first = Geo::<M>::slot(table.frame(), level, piece.virt);
-                    for slot in (0..piece.count).map(|index| Geo::<M>::step(first, index)) {
-                        let child = self.table_for(change, old, next, Geo::<M>::span(slot));
+                    for slot in (0..piece.count).map(|index| first.step(index)) {
+                        let child = self.table_for(change, old, next, slot.span());
                         self.protocol.link_fresh(&table, child, false);
                     }
                 }

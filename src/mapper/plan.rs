@@ -9,8 +9,8 @@ use super::{Cost, Error, Mapper};
 use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtSpan};
 use crate::bbm::{After, Geo, Live, Pending};
 use crate::descriptor::{Attributes, Leaf};
-use crate::geometry::Geometry;
-use crate::machine::{Machine, Maintenance, Slot};
+use crate::geometry::{Geometry, Slot};
+use crate::machine::{Machine, Maintenance};
 
 /// What a plan adds up.
 struct Sum {
@@ -32,7 +32,7 @@ impl<'a, M: Machine> Mapper<'a, M, Live> {
             let unit = self.unit_at(&change, virt, &mut seen)?;
             let way = self.way(&change, &unit);
             self.add_up(&change, &unit, way, &mut sum)?;
-            let end = unit.span::<Geo<M>>().end_exclusive();
+            let end = unit.span().end_exclusive();
             if virt == whole.start() && end >= whole.end_exclusive() {
                 single = Some((unit, way));
             }
@@ -76,7 +76,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
     }
 
     fn check_unit(&self, change: &Change, unit: &Unit, way: Way) -> Result<(), Error> {
-        let span = unit.span::<Geo<M>>();
+        let span = unit.span();
         match way {
             // Outside of the request nothing is mapped that would go.
             Way::Resize | Way::Detach if change.target == Target::Nothing => {
@@ -108,7 +108,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
             let may = self.outputs(first, count).is_some_and(may);
             return if may { self.check_gained_in_order(first, count, attributes) } else { Ok(()) };
         }
-        let span = unit.span::<Geo<M>>();
+        let span = unit.span();
         let inside = span.intersection(change.whole).unwrap_or(span);
         let frames = part_of(change, span, first, leaf);
         frames.map_or(Ok(()), |frames| self.check_alias(inside, frames, attributes))
@@ -118,14 +118,14 @@ impl<M: Machine> Mapper<'_, M, Live> {
     /// leaves of one request may map one frame, and change one after the other.
     fn check_gained_in_order(&self, first: Slot, count: u64, attributes: Attributes) -> Result<(), Error> {
         let bytes = Geo::<M>::slot_bytes(first.level());
-        let output = |index| Geo::<M>::decode_output(self.protocol.raw(Geo::<M>::step(first, index)));
+        let output = |index| Geo::<M>::decode_output(self.protocol.raw(first.step(index)));
         let mut from = 0;
         while from < count {
             let follows = |index: &u64| output(*index) == output(from) + (index - from) * bytes;
             let run = (from..count).take_while(follows).count() as u64;
-            let slot = Geo::<M>::step(first, from);
+            let slot = first.step(from);
             if let Some(frames) = self.outputs(slot, run) {
-                self.check_alias(Geo::<M>::span_of(slot, run), frames, attributes)?;
+                self.check_alias(slot.span_of(run), frames, attributes)?;
             }
             from += run;
         }
@@ -144,15 +144,14 @@ impl<M: Machine> Mapper<'_, M, Live> {
 
     /// The frames from the lowest to the highest that `count` leaves from `first` on map.
     pub(super) fn outputs(&self, first: Slot, count: u64) -> Option<PhysSpan> {
-        let output = |index| Geo::<M>::decode_output(self.protocol.raw(Geo::<M>::step(first, index)));
+        let output = |index| Geo::<M>::decode_output(self.protocol.raw(first.step(index)));
         let (low, high) = (0..count).map(output).fold((u64::MAX, 0), |(low, high), at| (low.min(at), high.max(at)));
         let end_exclusive = PhysAddr::new(high + Geo::<M>::slot_bytes(first.level()))?;
         PhysSpan::new(PhysAddr::new(low)?, end_exclusive)
     }
 
     fn add_up_table(&self, change: &Change, slot: Slot, child: Frame, way: Way, sum: &mut Sum) {
-        let level = slot.level().next().unwrap_or(Level::L3);
-        let zero = Geo::<M>::slot(child, level, slot.virt());
+        let Some(zero) = slot.below(child, slot.virt()) else { return };
         if let Way::Replace(_) = way {
             let mut changed = Pending::none();
             sum.cost.freed += self.note_hanging(zero, change.whole, &mut changed);
@@ -168,20 +167,19 @@ impl<M: Machine> Mapper<'_, M, Live> {
     /// Notes what hangs from the table of slot `zero`, of which nothing stays when `whole` goes, as [`crate::bbm::Protocol::break_table`] does;
     /// yields how many tables that are. In a table of pages the look that told so has seen that every page of `whole` is mapped, and no other.
     fn note_hanging(&self, zero: Slot, whole: VirtSpan, pending: &mut Pending) -> u64 {
-        let (level, slots) = (zero.level(), Geo::<M>::slots(zero.level()));
-        let Some(next) = level.next() else {
-            if let Some(pages) = Geo::<M>::span_of(zero, slots).intersection(whole) {
-                let first = Geo::<M>::slot(zero.table(), level, pages.start());
-                pending.add::<Geo<M>>(first, pages.bytes() >> Geo::<M>::PAGE_SHIFT, true);
+        let slots = zero.slots();
+        if zero.level() == Level::L3 {
+            if let Some(pages) = zero.span_of(slots).intersection(whole) {
+                pending.add::<Geo<M>>(zero.beside(pages.start()), pages.bytes() >> zero.shift(), true);
             }
             return 1;
-        };
+        }
         let (mut at, mut tables) = (0, 1);
         while let Some(used) = self.protocol.first_used(zero, at, slots) {
-            let slot = Geo::<M>::step(zero, used);
+            let slot = zero.step(used);
             at = used + 1;
-            if let Some(child) = self.protocol.child(slot) {
-                tables += self.note_hanging(Geo::<M>::slot(child, next, slot.virt()), whole, pending);
+            if let Some(below) = self.protocol.child(slot).and_then(|child| slot.below(child, slot.virt())) {
+                tables += self.note_hanging(below, whole, pending);
             } else {
                 // Valid and no table.
                 let run = self.protocol.alike(zero, used, slots, (3, 1)).max(1);
@@ -195,8 +193,8 @@ impl<M: Machine> Mapper<'_, M, Live> {
     fn add_up_pieces(&self, change: &Change, first: Slot, count: u64, leaf: Leaf, way: Way, sum: &mut Sum) {
         let (level, old) = (first.level(), Old { leaf, start: first.virt() });
         let in_place = way == Way::Resize;
-        for piece in change.pieces::<Geo<M>>(&old, level, Geo::<M>::span_of(first, count)).iter().flatten() {
-            let slot = Geo::<M>::slot(first.table(), level, piece.virt);
+        for piece in change.pieces::<Geo<M>>(&old, level, first.span_of(count)).iter().flatten() {
+            let slot = first.beside(piece.virt);
             let is_nothing = piece.becomes == Becomes::Nothing;
             if piece.becomes == Becomes::Tables {
                 let tables = change.tables_cost::<Geo<M>>(&old, level, piece);

@@ -11,8 +11,8 @@ use crate::addr::{Frame, Level, VirtAddr, VirtSpan};
 use crate::bbm::{Geo, Live};
 use crate::change::Why;
 use crate::descriptor::{Entry, Leaf};
-use crate::geometry::{Geometry, HighBits};
-use crate::machine::{Machine, Slot};
+use crate::geometry::{Geometry, HighBits, Slot};
+use crate::machine::Machine;
 
 /// What a request meets at an address.
 #[derive(Clone, Copy, Debug)]
@@ -28,10 +28,10 @@ pub(super) enum Unit {
 
 impl Unit {
     /// What it translates.
-    pub(super) fn span<G: Geometry>(&self) -> VirtSpan {
+    pub(super) fn span(&self) -> VirtSpan {
         match *self {
-            Self::Leaves { first, count, .. } | Self::Part { first, count, .. } => G::span_of(first, count),
-            Self::Table { slot, .. } => G::span(slot),
+            Self::Leaves { first, count, .. } | Self::Part { first, count, .. } => first.span_of(count),
+            Self::Table { slot, .. } => slot.span(),
         }
     }
 }
@@ -80,12 +80,11 @@ impl<M: Machine> Mapper<'_, M, Live> {
     /// What `change` meets at `virt`, which lies in its span and behind all units before.
     pub(super) fn unit_at(&self, change: &Change, virt: VirtAddr, seen: &mut Seen) -> Result<Unit, Error> {
         let mut path = Path::default();
-        let mut slot = Geo::<M>::slot(self.tables.root(), self.tables.level(), virt);
+        let mut slot = self.tables.slot(virt);
         let raw = loop {
             let raw = self.protocol.raw(slot);
-            let Some((child, next)) = Entry::table_in::<Geo<M>>(raw, slot.level()).zip(slot.level().next()) else {
-                break raw;
-            };
+            let Some(child) = Entry::table_in::<Geo<M>>(raw, slot.level()) else { break raw };
+            let Some(below) = slot.below(child, virt) else { break raw };
             if self.may_merge(change, slot, raw) && !seen.stays(path.count, child) {
                 if self.block_for(slot, child).is_some() {
                     return Ok(Unit::Table { slot, child });
@@ -93,7 +92,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
                 seen.note(path.count, child);
             }
             path.push(slot, child, Entry::keeps(raw));
-            slot = Geo::<M>::slot(child, next, virt);
+            slot = below;
         };
         let leaf = self.leaf_at(slot, raw)?;
         if change.target == Target::Nothing
@@ -120,18 +119,18 @@ impl<M: Machine> Mapper<'_, M, Live> {
         let level = slot.level();
         let run = if leaf.contiguous() { Geo::<M>::run_slots(level) } else { 1 };
         let into = slot.index() as u64 & (run - 1);
-        let in_table = Geo::<M>::slots(level) - slot.index() as u64;
+        let in_table = slot.slots() - slot.index() as u64;
         let end = change.whole.end_exclusive().raw();
-        let in_span = end.saturating_sub(slot.virt().raw()) >> Geo::<M>::shift(level);
+        let in_span = end.saturating_sub(slot.virt().raw()) >> slot.shift();
         if into != 0 || slot.virt() < change.whole.start() || in_span < run {
-            let first = Geo::<M>::slot(slot.table(), level, slot.virt().align_down(run << Geo::<M>::shift(level)));
+            let first = slot.beside(slot.virt().align_down(run << slot.shift()));
             let first_raw = self.protocol.raw(first);
             let leaf = self.leaf_at(first, first_raw).unwrap_or(leaf);
             return Unit::Part { first, count: run, leaf };
         }
         let limit = change.boundary::<Geo<M>>(slot, leaf).min(in_table).min(in_span);
         let alike = |index: &u64| {
-            let next = self.protocol.raw(Geo::<M>::step(slot, *index));
+            let next = self.protocol.raw(slot.step(*index));
             (next ^ raw) & !Geo::<M>::OUTPUT_MASK == 0 && follows::<Geo<M>>(leaf, level, *index, next)
         };
         let bits = beside_output::<Geo<M>>(level);
@@ -146,9 +145,9 @@ impl<M: Machine> Mapper<'_, M, Live> {
     fn vacated(&self, path: &Path, span: VirtSpan, seen: &mut Seen) -> Option<(Slot, Frame)> {
         let mut highest: Option<(Slot, Frame)> = None;
         for (depth, (slot, child, kept)) in path.upwards() {
-            let level = slot.level().next().filter(|_| !kept && !seen.stays(depth, child));
+            let first = slot.below(child, slot.virt()).filter(|_| !kept && !seen.stays(depth, child));
             let below = highest.map(|(slot, _)| slot);
-            if level.is_none_or(|level| !self.becomes_empty(child, level, slot.virt(), span, below)) {
+            if first.is_none_or(|first| !self.becomes_empty(first, span, below)) {
                 // What leads to a table that stays does, too.
                 path.upwards().filter(|above| above.0 <= depth).for_each(|(depth, table)| seen.note(depth, table.1));
                 break;
@@ -158,11 +157,10 @@ impl<M: Machine> Mapper<'_, M, Live> {
         highest
     }
 
-    /// Whether nothing is left of a table when `span` is unmapped; that nothing is left below `goes` is known. What is not mapped within, or
+    /// Whether nothing is left of the table of slot `zero` when `span` is unmapped; that nothing is left below `goes` is known. What is not mapped within, or
     /// may not be unmapped, is no table that goes: the unit of that slot says so.
-    fn becomes_empty(&self, table: Frame, level: Level, virt: VirtAddr, span: VirtSpan, goes: Option<Slot>) -> bool {
-        let zero = Geo::<M>::slot(table, level, virt);
-        let (slots, shift) = (Geo::<M>::slots(level), Geo::<M>::shift(level));
+    fn becomes_empty(&self, zero: Slot, span: VirtSpan, goes: Option<Slot>) -> bool {
+        let (level, slots, shift) = (zero.level(), zero.slots(), zero.shift());
         let from = span.start().raw().saturating_sub(zero.virt().raw()) >> shift;
         let bytes = span.end_exclusive().raw() - zero.virt().raw();
         let (to, whole) = (bytes.div_ceil(1 << shift).min(slots), (bytes >> shift).min(slots));
@@ -173,18 +171,18 @@ impl<M: Machine> Mapper<'_, M, Live> {
         }
         let mut index = from;
         while index < to {
-            let slot = Geo::<M>::step(zero, index);
+            let slot = zero.step(index);
             let raw = self.protocol.raw(slot);
             index += 1;
-            if let Some((child, next)) = Entry::table_in::<Geo<M>>(raw, level).zip(level.next()) {
-                if goes == Some(slot) || !Entry::keeps(raw) && self.becomes_empty(child, next, slot.virt(), span, None)
-                {
+            let below = Entry::table_in::<Geo<M>>(raw, level).and_then(|child| slot.below(child, slot.virt()));
+            if let Some(below) = below {
+                if goes == Some(slot) || !Entry::keeps(raw) && self.becomes_empty(below, span, None) {
                     continue;
                 }
                 return false;
             }
             // A block of which a part stays; or no leaf, which the unit of that slot finds, unless this commit has broken it before.
-            if !span.covers(Geo::<M>::span(slot)) || self.leaf_at(slot, raw).is_err() {
+            if !span.covers(slot.span()) || self.leaf_at(slot, raw).is_err() {
                 return false;
             }
             let mask = beside_output::<Geo<M>>(level);
@@ -197,39 +195,35 @@ impl<M: Machine> Mapper<'_, M, Live> {
     fn may_merge(&self, change: &Change, slot: Slot, raw: u64) -> bool {
         let Target::Merge { largest, .. } = change.target else { return false };
         let level = slot.level();
-        level >= largest
-            && Geo::<M>::allows_leaf(level)
-            && change.whole.covers(Geo::<M>::span(slot))
-            && !Entry::keeps(raw)
+        level >= largest && Geo::<M>::allows_leaf(level) && change.whole.covers(slot.span()) && !Entry::keeps(raw)
     }
 
     /// The block that maps what the table `child` under `slot` maps, if one leaf can say it all.
     pub(super) fn block_for(&self, slot: Slot, child: Frame) -> Option<Leaf> {
-        let first = self.uniform(child, slot.level().next()?, slot.virt())?;
+        let first = self.uniform(slot.below(child, slot.virt())?)?;
         Leaf::new_in::<Geo<M>>(slot.level(), first.output(), first.attributes())
     }
 
-    /// The first leaf of a table that maps memory side by side, all of it alike.
-    fn uniform(&self, table: Frame, level: Level, virt: VirtAddr) -> Option<Leaf> {
-        let zero = Geo::<M>::slot(table, level, virt);
-        let (raw, bytes) = (self.protocol.raw(zero), Geo::<M>::slot_bytes(level));
-        let begins_with_table = Entry::table_in::<Geo<M>>(raw, level).is_some();
+    /// The first leaf of the table of slot `zero`, if that maps memory side by side, all of it alike.
+    fn uniform(&self, zero: Slot) -> Option<Leaf> {
+        let (raw, bytes) = (self.protocol.raw(zero), zero.bytes());
+        let begins_with_table = Entry::table_in::<Geo<M>>(raw, zero.level()).is_some();
         let mut first: Option<Leaf> = None;
-        for index in 0..Geo::<M>::slots(level) {
-            let slot = Geo::<M>::step(zero, index);
+        for index in 0..zero.slots() {
+            let slot = zero.step(index);
             // The leaf that follows the first in memory and is like it in all else is told by comparison; anything else is read bit by bit.
             let follows = raw.wrapping_add(index * bytes);
             let is_like = (follows ^ raw) & !Geo::<M>::OUTPUT_MASK == 0 && self.protocol.raw(slot) == follows;
             if index > 0 && !begins_with_table && is_like {
                 continue;
             }
-            let leaf = match (self.protocol.read(slot), level.next()) {
-                (Entry::Leaf(leaf), _) => leaf,
-                (Entry::Table { frame, kept: false }, Some(next)) => self.uniform(frame, next, slot.virt())?,
+            let leaf = match self.protocol.read(slot) {
+                Entry::Leaf(leaf) => leaf,
+                Entry::Table { frame, kept: false } => self.uniform(slot.below(frame, slot.virt())?)?,
                 _ => return None,
             };
             let first = *first.get_or_insert(leaf);
-            let ahead = index << Geo::<M>::shift(level);
+            let ahead = index * bytes;
             if leaf.attributes() != first.attributes() || leaf.output() != first.advanced(ahead).output() {
                 return None;
             }

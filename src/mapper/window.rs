@@ -9,7 +9,7 @@ use super::{Error, Mapper};
 use crate::addr::{Frame, Level, PhysSpan, VirtAddr, VirtSpan};
 use crate::bbm::{Geo, Live};
 use crate::descriptor::{Entry, Rights};
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, Slot};
 use crate::machine::{Footing, Machine, Reached};
 
 /// The parts of the window that a request meets.
@@ -28,7 +28,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
             return Ok(());
         }
         let met = self.protocol.machine().reached(broken);
-        self.check_tables(&met, broken, self.tables.root(), self.tables.level(), VirtAddr::at(0))?;
+        self.check_tables(&met, broken, self.tables.slot(VirtAddr::at(0)))?;
         let former = self.protocol.upcoming_free(self.frames.tables()).map(|frame| self.table_span(frame));
         self.frames
             .spans()
@@ -36,23 +36,14 @@ impl<M: Machine> Mapper<'_, M, Live> {
             .try_for_each(|free| check_reached(&met, broken, free, "the window to a free frame"))
     }
 
-    /// The same for `table` and those below it.
-    fn check_tables(
-        &self,
-        met: &Met,
-        broken: VirtSpan,
-        table: Frame,
-        level: Level,
-        virt: VirtAddr,
-    ) -> Result<(), Error> {
-        check_reached(met, broken, self.table_span(table), "the window to a table")?;
-        let Some(next) = level.next() else { return Ok(()) };
-        let zero = Geo::<M>::slot(table, level, virt);
-        let (slots, mut at) = (Geo::<M>::slots(level), 0);
-        while let Some(used) = self.protocol.first_used(zero, at, slots) {
-            let slot = Geo::<M>::step(zero, used);
-            if let Some(child) = self.protocol.child(slot) {
-                self.check_tables(met, broken, child, next, slot.virt())?;
+    /// The same for the table of slot `zero` and those below it.
+    fn check_tables(&self, met: &Met, broken: VirtSpan, zero: Slot) -> Result<(), Error> {
+        check_reached(met, broken, self.table_span(zero.table()), "the window to a table")?;
+        let (mut at, has_tables) = (0, zero.level() != Level::L3);
+        while has_tables && let Some(used) = self.protocol.first_used(zero, at, zero.slots()) {
+            let slot = zero.step(used);
+            if let Some(below) = self.protocol.child(slot).and_then(|child| slot.below(child, slot.virt())) {
+                self.check_tables(met, broken, below)?;
             }
             at = used + 1;
         }
@@ -78,7 +69,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
                 if !matches!(step.entry, Entry::Leaf(leaf) if written(leaf)) {
                     return Err(Error::NotMapped { slot: step.slot });
                 }
-                virt = Geo::<M>::span(step.slot).end_exclusive();
+                virt = step.slot.span().end_exclusive();
             }
         }
         Ok(())

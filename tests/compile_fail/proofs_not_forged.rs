@@ -3,8 +3,8 @@ use breakwater::addr::{Frame, Level, PhysSpan, VirtAddr};
 use breakwater::bbm::{Detached, FreeFrame, FreeTables, FreshTable, Invalidated, Live, Protocol, Released, UnusedSlots};
 use breakwater::descriptor::Rights;
 use breakwater::frames::FrameSupply;
-use breakwater::geometry::{Geometry, Granule4K};
-use breakwater::machine::{Machine, Slot};
+use breakwater::geometry::{Geometry, Granule4K, Slot};
+use breakwater::machine::Machine;
 
 pub fn released(released: Released, _frame: Frame) -> Released {
     released //~ E0451: Released { frames: [Some(_frame); 8] }
@@ -23,11 +23,11 @@ pub fn unused(proof: UnusedSlots<'_, Live>, _first: Slot) -> UnusedSlots<'_, Liv
 }
 
 pub fn fresh<M: Machine>(p: &mut Protocol<M>, frame: FreeFrame, virt: VirtAddr) -> FreshTable {
-    p.new_table(frame, Level::L2, virt) //~ E0624: FreshTable::new(frame.frame(), Level::L2, virt)
+    p.new_table(frame, Level::L2, virt) //~ E0624: FreshTable::new(Granule4K::slot(frame.frame(), Level::L2, virt))
 }
 
 pub fn slot(table: Frame, virt: VirtAddr) -> Slot {
-    Granule4K::slot(table, Level::L3, virt) //~ E0624: Slot::from_parts(table, Level::L3, 0, virt)
+    Granule4K::slot(table, Level::L3, virt) //~ E0451: Slot { index: 1, ..Granule4K::slot(table, Level::L3, virt) }
 }
 
 pub fn detached(frames: &mut FrameSupply, released: Released, _old: Detached) {

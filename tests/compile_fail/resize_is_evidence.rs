@@ -1,7 +1,8 @@
 //! Blocks and tables replace each other in place only on the evidence that every CPU allows it.
 use breakwater::bbm::{Changed, FreeTables, FreshTable, Live, Place, Protocol, Resize, Tables};
 use breakwater::descriptor::Leaf;
-use breakwater::machine::{Machine, Slot};
+use breakwater::geometry::Slot;
+use breakwater::machine::Machine;
 
 type At<'t> = Place<'t, Live>;
 

@@ -2,7 +2,8 @@
 use breakwater::addr::VirtAddr;
 use breakwater::bbm::{Filled, FreshTable, Live, Protocol, UnusedSlots};
 use breakwater::descriptor::Leaf;
-use breakwater::machine::{Machine, Slot};
+use breakwater::geometry::Slot;
+use breakwater::machine::Machine;
 
 type Unused<'t> = UnusedSlots<'t, Live>;
 

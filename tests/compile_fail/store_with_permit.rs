@@ -1,7 +1,8 @@
 //! Nobody stores to a table, zeroes a frame or invalidates without a permit, and nobody but `bbm` makes one.
 use breakwater::addr::Frame;
 use breakwater::bbm::{Permit, Protocol, Reach};
-use breakwater::machine::{Machine, Scope, Slot, Tlbi};
+use breakwater::geometry::Slot;
+use breakwater::machine::{Machine, Scope, Tlbi};
 
 pub fn store<M: Machine>(p: &mut Protocol<M>, slot: Slot, permit: &Permit) {
     let machine = p.machine_mut();

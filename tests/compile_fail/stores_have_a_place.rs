@@ -2,8 +2,8 @@
 use breakwater::addr::{Level, VirtAddr};
 use breakwater::bbm::{After, Broken, Detached, Filled, Live, Offline, Place, Protocol, Tables, UnusedSlots};
 use breakwater::descriptor::Leaf;
-use breakwater::geometry::{Geometry, Granule4K};
-use breakwater::machine::{Machine, Slot};
+use breakwater::geometry::{Geometry, Granule4K, Slot};
+use breakwater::machine::Machine;
 
 pub fn broken<M: Machine>(p: &mut Protocol<M>, place: Place<'_, Live>, broken: &mut Broken) {
     p.break_run(place, 1, After::Nothing, broken); //~ E0308: p.break_run(place.slot(), 1, After::Nothing, broken);

@@ -68,6 +68,25 @@ fn with_line(text: &str, number: usize, line: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// Inside the crate no type can see to it: the right to store is made in one place.
+#[test]
+fn good_a_permit_is_made_by_the_protocol_alone() {
+    fn makers(directory: &Path, found: &mut Vec<String>) {
+        for path in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                makers(&path, found);
+            } else {
+                let text = fs::read_to_string(&path).unwrap();
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                found.extend(text.matches("Permit::for_the_protocol()").map(|_| name.clone()));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    makers(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    assert_eq!(found, ["bbm.rs"]);
+}
+
 #[test]
 fn bad_programs_do_not_compile_and_their_twins_do() {
     let library = library();

@@ -6,7 +6,7 @@ use super::rig::{CODE, CONSTANTS, DATA, DEVICE, GIB, MIB, PAGE, Rig, phys, reque
 use breakwater::addr::{Level, PhysAddr};
 use breakwater::bbm::{Live, Reach};
 use breakwater::change::Why;
-use breakwater::machine::Slot;
+use breakwater::geometry::Slot;
 use breakwater::mapper::Error;
 
 const AT: u64 = 4 * GIB;

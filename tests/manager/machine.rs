@@ -5,8 +5,8 @@ use super::step::{DSB_ISH, DSB_ISHST, DSB_NSH, is_tlbi, store_word, store_zero_p
 use super::world::World;
 use breakwater::addr::{Frame, VirtAddr, VirtSpan};
 use breakwater::bbm::Permit;
-use breakwater::geometry::Geometry;
-use breakwater::machine::{Footing, Machine, Maintenance, Reached, Slot, Tlbi};
+use breakwater::geometry::{Geometry, Slot};
+use breakwater::machine::{Footing, Machine, Maintenance, Reached, Tlbi};
 use breakwater::walk::ReadTable;
 use breakwater_trace::Event;
 

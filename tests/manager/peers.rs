@@ -11,8 +11,8 @@ use breakwater::addr::{Level, PhysAddr};
 use breakwater::bbm::Live;
 use breakwater::errata::Errata;
 use breakwater::features::Features;
-use breakwater::geometry::{Geometry, Granule4K, Granule4KLpa2};
-use breakwater::machine::{Footing, Slot};
+use breakwater::geometry::{Geometry, Granule4K, Granule4KLpa2, Slot};
+use breakwater::machine::Footing;
 use breakwater::mapper::{Error, Request};
 use breakwater_trace::{Access, Event};
 

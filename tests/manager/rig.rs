@@ -10,8 +10,7 @@ use breakwater::descriptor::{Access, Attributes, DataAccess, DeviceKind};
 use breakwater::errata::Errata;
 use breakwater::features::Features;
 use breakwater::frames::FrameSupply;
-use breakwater::geometry::{Geometry, Granule4K};
-use breakwater::machine::Slot;
+use breakwater::geometry::{Geometry, Granule4K, Slot};
 use breakwater::mapper::{ChangePlan, Cost, Error, FillPlan, Mapper, Request};
 use breakwater_trace::Event;
 

@@ -11,8 +11,7 @@ use breakwater::bbm::{
 use breakwater::descriptor::{Access, Attributes, Leaf};
 use breakwater::errata::Errata;
 use breakwater::frames::FrameSupply;
-use breakwater::geometry::{Geometry, Granule4K};
-use breakwater::machine::Slot;
+use breakwater::geometry::{Geometry, Granule4K, Slot};
 use std::mem::ManuallyDrop;
 
 const AT: u64 = 4 * GIB;
@@ -26,7 +25,7 @@ fn one_page() -> (Rig<Live>, Slot, Slot) {
     let mut rig = Rig::live(Reach::ThisPe, 8);
     rig.map(request(AT, PAGE, GIB, DATA, Level::L3)).unwrap();
     let slot = rig.slot(AT, Level::L3);
-    (rig, slot, Granule4K::step(slot, 1))
+    (rig, slot, slot.step(1))
 }
 
 /// A frame of a supply that has one.

@@ -4,8 +4,8 @@ use super::window::Window;
 use super::{assembly, barrier, footing, instruction};
 use breakwater::addr::{Frame, PAGE_BYTES, VirtSpan};
 use breakwater::bbm::Permit;
-use breakwater::geometry::Granule4K;
-use breakwater::machine::{Footing, Machine, Maintenance, Reach, Reached, Scope, Slot, Tlbi};
+use breakwater::geometry::{Granule4K, Slot};
+use breakwater::machine::{Footing, Machine, Maintenance, Reach, Reached, Scope, Tlbi};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether a machine was made.

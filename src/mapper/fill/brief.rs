@@ -8,8 +8,8 @@
 use crate::addr::Level;
 use crate::bbm::{Filled, Geo, State};
 use crate::descriptor::{Entry, Leaf};
-use crate::geometry::Geometry;
-use crate::machine::{Machine, Slot};
+use crate::geometry::{Geometry, Slot};
+use crate::machine::Machine;
 use crate::mapper::{Cost, Mapper, Request};
 
 impl<M: Machine, S: State> Mapper<'_, M, S> {

@@ -28,7 +28,7 @@ impl<M: Machine, S: State> Mapper<'_, M, S> {
                 continue;
             }
             let Some(next) = level.next().filter(|&next| fill.descends(next)) else { break };
-            let part = piece::<Geo<M>>(span, virt, level);
+            let part = piece(span, virt, Geo::<M>::slot(self.tables.root(), level, virt));
             virt = part.end_exclusive();
             match self.linked_child(fill, place, level, part.start()) {
                 Some(child) => self.commit_fill(fill, Place::Linked(child), next, part, doing),
@@ -64,7 +64,7 @@ impl<M: Machine, S: State> Mapper<'_, M, S> {
         let child = self.protocol.new_table(frame, next, span.start());
         let frame = child.frame();
         if next == fill.deepest {
-            self.last = Some((Geo::<M>::span(Geo::<M>::slot(frame, level, span.start())), frame, next));
+            self.last = Some((Geo::<M>::slot(frame, level, span.start()).span(), frame, next));
         }
         match fill.all_of_table::<Geo<M>>(next, span) {
             Some(Some(run)) => self.commit_run(Place::Fresh(&child), next, run, &mut doing.filled),
@@ -101,7 +101,7 @@ impl<M: Machine, S: State> Mapper<'_, M, S> {
     pub(super) fn link_all(&mut self, laid: Laid, span: VirtSpan, filled: &mut Filled<S>) {
         let mut published = self.protocol.publish(laid);
         self.each_run_of_slots(span, |mapper, first, count| {
-            for slot in (0..count).map(|index| Geo::<M>::step(first, index)) {
+            for slot in (0..count).map(|index| first.step(index)) {
                 if Waiting::read(mapper.protocol.raw(slot)).is_some() {
                     mapper.protocol.link_laid(mapper.protocol.vouch(mapper.tables, slot), &mut published, filled);
                 }

@@ -9,8 +9,8 @@ use breakwater::bbm::{Detached, Live, Permit, Protocol, Tables};
 use breakwater::descriptor::{Access, Attributes};
 use breakwater::errata::Errata;
 use breakwater::frames::FrameSupply;
-use breakwater::geometry::Granule4K;
-use breakwater::machine::{Machine, Maintenance, Scope, Slot, Tlbi};
+use breakwater::geometry::{Granule4K, Slot};
+use breakwater::machine::{Machine, Maintenance, Scope, Tlbi};
 use breakwater::mapper::{Error, Mapper, Request};
 
 const DATA: Attributes = Attributes::Normal(Access::ReadWrite);

@@ -6,8 +6,7 @@ use super::super::picture::{Hanging, Odd, Pages, Picture, Standing};
 use breakwater::addr::Level;
 use breakwater::bbm::Live;
 use breakwater::change::Why;
-use breakwater::geometry::Geometry;
-use breakwater::machine::Slot;
+use breakwater::geometry::{Geometry, Slot};
 use breakwater::mapper::{Cost, Error};
 
 /// How a request must be answered.
@@ -85,7 +84,7 @@ impl Before {
         answer: Result<Cost, Error>,
     ) -> Result<(), String> {
         let expected = self.answer::<G>(ask);
-        let at = |slot: Slot, virt: u64| G::span(slot).contains(breakwater::addr::VirtAddr::at(virt));
+        let at = |slot: Slot, virt: u64| slot.span().contains(breakwater::addr::VirtAddr::at(virt));
         let is_right = match (expected, answer) {
             (Answer::Granted | Answer::Either, Ok(_)) => true,
             (Answer::Occupied | Answer::Either, Err(Error::Occupied { .. })) => true,
