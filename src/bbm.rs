@@ -20,29 +20,21 @@
 //!
 //! What must hold: a slot is made only on a proof that nothing translates through it: it reads as never used ([`UnusedSlots`]), or a
 //! completed invalidation covered it ([`Invalidated`]). A broken slot remembers meanwhile, with bit 0 clear, what was there or what comes
-//! ([`Waiting`]), so that a request needs no list of what it does.
+//! ([`BrokenBits`]), so that a request needs no list of what it does.
 
 #![forbid(unsafe_code)]
 
-mod cycle;
 mod fill;
-mod free;
 mod invalidate;
 mod live;
 mod pending;
-mod place;
 mod tables;
 mod tokens;
 
-pub use free::{FreeFrame, FreeRam};
 pub use live::{After, Settling};
 pub use pending::Pending;
-pub use place::Place;
-pub use tables::{Live, Offline, State, Tables};
-pub use tokens::{
-    Broken, Changed, Detached, Filled, FreeTables, FreshTable, Invalidated, Laid, Published, Released, Resize,
-    UnusedSlots,
-};
+pub use tables::{FreeFrame, FreeRam, FreeTables, FreshTable, Live, Offline, Place, State, Tables};
+pub use tokens::{Broken, Changed, Detached, Filled, Invalidated, Laid, Published, Released, Resize, UnusedSlots};
 
 pub use crate::machine::{Permit, Reach};
 
@@ -53,9 +45,10 @@ use crate::errata::Errata;
 use crate::features::{Features, OPTIONAL};
 use crate::geometry::{Geometry, Slot};
 use crate::machine::{Machine, Maintenance};
+use core::marker::PhantomData;
 
 #[cfg(doc)]
-use crate::descriptor::Waiting;
+use crate::descriptor::BrokenBits;
 
 /// The geometry of a machine's tables.
 pub(crate) type Geo<M> = <M as Machine>::Geometry;
@@ -209,6 +202,43 @@ impl<M: Machine> Protocol<M> {
     #[inline]
     pub fn child(&self, slot: Slot) -> Option<Frame> {
         Entry::table_in::<Geo<M>>(self.machine.load(slot), slot.level())
+    }
+
+    /// The slot of the table of `level` that a walk of `tables` for `virt` leads to, or none when the walk ends above.
+    #[must_use]
+    pub fn place<'t, S: State>(&self, tables: &'t Tables<S>, level: Level, virt: VirtAddr) -> Option<Place<'t, S>> {
+        let slot = self.slot_at(tables, level, virt)?;
+        Some(Place { slot, tables: PhantomData })
+    }
+
+    /// The same for a slot that a walk of `tables` has led to before: for the mapper, which has walked. A debug build walks again.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) fn vouch<'t, S>(&self, tables: &'t Tables<S>, slot: Slot) -> Place<'t, S> {
+        debug_assert!(self.leads_to(tables, slot), "{slot} is none of these tables");
+        Place { slot, tables: PhantomData }
+    }
+
+    /// The slot, which is about to lead nowhere, of live tables that the caller has for itself: no [`Place`] below it is left.
+    ///
+    /// # Panics
+    /// When no walk of `tables` leads to it.
+    fn last_place<'t>(&self, tables: &'t mut Tables<Live>, slot: Slot) -> Place<'t, Live> {
+        assert!(self.leads_to(tables, slot), "{slot} is none of these tables");
+        Place { slot, tables: PhantomData }
+    }
+
+    fn leads_to<S>(&self, tables: &Tables<S>, slot: Slot) -> bool {
+        self.slot_at(tables, slot.level(), slot.virt()) == Some(slot)
+    }
+
+    /// The slot of the table of `level` on the walk for `virt`.
+    fn slot_at<S>(&self, tables: &Tables<S>, level: Level, virt: VirtAddr) -> Option<Slot> {
+        let mut slot = tables.slot(virt);
+        while slot.level() < level {
+            slot = slot.below(self.child(slot)?, virt)?;
+        }
+        (slot.level() == level && virt.raw() >> Geo::<M>::INPUT_BITS == 0).then_some(slot)
     }
 
     /// Zeroes `frame` and makes it a table of `level` for what `virt` lies in; nothing links to it yet.

@@ -15,7 +15,7 @@ use core::fmt;
 
 /// What a change needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Change {
+pub enum Needs {
     /// The slot already says this.
     Nothing,
     /// Invalid to valid: store, DSB, ISB before use. No invalidation: a faulting entry is not cached.
@@ -49,14 +49,14 @@ impl fmt::Display for Why {
 /// Decides what the change of a slot from `old` to `new` needs on CPUs with `errata`; `resize` when sizes may change in place
 /// ([`crate::bbm::Protocol::resize`]).
 #[must_use]
-pub fn decide(old: Entry, new: Entry, errata: Errata, resize: bool) -> Change {
+pub fn decide(old: Entry, new: Entry, errata: Errata, resize: bool) -> Needs {
     match (old, new) {
-        (Entry::Broken(_), _) | (_, Entry::Broken(_)) => Change::Refuse(Why::InvalidationOwed),
-        (Entry::Foreign(_), _) | (_, Entry::Foreign(_)) => Change::Refuse(Why::Foreign),
-        _ if old == new => Change::Nothing,
-        (Entry::Unused, _) => Change::Fill,
-        (Entry::Leaf(old), Entry::Leaf(new)) if in_place(old, new, errata, resize) => Change::InPlace,
-        _ => Change::Break,
+        (Entry::Broken(_), _) | (_, Entry::Broken(_)) => Needs::Refuse(Why::InvalidationOwed),
+        (Entry::Foreign(_), _) | (_, Entry::Foreign(_)) => Needs::Refuse(Why::Foreign),
+        _ if old == new => Needs::Nothing,
+        (Entry::Unused, _) => Needs::Fill,
+        (Entry::Leaf(old), Entry::Leaf(new)) if in_place(old, new, errata, resize) => Needs::InPlace,
+        _ => Needs::Break,
     }
 }
 
@@ -90,59 +90,59 @@ mod tests {
         Entry::table(Frame::containing(PhysAddr::at(0x5000)))
     }
 
-    fn plain(old: Entry, new: Entry) -> Change {
+    fn plain(old: Entry, new: Entry) -> Needs {
         decide(old, new, Errata::empty(), false)
     }
 
     #[test]
     fn good_fill_needs_no_invalidation() {
-        assert_eq!(plain(Entry::Unused, leaf(0x1000, DATA)), Change::Fill);
-        assert_eq!(plain(Entry::Unused, table()), Change::Fill);
+        assert_eq!(plain(Entry::Unused, leaf(0x1000, DATA)), Needs::Fill);
+        assert_eq!(plain(Entry::Unused, table()), Needs::Fill);
     }
 
     #[test]
     fn good_same_entry_is_nothing() {
-        assert_eq!(plain(leaf(0x1000, DATA), leaf(0x1000, DATA)), Change::Nothing);
-        assert_eq!(plain(Entry::Unused, Entry::Unused), Change::Nothing);
+        assert_eq!(plain(leaf(0x1000, DATA), leaf(0x1000, DATA)), Needs::Nothing);
+        assert_eq!(plain(Entry::Unused, Entry::Unused), Needs::Nothing);
     }
 
     #[test]
     fn good_rights_change_in_place_either_way() {
-        assert_eq!(plain(leaf(0x1000, DATA), leaf(0x1000, RODATA)), Change::InPlace);
-        assert_eq!(plain(leaf(0x1000, RODATA), leaf(0x1000, DATA)), Change::InPlace);
-        assert_eq!(plain(leaf(0x1000, CODE), leaf(0x1000, RODATA)), Change::InPlace);
+        assert_eq!(plain(leaf(0x1000, DATA), leaf(0x1000, RODATA)), Needs::InPlace);
+        assert_eq!(plain(leaf(0x1000, RODATA), leaf(0x1000, DATA)), Needs::InPlace);
+        assert_eq!(plain(leaf(0x1000, CODE), leaf(0x1000, RODATA)), Needs::InPlace);
     }
 
     #[test]
     fn bad_address_type_size_and_removal_need_a_break() {
-        assert_eq!(plain(leaf(0x1000, DATA), leaf(0x2000, DATA)), Change::Break);
-        assert_eq!(plain(leaf(0x1000, RODATA), leaf(0x2000, RODATA)), Change::Break);
+        assert_eq!(plain(leaf(0x1000, DATA), leaf(0x2000, DATA)), Needs::Break);
+        assert_eq!(plain(leaf(0x1000, RODATA), leaf(0x2000, RODATA)), Needs::Break);
         let non_cacheable = Attributes::NonCacheable(DataAccess::ReadWrite);
         let device = |kind| leaf(0x1000, Attributes::Device(kind, DataAccess::ReadWrite));
-        assert_eq!(plain(leaf(0x1000, DATA), leaf(0x1000, non_cacheable)), Change::Break);
-        assert_eq!(plain(leaf(0x1000, non_cacheable), device(DeviceKind::NGnRE)), Change::Break);
-        assert_eq!(plain(device(DeviceKind::NGnRE), device(DeviceKind::NGnRnE)), Change::Break);
-        assert_eq!(plain(leaf(0x1000, DATA), table()), Change::Break);
-        assert_eq!(plain(table(), leaf(0x1000, DATA)), Change::Break);
-        assert_eq!(plain(table(), Entry::table(Frame::containing(PhysAddr::at(0x6000)))), Change::Break);
-        assert_eq!(plain(leaf(0x1000, DATA), Entry::Unused), Change::Break);
-        assert_eq!(plain(table(), Entry::Unused), Change::Break);
+        assert_eq!(plain(leaf(0x1000, DATA), leaf(0x1000, non_cacheable)), Needs::Break);
+        assert_eq!(plain(leaf(0x1000, non_cacheable), device(DeviceKind::NGnRE)), Needs::Break);
+        assert_eq!(plain(device(DeviceKind::NGnRE), device(DeviceKind::NGnRnE)), Needs::Break);
+        assert_eq!(plain(leaf(0x1000, DATA), table()), Needs::Break);
+        assert_eq!(plain(table(), leaf(0x1000, DATA)), Needs::Break);
+        assert_eq!(plain(table(), Entry::table(Frame::containing(PhysAddr::at(0x6000)))), Needs::Break);
+        assert_eq!(plain(leaf(0x1000, DATA), Entry::Unused), Needs::Break);
+        assert_eq!(plain(table(), Entry::Unused), Needs::Break);
     }
 
     #[test]
     fn bad_making_over_a_broken_or_foreign_slot_is_refused() {
-        assert_eq!(plain(Entry::Broken(2), leaf(0x1000, DATA)), Change::Refuse(Why::InvalidationOwed));
-        assert_eq!(plain(Entry::Foreign(1), leaf(0x1000, DATA)), Change::Refuse(Why::Foreign));
-        assert_eq!(plain(Entry::Foreign(1), Entry::Unused), Change::Refuse(Why::Foreign));
+        assert_eq!(plain(Entry::Broken(2), leaf(0x1000, DATA)), Needs::Refuse(Why::InvalidationOwed));
+        assert_eq!(plain(Entry::Foreign(1), leaf(0x1000, DATA)), Needs::Refuse(Why::Foreign));
+        assert_eq!(plain(Entry::Foreign(1), Entry::Unused), Needs::Refuse(Why::Foreign));
     }
 
     #[test]
     fn good_errata_turn_in_place_into_a_break() {
         let (code, rodata, data) = (leaf(0x1000, CODE), leaf(0x1000, RODATA), leaf(0x1000, DATA));
-        assert_eq!(decide(code, rodata, Errata::BBM_FOR_XN, false), Change::Break);
-        assert_eq!(decide(data, rodata, Errata::BBM_FOR_XN, false), Change::InPlace);
-        assert_eq!(decide(data, rodata, Errata::BBM_ALWAYS, false), Change::Break);
-        assert_eq!(decide(data, data, Errata::BBM_ALWAYS, false), Change::Nothing);
+        assert_eq!(decide(code, rodata, Errata::BBM_FOR_XN, false), Needs::Break);
+        assert_eq!(decide(data, rodata, Errata::BBM_FOR_XN, false), Needs::InPlace);
+        assert_eq!(decide(data, rodata, Errata::BBM_ALWAYS, false), Needs::Break);
+        assert_eq!(decide(data, data, Errata::BBM_ALWAYS, false), Needs::Nothing);
     }
 
     #[test]
@@ -150,12 +150,12 @@ mod tests {
         let plain = leaf(0x10000, DATA);
         let Entry::Leaf(run) = plain else { unreachable!("a leaf") };
         let run = Entry::Leaf(run.with_contiguous(true));
-        assert_eq!(decide(plain, run, Errata::empty(), false), Change::Break);
-        assert_eq!(decide(plain, run, Errata::empty(), true), Change::InPlace);
-        assert_eq!(decide(plain, run, Errata::BBM_ALWAYS, true), Change::Break);
+        assert_eq!(decide(plain, run, Errata::empty(), false), Needs::Break);
+        assert_eq!(decide(plain, run, Errata::empty(), true), Needs::InPlace);
+        assert_eq!(decide(plain, run, Errata::BBM_ALWAYS, true), Needs::Break);
         assert_eq!(
             decide(run, leaf(0x10000, RODATA), Errata::empty(), true),
-            Change::Break,
+            Needs::Break,
             "the bit and rights at once"
         );
     }

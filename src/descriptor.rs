@@ -63,8 +63,6 @@ mod fields {
     ];
 }
 
-/// Every bit that the manager's leaves use beside the address; any other that is set makes an entry foreign.
-const LEAF_BITS: u64 = 0x0054_0000_0000_07df;
 /// MAIR_EL2 that gives each `ATTR_INDX` its meaning: 0 Device-nGnRnE, 1 Normal Non-cacheable, 4 Device-nGnRE, 5 Device-GRE, 6 Tagged
 /// Normal, 7 Normal Write-Back Read/Write-Allocate. The unused ones are Device-nGnRnE, the strictest. Without FEAT_MTE2 no leaf says 6.
 pub const MAIR: u64 = 0xfff0_0c04_0000_4400;
@@ -159,7 +157,7 @@ const fn shareability<G: Geometry>() -> u64 {
 pub enum Entry {
     /// All bits 0: nothing was ever here, or it was broken, invalidated and reclaimed. No TLB translates through it.
     Unused,
-    /// Bit 0 clear, others not: broken. A TLB may still translate through it until the invalidation. The other bits are [`Waiting`].
+    /// Bit 0 clear, others not: broken. A TLB may still translate through it until the invalidation. The other bits are [`BrokenBits`].
     Broken(u64),
     /// The next table of the walk, with no hierarchical restrictions.
     Table {
@@ -222,9 +220,6 @@ impl Entry {
 
     /// The leaf that `raw` is, exactly as the manager would write it.
     fn leaf_in<G: Geometry>(raw: u64, level: Level) -> Option<Leaf> {
-        if raw & !G::OUTPUT_MASK & !LEAF_BITS != 0 {
-            return None;
-        }
         let contiguous = raw & DESCRIPTOR::CONTIGUOUS::SET.value != 0;
         let attributes = Attributes::from_bits(raw)?;
         let leaf = Leaf::new_in::<G>(level, PhysAddr::within(G::decode_output(raw)), attributes)?;
@@ -264,9 +259,9 @@ impl Entry {
 /// What the bits of a slot say while bit 0 is clear, between a break and what follows the invalidation: what was there goes, or what is
 /// there comes. A walk looks at bit 0 alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Waiting(u64);
+pub struct BrokenBits(u64);
 
-impl Waiting {
+impl BrokenBits {
     /// Bit 63: the descriptor comes. The manager sets it in no valid descriptor.
     const COMES: u64 = 1 << 63;
     /// Bit 62: it is a table that was laid where nothing was, and owes a DSB, no invalidation.
@@ -349,6 +344,7 @@ pub const TABLE_BITS: u64 = DESCRIPTOR::VALID::SET.value | DESCRIPTOR::TABLE_OR_
 
 /// The bits of a leaf of `level` beside the address. boot/tables.S takes its constants from here.
 #[must_use]
+#[inline]
 pub const fn leaf_bits(attributes: Attributes, level: Level) -> u64 {
     let page = if matches!(level, Level::L3) { DESCRIPTOR::TABLE_OR_PAGE::SET.value } else { 0 };
     attributes.bits() | DESCRIPTOR::VALID::SET.value | page

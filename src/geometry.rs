@@ -212,6 +212,13 @@ impl Slot {
         self.span_of(1)
     }
 
+    /// Whether it translates `virt`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn translates(self, virt: VirtAddr) -> bool {
+        (virt.raw() ^ self.virt) >> self.shift == 0
+    }
+
     /// What `count` slots from this one on translate.
     #[must_use]
     #[inline(always)]

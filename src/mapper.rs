@@ -39,17 +39,16 @@ mod commit;
 mod error;
 mod fill;
 mod look;
-mod pieces;
 mod plan;
 mod unit;
 mod window;
 
-pub use change::{ChangePlan, Unmapped};
 pub use error::Error;
 pub use fill::FillPlan;
 pub use look::{Mapping, Step};
+pub use plan::{ChangePlan, Unmapped};
 
-use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+use crate::addr::{Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use crate::bbm::{FreeFrame, Geo, Protocol, Tables};
 use crate::descriptor::{Access, Attributes};
 use crate::features::Features;
@@ -184,20 +183,29 @@ pub struct Mapper<'a, M, S> {
     protocol: &'a mut Protocol<M>,
     frames: &'a mut FrameSupply,
     tables: &'a mut Tables<S>,
-    /// The last table that a fill went to, and what it spans: neighbours are filled one after the other. None after any other change.
-    last: Option<(VirtSpan, Frame, Level)>,
 }
 
 impl<'a, M: Machine, S> Mapper<'a, M, S> {
     /// A mapper for `tables`, which takes table frames from `frames`.
+    ///
+    /// # Panics
+    /// When the tables' root is of another level than the one at which walks begin.
     pub fn new(protocol: &'a mut Protocol<M>, frames: &'a mut FrameSupply, tables: &'a mut Tables<S>) -> Self {
-        Self { protocol, frames, tables, last: None }
+        assert!(tables.level() == Geo::<M>::ROOT, "a root is a table of the level at which walks begin");
+        Self { protocol, frames, tables }
     }
 
     /// Frames left in the supply.
     #[must_use]
     pub fn free_frames(&self) -> u64 {
         self.frames.available()
+    }
+
+    /// Where the walk for `virt` begins.
+    #[inline(always)]
+    fn root_slot(&self, virt: VirtAddr) -> Slot {
+        // The level is a constant here, which the tables' own is not.
+        Geo::<M>::slot(self.tables.root(), Geo::<M>::ROOT, virt)
     }
 
     fn check_frames(&self, cost: &Cost) -> Result<(), Error> {

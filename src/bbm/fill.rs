@@ -5,7 +5,7 @@
 
 use super::{Filled, FreshTable, Geo, Laid, Place, Protocol, Published, State, Tables, UnusedSlots};
 use crate::addr::VirtAddr;
-use crate::descriptor::{Entry, Leaf, Waiting};
+use crate::descriptor::{BrokenBits, Entry, Leaf};
 use crate::geometry::{Geometry, HighBits, Slot};
 use crate::machine::Machine;
 
@@ -52,6 +52,7 @@ impl<M: Machine> Protocol<M> {
     ///
     /// # Panics
     /// As for [`Self::fill`]; and when the table ends before. In a debug build, when it was made for another address.
+    #[inline(always)]
     pub fn fill_fresh(&mut self, table: &FreshTable, virt: VirtAddr, count: u64, leaf: Leaf) {
         let first = table.slot(virt);
         assert!(first.index() as u64 + count <= first.slots(), "the slots are this table's");
@@ -119,7 +120,7 @@ impl<M: Machine> Protocol<M> {
     pub fn lay<S: State>(&mut self, slot: UnusedSlots<'_, S>, table: FreshTable, kept: bool, laid: &mut Laid) {
         let slot = self.one_for(slot, &table);
         let entry = Entry::Table { frame: table.into_linked().table(), kept };
-        self.store(slot, Waiting::laid(entry.encode_in::<Geo<M>>(slot.level())).raw());
+        self.store(slot, BrokenBits::laid(entry.encode_in::<Geo<M>>(slot.level())).raw());
         laid.note();
     }
 
@@ -135,7 +136,7 @@ impl<M: Machine> Protocol<M> {
     /// When the slot holds no such table.
     pub fn link_laid<S: State>(&mut self, place: Place<'_, S>, published: &mut Published, filled: &mut Filled<S>) {
         let slot = place.slot();
-        let comes = Waiting::read(self.raw(slot)).filter(|waiting| waiting.is_laid()).and_then(Waiting::comes);
+        let comes = BrokenBits::read(self.raw(slot)).filter(|waiting| waiting.is_laid()).and_then(BrokenBits::comes);
         published.link_one();
         self.store(slot, comes.expect("a table was laid here"));
         filled.note();

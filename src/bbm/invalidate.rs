@@ -10,42 +10,37 @@ impl<M: Machine> Protocol<M> {
     /// Settles what breaks owe. What comes back proves that no TLB translates through any slot that was broken.
     #[inline(always)]
     pub fn invalidate(&mut self, broken: Broken) -> Invalidated {
-        self.invalidate_all(broken, Changed::none())
+        let broken = broken.settle();
+        self.invalidate_pending([&broken]);
+        Invalidated::covering(broken, self.epoch)
     }
 
     /// Settles what changes in place owe: what was there is gone from every TLB.
     #[inline(always)]
     pub fn invalidate_changed(&mut self, changed: Changed) {
-        let _nothing_broken = self.invalidate_all(Broken::none(), changed);
+        self.invalidate_pending([&changed.settle()]);
     }
 
     /// Settles what breaks and changes in place owe, together.
     #[inline(always)]
     pub fn invalidate_all(&mut self, broken: Broken, changed: Changed) -> Invalidated {
         let (broken, changed) = (broken.settle(), changed.settle());
-        self.invalidate_pending(&broken, &changed);
+        self.invalidate_pending([&broken, &changed]);
         Invalidated::covering(broken, self.epoch)
     }
 
     #[inline]
-    fn invalidate_pending(&mut self, broken: &Pending, changed: &Pending) {
-        if broken.is_empty() && changed.is_empty() {
+    pub(super) fn invalidate_pending<const N: usize>(&mut self, all: [&Pending; N]) {
+        if all.iter().all(|pending| pending.is_empty()) {
             return;
         }
         self.dsb_ishst(); // the stores are visible to every walk before the TLBIs: nothing may be cached anew from the old ones
         let features = self.features;
         let mut last = None;
-        for pending in [broken, changed].into_iter().filter(|pending| !pending.is_empty()) {
+        for pending in all.into_iter().filter(|pending| !pending.is_empty()) {
             last = pending.each::<Geo<M>>(features, |scope| self.tlbi(scope)).or(last);
         }
-        if let Some(last) = last {
-            self.finish(last);
-        }
-    }
-
-    /// What follows the TLBIs, the last of which was of `last`.
-    #[inline(always)]
-    pub(super) fn finish(&mut self, last: Scope) {
+        let Some(last) = last else { return };
         self.dsb_complete(); // the TLBIs are complete before anything relies on them
         if self.repeats() {
             // Broadcast, as `repeats` knows: nothing of one PE alone is in the image here, where it would never execute.
@@ -72,8 +67,7 @@ impl<M: Machine> Protocol<M> {
         Maintenance { tlbis: tlbis + again, dsbs: 2 + again, isbs: 1 }
     }
 
-    #[inline(always)]
-    pub(super) fn tlbi(&mut self, scope: Scope) {
+    fn tlbi(&mut self, scope: Scope) {
         self.counts.maintenance.tlbis += 1;
         self.machine.tlbi(&self.permit, scope.within(self.reach));
     }

@@ -7,7 +7,7 @@ use super::{
     Resize, Tables,
 };
 use crate::addr::{Frame, Level};
-use crate::descriptor::{Attributes, Entry, Leaf, Waiting, leaf_bits_in};
+use crate::descriptor::{Attributes, BrokenBits, Entry, Leaf, leaf_bits_in};
 use crate::geometry::{Geometry, Slot};
 use crate::machine::Machine;
 
@@ -57,8 +57,8 @@ impl<M: Machine> Protocol<M> {
             let old = self.raw(slot);
             assert!(old & 1 != 0, "a slot that is broken held a leaf");
             let waiting = match after.of::<Geo<M>>(level, old, index) {
-                None => Waiting::going(old),
-                Some(new) => Waiting::coming(new),
+                None => BrokenBits::going(old),
+                Some(new) => BrokenBits::coming(new),
             };
             self.machine.store(&self.permit, slot, waiting.raw());
         }
@@ -77,7 +77,7 @@ impl<M: Machine> Protocol<M> {
         assert!(self.raw(slot) & 1 != 0, "a slot that is broken held a leaf");
         assert!(table.belongs_under(slot), "a table is linked where it was made for");
         let entry = Entry::table(table.into_linked().table()).encode_in::<Geo<M>>(slot.level());
-        self.store(slot, Waiting::coming(entry).raw());
+        self.store(slot, BrokenBits::coming(entry).raw());
         broken.pending().add::<Geo<M>>(slot, 1, false);
     }
 
@@ -92,41 +92,25 @@ impl<M: Machine> Protocol<M> {
         let slot = self.last_place(tables, slot).slot();
         let child = self.child(slot).expect("a table to detach");
         self.note_below(child, slot, broken.pending());
-        self.break_link(slot, detached);
-    }
-
-    /// The same where the plan has noted, by [`Self::note_below`], what hangs from the table, and nothing else is broken.
-    pub(crate) fn break_table_noted(
-        &mut self,
-        _tables: &mut Tables<Live>,
-        slot: Slot,
-        noted: Pending,
-        broken: &mut Broken,
-        detached: &mut Detached,
-    ) {
-        *broken.pending() = noted;
-        self.break_link(slot, detached);
-    }
-
-    fn break_link(&mut self, slot: Slot, detached: &mut Detached) {
         self.epoch += 1;
-        self.store(slot, Waiting::going(self.raw(slot)).raw());
+        self.store(slot, BrokenBits::going(self.raw(slot)).raw());
         detached.note();
     }
 
-    /// Notes in `pending` what hangs from `child`, the table that `slot` leads to, as what a break of that link owes.
-    pub(crate) fn note_below(&self, child: Frame, slot: Slot, pending: &mut Pending) {
-        let Some(first) = slot.below(child, slot.virt()) else { return };
+    /// Notes in `pending` what hangs from `child`, the table that `slot` leads to, as what a break of that link owes; yields how many tables
+    /// that are.
+    pub(crate) fn note_below(&self, child: Frame, slot: Slot, pending: &mut Pending) -> u64 {
+        let Some(first) = slot.below(child, slot.virt()) else { return 0 };
         let (level, slots) = (first.level(), first.slots());
         // Valid and no table: at level 3 whatever is valid, elsewhere blocks.
         let leaves = if level == Level::L3 { (1, 1) } else { (3, 1) };
-        let (mut at, mut any) = (0, false);
+        let (mut at, mut any, mut tables) = (0, false, 1);
         while let Some(used) = self.first_used(first, at, slots) {
             let slot = first.step(used);
             let raw = self.raw(slot);
             at = used + 1;
             if let Some(below) = Entry::table_in::<Geo<M>>(raw, level) {
-                self.note_below(below, slot, pending);
+                tables += self.note_below(below, slot, pending);
             } else if raw & 1 != 0 {
                 let run = self.alike(first, used, slots, leaves).max(1);
                 pending.add::<Geo<M>>(slot, run, true);
@@ -139,6 +123,7 @@ impl<M: Machine> Protocol<M> {
         if !any {
             pending.add::<Geo<M>>(first, 1, true); // an empty table: a walk may have cached the link to it
         }
+        tables
     }
 
     /// Changes `count` live leaves from `first` on in place. The invalidation is owed by `changed`.
@@ -196,7 +181,7 @@ impl<M: Machine> Protocol<M> {
         let whole = settling.proof.covers::<Geo<M>>(first.span_of(count), self.epoch);
         for index in 0..count {
             let slot = first.step(index);
-            let Some(waiting) = Waiting::read(self.raw(slot)) else { continue };
+            let Some(waiting) = BrokenBits::read(self.raw(slot)) else { continue };
             if waiting.comes().is_none()
                 && let Some(child) = Entry::table_in::<Geo<M>>(waiting.went(), first.level())
             {
@@ -212,33 +197,27 @@ impl<M: Machine> Protocol<M> {
         }
     }
 
-    /// Settles `count` leaves from `first` on, all of which were broken, on the proof that their invalidation is complete: what comes is made,
-    /// what went is given back as never used.
+    /// Breaks `count` leaves from `first` on, side by side in one table, invalidates them, and gives the slots back as unused: what
+    /// [`Self::break_run`], [`Self::invalidate`] and [`Self::settle_run`] do one after the other, with nothing to carry between them.
     ///
     /// # Panics
-    /// When the invalidation did not cover them, one was not broken, or the table ends before.
+    /// When a slot holds nothing valid, or is no longer as the break left it afterwards; or the table ends before.
     #[inline(always)]
-    pub fn settle_leaves(
-        &mut self,
-        first: Place<'_, Live>,
-        count: u64,
-        proof: &Invalidated,
-        filled: &mut Filled<Live>,
-    ) {
+    pub(crate) fn remove_run(&mut self, first: Place<'_, Live>, count: u64) -> Invalidated {
         let first = first.run_of(count);
-        let covered = proof.covers::<Geo<M>>(first.span_of(count), self.epoch);
-        let mut makes = false;
-        for index in 0..count {
-            let slot = first.step(index);
-            let waiting = Waiting::read(self.raw(slot)).filter(|_| covered);
-            let comes = waiting.expect("only a broken, invalidated slot is used again").comes();
-            self.machine.store(&self.permit, slot, comes.unwrap_or(0));
-            makes |= comes.is_some();
+        self.epoch += 1;
+        for slot in (0..count).map(|index| first.step(index)) {
+            let old = self.raw(slot);
+            assert!(old & 1 != 0, "a slot that is broken held a leaf");
+            self.store(slot, BrokenBits::going(old).raw());
         }
-        self.counts.stores += count as u32;
-        if makes {
-            filled.note();
+        let pending = Pending::of(first, count);
+        self.invalidate_pending([&pending]);
+        for slot in (0..count).map(|index| first.step(index)) {
+            assert!(BrokenBits::read(self.raw(slot)).is_some(), "only a broken, invalidated slot is used again");
+            self.store(slot, 0);
         }
+        Invalidated::covering(pending, self.epoch)
     }
 
     /// A detached table: its frames, after an invalidation of all that hung from it, are free; in its place comes a block when

@@ -16,13 +16,14 @@ use crate::machine::{RangeOperand, Reach, Scope, Tlbi, VaOperand};
 
 /// TLBIs that one request issues before it invalidates everything instead.
 pub(super) const TLBIS_MAX: u32 = 32;
-/// Runs that a request can name before it invalidates everything instead. Pages, blocks, larger blocks, blocks, pages are five. A run is an option, because none of them is then one store; an array of
-/// empty runs is one memcpy each, which the target, without vector registers, does in a hundred instructions.
+/// Runs that a request can name before it invalidates everything instead. Pages, blocks, larger blocks, blocks, pages are five. A run is an
+/// option, because none of them is then one store; an array of empty runs is one memcpy each, which the target, without vector registers, does
+/// in a hundred instructions.
 const RUNS: usize = 6;
 
 /// Slots of one level, side by side, whose translations must go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Run {
+struct Run {
     start: VirtAddr,
     slots: u64,
     level: Level,
@@ -48,6 +49,13 @@ impl Pending {
     #[inline(always)]
     pub const fn none() -> Self {
         Self { runs: [None; RUNS], count: 0, slots: 0, span: None }
+    }
+
+    /// `slots` leaves from `first` on, alone.
+    #[inline(always)]
+    pub(super) fn of(first: Slot, slots: u64) -> Self {
+        let run = Run { start: first.virt(), slots, level: first.level(), walk: false };
+        Self { runs: [Some(run), None, None, None, None, None], count: 1, slots, span: Some(first.span_of(slots)) }
     }
 
     /// Notes `slots` slots from `first` on; `walk` when a table above them went.
@@ -150,56 +158,6 @@ impl Pending {
 }
 
 impl Run {
-    /// `slots` slots from `first` on; `walk` when a table above them went.
-    #[inline(always)]
-    pub(super) fn of(first: Slot, slots: u64, walk: bool) -> Self {
-        Self { start: first.virt(), slots, level: first.level(), walk }
-    }
-
-    /// This run and no other.
-    #[inline(always)]
-    pub(super) fn alone<G: Geometry>(self) -> Pending {
-        let end_exclusive = VirtAddr::within(self.start.raw() + (self.slots << G::shift(self.level)));
-        let span = VirtSpan::new(self.start, end_exclusive);
-        let mut pending = Pending { count: 1, slots: self.slots, span, ..Pending::none() };
-        pending.runs[0] = Some(self);
-        pending
-    }
-
-    /// [`Pending::each`] of this run and no other; and how many that are.
-    #[inline(always)]
-    pub(super) fn each_alone<G: Geometry>(self, features: Features, mut issue: impl FnMut(Scope)) -> (Scope, u32) {
-        if features.contains(Features::TLBIRANGE) {
-            let mut count = 0;
-            let last = self.alone::<G>().each::<G>(features, |scope| {
-                issue(scope);
-                count += 1;
-            });
-            return (last.unwrap_or(Scope::All), count);
-        }
-        if self.slots > u64::from(TLBIS_MAX) {
-            issue(Scope::All);
-            return (Scope::All, 1);
-        }
-        // The choice is made once, not for each slot.
-        let last = match (self.walk, features.contains(Features::TTL)) {
-            (true, _) => self.by_slots::<G>(issue, |virt| Scope::Walk(VaOperand::new(virt))),
-            (false, true) => self.by_slots::<G>(issue, |virt| Scope::Leaf(VaOperand::at_level::<G>(virt, self.level))),
-            (false, false) => self.by_slots::<G>(issue, |virt| Scope::Leaf(VaOperand::new(virt))),
-        };
-        (last, self.slots as u32)
-    }
-
-    #[inline(always)]
-    fn by_slots<G: Geometry>(&self, mut issue: impl FnMut(Scope), one: impl Fn(VirtAddr) -> Scope) -> Scope {
-        let (bytes, mut last) = (G::slot_bytes(self.level), Scope::All);
-        for slot in 0..self.slots {
-            last = one(VirtAddr::within(self.start.raw() + slot * bytes));
-            issue(last);
-        }
-        last
-    }
-
     /// Calls `issue` with each TLBI that the run takes, as long as it says true; whether it always did.
     #[inline(always)]
     fn each<G: Geometry>(&self, features: Features, issue: &mut impl FnMut(Scope) -> bool) -> bool {
@@ -256,5 +214,80 @@ impl Scope {
 }
 
 #[cfg(test)]
-#[path = "pending_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::addr::{Frame, PhysAddr};
+    use crate::geometry::{Granule4K, Granule64K};
+
+    fn noted<G: Geometry>(runs: &[(u64, u64, Level, bool)]) -> Pending {
+        let table = Frame::containing(PhysAddr::at(0x8000_0000));
+        let mut pending = Pending::none();
+        for &(start, slots, level, walk) in runs {
+            pending.add::<G>(G::slot(table, level, VirtAddr::at(start)), slots, walk);
+        }
+        pending
+    }
+
+    fn issued<G: Geometry>(pending: &Pending, features: Features) -> Vec<Scope> {
+        let mut all = Vec::new();
+        let last = pending.each::<G>(features, |scope| all.push(scope));
+        assert_eq!(all.last().copied(), last);
+        assert_eq!(all.len() as u32, pending.tlbis::<G>(features));
+        all
+    }
+
+    #[test]
+    fn good_one_by_address_for_a_block() {
+        let pending = noted::<Granule4K>(&[(0x4000_0000, 1, Level::L1, false)]);
+        for features in [Features::empty(), Features::TLBIRANGE] {
+            let operand = VaOperand::new(VirtAddr::at(0x4000_0000));
+            assert_eq!(issued::<Granule4K>(&pending, features), [Scope::Leaf(operand)]);
+        }
+    }
+
+    #[test]
+    fn good_neighbours_are_one_run() {
+        let pending = noted::<Granule4K>(&[(0x1000, 1, Level::L3, false), (0x2000, 3, Level::L3, false)]);
+        assert_eq!(pending.count, 1);
+        let range = issued::<Granule4K>(&pending, Features::TLBIRANGE | Features::TTL);
+        let (operand, pages) = RangeOperand::cover::<Granule4K>(VirtAddr::at(0x1000), 4, Some(Level::L3)).unwrap();
+        assert_eq!((range, pages), (vec![Scope::LeafRange(operand)], 4));
+    }
+
+    #[test]
+    fn good_everything_when_there_are_too_many() {
+        let max = u64::from(TLBIS_MAX);
+        let pending = noted::<Granule4K>(&[(0, max, Level::L3, false)]);
+        assert_eq!(issued::<Granule4K>(&pending, Features::empty()).len(), max as usize);
+        let pending = noted::<Granule4K>(&[(0, max + 1, Level::L3, false)]);
+        assert_eq!(issued::<Granule4K>(&pending, Features::empty()), [Scope::All]);
+        assert_eq!(issued::<Granule4K>(&pending, Features::TLBIRANGE).len(), 2, "a range and the odd page");
+    }
+
+    #[test]
+    fn good_everything_when_the_runs_cannot_be_named() {
+        let scattered: Vec<_> = (0..RUNS as u64 + 1).map(|index| (index * 0x10_0000, 1, Level::L3, false)).collect();
+        let pending = noted::<Granule4K>(&scattered);
+        assert_eq!(issued::<Granule4K>(&pending, Features::TLBIRANGE), [Scope::All]);
+        assert!(pending.covers::<Granule4K>(VirtSpan::of(VirtAddr::at(0x10_0000), 0x1000).unwrap()));
+    }
+
+    #[test]
+    fn good_whole_walks_below_a_table_that_went() {
+        let pending = noted::<Granule64K>(&[(0x2000_0000, 1, Level::L3, true)]);
+        let operand = VaOperand::new(VirtAddr::at(0x2000_0000));
+        assert_eq!(
+            issued::<Granule64K>(&pending, Features::TTL),
+            [Scope::Walk(operand)],
+            "no hint: tables are at other levels"
+        );
+    }
+
+    #[test]
+    fn bad_what_was_not_noted_is_not_covered() {
+        let pending = noted::<Granule4K>(&[(0x1000, 2, Level::L3, false), (0x8000, 1, Level::L3, false)]);
+        let covers = |start, bytes| pending.covers::<Granule4K>(VirtSpan::of(VirtAddr::at(start), bytes).unwrap());
+        assert!(covers(0x1000, 0x2000) && covers(0x8000, 0x1000));
+        assert!(!covers(0x3000, 0x1000) && !covers(0x2000, 0x2000) && !covers(0x9000, 0x1000));
+    }
+}

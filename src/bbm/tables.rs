@@ -1,9 +1,12 @@
-//! Tables, and whether a walk may read them.
+//! Tables, and whether a walk may read them; where a store to them may go; the frames that they are made of. All are values that are moved or
+//! borrowed: what one holder has, no other has.
 
-use super::FreshTable;
-use crate::addr::{Frame, Level, VirtAddr};
+#![forbid(unsafe_code)]
+
+use crate::addr::{Frame, Level, PhysSpan, VirtAddr};
 use crate::geometry::Slot;
 use core::marker::PhantomData;
+use core::mem;
 
 /// Tables in one of two states: never walked, or possibly walked at any moment.
 pub trait State: sealed::Sealed {
@@ -74,5 +77,173 @@ impl<S> Tables<S> {
     #[inline(always)]
     pub fn slot(&self, virt: VirtAddr) -> Slot {
         self.root.beside(virt)
+    }
+}
+
+/// A slot of tables in state `S`: what a [`Slot`], which anyone can name, is not, because that says where a descriptor would stand, and not
+/// that there is a table. It borrows the tables, so no table of them is taken away before its last use.
+#[derive(Debug)]
+pub struct Place<'t, S> {
+    pub(super) slot: Slot,
+    pub(super) tables: PhantomData<&'t Tables<S>>,
+}
+
+impl<S> Clone for Place<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Place<'_, S> {}
+
+impl<S> Place<'_, S> {
+    /// Which slot that is.
+    #[must_use]
+    pub const fn slot(self) -> Slot {
+        self.slot
+    }
+
+    /// The first of `count` slots side by side.
+    ///
+    /// # Panics
+    /// When the table ends before.
+    #[inline(always)]
+    pub(super) fn run_of(self, count: u64) -> Slot {
+        assert!(self.slot.index() as u64 + count <= self.slot.slots(), "a run lies in one table");
+        self.slot
+    }
+}
+
+/// A frame that nobody uses: the only thing that becomes a table. It comes from a supply ([`crate::frames::FrameSupply::take`],
+/// [`crate::mapper::Mapper::take`]); one that is dropped is lost, which harms nobody.
+#[derive(PartialEq, Eq, Debug)]
+#[must_use = "a frame that is dropped is lost to the supply"]
+pub struct FreeFrame(Frame);
+
+impl FreeFrame {
+    /// `frame`, which the caller takes out of what is free.
+    #[inline(always)]
+    pub(crate) const fn new(frame: Frame) -> Self {
+        Self(frame)
+    }
+
+    /// Which frame that is.
+    #[must_use]
+    pub const fn frame(&self) -> Frame {
+        self.0
+    }
+}
+
+/// Whole frames in one piece that nobody uses but their holder, who may map them: from [`crate::frames::FrameSupply::take_ram`]. They return by
+/// [`crate::regions::Space::give_back`], which sees to it that nothing maps them any more.
+#[derive(PartialEq, Eq, Debug)]
+#[must_use = "RAM that is dropped is lost to the supply"]
+pub struct FreeRam(PhysSpan);
+
+impl FreeRam {
+    /// `span`, which the caller takes out of what is free.
+    pub(crate) const fn new(span: PhysSpan) -> Self {
+        Self(span)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn span(&self) -> PhysSpan {
+        self.0
+    }
+}
+
+/// A zeroed table that nothing links to. Its slots are unused by construction.
+#[derive(Debug)]
+#[must_use = "a table is linked"]
+pub struct FreshTable {
+    /// Its slot for the address that it was made for.
+    slot: Slot,
+    debt: Debt,
+}
+
+impl FreshTable {
+    pub(super) fn new(slot: Slot) -> Self {
+        Self { slot, debt: Debt("a table that nothing links to") }
+    }
+
+    /// The table's frame.
+    #[must_use]
+    pub fn frame(&self) -> Frame {
+        self.slot.table()
+    }
+
+    /// Its level.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.slot.level()
+    }
+
+    /// What it was made for: the first byte of one of its slots.
+    #[must_use]
+    pub fn virt(&self) -> VirtAddr {
+        self.slot.virt()
+    }
+
+    /// Its slot for `virt`.
+    #[inline(always)]
+    pub(super) fn slot(&self, virt: VirtAddr) -> Slot {
+        let (slot, first) = (self.slot.beside(virt), self.slot.first());
+        debug_assert!(slot.first() == first && slot.index() < slot.slots() as usize, "an address of this table's");
+        slot
+    }
+
+    pub(super) fn belongs_under(&self, slot: Slot) -> bool {
+        slot.level().next() == Some(self.level()) && slot.span().contains(self.virt())
+    }
+
+    /// Its slot for what it was made for: it is linked now.
+    pub(super) fn into_linked(self) -> Slot {
+        self.debt.settle();
+        self.slot
+    }
+}
+
+/// Frames of former tables, after their invalidation, ready to be tables again: a list without a place of its own, whose links stand in the
+/// frames' first words. [`super::Protocol`] alone adds and takes.
+#[derive(Debug, Default)]
+pub struct FreeTables {
+    pub(super) head: Option<Frame>,
+    pub(super) count: u64,
+}
+
+impl FreeTables {
+    /// None.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { head: None, count: 0 }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The one that is taken next.
+    #[must_use]
+    pub const fn next(&self) -> Option<Frame> {
+        self.head
+    }
+}
+
+/// A debt: dropping one instead of settling it is a broken promise.
+#[derive(Debug)]
+pub(super) struct Debt(pub(super) &'static str);
+
+impl Debt {
+    pub(super) fn settle(self) {
+        mem::forget(self);
+    }
+}
+
+impl Drop for Debt {
+    fn drop(&mut self) {
+        panic!("dropped instead of settled: {}", self.0);
     }
 }

@@ -1,27 +1,10 @@
 //! What is owed, as values that cannot be forgotten, and what is proven, as values that cannot be forged.
 
 use super::pending::Pending;
-use super::tables::{State, Tables};
-use crate::addr::{Frame, Level, VirtAddr, VirtSpan};
+use super::tables::{Debt, State, Tables};
+use crate::addr::{Frame, VirtSpan};
 use crate::geometry::{Geometry, Slot};
 use core::marker::PhantomData;
-use core::mem;
-
-/// A debt: dropping one instead of settling it is a broken promise.
-#[derive(Debug)]
-struct Debt(&'static str);
-
-impl Debt {
-    fn settle(self) {
-        mem::forget(self);
-    }
-}
-
-impl Drop for Debt {
-    fn drop(&mut self) {
-        panic!("dropped instead of settled: {}", self.0);
-    }
-}
 
 /// Slots of one table, side by side, that read as never used: nothing translates through them. It borrows the tables as [`super::Place`]
 /// does, from which it comes: no table of them goes, and no root comes into force, before its use.
@@ -40,57 +23,6 @@ impl<S> UnusedSlots<'_, S> {
 
     pub(super) fn into_parts(self) -> (Slot, u64) {
         (self.first, self.count)
-    }
-}
-
-/// A zeroed table that nothing links to. Its slots are unused by construction.
-#[derive(Debug)]
-#[must_use = "a table is linked"]
-pub struct FreshTable {
-    /// Its slot for the address that it was made for.
-    slot: Slot,
-    debt: Debt,
-}
-
-impl FreshTable {
-    pub(super) fn new(slot: Slot) -> Self {
-        Self { slot, debt: Debt("a table that nothing links to") }
-    }
-
-    /// The table's frame.
-    #[must_use]
-    pub fn frame(&self) -> Frame {
-        self.slot.table()
-    }
-
-    /// Its level.
-    #[must_use]
-    pub fn level(&self) -> Level {
-        self.slot.level()
-    }
-
-    /// What it was made for: the first byte of one of its slots.
-    #[must_use]
-    pub fn virt(&self) -> VirtAddr {
-        self.slot.virt()
-    }
-
-    /// Its slot for `virt`.
-    #[inline(always)]
-    pub(super) fn slot(&self, virt: VirtAddr) -> Slot {
-        let (slot, first) = (self.slot.beside(virt), self.slot.first());
-        debug_assert!(slot.first() == first && slot.index() < slot.slots() as usize, "an address of this table's");
-        slot
-    }
-
-    pub(super) fn belongs_under(&self, slot: Slot) -> bool {
-        slot.level().next() == Some(self.level()) && slot.span().contains(self.virt())
-    }
-
-    /// Its slot for what it was made for: it is linked now.
-    pub(super) fn into_linked(self) -> Slot {
-        self.debt.settle();
-        self.slot
     }
 }
 
@@ -225,7 +157,6 @@ pub struct Invalidated {
 }
 
 impl Invalidated {
-    #[inline(always)]
     pub(super) fn covering(pending: Pending, epoch: u64) -> Self {
         Self { pending, epoch }
     }
@@ -313,30 +244,16 @@ impl Released {
     }
 }
 
-/// Frames of former tables, after their invalidation, ready to be tables again: a list without a place of its own, whose links stand in the
-/// frames' first words. [`super::Protocol`] alone adds and takes.
-#[derive(Debug, Default)]
-pub struct FreeTables {
-    pub(super) head: Option<Frame>,
-    pub(super) count: u64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::PhysAddr;
 
-impl FreeTables {
-    /// None.
-    #[must_use]
-    pub const fn none() -> Self {
-        Self { head: None, count: 0 }
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub const fn count(&self) -> u64 {
-        self.count
-    }
-
-    /// The one that is taken next.
-    #[must_use]
-    pub const fn next(&self) -> Option<Frame> {
-        self.head
+    #[test]
+    fn good_first_tables_come_back_as_many_as_they_are() {
+        let frame = |index: usize| Frame::containing(PhysAddr::at(0x5000 + 0x1000 * index as u64));
+        let released = Detached::first_tables(core::array::from_fn(|index| Some(frame(index)))).settle();
+        let frames: Vec<Frame> = released.frames().collect();
+        assert_eq!(frames, (0..8).map(frame).collect::<Vec<_>>());
     }
 }

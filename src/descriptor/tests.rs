@@ -87,11 +87,11 @@ fn good_hierarchy_restricts() {
 #[test]
 fn good_waiting_says_what_comes_or_went() {
     let raw = leaf_bits(ALL[1], Level::L3) | 0x1234_5000;
-    assert_eq!(Waiting::read(raw), None, "valid");
-    assert_eq!(Waiting::read(0), None, "unused");
-    for (waiting, comes) in [(Waiting::going(raw), None), (Waiting::coming(raw), Some(raw))] {
+    assert_eq!(BrokenBits::read(raw), None, "valid");
+    assert_eq!(BrokenBits::read(0), None, "unused");
+    for (waiting, comes) in [(BrokenBits::going(raw), None), (BrokenBits::coming(raw), Some(raw))] {
         assert_eq!(waiting.raw() & 1, 0, "no walk goes through it");
-        assert_eq!(Waiting::read(waiting.raw()), Some(waiting));
+        assert_eq!(BrokenBits::read(waiting.raw()), Some(waiting));
         assert_eq!((waiting.comes(), waiting.went()), (comes, raw));
     }
 }

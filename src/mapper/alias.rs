@@ -32,7 +32,7 @@ impl<M: Machine, S> Mapper<'_, M, S> {
         let executes = attributes.rights().contains(Rights::EXECUTE);
         let opposite = if executes { Rights::WRITE } else { Rights::EXECUTE };
         let wanted = Wanted { frames, opposite, except: virt };
-        match self.find_alias(&wanted, self.tables.slot(VirtAddr::at(0))) {
+        match self.find_alias(&wanted, self.root_slot(VirtAddr::at(0))) {
             None => Ok(()),
             Some((slot, frames)) => {
                 Err(Error::Aliased { virt, frames, slot, descriptor: self.protocol.raw(slot), attributes })
@@ -44,7 +44,7 @@ impl<M: Machine, S> Mapper<'_, M, S> {
     #[must_use]
     pub fn maps(&self, frames: PhysSpan, except: VirtSpan) -> Option<(Slot, PhysSpan)> {
         let wanted = Wanted { frames, opposite: Rights::empty(), except };
-        self.find_alias(&wanted, self.tables.slot(VirtAddr::at(0)))
+        self.find_alias(&wanted, self.root_slot(VirtAddr::at(0)))
     }
 
     /// The first leaf of the subtree that is what it must not be, and the frames that it shares.

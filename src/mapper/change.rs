@@ -1,18 +1,14 @@
-//! Requests that take away or change what is mapped: unmap, protect, remap, split, merge. This file says what each unit
-//! needs; `plan.rs` adds up and refuses; `commit.rs` does it.
+//! The words of a change, without a machine: what is asked of a span, what it meets there, and the pieces into which it cuts a block.
 
 #![forbid(unsafe_code)]
 
-use super::unit::Unit;
-use super::{Cost, Error, Mapper};
-use crate::addr::{Level, PhysAddr, PhysSpan, VirtSpan};
-use crate::bbm::{After, Geo, Invalidated, Live, Pending};
-use crate::change::{Change as Needs, decide};
-use crate::descriptor::{Attributes, Entry, Leaf};
+use super::Cost;
+use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+use crate::bbm::After;
+use crate::descriptor::{Attributes, Leaf};
 use crate::geometry::{Geometry, Slot};
-use crate::machine::Machine;
 
-/// What becomes of a span.
+/// What a request asks of a span.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Target {
     Nothing,
@@ -22,30 +18,60 @@ pub(super) enum Target {
     Merge { largest: Level, contiguous: bool },
 }
 
-/// A span, and what becomes of it.
+/// A span, and what is asked of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Change {
     pub(super) whole: VirtSpan,
     pub(super) target: Target,
 }
 
-/// What a unit needs.
+/// What a request meets at an address.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unit {
+    /// `count` leaves side by side in one table, alike but for their outputs, all of which the request covers wholly; of contiguous ones,
+    /// whole runs.
+    Leaves { first: Slot, count: u64, leaf: Leaf },
+    /// A block, or a contiguous run of `count` leaves, that the request covers in part.
+    Part { first: Slot, count: u64, leaf: Leaf },
+    /// A table all of whose contents the request covers, or that it leaves empty.
+    Table { slot: Slot, child: Frame },
+}
+
+impl Unit {
+    /// What it translates.
+    pub(super) fn span(&self) -> VirtSpan {
+        match *self {
+            Self::Leaves { first, count, .. } | Self::Part { first, count, .. } => first.span_of(count),
+            Self::Table { slot, .. } => slot.span(),
+        }
+    }
+}
+
+/// What was mapped before: the first leaf, where it stood, and what it and those that follow translate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Old {
+    pub(super) leaf: Leaf,
+    pub(super) start: VirtAddr,
+}
+
+/// Slots of one level side by side, and what they become.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Way {
-    /// Nothing: it is so already.
-    Keep,
-    /// One store over each old leaf.
-    InPlace { attributes: Attributes, contiguous: bool },
-    /// Break and make, or break and reclaim.
-    Break(After),
-    /// Into pieces, by break and make.
-    Remake,
-    /// Into pieces, in place.
-    Resize,
-    /// The table goes; when the request merges, a block comes.
-    Detach,
-    /// A block in the table's place, in place.
-    Replace(Leaf),
+pub(super) struct Piece {
+    pub(super) virt: VirtAddr,
+    pub(super) count: u64,
+    /// None for tables: their contents differ, or leaves of this level cannot say it.
+    pub(super) after: Option<After>,
+}
+
+/// At most: what lies before, a slot that begins in the request, those inside, one that ends in it, what lies behind.
+pub(super) type Pieces = [Option<Piece>; 5];
+
+impl Old {
+    /// The leaf of `level` that maps at `virt` what was mapped there, on its own.
+    fn at<G: Geometry>(&self, level: Level, virt: VirtAddr) -> Option<Leaf> {
+        let output = self.leaf.output().checked_add(virt.raw() - self.start.raw())?;
+        Leaf::new_in::<G>(level, output, self.leaf.attributes())
+    }
 }
 
 impl Change {
@@ -62,234 +88,70 @@ impl Change {
             _ => u64::MAX,
         }
     }
-}
 
-/// An unmap that is complete: the proof that no TLB translates through the span.
-#[derive(Debug)]
-pub struct Unmapped {
-    /// What it did.
-    pub cost: Cost,
-    /// The proof, for whoever reuses the frames.
-    pub proof: Invalidated,
-}
-
-/// A change that cannot fail any more. Dropping it does nothing.
-#[must_use = "a plan does nothing until it is committed"]
-#[derive(Debug)]
-pub struct ChangePlan<'p, 'a, M> {
-    pub(super) mapper: &'p mut Mapper<'a, M, Live>,
-    pub(super) change: Change,
-    /// A request that is one unit: what the plan found, the commit uses.
-    pub(super) single: Option<(Unit, Way)>,
-    /// What the plan noted that the commit will break.
-    pub(super) noted: Pending,
-    pub(super) cost: Cost,
-}
-
-impl<M> ChangePlan<'_, '_, M> {
-    /// What the commit will cost.
-    #[must_use]
-    pub fn cost(&self) -> Cost {
-        self.cost
-    }
-}
-
-impl<'a, M: Machine> Mapper<'a, M, Live> {
-    /// Unmaps every page of `virt`: breaks, invalidates, and gives the slots back as unused. Tables that become empty are freed, but for those
-    /// that [`Self::populate`] made.
-    ///
-    /// # Errors
-    /// [`Error::NotMapped`] when a page is not mapped, and others; the tables are then as before.
-    pub fn unmap(&mut self, virt: VirtSpan) -> Result<Unmapped, Error> {
-        self.check_span(virt)?;
-        match self.pages_to_unmap(virt) {
-            Some((first, count)) => Ok(self.unmap_pages(first, count)),
-            None => self.unmap_at_length(virt),
+    /// What becomes of `span`, whole slots of `level`, all of which `old` maps.
+    pub(super) fn pieces<G: Geometry>(&self, old: &Old, level: Level, span: VirtSpan) -> Pieces {
+        let bytes = G::slot_bytes(level);
+        let stays = |start, end| piece::<G>(level, start, end, self.stays::<G>(old, level, start));
+        let tables = |start, end| piece::<G>(level, start, end, None);
+        let (start, end) = (span.start(), span.end_exclusive());
+        let Some(inside) = span.intersection(self.whole) else { return [stays(start, end), None, None, None, None] };
+        let (first, last) = (inside.start().align_down(bytes), inside.end_exclusive().align_up(bytes));
+        let (from, to) = (inside.start().align_up(bytes), inside.end_exclusive().align_down(bytes));
+        if from > to {
+            return [stays(start, first), tables(first, last), None, None, stays(last, end)];
         }
+        let within = piece::<G>(level, from, to, self.inside::<G>(old, level, from));
+        [stays(start, first), tables(first, from), within, tables(to, last), stays(last, end)]
     }
 
-    #[inline(never)]
-    fn unmap_at_length(&mut self, virt: VirtSpan) -> Result<Unmapped, Error> {
-        match self.unmap_briefly(virt) {
-            Some(unmapped) => Ok(unmapped),
-            None => self.plan_unmap(virt).map(ChangePlan::commit),
-        }
+    fn stays<G: Geometry>(&self, old: &Old, level: Level, virt: VirtAddr) -> Option<After> {
+        old.at::<G>(level, virt).map(After::Leaf)
     }
 
-    /// Plans [`Self::unmap`].
-    ///
-    /// # Errors
-    /// As for [`Self::unmap`].
-    pub fn plan_unmap(&mut self, virt: VirtSpan) -> Result<ChangePlan<'_, 'a, M>, Error> {
-        self.plan(virt, Target::Nothing)
-    }
-
-    /// Gives every page of `virt` these attributes. In place where memory type, errata and size allow it, otherwise by break-before-make.
-    ///
-    /// # Errors
-    /// As for [`Self::unmap`]; [`Error::Aliased`] and [`Error::Unsupported`] besides.
-    pub fn protect(&mut self, virt: VirtSpan, attributes: Attributes) -> Result<Cost, Error> {
-        self.check_attributes(virt, attributes)?;
-        self.check_span(virt)?;
-        match self.protect_briefly(virt, attributes) {
-            Some(cost) => Ok(cost),
-            None => self.plan_protect(virt, attributes).map(|plan| plan.commit().cost),
-        }
-    }
-
-    /// Plans [`Self::protect`].
-    ///
-    /// # Errors
-    /// As for [`Self::protect`].
-    pub fn plan_protect(&mut self, virt: VirtSpan, attributes: Attributes) -> Result<ChangePlan<'_, 'a, M>, Error> {
-        self.check_attributes(virt, attributes)?;
-        self.plan(virt, Target::Attributes(attributes))
-    }
-
-    /// Maps every page of `virt`, which is mapped, to as many bytes from `output` on instead. Leaves keep their size where the new output
-    /// allows it. Where it is by break-before-make, `virt` is not mapped for a moment.
-    ///
-    /// # Errors
-    /// As for [`Self::protect`], and those of an output address.
-    pub fn remap(&mut self, virt: VirtSpan, output: PhysAddr, attributes: Attributes) -> Result<Cost, Error> {
-        let outputs = self.check_remap(virt, output, attributes)?;
-        match self.remap_briefly(virt, outputs, attributes) {
-            Some(cost) => Ok(cost),
-            None => self.plan(virt, Target::Output { output, attributes }).map(|plan| plan.commit().cost),
-        }
-    }
-
-    /// Plans [`Self::remap`].
-    ///
-    /// # Errors
-    /// As for [`Self::remap`].
-    pub fn plan_remap(
-        &mut self,
-        virt: VirtSpan,
-        output: PhysAddr,
-        attributes: Attributes,
-    ) -> Result<ChangePlan<'_, 'a, M>, Error> {
-        self.check_remap(virt, output, attributes)?;
-        self.plan(virt, Target::Output { output, attributes })
-    }
-
-    /// Refuses what no table is needed to refuse; yields what `virt` would map to.
-    fn check_remap(&self, virt: VirtSpan, output: PhysAddr, attributes: Attributes) -> Result<PhysSpan, Error> {
-        self.check_span(virt)?;
-        let outputs = self.check_output(virt, output)?;
-        self.check_attributes(virt, attributes)?;
-        self.check_alias(virt, outputs, attributes)?;
-        Ok(outputs)
-    }
-
-    /// Makes every leaf of `virt` one of at most `largest`, without contiguous hints. What is mapped stays so, but for a moment where it is
-    /// by break-before-make.
-    ///
-    /// # Errors
-    /// As for [`Self::unmap`].
-    pub fn split(&mut self, virt: VirtSpan, largest: Level) -> Result<Cost, Error> {
-        self.plan_split(virt, largest).map(|plan| plan.commit().cost)
-    }
-
-    /// Plans [`Self::split`].
-    ///
-    /// # Errors
-    /// As for [`Self::unmap`].
-    pub fn plan_split(&mut self, virt: VirtSpan, largest: Level) -> Result<ChangePlan<'_, 'a, M>, Error> {
-        self.plan(virt, Target::Split(largest))
-    }
-
-    /// Puts one block in the place of each table within `virt` whose leaves one block of at most `largest` can say, and with `contiguous`
-    /// sets the hint on runs of alike leaves; on blocks that this request has made, a second one does. What cannot be merged stays. The
-    /// tables are freed.
-    ///
-    /// # Errors
-    /// As for [`Self::unmap`].
-    pub fn merge(&mut self, virt: VirtSpan, largest: Level, contiguous: bool) -> Result<Cost, Error> {
-        self.plan_merge(virt, largest, contiguous).map(|plan| plan.commit().cost)
-    }
-
-    /// Plans [`Self::merge`].
-    ///
-    /// # Errors
-    /// As for [`Self::unmap`].
-    pub fn plan_merge(
-        &mut self,
-        virt: VirtSpan,
-        largest: Level,
-        contiguous: bool,
-    ) -> Result<ChangePlan<'_, 'a, M>, Error> {
-        self.plan(virt, Target::Merge { largest, contiguous })
-    }
-}
-
-impl<M: Machine> Mapper<'_, M, Live> {
-    /// What `unit` needs.
-    pub(super) fn way(&self, change: &Change, unit: &Unit) -> Way {
-        match *unit {
-            Unit::Table { slot, child } => match (change.target, self.protocol.resize()) {
-                (Target::Merge { .. }, Some(_)) => self.block_for(slot, child).map_or(Way::Detach, Way::Replace),
-                _ => Way::Detach,
-            },
-            Unit::Leaves { first, count, leaf } => self.way_of_leaves(change, first, count, leaf),
-            Unit::Part { first, leaf, .. } => self.way_of_part(change, first, leaf),
-        }
-    }
-
-    fn way_of_part(&self, change: &Change, first: Slot, leaf: Leaf) -> Way {
-        let same = match change.target {
-            Target::Attributes(attributes) => attributes == leaf.attributes(),
+    fn inside<G: Geometry>(&self, old: &Old, level: Level, virt: VirtAddr) -> Option<After> {
+        let leaf = match self.target {
+            Target::Nothing => return Some(After::Nothing),
+            Target::Attributes(attributes) => old.at::<G>(level, virt).map(|leaf| leaf.with(attributes)),
             Target::Output { output, attributes } => {
-                let ahead = change.whole.start().raw().wrapping_sub(first.virt().raw());
-                attributes == leaf.attributes() && output.raw() == leaf.output().raw().wrapping_add(ahead)
+                let output = output.checked_add(virt.raw() - self.whole.start().raw());
+                output.and_then(|output| Leaf::new_in::<G>(level, output, attributes))
             }
-            Target::Split(largest) => first.level() >= largest && !leaf.contiguous(),
-            Target::Nothing => false,
-            Target::Merge { .. } => true,
+            Target::Split(largest) => old.at::<G>(level, virt).filter(|_| level >= largest),
+            Target::Merge { .. } => old.at::<G>(level, virt),
         };
-        let removes_or_splits = matches!(change.target, Target::Nothing | Target::Split(_));
-        match self.protocol.resize() {
-            _ if same => Way::Keep,
-            Some(_) if removes_or_splits => Way::Resize,
-            _ => Way::Remake,
-        }
+        leaf.map(After::Leaf)
     }
 
-    fn way_of_leaves(&self, change: &Change, first: Slot, count: u64, leaf: Leaf) -> Way {
-        let level = first.level();
-        let run_bytes = Geo::<M>::run_slots(level) << Geo::<M>::shift(level);
-        let (new, after) = match change.target {
-            Target::Nothing => return Way::Break(After::Nothing),
-            Target::Attributes(attributes) => {
-                let contiguous = leaf.contiguous();
-                (leaf.with(attributes), After::Same { attributes, contiguous })
+    /// What the tables of a piece cost: frames and stores, the stores of their links not counted.
+    pub(super) fn tables_cost<G: Geometry>(&self, old: &Old, level: Level, piece: &Piece) -> Cost {
+        let Some(next) = level.next() else { return Cost::default() };
+        // Those inside are all alike; those that the request begins or ends in come one by one.
+        let span = VirtSpan::of(piece.virt, G::slot_bytes(level)).unwrap_or(self.whole);
+        let mut one = Cost { frames: 1, ..Cost::default() };
+        for piece in self.pieces::<G>(old, next, span).iter().flatten() {
+            match piece.after {
+                Some(After::Nothing) => {}
+                Some(_) => one.stores += piece.count,
+                None => {
+                    let below = self.tables_cost::<G>(old, next, piece);
+                    one.frames += below.frames;
+                    one.stores += below.stores + piece.count;
+                }
             }
-            Target::Output { output, attributes } => {
-                let output = output.checked_add(first.virt().raw() - change.whole.start().raw());
-                let new = output.and_then(|output| Leaf::new_in::<Geo<M>>(level, output, attributes));
-                let Some(new) = new else { return Way::Remake };
-                let new = new.with_contiguous(leaf.contiguous() && new.output().is_aligned(run_bytes));
-                (new, After::Leaf(new))
-            }
-            Target::Split(largest) if level < largest => {
-                return if self.protocol.resize().is_some() { Way::Resize } else { Way::Remake };
-            }
-            Target::Split(_) => {
-                let attributes = leaf.attributes();
-                (leaf.with_contiguous(false), After::Same { attributes, contiguous: false })
-            }
-            Target::Merge { contiguous, .. } => {
-                let whole_run = count.is_multiple_of(Geo::<M>::run_slots(level)) && first.virt().is_aligned(run_bytes);
-                let fits = Geo::<M>::run_slots(level) > 1 && whole_run && leaf.output().is_aligned(run_bytes);
-                let attributes = leaf.attributes();
-                let contiguous = leaf.contiguous() || contiguous && fits;
-                (leaf.with_contiguous(contiguous), After::Same { attributes, contiguous })
-            }
-        };
-        match decide(Entry::Leaf(leaf), Entry::Leaf(new), self.protocol.errata(), self.protocol.resize().is_some()) {
-            Needs::Nothing => Way::Keep,
-            Needs::InPlace => Way::InPlace { attributes: new.attributes(), contiguous: new.contiguous() },
-            _ => Way::Break(after),
         }
+        Cost { frames: one.frames * piece.count, stores: one.stores * piece.count, ..Cost::default() }
     }
+}
+
+fn piece<G: Geometry>(level: Level, start: VirtAddr, end: VirtAddr, after: Option<After>) -> Option<Piece> {
+    let count = end.raw().checked_sub(start.raw()).map(|bytes| bytes >> G::shift(level)).filter(|&count| count > 0)?;
+    Some(Piece { virt: start, count, after })
+}
+
+/// The frames of the part that `change` covers of `span`, which `leaf` and those that follow it map.
+pub(super) fn part_of(change: &Change, span: VirtSpan, first: Slot, leaf: Leaf) -> Option<PhysSpan> {
+    let inside = span.intersection(change.whole)?;
+    let output = leaf.output().checked_add(inside.start().raw() - first.virt().raw())?;
+    PhysSpan::of(output, inside.bytes())
 }

@@ -3,14 +3,14 @@
 #![forbid(unsafe_code)]
 
 use super::Mapper;
-use super::change::{Change, ChangePlan, Target, Unmapped, Way};
-use super::pieces::{Becomes, Old};
-use super::plan::part_of;
-use super::unit::{Seen, Unit};
-use crate::addr::PhysSpan;
-use crate::bbm::{After, Broken, Changed, Detached, Filled, Geo, Live, Settling};
+use super::change::{Change, Old, Target, Unit, part_of};
+use super::plan::{ChangePlan, Decision, Unmapped};
+use super::unit::Seen;
+use crate::addr::{Level, PhysSpan, VirtSpan};
+use crate::bbm::{After, Broken, Changed, Detached, Filled, FreshTable, Geo, Live, Resize, Settling};
+use crate::change::Needs;
 use crate::descriptor::Leaf;
-use crate::geometry::Slot;
+use crate::geometry::{Geometry, Slot};
 use crate::machine::Machine;
 
 /// What a commit owes between its passes.
@@ -23,19 +23,13 @@ struct Owed {
 impl<M: Machine> ChangePlan<'_, '_, M> {
     /// Does what was planned. What comes back proves that no TLB holds anything of before.
     pub fn commit(self) -> Unmapped {
-        let Self { mapper, change, single, noted, cost } = self;
+        let Self { mapper, change, cost } = self;
         let mut owed = Owed { broken: Broken::none(), changed: Changed::none(), detached: Detached::none() };
-        if let Some((Unit::Table { slot, .. }, Way::Detach)) = single {
-            mapper.protocol.break_table_noted(mapper.tables, slot, noted, &mut owed.broken, &mut owed.detached);
-        } else if let Some((unit, way)) = &single {
-            mapper.apply(&change, unit, *way, &mut owed);
-        } else {
-            let (mut virt, mut seen) = (change.whole.start(), Seen::default());
-            while virt < change.whole.end_exclusive() {
-                let unit = mapper.unit_at(&change, virt, &mut seen).expect("the plan has seen every unit");
-                mapper.apply(&change, &unit, mapper.way(&change, &unit), &mut owed);
-                virt = unit.span().end_exclusive();
-            }
+        let (mut virt, mut seen) = (change.whole.start(), Seen::default());
+        while virt < change.whole.end_exclusive() {
+            let unit = mapper.unit_at(&change, virt, &mut seen).expect("the plan has seen every unit");
+            mapper.apply(&change, &unit, mapper.decision(&change, &unit), &mut owed);
+            virt = unit.span().end_exclusive();
         }
         let Owed { broken, changed, mut detached } = owed;
         let proof = mapper.protocol.invalidate_all(broken, changed);
@@ -56,89 +50,92 @@ impl<M: Machine> ChangePlan<'_, '_, M> {
 }
 
 impl<M: Machine> Mapper<'_, M, Live> {
-    fn apply(&mut self, change: &Change, unit: &Unit, way: Way, owed: &mut Owed) {
-        if way == Way::Keep {
+    fn apply(&mut self, change: &Change, unit: &Unit, decision: Decision, owed: &mut Owed) {
+        if decision == Decision::KEEP {
             return;
         }
         self.note_rights(change, unit);
-        match (*unit, way) {
-            (Unit::Table { slot, .. }, Way::Replace(leaf)) => {
-                let Some(evidence) = self.protocol.resize() else { return };
+        let evidence = self.protocol.resize().filter(|_| decision.needs == Needs::InPlace);
+        match (*unit, decision.after) {
+            (Unit::Table { slot, .. }, Some(After::Leaf(leaf))) => {
+                let Some(evidence) = evidence else { return };
                 self.protocol.replace_table(self.tables, slot, leaf, evidence, self.frames.tables_mut());
             }
             (Unit::Table { slot, .. }, _) => {
                 self.protocol.break_table(self.tables, slot, &mut owed.broken, &mut owed.detached);
             }
-            (Unit::Leaves { first, count, .. }, Way::InPlace { attributes, contiguous }) => {
-                self.protocol.change_run(
-                    self.protocol.vouch(self.tables, first),
-                    count,
-                    attributes,
-                    contiguous,
-                    &mut owed.changed,
-                );
-            }
-            (Unit::Leaves { first, count, .. }, Way::Break(after)) => {
-                self.protocol.break_run(self.protocol.vouch(self.tables, first), count, after, &mut owed.broken);
+            (Unit::Leaves { first, count, .. }, Some(after)) => {
+                let place = self.protocol.vouch(self.tables, first);
+                match (decision.needs, after) {
+                    (Needs::InPlace, After::Same { attributes, contiguous }) => {
+                        self.protocol.change_run(place, count, attributes, contiguous, &mut owed.changed);
+                    }
+                    _ => self.protocol.break_run(place, count, after, &mut owed.broken),
+                }
             }
             (Unit::Leaves { first, count, leaf } | Unit::Part { first, count, leaf }, _) => {
-                self.apply_pieces(change, first, count, leaf, way, owed);
+                self.apply_pieces(change, first, count, leaf, evidence, owed);
             }
         }
     }
 
-    fn apply_pieces(&mut self, change: &Change, first: Slot, count: u64, leaf: Leaf, way: Way, owed: &mut Owed) {
+    /// Puts each piece of `count` leaves from `first` on in its place: with `evidence` in place, but for what goes.
+    fn apply_pieces(
+        &mut self,
+        change: &Change,
+        first: Slot,
+        count: u64,
+        leaf: Leaf,
+        evidence: Option<Resize>,
+        owed: &mut Owed,
+    ) {
         let (level, old) = (first.level(), Old { leaf, start: first.virt() });
-        let in_place = self.protocol.resize().filter(|_| way == Way::Resize);
         for piece in change.pieces::<Geo<M>>(&old, level, first.span_of(count)).into_iter().flatten() {
             let slot = first.beside(piece.virt);
-            match (piece.becomes, in_place) {
-                (Becomes::Nothing, _) => {
-                    self.protocol.break_run(
-                        self.protocol.vouch(self.tables, slot),
-                        piece.count,
-                        After::Nothing,
-                        &mut owed.broken,
-                    );
+            match (piece.after, evidence) {
+                (Some(After::Leaf(leaf)), Some(_)) => {
+                    let place = self.protocol.vouch(self.tables, slot);
+                    self.protocol.change_run(place, piece.count, leaf.attributes(), false, &mut owed.changed);
                 }
-                (Becomes::Leaves(leaf), None) => {
-                    self.protocol.break_run(
-                        self.protocol.vouch(self.tables, slot),
-                        piece.count,
-                        After::Leaf(leaf),
-                        &mut owed.broken,
-                    );
+                (Some(after), _) => {
+                    let place = self.protocol.vouch(self.tables, slot);
+                    self.protocol.break_run(place, piece.count, after, &mut owed.broken);
                 }
-                (Becomes::Leaves(leaf), Some(_)) => {
-                    self.protocol.change_run(
-                        self.protocol.vouch(self.tables, slot),
-                        piece.count,
-                        leaf.attributes(),
-                        false,
-                        &mut owed.changed,
-                    );
-                }
-                (Becomes::Tables, _) => {
+                (None, _) => {
                     let Some(next) = level.next() else { continue };
                     for slot in (0..piece.count).map(|index| slot.step(index)) {
                         let table = self.table_for(change, &old, next, slot.span());
-                        match in_place {
-                            None => self.protocol.break_into(
-                                self.protocol.vouch(self.tables, slot),
-                                table,
-                                &mut owed.broken,
-                            ),
-                            Some(evidence) => self.protocol.replace_block(
-                                self.protocol.vouch(self.tables, slot),
-                                table,
-                                evidence,
-                                &mut owed.changed,
-                            ),
+                        let place = self.protocol.vouch(self.tables, slot);
+                        match evidence {
+                            None => self.protocol.break_into(place, table, &mut owed.broken),
+                            Some(evidence) => {
+                                self.protocol.replace_block(place, table, evidence, &mut owed.changed);
+                            }
                         }
                     }
                 }
             }
         }
+    }
+
+    /// A table of `level`, which nothing links to yet, that maps what becomes of `span`, a slot of the level above.
+    pub(super) fn table_for(&mut self, change: &Change, old: &Old, level: Level, span: VirtSpan) -> FreshTable {
+        let frame = self.take_frame();
+        let table = self.protocol.new_table(frame, level, span.start());
+        for piece in change.pieces::<Geo<M>>(old, level, span).into_iter().flatten() {
+            match (piece.after, level.next()) {
+                (Some(After::Leaf(leaf)), _) => self.protocol.fill_fresh(&table, piece.virt, piece.count, leaf),
+                (None, Some(next)) => {
+                    let first = Geo::<M>::slot(table.frame(), level, piece.virt);
+                    for slot in (0..piece.count).map(|index| first.step(index)) {
+                        let child = self.table_for(change, old, next, slot.span());
+                        self.protocol.link_fresh(&table, child, false);
+                    }
+                }
+                _ => {}
+            }
+        }
+        table
     }
 
     /// Notes which frames may be written or executed from here on.

@@ -2,13 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-mod brief;
-mod link;
-
 use super::{Cost, Error, Mapper, Request, piece};
-use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+use crate::addr::{Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use crate::bbm::{Filled, FreshTable, Geo, Laid, State};
-use crate::descriptor::{Attributes, Entry, Leaf};
+use crate::descriptor::{Attributes, BrokenBits, Entry, Leaf};
 use crate::geometry::{Geometry, Slot};
 use crate::machine::Machine;
 
@@ -32,16 +29,24 @@ struct Fill {
 
 /// Leaves of one level side by side in one table, all of whose slots the request covers wholly.
 #[derive(Clone, Copy)]
-struct Run {
-    first: VirtAddr,
+struct LeafRun {
     leaf: Leaf,
     count: u64,
     end_exclusive: VirtAddr,
 }
 
 impl Fill {
-    fn descends(&self, next: Level) -> bool {
-        next <= self.deepest
+    /// What `request` asks for.
+    #[inline(always)]
+    fn of<G: Geometry>(request: &Request) -> Self {
+        let Request { virt, output, attributes, largest, contiguous } = *request;
+        let leaves = Some(Leaves { output, attributes, largest: largest.max(G::LARGEST), contiguous });
+        Self { whole: virt, leaves, deepest: Level::L3 }
+    }
+
+    /// Whether it goes on below `slot`, where no leaf fits.
+    fn descends_from(&self, slot: Slot) -> bool {
+        slot.level() < self.deepest
     }
 
     /// Whether a table of `level` stays when it is empty: it was asked for.
@@ -49,31 +54,21 @@ impl Fill {
         self.leaves.is_none() && level == self.deepest
     }
 
-    /// What a new table of `level` holds for `span`, where that is one run of leaves or nothing.
+    /// The run of leaves from `slot` on, which translates `virt`, up to the end of `span`, which lies in its table; or `None` when no leaf fits
+    /// there. Where one fits, all that follow do: both addresses grow by the same step. Leaves of a contiguous run have runs of their own.
     #[inline(always)]
-    fn all_of_table<G: Geometry>(&self, level: Level, span: VirtSpan) -> Option<Option<Run>> {
-        if self.leaves.is_none() && level == self.deepest {
-            return Some(None);
-        }
-        let run = self.run::<G>(level, span.start(), span)?;
-        (run.end_exclusive == span.end_exclusive()).then_some(Some(run))
-    }
-
-    /// The run of leaves of `level` that starts at `virt`, up to the end of `span`, which lies in one table; or `None` when no leaf fits there.
-    /// Where one fits, all that follow do: both addresses grow by the same step. Leaves of a contiguous run have runs of their own.
-    #[inline(always)]
-    fn run<G: Geometry>(&self, level: Level, virt: VirtAddr, span: VirtSpan) -> Option<Run> {
-        let leaves = self.leaves.filter(|leaves| level >= leaves.largest)?;
-        let mut count = (span.end_exclusive().raw() - virt.raw()) >> G::shift(level);
-        if count == 0 || !virt.is_aligned(G::slot_bytes(level)) {
+    fn run<G: Geometry>(&self, slot: Slot, virt: VirtAddr, span: VirtSpan) -> Option<LeafRun> {
+        let leaves = self.leaves.filter(|leaves| slot.level() >= leaves.largest)?;
+        let mut count = (span.end_exclusive().raw() - virt.raw()) >> slot.shift();
+        if count == 0 || slot.virt() != virt {
             return None;
         }
         let output = leaves.output.checked_add(virt.raw() - self.whole.start().raw())?;
-        let mut leaf = Leaf::new_in::<G>(level, output, leaves.attributes)?;
+        let mut leaf = Leaf::new_in::<G>(slot.level(), output, leaves.attributes)?;
         if leaves.contiguous {
-            (leaf, count) = contiguous::<G>(level, virt, leaf, count);
+            (leaf, count) = contiguous::<G>(slot.level(), virt, leaf, count);
         }
-        Some(Run { first: virt, leaf, count, end_exclusive: virt.checked_add(count << G::shift(level))? })
+        Some(LeafRun { leaf, count, end_exclusive: virt.checked_add(count << slot.shift())? })
     }
 }
 
@@ -93,18 +88,19 @@ fn contiguous<G: Geometry>(level: Level, virt: VirtAddr, leaf: Leaf, count: u64)
     }
 }
 
-/// A table that a fill writes to: one that is linked, whose slots must be looked at, or a fresh one, where all are unused.
-#[derive(Clone, Copy)]
-enum Place<'a> {
-    Linked(Frame),
-    Fresh(&'a FreshTable),
-}
-
 /// What a fill does to tables that a walk may read.
 struct Doing<S: State> {
     filled: Filled<S>,
     /// Tables that wait for one DSB, when several are linked.
     laid: Option<Laid>,
+}
+
+/// What a plan adds up.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    cost: Cost,
+    /// Links into tables that exist.
+    links: u64,
 }
 
 /// A fill that cannot fail any more. Dropping it does nothing.
@@ -115,12 +111,9 @@ pub struct FillPlan<'p, 'a, M, S> {
     fill: Fill,
     /// What is mapped, to note what may be written or executed.
     output: Option<PhysSpan>,
-    table: Frame,
-    level: Level,
-    /// A request that is one run of a table that exists: what the plan saw, the commit uses.
-    single: Option<(Slot, u64, Leaf)>,
-    links: u64,
-    cost: Cost,
+    /// Where it begins in the lowest table that translates all of it.
+    first: Slot,
+    sum: Sum,
 }
 
 impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
@@ -129,9 +122,20 @@ impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
     /// # Errors
     /// Any [`Error`] that says why not; tables, frames and counters are then as before.
     pub fn map(&mut self, request: Request) -> Result<Cost, Error> {
-        match self.map_briefly(&request) {
-            Some(cost) => Ok(cost),
-            None => self.plan_map(request).map(FillPlan::commit),
+        let outputs = self.check_map(&request)?;
+        let fill = Fill::of::<Geo<M>>(&request);
+        let first = self.lowest_slot(&fill);
+        // The fast path: all of the request is one run of a table that exists.
+        match fill.run::<Geo<M>>(first, request.virt.start(), request.virt) {
+            Some(run) if run.end_exclusive == request.virt.end_exclusive() => {
+                self.plan_run(first, run.count).map_err(|slot| self.occupied(&fill, slot))?;
+                Ok(self.map_run(first, &run, outputs))
+            }
+            _ => {
+                let mut sum = Sum::default();
+                self.sum_up(&fill, first, &mut sum)?;
+                Ok(self.commit_sum(&fill, first, Some(outputs), sum))
+            }
         }
     }
 
@@ -139,15 +143,34 @@ impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
     ///
     /// # Errors
     /// As for [`Self::map`].
-    #[inline(always)] // with the commit, where both are asked for at once: a plan is larger than what it is made of
     pub fn plan_map(&mut self, request: Request) -> Result<FillPlan<'_, 'a, M, S>, Error> {
-        let Request { virt, output, attributes, largest, contiguous } = request;
+        let outputs = self.check_map(&request)?;
+        let fill = Fill::of::<Geo<M>>(&request);
+        self.plan_fill(fill, Some(outputs))
+    }
+
+    /// Refuses what no table is needed to refuse; yields what is mapped.
+    #[inline(always)]
+    fn check_map(&self, request: &Request) -> Result<PhysSpan, Error> {
+        let Request { virt, output, attributes, .. } = *request;
         self.check_span(virt)?;
         let outputs = self.check_output(virt, output)?;
         self.check_attributes(virt, attributes)?;
         self.check_alias(virt, outputs, attributes)?;
-        let leaves = Some(Leaves { output, attributes, largest: largest.max(Geo::<M>::LARGEST), contiguous });
-        self.plan_fill(Fill { whole: virt, leaves, deepest: Level::L3 }, Some(outputs))
+        Ok(outputs)
+    }
+
+    /// Maps `run`, which maps `outputs`, from `first` on, where nothing is.
+    #[inline(always)]
+    fn map_run(&mut self, first: Slot, run: &LeafRun, outputs: PhysSpan) -> Cost {
+        self.protocol.aliases_mut().note(outputs, run.leaf.attributes().rights());
+        let mut filled = Filled::<S>::none();
+        let slots = self.protocol.seen_unused(self.tables, first, run.count);
+        self.protocol.fill(slots, run.leaf, &mut filled);
+        self.protocol.complete(filled);
+        self.protocol.claim_settled();
+        let barriers = u32::from(S::WALKED);
+        Cost { stores: run.count, dsbs: barriers, isbs: barriers, ..Cost::default() }
     }
 
     /// Makes sure that tables down to `deepest` exist for every page of `virt`, and maps nothing. Those of `deepest` stay from here on,
@@ -163,31 +186,28 @@ impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
     ///
     /// # Errors
     /// As for [`Self::map`].
-    #[inline(always)]
     pub fn plan_populate(&mut self, virt: VirtSpan, deepest: Level) -> Result<FillPlan<'_, 'a, M, S>, Error> {
         self.check_span(virt)?;
-        self.plan_fill(Fill { whole: virt, leaves: None, deepest }, None)
+        let fill = Fill { whole: virt, leaves: None, deepest };
+        self.plan_fill(fill, None)
     }
 
-    #[inline(always)]
     fn plan_fill(&mut self, fill: Fill, output: Option<PhysSpan>) -> Result<FillPlan<'_, 'a, M, S>, Error> {
-        let (table, level) = self.lowest_table(&fill);
-        let (mut cost, mut links, mut single) = (Cost::default(), 0, None);
-        match fill.run::<Geo<M>>(level, fill.whole.start(), fill.whole) {
-            Some(run) if run.end_exclusive == fill.whole.end_exclusive() => {
-                let first = Geo::<M>::slot(table, level, run.first);
-                self.plan_run(first, &run)?;
-                (single, cost.stores) = (Some((first, run.count, run.leaf)), run.count);
-            }
-            _ => {
-                self.add_up_fill(&fill, Some(table), level, fill.whole, &mut cost, &mut links)?;
-                self.check_frames(&cost)?;
-            }
-        }
+        let first = self.lowest_slot(&fill);
+        let mut sum = Sum::default();
+        self.sum_up(&fill, first, &mut sum)?;
+        Ok(FillPlan { mapper: self, fill, output, first, sum })
+    }
+
+    /// Adds up what the whole fill costs, if it may be and there are frames.
+    #[inline(always)]
+    fn sum_up(&self, fill: &Fill, first: Slot, sum: &mut Sum) -> Result<(), Error> {
+        self.add_up_fill(fill, first, true, fill.whole, sum).map_err(|slot| self.occupied(fill, slot))?;
+        self.check_frames(&sum.cost)?;
         if S::WALKED {
-            self.add_maintenance(&fill, links, &mut cost);
+            self.add_maintenance(fill, sum.links, &mut sum.cost);
         }
-        Ok(FillPlan { mapper: self, fill, output, table, level, single, links, cost })
+        Ok(())
     }
 
     /// What walks must be told: of the contents of tables before their links, once however many, and of what became valid.
@@ -199,112 +219,82 @@ impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
         (cost.dsbs, cost.isbs) = (u32::from(links > 0) + u32::from(fills), u32::from(fills));
     }
 
-    /// The lowest table there is that translates all of the request: plan and commit need look at nothing above it.
-    fn lowest_table(&mut self, fill: &Fill) -> (Frame, Level) {
-        if fill.leaves.is_some()
-            && let Some((span, table, level)) = self.last
-            && span.covers(fill.whole)
-            && fill.whole.bytes() < span.bytes()
-            && level == fill.deepest
+    /// Where the request begins in the lowest table there is that translates all of it: plan and commit need look at nothing above.
+    #[inline(always)]
+    fn lowest_slot(&self, fill: &Fill) -> Slot {
+        let (start, last) = (fill.whole.start(), VirtAddr::within(fill.whole.end_exclusive().raw() - 1));
+        let mut slot = self.root_slot(start);
+        // Where a leaf fits, it is for the plan to find that a table is in its place.
+        while fill.descends_from(slot)
+            && !slot.level().next().is_some_and(|next| fill.keeps(next))
+            && slot.translates(last)
+            && fill.run::<Geo<M>>(slot, start, fill.whole).is_none()
+            && let Some(below) = self.protocol.child(slot).and_then(|child| slot.below(child, start))
         {
-            return (table, level);
+            slot = below;
         }
-        let (mut table, mut level) = (self.tables.root(), self.tables.level());
-        let last = VirtAddr::within(fill.whole.end_exclusive().raw() - 1);
-        while let Some(next) = level.next().filter(|&next| fill.descends(next) && !fill.keeps(next)) {
-            if fill.run::<Geo<M>>(level, fill.whole.start(), fill.whole).is_some() {
-                break; // a leaf fits here: that a table is in its place is for the plan to find
-            }
-            let slot = Geo::<M>::slot(table, level, fill.whole.start());
-            match self.protocol.child(slot) {
-                Some(child) if slot.span().contains(last) => {
-                    (table, level) = (child, next);
-                    if next == fill.deepest {
-                        self.last = Some((slot.span(), child, next));
-                    }
-                }
-                _ => break,
-            }
-        }
-        (table, level)
+        slot
     }
 
-    /// Adds up what filling `span` below `table` costs, and the links into tables that exist; no table is one that the commit will have
-    /// made, where every slot is unused.
-    fn add_up_fill(
-        &self,
-        fill: &Fill,
-        table: Option<Frame>,
-        level: Level,
-        span: VirtSpan,
-        cost: &mut Cost,
-        links: &mut u64,
-    ) -> Result<(), Error> {
+    /// Adds up what filling `span` from `first` on costs, in a table that exists or, where the commit makes it, in one whose slots are unused.
+    /// Refuses by naming a slot that is occupied.
+    #[inline(always)]
+    fn add_up_fill(&self, fill: &Fill, first: Slot, exists: bool, span: VirtSpan, sum: &mut Sum) -> Result<(), Slot> {
         let mut virt = span.start();
         while virt < span.end_exclusive() {
-            if let Some(run) = fill.run::<Geo<M>>(level, virt, span) {
-                if let Some(table) = table {
-                    self.plan_run(Geo::<M>::slot(table, level, virt), &run)?;
+            let slot = first.beside(virt);
+            if let Some(run) = fill.run::<Geo<M>>(slot, virt, span) {
+                if exists {
+                    self.plan_run(slot, run.count)?;
                 }
-                cost.stores += run.count;
+                sum.cost.stores += run.count;
                 virt = run.end_exclusive;
                 continue;
             }
-            let Some(next) = level.next().filter(|&next| fill.descends(next)) else { break };
-            let part = piece(span, virt, Geo::<M>::slot(self.tables.root(), level, virt));
-            virt = part.end_exclusive();
-            let child = match table {
-                None => None,
-                Some(table) => self.add_up_link(fill, Geo::<M>::slot(table, level, part.start()), next, cost, links)?,
-            };
-            if child.is_none() {
-                (cost.stores, cost.frames) = (cost.stores + 1, cost.frames + 1);
-                if let Some(leaves) = fill.all_of_table::<Geo<M>>(next, part) {
-                    cost.stores += leaves.map_or(0, |run| run.count);
-                    continue;
-                }
+            if !fill.descends_from(slot) {
+                break;
             }
-            self.add_up_fill(fill, child, next, part, cost, links)?;
+            let part = piece(span, virt, slot);
+            self.add_up_part(fill, slot, exists, part, sum)?;
+            virt = part.end_exclusive();
         }
         Ok(())
     }
 
-    /// The table of `next` that `slot` leads to, or none where the commit will link one.
-    #[inline(always)]
-    fn add_up_link(
-        &self,
-        fill: &Fill,
-        slot: Slot,
-        next: Level,
-        cost: &mut Cost,
-        links: &mut u64,
-    ) -> Result<Option<Frame>, Error> {
-        let raw = self.protocol.raw(slot);
+    /// The same for `part`, which lies in `slot`, by the table that it leads to.
+    #[inline(never)] // apart from the common case, a run of one table
+    fn add_up_part(&self, fill: &Fill, slot: Slot, exists: bool, part: VirtSpan, sum: &mut Sum) -> Result<(), Slot> {
+        let raw = if exists { self.protocol.raw(slot) } else { 0 };
         let child = Entry::table_in::<Geo<M>>(raw, slot.level());
+        let Some(below) = slot.below(child.unwrap_or(slot.table()), part.start()) else { return Ok(()) };
         if raw == 0 {
-            *links += 1;
+            (sum.cost.stores, sum.cost.frames) = (sum.cost.stores + 1, sum.cost.frames + 1);
+            sum.links += u64::from(exists);
         } else if child.is_none() {
-            return Err(Error::Occupied { slot, descriptor: raw, requested: None });
-        } else if fill.keeps(next) && !Entry::keeps(raw) {
-            cost.stores += 1;
+            return Err(slot);
+        } else if fill.keeps(below.level()) && !Entry::keeps(raw) {
+            sum.cost.stores += 1;
         }
-        Ok(child)
+        self.add_up_fill(fill, below, child.is_some(), part, sum)
     }
 
-    /// Looks at a run of a table that exists. Inlined, and its refusal not: an error is large.
+    /// Looks at a run of a table that exists.
     #[inline(always)]
-    fn plan_run(&self, first: Slot, run: &Run) -> Result<(), Error> {
-        match self.protocol.unused_run(self.protocol.vouch(self.tables, first), run.count) {
-            Ok(_) => Ok(()),
-            Err(slot) => Err(self.occupied(slot, first, run)),
-        }
+    fn plan_run(&self, first: Slot, count: u64) -> Result<(), Slot> {
+        self.protocol.unused_run(self.protocol.vouch(self.tables, first), count).map(drop)
     }
 
+    /// The refusal to fill what `slot` holds already.
     #[cold]
     #[inline(never)]
-    fn occupied(&self, slot: Slot, first: Slot, run: &Run) -> Error {
-        let ahead = slot.virt().raw() - first.virt().raw();
-        let requested = Some(run.leaf.advanced(ahead).encode_in::<Geo<M>>(slot.level()));
+    fn occupied(&self, fill: &Fill, slot: Slot) -> Error {
+        // A contiguous run says what its first leaf says.
+        let leaves =
+            if fill.leaves.is_some_and(|leaves| leaves.contiguous) { Geo::<M>::run_slots(slot.level()) } else { 1 };
+        let start = slot.virt().align_down(leaves << slot.shift()).max(fill.whole.start());
+        let run = fill.run::<Geo<M>>(slot.beside(start), start, fill.whole);
+        let ahead = slot.virt().raw() - start.raw();
+        let requested = run.map(|run| run.leaf.advanced(ahead).encode_in::<Geo<M>>(slot.level()));
         Error::Occupied { slot, descriptor: self.protocol.raw(slot), requested }
     }
 }
@@ -313,31 +303,118 @@ impl<M: Machine, S: State> FillPlan<'_, '_, M, S> {
     /// What the commit will cost.
     #[must_use]
     pub fn cost(&self) -> Cost {
-        self.cost
+        self.sum.cost
     }
 
     /// Does what was planned.
-    #[inline(always)]
     pub fn commit(self) -> Cost {
-        let Self { mapper, fill, output, table, level, single, links, cost } = self;
+        let Self { mapper, fill, output, first, sum } = self;
+        mapper.commit_sum(&fill, first, output, sum)
+    }
+}
+
+impl<M: Machine, S: State> Mapper<'_, M, S> {
+    /// Does what the plan saw and added up.
+    #[inline(always)]
+    fn commit_sum(&mut self, fill: &Fill, first: Slot, output: Option<PhysSpan>, sum: Sum) -> Cost {
         if let (Some(span), Some(leaves)) = (output, fill.leaves) {
-            mapper.protocol.aliases_mut().note(span, leaves.attributes.rights());
+            self.protocol.aliases_mut().note(span, leaves.attributes.rights());
         }
-        let laid = (S::WALKED && links > 1).then(Laid::none);
+        let laid = (S::WALKED && sum.links > 1).then(Laid::none);
         let mut doing = Doing::<S> { filled: Filled::none(), laid };
-        match single {
-            Some((first, count, leaf)) => {
-                let slots = mapper.protocol.seen_unused(mapper.tables, first, count);
-                mapper.protocol.fill(slots, leaf, &mut doing.filled);
-            }
-            None => mapper.commit_fill(&fill, Place::Linked(table), level, fill.whole, &mut doing),
-        }
+        self.commit_fill(fill, None, first, fill.whole, &mut doing);
         let Doing { mut filled, laid } = doing;
         if let Some(laid) = laid {
-            mapper.link_all(laid, fill.whole, &mut filled);
+            self.link_all(laid, fill.whole, &mut filled);
         }
-        mapper.protocol.complete(filled);
-        mapper.protocol.claim_settled();
-        cost
+        self.protocol.complete(filled);
+        self.protocol.claim_settled();
+        sum.cost
+    }
+
+    /// Does what the plan saw, from `first` on: in a table that exists, whose slots must be looked at, or in a fresh one.
+    #[inline(always)]
+    fn commit_fill(
+        &mut self,
+        fill: &Fill,
+        fresh: Option<&FreshTable>,
+        first: Slot,
+        span: VirtSpan,
+        doing: &mut Doing<S>,
+    ) {
+        let mut virt = span.start();
+        while virt < span.end_exclusive() {
+            let slot = first.beside(virt);
+            if let Some(run) = fill.run::<Geo<M>>(slot, virt, span) {
+                match fresh {
+                    Some(table) => self.protocol.fill_fresh(table, virt, run.count, run.leaf),
+                    None => {
+                        let slots = self.protocol.seen_unused(self.tables, slot, run.count);
+                        self.protocol.fill(slots, run.leaf, &mut doing.filled);
+                    }
+                }
+                virt = run.end_exclusive;
+                continue;
+            }
+            if !fill.descends_from(slot) {
+                break;
+            }
+            let part = piece(span, virt, slot);
+            self.commit_part(fill, fresh, slot, part, doing);
+            virt = part.end_exclusive();
+        }
+    }
+
+    /// The same for `part`, which lies in `slot`, in the table that it leads to. A new one is filled while nothing can walk it, and linked then.
+    #[inline(never)] // apart from the common case, a run of one table
+    fn commit_part(
+        &mut self,
+        fill: &Fill,
+        fresh: Option<&FreshTable>,
+        slot: Slot,
+        part: VirtSpan,
+        doing: &mut Doing<S>,
+    ) {
+        let Some(next) = slot.level().next() else { return };
+        let raw = if fresh.is_some() { 0 } else { self.protocol.raw(slot) };
+        let (linked, kept) = (Entry::table_in::<Geo<M>>(raw, slot.level()), fill.keeps(next));
+        if linked.is_some() && kept && !Entry::keeps(raw) {
+            self.protocol.keep(self.protocol.vouch(self.tables, slot));
+        }
+        let made = match linked {
+            Some(_) => None,
+            None => {
+                let frame = self.take_frame();
+                Some(self.protocol.new_table(frame, next, part.start()))
+            }
+        };
+        let table = linked.or(made.as_ref().map(FreshTable::frame));
+        if let Some(below) = table.and_then(|table| slot.below(table, part.start())) {
+            self.commit_fill(fill, made.as_ref(), below, part, doing);
+        }
+        let Some(made) = made else { return };
+        match (fresh, &mut doing.laid) {
+            (Some(parent), _) => self.protocol.link_fresh(parent, made, kept),
+            (None, laid) => {
+                let slot = self.protocol.seen_unused(self.tables, slot, 1);
+                match laid {
+                    Some(laid) => self.protocol.lay(slot, made, kept, laid),
+                    None => self.protocol.link(slot, made, kept, &mut doing.filled),
+                }
+            }
+        }
+    }
+
+    /// Links the tables that were laid ready in `span`, after one DSB for all.
+    fn link_all(&mut self, laid: Laid, span: VirtSpan, filled: &mut Filled<S>) {
+        let mut published = self.protocol.publish(laid);
+        self.each_run_of_slots(span, |mapper, first, count| {
+            for slot in (0..count).map(|index| first.step(index)) {
+                if BrokenBits::read(mapper.protocol.raw(slot)).is_some() {
+                    mapper.protocol.link_laid(mapper.protocol.vouch(mapper.tables, slot), &mut published, filled);
+                }
+            }
+        });
+        published.done();
     }
 }

@@ -48,7 +48,7 @@ impl<M: Machine, S> Mapper<'_, M, S> {
     /// first byte.
     #[must_use]
     pub fn query(&self, virt: VirtAddr) -> Option<(Level, Leaf)> {
-        let mut slot = self.root_slot(virt)?;
+        let mut slot = self.walk_begin(virt)?;
         loop {
             match self.protocol.read(slot) {
                 Entry::Leaf(leaf) => return Some((slot.level(), leaf)),
@@ -60,7 +60,7 @@ impl<M: Machine, S> Mapper<'_, M, S> {
 
     /// The walk for `virt`, from the root to where it ends; at most five steps, none for what is no input address.
     pub fn walk(&self, virt: VirtAddr) -> impl Iterator<Item = Step> + '_ {
-        let mut next = self.root_slot(virt);
+        let mut next = self.walk_begin(virt);
         core::iter::from_fn(move || {
             let slot = next.take()?;
             let step = Step { slot, descriptor: self.protocol.raw(slot), entry: self.protocol.read(slot) };
@@ -91,10 +91,10 @@ impl<M: Machine, S> Mapper<'_, M, S> {
         pending.into_iter().for_each(each);
     }
 
-    fn root_slot(&self, virt: VirtAddr) -> Option<Slot> {
-        // The end of every span is no address.
-        let is_input = virt.raw() >> Geo::<M>::INPUT_BITS == 0;
-        is_input.then(|| self.tables.slot(virt))
+    /// [`Self::root_slot`] of an input address, which the end of a span need not be.
+    #[inline(always)]
+    fn walk_begin(&self, virt: VirtAddr) -> Option<Slot> {
+        (virt.raw() >> Geo::<M>::INPUT_BITS == 0).then(|| self.root_slot(virt))
     }
 
     /// Calls `each` with every run of slots of `span` where walks end, side by side in one table, as they end when the call comes.
@@ -112,8 +112,9 @@ impl<M: Machine, S> Mapper<'_, M, S> {
     }
 
     /// Where the walk for `virt` ends.
+    #[inline(always)]
     pub(super) fn walk_end(&self, virt: VirtAddr) -> Option<Slot> {
-        let mut slot = self.root_slot(virt)?;
+        let mut slot = self.walk_begin(virt)?;
         while let Some(child) = self.protocol.child(slot) {
             slot = slot.below(child, virt)?;
         }

@@ -1,16 +1,254 @@
-//! The plan of a change: from unit to unit, what it costs, and whether it may be.
+//! Requests that take away or change what is mapped, and their plans: unmap, protect, remap, split, merge. From unit to unit, what it becomes,
+//! what that costs, and whether it may be.
 
 #![forbid(unsafe_code)]
 
-use super::change::{Change, ChangePlan, Target, Way};
-use super::pieces::{Becomes, Old};
-use super::unit::{Seen, Unit};
+use super::change::{Change, Old, Target, Unit, part_of};
+use super::unit::Seen;
 use super::{Cost, Error, Mapper};
 use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtSpan};
-use crate::bbm::{After, Geo, Live, Pending};
-use crate::descriptor::{Attributes, Leaf};
+use crate::bbm::{After, Geo, Invalidated, Live, Pending};
+use crate::change::{Needs, decide};
+use crate::descriptor::{Attributes, Entry, Leaf};
 use crate::geometry::{Geometry, Slot};
 use crate::machine::{Machine, Maintenance};
+
+/// An unmap that is complete: the proof that no TLB translates through the span.
+#[derive(Debug)]
+pub struct Unmapped {
+    /// What it did.
+    pub cost: Cost,
+    /// The proof, for whoever reuses the frames.
+    pub proof: Invalidated,
+}
+
+/// A change that cannot fail any more. Dropping it does nothing.
+#[must_use = "a plan does nothing until it is committed"]
+#[derive(Debug)]
+pub struct ChangePlan<'p, 'a, M> {
+    pub(super) mapper: &'p mut Mapper<'a, M, Live>,
+    pub(super) change: Change,
+    pub(super) cost: Cost,
+}
+
+impl<M> ChangePlan<'_, '_, M> {
+    /// What the commit will cost.
+    #[must_use]
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+}
+
+impl<'a, M: Machine> Mapper<'a, M, Live> {
+    /// Unmaps every page of `virt`: breaks, invalidates, and gives the slots back as unused. Tables that become empty are freed, but for those
+    /// that [`Self::populate`] made.
+    ///
+    /// # Errors
+    /// [`Error::NotMapped`] when a page is not mapped, and others; the tables are then as before.
+    pub fn unmap(&mut self, virt: VirtSpan) -> Result<Unmapped, Error> {
+        self.check_span(virt)?;
+        match self.unmap_plainly(virt) {
+            Some(unmapped) => Ok(unmapped),
+            None => self.plan_unmap(virt).map(ChangePlan::commit),
+        }
+    }
+
+    /// Plans [`Self::unmap`].
+    ///
+    /// # Errors
+    /// As for [`Self::unmap`].
+    pub fn plan_unmap(&mut self, virt: VirtSpan) -> Result<ChangePlan<'_, 'a, M>, Error> {
+        self.plan(virt, Target::Nothing)
+    }
+
+    /// Gives every page of `virt` these attributes. In place where memory type, errata and size allow it, otherwise by break-before-make.
+    ///
+    /// # Errors
+    /// As for [`Self::unmap`]; [`Error::Aliased`] and [`Error::Unsupported`] besides.
+    pub fn protect(&mut self, virt: VirtSpan, attributes: Attributes) -> Result<Cost, Error> {
+        self.check_attributes(virt, attributes)?;
+        self.check_span(virt)?;
+        match self.protect_plainly(virt, attributes) {
+            Some(cost) => Ok(cost),
+            None => self.plan_protect(virt, attributes).map(|plan| plan.commit().cost),
+        }
+    }
+
+    /// Plans [`Self::protect`].
+    ///
+    /// # Errors
+    /// As for [`Self::protect`].
+    pub fn plan_protect(&mut self, virt: VirtSpan, attributes: Attributes) -> Result<ChangePlan<'_, 'a, M>, Error> {
+        self.check_attributes(virt, attributes)?;
+        self.plan(virt, Target::Attributes(attributes))
+    }
+
+    /// Maps every page of `virt`, which is mapped, to as many bytes from `output` on instead. Leaves keep their size where the new output
+    /// allows it. Where it is by break-before-make, `virt` is not mapped for a moment.
+    ///
+    /// # Errors
+    /// As for [`Self::protect`], and those of an output address.
+    pub fn remap(&mut self, virt: VirtSpan, output: PhysAddr, attributes: Attributes) -> Result<Cost, Error> {
+        self.plan_remap(virt, output, attributes).map(|plan| plan.commit().cost)
+    }
+
+    /// Plans [`Self::remap`].
+    ///
+    /// # Errors
+    /// As for [`Self::remap`].
+    pub fn plan_remap(
+        &mut self,
+        virt: VirtSpan,
+        output: PhysAddr,
+        attributes: Attributes,
+    ) -> Result<ChangePlan<'_, 'a, M>, Error> {
+        self.check_span(virt)?;
+        let outputs = self.check_output(virt, output)?;
+        self.check_attributes(virt, attributes)?;
+        self.check_alias(virt, outputs, attributes)?;
+        self.plan(virt, Target::Output { output, attributes })
+    }
+
+    /// Makes every leaf of `virt` one of at most `largest`, without contiguous hints. What is mapped stays so, but for a moment where it is
+    /// by break-before-make.
+    ///
+    /// # Errors
+    /// As for [`Self::unmap`].
+    pub fn split(&mut self, virt: VirtSpan, largest: Level) -> Result<Cost, Error> {
+        self.plan_split(virt, largest).map(|plan| plan.commit().cost)
+    }
+
+    /// Plans [`Self::split`].
+    ///
+    /// # Errors
+    /// As for [`Self::unmap`].
+    pub fn plan_split(&mut self, virt: VirtSpan, largest: Level) -> Result<ChangePlan<'_, 'a, M>, Error> {
+        self.plan(virt, Target::Split(largest))
+    }
+
+    /// Puts one block in the place of each table within `virt` whose leaves one block of at most `largest` can say, and with `contiguous`
+    /// sets the hint on runs of alike leaves; on blocks that this request has made, a second one does. What cannot be merged stays. The
+    /// tables are freed.
+    ///
+    /// # Errors
+    /// As for [`Self::unmap`].
+    pub fn merge(&mut self, virt: VirtSpan, largest: Level, contiguous: bool) -> Result<Cost, Error> {
+        self.plan_merge(virt, largest, contiguous).map(|plan| plan.commit().cost)
+    }
+
+    /// Plans [`Self::merge`].
+    ///
+    /// # Errors
+    /// As for [`Self::unmap`].
+    pub fn plan_merge(
+        &mut self,
+        virt: VirtSpan,
+        largest: Level,
+        contiguous: bool,
+    ) -> Result<ChangePlan<'_, 'a, M>, Error> {
+        self.plan(virt, Target::Merge { largest, contiguous })
+    }
+}
+
+/// How a unit changes: by a break or in place, and into what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Decision {
+    pub(super) needs: Needs,
+    /// What comes; of a table that goes, in the table's place. None for pieces, which become different things.
+    pub(super) after: Option<After>,
+}
+
+impl Decision {
+    /// It is so already.
+    pub(super) const KEEP: Self = Self { needs: Needs::Nothing, after: None };
+    /// The table goes; when the request merges, a block comes once its invalidation is complete.
+    const DETACH: Self = Self { needs: Needs::Break, after: Some(After::Nothing) };
+
+    const fn of(needs: Needs, after: After) -> Self {
+        Self { needs, after: Some(after) }
+    }
+
+    const fn in_pieces(needs: Needs) -> Self {
+        Self { needs, after: None }
+    }
+}
+
+impl<M: Machine> Mapper<'_, M, Live> {
+    /// How `unit` changes.
+    pub(super) fn decision(&self, change: &Change, unit: &Unit) -> Decision {
+        match *unit {
+            Unit::Table { slot, child } => match (change.target, self.protocol.resize()) {
+                (Target::Merge { .. }, Some(_)) => self
+                    .block_for(slot, child)
+                    .map_or(Decision::DETACH, |leaf| Decision::of(Needs::InPlace, After::Leaf(leaf))),
+                _ => Decision::DETACH,
+            },
+            Unit::Leaves { first, count, leaf } => self.decision_of_leaves(change, first, count, leaf),
+            Unit::Part { first, leaf, .. } => self.decision_of_part(change, first, leaf),
+        }
+    }
+
+    fn decision_of_part(&self, change: &Change, first: Slot, leaf: Leaf) -> Decision {
+        let same = match change.target {
+            Target::Attributes(attributes) => attributes == leaf.attributes(),
+            Target::Output { output, attributes } => {
+                let ahead = change.whole.start().raw().wrapping_sub(first.virt().raw());
+                attributes == leaf.attributes() && output.raw() == leaf.output().raw().wrapping_add(ahead)
+            }
+            Target::Split(largest) => first.level() >= largest && !leaf.contiguous(),
+            Target::Nothing => false,
+            Target::Merge { .. } => true,
+        };
+        let removes_or_splits = matches!(change.target, Target::Nothing | Target::Split(_));
+        match self.protocol.resize() {
+            _ if same => Decision::KEEP,
+            Some(_) if removes_or_splits => Decision::in_pieces(Needs::InPlace),
+            _ => Decision::in_pieces(Needs::Break),
+        }
+    }
+
+    fn decision_of_leaves(&self, change: &Change, first: Slot, count: u64, leaf: Leaf) -> Decision {
+        let level = first.level();
+        let run_bytes = Geo::<M>::run_slots(level) << Geo::<M>::shift(level);
+        let (new, after) = match change.target {
+            Target::Nothing => return Decision::of(Needs::Break, After::Nothing),
+            Target::Attributes(attributes) => {
+                let contiguous = leaf.contiguous();
+                (leaf.with(attributes), After::Same { attributes, contiguous })
+            }
+            Target::Output { output, attributes } => {
+                let output = output.checked_add(first.virt().raw() - change.whole.start().raw());
+                let new = output.and_then(|output| Leaf::new_in::<Geo<M>>(level, output, attributes));
+                let Some(new) = new else { return Decision::in_pieces(Needs::Break) };
+                let new = new.with_contiguous(leaf.contiguous() && new.output().is_aligned(run_bytes));
+                (new, After::Leaf(new))
+            }
+            Target::Split(largest) if level < largest => {
+                let evidence = self.protocol.resize();
+                return Decision::in_pieces(if evidence.is_some() { Needs::InPlace } else { Needs::Break });
+            }
+            Target::Split(_) => {
+                let attributes = leaf.attributes();
+                (leaf.with_contiguous(false), After::Same { attributes, contiguous: false })
+            }
+            Target::Merge { contiguous, .. } => {
+                let whole_run = count.is_multiple_of(Geo::<M>::run_slots(level)) && first.virt().is_aligned(run_bytes);
+                let fits = Geo::<M>::run_slots(level) > 1 && whole_run && leaf.output().is_aligned(run_bytes);
+                let attributes = leaf.attributes();
+                let contiguous = leaf.contiguous() || contiguous && fits;
+                (leaf.with_contiguous(contiguous), After::Same { attributes, contiguous })
+            }
+        };
+        match decide(Entry::Leaf(leaf), Entry::Leaf(new), self.protocol.errata(), self.protocol.resize().is_some()) {
+            Needs::Nothing => Decision::KEEP,
+            Needs::InPlace => {
+                let (attributes, contiguous) = (new.attributes(), new.contiguous());
+                Decision::of(Needs::InPlace, After::Same { attributes, contiguous })
+            }
+            _ => Decision::of(Needs::Break, after),
+        }
+    }
+}
 
 /// What a plan adds up.
 struct Sum {
@@ -24,19 +262,13 @@ struct Sum {
 impl<'a, M: Machine> Mapper<'a, M, Live> {
     pub(super) fn plan(&mut self, whole: VirtSpan, target: Target) -> Result<ChangePlan<'_, 'a, M>, Error> {
         self.check_span(whole)?;
-        self.last = None;
         let change = Change { whole, target };
         let mut sum = Sum { cost: Cost::default(), broken: Pending::none(), changed: Pending::none(), makes: false };
-        let (mut virt, mut single, mut seen) = (whole.start(), None, Seen::default());
+        let (mut virt, mut seen) = (whole.start(), Seen::default());
         while virt < whole.end_exclusive() {
             let unit = self.unit_at(&change, virt, &mut seen)?;
-            let way = self.way(&change, &unit);
-            self.add_up(&change, &unit, way, &mut sum)?;
-            let end = unit.span().end_exclusive();
-            if virt == whole.start() && end >= whole.end_exclusive() {
-                single = Some((unit, way));
-            }
-            virt = end;
+            self.add_up(&change, &unit, self.decision(&change, &unit), &mut sum)?;
+            virt = unit.span().end_exclusive();
         }
         self.check_frames(&sum.cost)?;
         if let Some(broken) = sum.broken.span() {
@@ -45,52 +277,50 @@ impl<'a, M: Machine> Mapper<'a, M, Live> {
         let maintenance = self.protocol.maintenance_of(&sum.broken, &sum.changed);
         sum.cost.add(maintenance);
         sum.cost.add(Maintenance { tlbis: 0, dsbs: u32::from(sum.makes), isbs: u32::from(sum.makes) });
-        let cost = sum.cost;
-        Ok(ChangePlan { mapper: self, change, single, noted: sum.broken, cost })
+        Ok(ChangePlan { mapper: self, change, cost: sum.cost })
     }
 }
 
 impl<M: Machine> Mapper<'_, M, Live> {
     /// Adds what `unit` costs, and refuses what may not be done to it.
-    fn add_up(&self, change: &Change, unit: &Unit, way: Way, sum: &mut Sum) -> Result<(), Error> {
-        if way == Way::Keep {
+    fn add_up(&self, change: &Change, unit: &Unit, decision: Decision, sum: &mut Sum) -> Result<(), Error> {
+        if decision == Decision::KEEP {
             return Ok(());
         }
-        self.check_unit(change, unit, way)?;
-        match (*unit, way) {
-            (Unit::Table { slot, child }, _) => self.add_up_table(change, slot, child, way, sum),
-            (Unit::Leaves { first, count, .. }, Way::InPlace { .. }) => {
-                sum.cost.stores += count;
-                sum.changed.add::<Geo<M>>(first, count, false);
-            }
-            (Unit::Leaves { first, count, .. }, Way::Break(after)) => {
-                sum.cost.stores += 2 * count;
-                sum.broken.add::<Geo<M>>(first, count, false);
-                sum.makes |= after != After::Nothing;
+        self.check_unit(change, unit, decision)?;
+        match (*unit, decision.after) {
+            (Unit::Table { slot, child }, _) => self.add_up_table(change, slot, child, decision, sum),
+            (Unit::Leaves { first, count, .. }, Some(after)) => {
+                let breaks = decision.needs == Needs::Break;
+                sum.cost.stores += if breaks { 2 * count } else { count };
+                sum.makes |= breaks && after != After::Nothing;
+                let pending = if breaks { &mut sum.broken } else { &mut sum.changed };
+                pending.add::<Geo<M>>(first, count, false);
             }
             (Unit::Leaves { first, count, leaf } | Unit::Part { first, count, leaf }, _) => {
-                self.add_up_pieces(change, first, count, leaf, way, sum);
+                self.add_up_pieces(change, first, count, leaf, decision, sum);
             }
         }
         Ok(())
     }
 
-    fn check_unit(&self, change: &Change, unit: &Unit, way: Way) -> Result<(), Error> {
-        let span = unit.span();
-        match way {
+    fn check_unit(&self, change: &Change, unit: &Unit, decision: Decision) -> Result<(), Error> {
+        let (span, removes) = (unit.span(), change.target == Target::Nothing);
+        match (decision.needs, decision.after, unit) {
             // Outside of the request nothing is mapped that would go.
-            Way::Resize | Way::Detach if change.target == Target::Nothing => {
+            (Needs::InPlace, None, _) | (_, _, Unit::Table { .. }) if removes => {
                 self.check_footing(span.intersection(change.whole).unwrap_or(span))?;
             }
-            Way::Break(_) | Way::Remake | Way::Detach => self.check_footing(span)?,
-            Way::InPlace { attributes, .. } => self.check_lost(unit, span, attributes)?,
-            Way::Keep | Way::Resize | Way::Replace(_) => {}
+            (Needs::Break, ..) => self.check_footing(span)?,
+            (_, Some(After::Same { attributes, .. }), Unit::Leaves { leaf, .. }) => {
+                self.check_lost(*leaf, span, attributes)?;
+            }
+            _ => {}
         }
         // What is remapped by a break has no old mapping left when the new one is made; what changes in place has.
-        let attributes = match (change.target, way) {
-            (Target::Attributes(attributes), _) | (Target::Output { .. }, Way::InPlace { attributes, .. }) => {
-                attributes
-            }
+        let attributes = match (change.target, decision) {
+            (Target::Attributes(attributes), _) => attributes,
+            (Target::Output { attributes, .. }, Decision { needs: Needs::InPlace, .. }) => attributes,
             _ => return Ok(()),
         };
         self.check_gained(change, unit, attributes)
@@ -133,8 +363,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
     }
 
     /// Refuses to take rights, even in place, from what CPUs or the manager stand on.
-    fn check_lost(&self, unit: &Unit, virt: VirtSpan, attributes: Attributes) -> Result<(), Error> {
-        let Unit::Leaves { leaf, .. } = unit else { return Ok(()) };
+    fn check_lost(&self, leaf: Leaf, virt: VirtSpan, attributes: Attributes) -> Result<(), Error> {
         if (leaf.attributes().rights() - attributes.rights()).is_empty() {
             return Ok(());
         }
@@ -150,53 +379,25 @@ impl<M: Machine> Mapper<'_, M, Live> {
         PhysSpan::new(PhysAddr::new(low)?, end_exclusive)
     }
 
-    fn add_up_table(&self, change: &Change, slot: Slot, child: Frame, way: Way, sum: &mut Sum) {
-        let Some(zero) = slot.below(child, slot.virt()) else { return };
-        if let Way::Replace(_) = way {
+    fn add_up_table(&self, change: &Change, slot: Slot, child: Frame, decision: Decision, sum: &mut Sum) {
+        if decision.needs == Needs::InPlace {
             let mut changed = Pending::none();
-            sum.cost.freed += self.note_hanging(zero, change.whole, &mut changed);
+            sum.cost.freed += self.protocol.note_below(child, slot, &mut changed);
             sum.cost.stores += 1;
             sum.cost.add(self.protocol.maintenance_of(&Pending::none(), &changed));
             return;
         }
-        sum.cost.freed += self.note_hanging(zero, change.whole, &mut sum.broken);
+        sum.cost.freed += self.protocol.note_below(child, slot, &mut sum.broken);
         sum.cost.stores += 2;
         sum.makes |= matches!(change.target, Target::Merge { .. });
     }
 
-    /// Notes what hangs from the table of slot `zero`, of which nothing stays when `whole` goes, as [`crate::bbm::Protocol::break_table`] does;
-    /// yields how many tables that are. In a table of pages the look that told so has seen that every page of `whole` is mapped, and no other.
-    fn note_hanging(&self, zero: Slot, whole: VirtSpan, pending: &mut Pending) -> u64 {
-        let slots = zero.slots();
-        if zero.level() == Level::L3 {
-            if let Some(pages) = zero.span_of(slots).intersection(whole) {
-                pending.add::<Geo<M>>(zero.beside(pages.start()), pages.bytes() >> zero.shift(), true);
-            }
-            return 1;
-        }
-        let (mut at, mut tables) = (0, 1);
-        while let Some(used) = self.protocol.first_used(zero, at, slots) {
-            let slot = zero.step(used);
-            at = used + 1;
-            if let Some(below) = self.protocol.child(slot).and_then(|child| slot.below(child, slot.virt())) {
-                tables += self.note_hanging(below, whole, pending);
-            } else {
-                // Valid and no table.
-                let run = self.protocol.alike(zero, used, slots, (3, 1)).max(1);
-                pending.add::<Geo<M>>(slot, run, true);
-                at = used + run;
-            }
-        }
-        tables
-    }
-
-    fn add_up_pieces(&self, change: &Change, first: Slot, count: u64, leaf: Leaf, way: Way, sum: &mut Sum) {
+    fn add_up_pieces(&self, change: &Change, first: Slot, count: u64, leaf: Leaf, decision: Decision, sum: &mut Sum) {
         let (level, old) = (first.level(), Old { leaf, start: first.virt() });
-        let in_place = way == Way::Resize;
+        let in_place = decision.needs == Needs::InPlace;
         for piece in change.pieces::<Geo<M>>(&old, level, first.span_of(count)).iter().flatten() {
-            let slot = first.beside(piece.virt);
-            let is_nothing = piece.becomes == Becomes::Nothing;
-            if piece.becomes == Becomes::Tables {
+            let is_nothing = piece.after == Some(After::Nothing);
+            if piece.after.is_none() {
                 let tables = change.tables_cost::<Geo<M>>(&old, level, piece);
                 sum.cost.frames += tables.frames;
                 sum.cost.stores += tables.stores;
@@ -206,7 +407,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
             sum.cost.stores += if breaks { 2 * piece.count } else { piece.count };
             sum.makes |= breaks && !is_nothing;
             let pending = if breaks { &mut sum.broken } else { &mut sum.changed };
-            pending.add::<Geo<M>>(slot, piece.count, false);
+            pending.add::<Geo<M>>(first.beside(piece.virt), piece.count, false);
         }
     }
 
@@ -216,13 +417,6 @@ impl<M: Machine> Mapper<'_, M, Live> {
             None => Ok(()),
         }
     }
-}
-
-/// The frames of the part that `change` covers of `span`, which `leaf` and those that follow it map.
-pub(super) fn part_of(change: &Change, span: VirtSpan, first: Slot, leaf: Leaf) -> Option<PhysSpan> {
-    let inside = span.intersection(change.whole)?;
-    let output = leaf.output().checked_add(inside.start().raw() - first.virt().raw())?;
-    PhysSpan::of(output, inside.bytes())
 }
 
 impl Cost {

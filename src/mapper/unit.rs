@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::change::{Change, Target};
+use super::change::{Change, Target, Unit};
 use super::{Error, Mapper};
 use crate::addr::{Frame, Level, VirtAddr, VirtSpan};
 use crate::bbm::{Geo, Live};
@@ -13,28 +13,6 @@ use crate::change::Why;
 use crate::descriptor::{Entry, Leaf};
 use crate::geometry::{Geometry, HighBits, Slot};
 use crate::machine::Machine;
-
-/// What a request meets at an address.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Unit {
-    /// `count` leaves side by side in one table, alike but for their outputs, all of which the request covers wholly; of contiguous ones,
-    /// whole runs.
-    Leaves { first: Slot, count: u64, leaf: Leaf },
-    /// A block, or a contiguous run of `count` leaves, that the request covers in part.
-    Part { first: Slot, count: u64, leaf: Leaf },
-    /// A table all of whose contents the request covers, or that it leaves empty.
-    Table { slot: Slot, child: Frame },
-}
-
-impl Unit {
-    /// What it translates.
-    pub(super) fn span(&self) -> VirtSpan {
-        match *self {
-            Self::Leaves { first, count, .. } | Self::Part { first, count, .. } => first.span_of(count),
-            Self::Table { slot, .. } => slot.span(),
-        }
-    }
-}
 
 /// The tables on the way to a slot, the root's slot first.
 #[derive(Default)]
@@ -80,7 +58,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
     /// What `change` meets at `virt`, which lies in its span and behind all units before.
     pub(super) fn unit_at(&self, change: &Change, virt: VirtAddr, seen: &mut Seen) -> Result<Unit, Error> {
         let mut path = Path::default();
-        let mut slot = self.tables.slot(virt);
+        let mut slot = self.root_slot(virt);
         let raw = loop {
             let raw = self.protocol.raw(slot);
             let Some(child) = Entry::table_in::<Geo<M>>(raw, slot.level()) else { break raw };

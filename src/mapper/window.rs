@@ -28,7 +28,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
             return Ok(());
         }
         let met = self.protocol.machine().reached(broken);
-        self.check_tables(&met, broken, self.tables.slot(VirtAddr::at(0)))?;
+        self.check_tables(&met, broken, self.root_slot(VirtAddr::at(0)))?;
         let former = self.protocol.upcoming_free(self.frames.tables()).map(|frame| self.table_span(frame));
         self.frames
             .spans()
