@@ -308,18 +308,6 @@ fn good_a_slot_that_is_not_broken_stays_as_it_is() {
 }
 
 #[test]
-#[should_panic(expected = "only a broken, invalidated slot is used again")]
-fn bad_slot_given_back_that_was_never_broken() {
-    let (mut rig, slot, other) = one_page();
-    let mut broken = Broken::none();
-    rig.protocol.break_run(place(&rig.protocol, &rig.tables, slot), 1, After::Nothing, &mut broken);
-    let proof = rig.protocol.invalidate(broken);
-    let mut filled = ManuallyDrop::new(Filled::none());
-    rig.protocol.settle_leaves(place(&rig.protocol, &rig.tables, slot), 1, &proof, &mut filled);
-    rig.protocol.settle_leaves(place(&rig.protocol, &rig.tables, other), 1, &proof, &mut filled);
-}
-
-#[test]
 #[should_panic(expected = "a slot is filled once")]
 fn bad_slot_filled_twice_on_two_proofs() {
     let (mut rig, _, unused) = one_page();
