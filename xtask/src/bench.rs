@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what requests cost, on the host beside the peers, and on the target by exact counts.
+//! `cargo xtask bench`: what requests cost, on the host beside a peer, and on the target by exact counts.
 //!
 //! Why it exists: the manager claims to validate everything, to do all maintenance, and still to be fast. The host's figures are times, and
 //! therefore ratios with their spread; the target's are counts, and therefore the same in every run.
@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// Only the host's requests whose name contains this
     #[arg(long, value_name = "NAME", conflicts_with = "target")]
     filter: Option<String>,
-    /// Only on this machine, beside the peers
+    /// Only on this machine, beside a peer
     #[arg(long, conflicts_with = "target")]
     host: bool,
     /// Only under QEMU, counted

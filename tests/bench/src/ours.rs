@@ -2,7 +2,6 @@
 
 use crate::arena::{self, Arena, FRAME, FRAMES};
 use crate::candidate::{Candidate, Refused};
-use crate::hardware;
 use crate::request::{Leaf, Step, Verb};
 use breakwater::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use breakwater::bbm::{Detached, Live, Permit, Protocol, Tables};
@@ -57,27 +56,27 @@ impl Machine for Host {
 
     #[inline(always)]
     fn dsb_ishst(&mut self) {
-        hardware::dsb();
+        arena::dsb();
     }
 
     #[inline(always)]
     fn dsb_ish(&mut self) {
-        hardware::dsb();
+        arena::dsb();
     }
 
     #[inline(always)]
     fn dsb_nsh(&mut self) {
-        hardware::dsb();
+        arena::dsb();
     }
 
     #[inline(always)]
     fn isb(&mut self) {
-        hardware::isb();
+        arena::isb();
     }
 
     #[inline(always)]
     fn tlbi(&mut self, _permit: &Permit, operation: Tlbi) {
-        hardware::tlbi(match operation.scope {
+        arena::tlbi(match operation.scope {
             Scope::All => 0,
             Scope::Leaf(operand) | Scope::Walk(operand) => operand.raw(),
             Scope::LeafRange(operand) | Scope::WalkRange(operand) => operand.raw(),

@@ -5,7 +5,6 @@
 
 use crate::arena::{self, Arena, FRAME};
 use crate::candidate::{Candidate, Refused};
-use crate::hardware;
 use crate::request::{Leaf, Step, Verb};
 use aarch64_paging::descriptor::{El23Attributes, PhysicalAddress, VirtualAddress};
 use aarch64_paging::paging::{Constraints, MemoryRegion, PageTable, Translation, TranslationRegime};
@@ -24,7 +23,7 @@ impl TranslationRegime for Counted {
 
     #[inline]
     fn invalidate_va(va: VirtualAddress) {
-        hardware::tlbi(va.0 as u64 >> 12);
+        arena::tlbi(va.0 as u64 >> 12);
     }
 
     unsafe fn activate(_root: PhysicalAddress, _asid: (), _range: ()) -> usize {
@@ -113,7 +112,7 @@ impl<const HOW: u8> Candidate for Paging<HOW> {
         let output = PhysicalAddress(step.output as usize);
         let constraints = if step.leaf == Leaf::Page { Constraints::NO_BLOCK_MAPPINGS } else { Constraints::empty() };
         if HOW == INVALIDATED {
-            hardware::dsb(); // of the stores before: here for its count, since nothing on this host waits for it
+            arena::dsb(); // of the stores before: here for its count, since nothing on this host waits for it
         }
         let done = match step.verb {
             Verb::Map | Verb::Remap => self.mapping.map_range(&range, output, DATA, constraints),
@@ -125,9 +124,9 @@ impl<const HOW: u8> Candidate for Paging<HOW> {
             INVALIDATED => invalidate(step),
             // For the barriers before and after its TLBIs.
             _ => {
-                hardware::dsb();
-                hardware::dsb();
-                hardware::isb();
+                arena::dsb();
+                arena::dsb();
+                arena::isb();
             }
         }
         done.map_err(refused)
@@ -142,10 +141,10 @@ impl<const HOW: u8> Candidate for Paging<HOW> {
 #[inline]
 fn invalidate(step: &Step) {
     if step.verb != Verb::Map {
-        (0..step.leaves()).for_each(|leaf| hardware::tlbi((step.virt + (leaf << step.leaf.shift())) / FRAME));
-        hardware::dsb();
+        (0..step.leaves()).for_each(|leaf| arena::tlbi((step.virt + (leaf << step.leaf.shift())) / FRAME));
+        arena::dsb();
     }
-    hardware::isb();
+    arena::isb();
 }
 
 impl<const HOW: u8> Drop for Paging<HOW> {

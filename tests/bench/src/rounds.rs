@@ -1,13 +1,10 @@
 //! Rounds: each candidate once, then each once more, so that whatever the machine does besides falls on all of them.
 
-use crate::arena::{self, Arena};
-use crate::bare::Bare;
-use crate::candidate::{Candidate, Refused};
-use crate::hardware::{self, Maintenance};
+use crate::arena::{self, Arena, Maintenance};
+use crate::candidate::{Bare, Candidate, Refused};
 use crate::ours::Ours;
+use crate::paging;
 use crate::request::Work;
-use crate::walk::{self, Extent};
-use crate::{multiarch, paging};
 use serde::Serialize;
 use std::hint::black_box;
 use std::time::Instant;
@@ -64,13 +61,11 @@ impl Runner {
 }
 
 /// Everyone, ours first and the limit last.
-pub const RUNNERS: [Runner; 7] = [
+pub const RUNNERS: [Runner; 5] = [
     Runner::of::<Ours>(),
     Runner::of::<paging::NotLive>(),
     Runner::of::<paging::Invalidated>(),
     Runner::of::<paging::Live>(),
-    Runner::of::<multiarch::AsItIs>(),
-    Runner::of::<multiarch::Invalidated>(),
     Runner::of::<Bare>(),
 ];
 
@@ -83,19 +78,75 @@ fn prepared<C: Candidate>(arena: &Arena, work: &Work) -> Result<C, Refused> {
 
 fn run<C: Candidate>(arena: &Arena, work: &Work) -> Result<Run, Refused> {
     let mut candidate = prepared::<C>(arena, work)?;
-    let (steps, before, began) = (black_box(work.timed.as_slice()), hardware::done(), Instant::now());
+    let (steps, before, began) = (black_box(work.timed.as_slice()), arena::done(), Instant::now());
     for step in steps {
         candidate.step(step)?;
     }
     let took = began.elapsed();
     black_box(&mut candidate);
-    Ok(Run { nanoseconds: took.as_nanos() as f64, maintenance: hardware::done() - before })
+    Ok(Run { nanoseconds: took.as_nanos() as f64, maintenance: arena::done() - before })
 }
 
 fn end<C: Candidate>(arena: &Arena, work: &Work) -> Result<Ending, Refused> {
     let mut candidate = prepared::<C>(arena, work)?;
     work.timed.iter().try_for_each(|step| candidate.step(step))?;
-    Ok(candidate.root().map(walk::extents))
+    Ok(candidate.root().map(extents))
+}
+
+const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
+
+/// A span that translates in one way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extent {
+    /// The first virtual address.
+    pub virt: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// The first physical address.
+    pub output: u64,
+    /// The leaves' bits without address and type: memory type, shareability, rights.
+    pub bits: u64,
+    /// log2 of what one leaf spans.
+    pub shift: u32,
+}
+
+/// What the tables below `root` translate, in ascending order, read by nobody's code but this. Bits 1:0 of a descriptor: 3 is a table, at
+/// level 3 a page; 1 is a block at levels 1 and 2. An address is bits 47:12.
+///
+/// # Panics
+/// On a descriptor that the architecture reserves.
+#[must_use]
+pub fn extents(root: u64) -> Vec<Extent> {
+    let mut extents = Vec::new();
+    table(root, 0, 0, &mut extents);
+    extents
+}
+
+fn table(table_at: u64, level: u32, virt: u64, extents: &mut Vec<Extent>) {
+    let shift = 39 - 9 * level;
+    for index in 0..512 {
+        let (descriptor, virt) = (arena::load(table_at + 8 * index), virt | index << shift);
+        match (descriptor & 3, level) {
+            (3, 0..=2) => table(descriptor & ADDRESS, level + 1, virt, extents),
+            (3, 3) | (1, 1 | 2) => {
+                let (output, bits) = (descriptor & ADDRESS & !((1 << shift) - 1), descriptor & !ADDRESS & !3);
+                add(extents, Extent { virt, bytes: 1 << shift, output, bits, shift });
+            }
+            (1, _) => panic!("reserved descriptor {descriptor:#x} at level {level} for {virt:#x}"),
+            _ => {}
+        }
+    }
+}
+
+fn add(extents: &mut Vec<Extent>, leaf: Extent) {
+    if let Some(last) = extents.last_mut()
+        && (last.virt + last.bytes, last.output + last.bytes) == (leaf.virt, leaf.output)
+        && (last.bits, last.shift) == (leaf.bits, leaf.shift)
+    {
+        last.bytes += leaf.bytes;
+    } else {
+        extents.push(leaf);
+    }
 }
 
 /// The middle of some numbers and how far they lie apart.

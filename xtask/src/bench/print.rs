@@ -8,8 +8,7 @@ use std::fmt::Write;
 const OURS: &str = "breakwater";
 const PEER_LIVE: &str = "aarch64-paging, live";
 const PEER: &str = "aarch64-paging";
-const PEERS_WITH_INVALIDATION: [&str; 3] =
-    ["aarch64-paging + invalidation", PEER_LIVE, "page_table_multiarch + invalidation"];
+const PEERS_WITH_INVALIDATION: [&str; 2] = ["aarch64-paging + invalidation", PEER_LIVE];
 /// Bulk maps take at most so many times what the bare loop takes ...
 const MOST_OVER_LIMIT: f64 = 2.0;
 /// ... and are at least so many times faster than aarch64-paging.
