@@ -26,7 +26,7 @@ mod judge;
 mod walker;
 
 pub use bits::Seen;
-pub use finding::{Finding, Place};
+pub use finding::{Finding, Position};
 
 use crate::addr::{Frame, PAGE_BYTES, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use crate::descriptor::Attributes;
@@ -47,13 +47,13 @@ pub struct Declared {
 
 /// Scratch space of the audit: leaves that follow each other in virtual and physical addresses with the same attributes, or a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Run {
+pub struct Scratch {
     virt: VirtSpan,
     phys: PhysAddr,
     seen: Seen,
 }
 
-impl Run {
+impl Scratch {
     /// Nothing.
     pub const EMPTY: Self = Self {
         virt: match VirtSpan::of(VirtAddr::at(0), 0) {
@@ -146,7 +146,7 @@ impl Memory<'_> {
 
 /// Audits the tables under `root` against `declared`, in any order. `ram` and `no_map` are what Normal memory may and may not lie in.
 ///
-/// `scratch` holds one [`Run`] for each run of leaves and one for each table; too little is itself a finding. Work is bounded by the
+/// `scratch` holds one [`Scratch`] for each run of leaves and one for each table; too little is itself a finding. Work is bounded by the
 /// tables it holds, cycles among them included.
 pub fn audit(
     root: Frame,
@@ -154,7 +154,7 @@ pub fn audit(
     declared: &[Declared],
     ram: &[PhysSpan],
     no_map: &[PhysSpan],
-    scratch: &mut [Run],
+    scratch: &mut [Scratch],
 ) -> Audit {
     let memory = Memory { ram, no_map };
     let mut walker = walker::Walker::new(reader, memory, scratch);

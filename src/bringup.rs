@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use crate::addr::{Frame, PAGE_BYTES, PhysSpan};
-use crate::audit::{self, Audit, Run};
+use crate::audit::{self, Audit, Scratch};
 use crate::bbm::{Detached, FreeRam, Live, Offline, Protocol, Tables};
 use crate::errata::Errata;
 use crate::features::Features;
@@ -108,6 +108,6 @@ pub fn seal<M: Machine>(space: &mut Space<'_, M>, image: &Image) -> Result<(), F
 /// Holds the tables in force against the declarations.
 #[must_use]
 pub fn audit(root: Frame, reader: &impl ReadTable, regions: &RegionMap, memory: &MemoryMap) -> Audit {
-    let mut runs = [Run::EMPTY; AUDIT_RUNS];
+    let mut runs = [Scratch::EMPTY; AUDIT_RUNS];
     audit::audit(root, reader, regions.as_slice(), memory.banks.as_slice(), memory.no_map.as_slice(), &mut runs)
 }

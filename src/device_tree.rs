@@ -1,4 +1,4 @@
-//! The device tree, read once into a [`Machine`].
+//! The device tree, read once into a [`Platform`].
 //!
 //! Why it exists: the tree is the only thing that says what machine this is, and it comes from outside: it may be absent, cut
 //! short, damaged or hostile. All that boot needs of it is read here, in one go and before anything relies on it, into plain values;
@@ -39,7 +39,7 @@ pub const HEADER_BYTES: usize = structure::HEADER_BYTES;
 
 /// What the device tree says of the machine. About 14 KiB: it belongs in a static, not on a boot stack.
 #[derive(Clone, Debug, Default)]
-pub struct Machine {
+pub struct Platform {
     /// RAM and what of it is claimed.
     pub memory: MemoryMap,
     /// The CPUs.
@@ -52,9 +52,9 @@ pub struct Machine {
     command_line_bytes: usize,
 }
 
-static_assertions::const_assert!(size_of::<Machine>() < 24 << 10);
+static_assertions::const_assert!(size_of::<Platform>() < 24 << 10);
 
-impl Machine {
+impl Platform {
     /// A machine of which nothing is known yet.
     #[must_use]
     pub const fn new() -> Self {
@@ -105,7 +105,7 @@ pub fn header_size(bytes: &[u8]) -> Result<u32, Error> {
 /// # Errors
 /// Every variant of [`Error`] but those of [`check_address`]. `machine` then holds nothing to rely on.
 #[inline(never)] // linker.ld keeps this module with init, which boot frees
-pub fn parse(tree: &[u8], tree_start: PhysAddr, machine: &mut Machine) -> Result<(), Error> {
+pub fn parse(tree: &[u8], tree_start: PhysAddr, machine: &mut Platform) -> Result<(), Error> {
     let tree = structure::check(tree)?;
     let tree_span = PhysSpan::of(tree_start, tree.len() as u64)
         .filter(|span| span.fits(ADDRESS_BITS))

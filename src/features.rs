@@ -1,7 +1,7 @@
 //! What a CPU can do, decoded from its ID registers: a pure function, so that every answer has a host test.
 //!
 //! Why it exists: sequences may only lean on what **every** PE that shares the tables has. One place turns the registers into a
-//! [`Cpu`], one intersects two of them ([`Cpu::common`]), and one decides whether a late PE may join ([`Cpu::may_join`]).
+//! [`CpuFeatures`], one intersects two of them ([`CpuFeatures::common`]), and one decides whether a late PE may join ([`CpuFeatures::may_join`]).
 //!
 //! What must hold: fields are read as the Arm ARM's "principles of the ID scheme" ask: unsigned ones by `>=`, so that a later
 //! value keeps what an earlier one promised; signed ones (TGran4, E2H0) by the sign of their four bits.
@@ -15,7 +15,7 @@ use crate::errata::{Cores, Errata, errata_of};
 use bitflags::bitflags;
 use core::fmt;
 
-/// The ID registers that [`Cpu::decode`] reads, as `mrs` gives them.
+/// The ID registers that [`CpuFeatures::decode`] reads, as `mrs` gives them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct IdRegisters {
     /// MIDR_EL1.
@@ -127,14 +127,14 @@ impl fmt::Display for Features {
 
 /// What a CPU, or several together, can do. Holding one proves that each has the 4 KiB granule at stage 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Cpu {
+pub struct CpuFeatures {
     /// MIDR_EL1; of several CPUs, that of the first.
     pub midr: u64,
     /// Features.
     pub features: Features,
     /// FEAT_BBM level, 0 to 3; 3 (no conflict aborts) is newer than DDI 0487 M.
     pub bbm_level: u8,
-    /// Bits of an output address that tables may use: [`Cpu::physical_bits`], at most 48 (no FEAT_LPA2 here).
+    /// Bits of an output address that tables may use: [`CpuFeatures::physical_bits`], at most 48 (no FEAT_LPA2 here).
     pub output_bits: u8,
     /// Bits of a physical address, as ID_AA64MMFR0_EL1.PARange says: 32 to 56.
     pub physical_bits: u8,
@@ -215,7 +215,7 @@ const fn negative(field: u8) -> bool {
     field & 8 != 0
 }
 
-impl Cpu {
+impl CpuFeatures {
     /// Decodes the registers of one CPU.
     ///
     /// # Errors

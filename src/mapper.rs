@@ -45,7 +45,7 @@ mod window;
 
 pub use error::Error;
 pub use fill::FillPlan;
-pub use look::{Mapping, Step};
+pub use look::{Mapping, Visit};
 pub use plan::{ChangePlan, Unmapped};
 
 use crate::addr::{Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};

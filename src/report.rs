@@ -4,7 +4,7 @@
 
 use crate::addr::{Level, PhysAddr, PhysSpan, VirtSpan};
 use crate::audit::{Audit, Declared};
-use crate::features::Cpu;
+use crate::features::CpuFeatures;
 use crate::layout;
 use crate::ledger::{Ledger, Phase};
 use crate::machine::Machine;
@@ -71,7 +71,7 @@ pub struct Report<'a> {
     /// Where the device tree is.
     pub device_tree: PhysSpan,
     /// What all CPUs that run have in common.
-    pub cpu: &'a Cpu,
+    pub cpu: &'a CpuFeatures,
     /// CPUs that the device tree names, the boot CPU first.
     pub cpus: &'a [CpuLine],
     /// Who starts and stops CPUs.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use breakwater::addr::{PAGE_BYTES, PhysAddr, PhysSpan};
-use breakwater::device_tree::{Conduit, ConsoleKind, EnableMethod, Error, Machine};
+use breakwater::device_tree::{Conduit, ConsoleKind, EnableMethod, Error, Platform};
 use breakwater::memory_map::{MemoryMap, Module, ModuleKind, SpanList};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ fn span(start: u64, bytes: u64) -> PhysSpan {
 }
 
 /// The machine that a seed describes, with its command line.
-fn machine(name: &str) -> (Machine, Vec<u8>) {
+fn machine(name: &str) -> (Platform, Vec<u8>) {
     let bytes = seed(name);
     let machine = exercise::as_it_is(&bytes).unwrap();
     let line = machine.command_line(&bytes).to_vec();
@@ -96,7 +96,7 @@ fn good_modules_and_reserved_memory() {
 }
 
 /// Reads a seed with some bytes changed: whole, cut short, and with a good header.
-fn damaged(name: &str, patches: &[(prop::sample::Index, u8)], kept: prop::sample::Index) -> Result<Machine, Error> {
+fn damaged(name: &str, patches: &[(prop::sample::Index, u8)], kept: prop::sample::Index) -> Result<Platform, Error> {
     let mut bytes = seed(name);
     for (index, byte) in patches {
         let at = index.index(bytes.len());

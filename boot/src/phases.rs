@@ -16,9 +16,9 @@ use breakwater::audit::{Audit, Declared};
 use breakwater::bbm::{Live, Protocol, Tables};
 use breakwater::bringup::{self, Bringup};
 use breakwater::command_line::{self, Lossy, Options};
-use breakwater::device_tree::{self, Conduit, ConsoleKind, HEADER_BYTES, Machine};
+use breakwater::device_tree::{self, Conduit, ConsoleKind, HEADER_BYTES, Platform};
 use breakwater::errata::Errata;
-use breakwater::features::Cpu;
+use breakwater::features::CpuFeatures;
 use breakwater::frames::FrameSupply;
 use breakwater::layout;
 use breakwater::ledger::{Ledger, Reading};
@@ -38,7 +38,7 @@ use spin::Mutex;
 #[inline(never)] // xtask lets this function alone, by its name, refer to what it frees
 pub fn boot(start: Start) -> Handover {
     let mut boot = Boot::with_runtime_tables(start);
-    let mut machine = Machine::new();
+    let mut machine = Platform::new();
     let tree = boot.read_device_tree(&mut machine);
     let options = read_command_line(machine.command_line(tree));
     boot.map_console(&machine);
@@ -62,7 +62,7 @@ struct Boot {
     tables: Tables<Live>,
     regions: spin::MutexGuard<'static, RegionMap>,
     ledger: Ledger,
-    cpu: Cpu,
+    cpu: CpuFeatures,
 }
 
 impl Boot {
@@ -82,7 +82,8 @@ impl Boot {
         let tables = bringup.switch(next, start.map.physical(start.image_start, start.map.first_tables));
         ledger.close("root switch", reading(&start, &bringup));
 
-        let cpu = Cpu::decode(&el2::id_registers()).unwrap_or_else(|unsupported| refuse(Cause::Cpu, unsupported));
+        let cpu =
+            CpuFeatures::decode(&el2::id_registers()).unwrap_or_else(|unsupported| refuse(Cause::Cpu, unsupported));
         bringup.protocol.note_errata(cpu.errata);
         bringup.protocol.limit_output(cpu.output_bits);
         el2::cpu::note_boot_cpu(cpu);
@@ -106,7 +107,7 @@ impl Boot {
     }
 
     /// Maps the device tree, first the pages of its header, then the rest, and reads it.
-    fn read_device_tree(&mut self, machine: &mut Machine) -> &'static [u8] {
+    fn read_device_tree(&mut self, machine: &mut Platform) -> &'static [u8] {
         let address = self.start.device_tree;
         device_tree::check_address(address).unwrap_or_else(|error| refuse(Cause::DeviceTree, error));
         let start = self.reachable(address);
@@ -136,7 +137,7 @@ impl Boot {
         })
     }
 
-    fn map_console(&mut self, machine: &Machine) {
+    fn map_console(&mut self, machine: &Platform) {
         match machine.console {
             Some(found) if found.kind == ConsoleKind::Pl011 => {
                 let registers = slots::map_console(&mut self.space(), found.registers).unwrap_or_else(mapping);
@@ -151,7 +152,7 @@ impl Boot {
     }
 
     /// Maps RAM, the frametable, and the tables that later mappings on demand will use.
-    fn map_memory(&mut self, machine: &Machine, options: Options) -> Directmap {
+    fn map_memory(&mut self, machine: &Platform, options: Options) -> Directmap {
         let image = self.start.image();
         let limits = Limits { directmap_bytes: layout::DIRECTMAP.bytes(), phys_bits: self.cpu.output_bits.into() };
         let base = machine.memory.check(image, limits).unwrap_or_else(|error| refuse(Cause::Memory, error)).start();
@@ -181,14 +182,14 @@ impl Boot {
         self.close("seal");
     }
 
-    fn audit(&mut self, machine: &Machine) -> Audit {
+    fn audit(&mut self, machine: &Platform) -> Audit {
         let window = self.bringup.protocol.machine().window();
         let audit = bringup::audit(self.tables.root(), &window, &self.regions, &machine.memory);
         self.close("audit");
         audit
     }
 
-    fn report(&mut self, machine: &Machine, tree: &'static [u8], cpus: &Secondaries, audit: &Audit) {
+    fn report(&mut self, machine: &Platform, tree: &'static [u8], cpus: &Secondaries, audit: &Audit) {
         let common = el2::cpu::common().unwrap_or(self.cpu);
         let start = PhysAddr::new(self.start.device_tree).unwrap_or(PhysAddr::at(0));
         let (image, regions) = (self.start.image(), &*self.regions);

@@ -6,7 +6,7 @@ use core::fmt;
 
 /// A descriptor: where it stands and what it translates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct Position {
     /// The table.
     pub table: Frame,
     /// The table's level.
@@ -17,7 +17,7 @@ pub struct Place {
     pub virt: VirtAddr,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { table, level, index, virt } = self;
         write!(f, "level {} slot {index} of table {} (va {virt})", *level as u8, table.start())
@@ -65,7 +65,7 @@ pub enum Finding {
     /// A valid descriptor with bits that are not as this image writes them.
     WrongBits {
         /// Which.
-        place: Place,
+        place: Position,
         /// The descriptor.
         raw: u64,
         /// Those bits, set or missing.
@@ -75,7 +75,7 @@ pub enum Finding {
     /// no leaf says.
     TornRun {
         /// Which.
-        place: Place,
+        place: Position,
         /// The descriptor.
         raw: u64,
         /// A slot of the run that does not go with it; its own when the run is not aligned.
@@ -86,7 +86,7 @@ pub enum Finding {
     /// A descriptor that is not 0 and translates nothing: broken and never reclaimed, or a reserved encoding.
     Dead {
         /// Which.
-        place: Place,
+        place: Position,
         /// The descriptor.
         raw: u64,
     },

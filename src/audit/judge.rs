@@ -1,11 +1,11 @@
 //! Judges what the walker noted.
 
-use super::{Audit, Declared, Finding, Memory, Run, Seen};
+use super::{Audit, Declared, Finding, Memory, Scratch, Seen};
 use crate::addr::{Frame, PAGE_BYTES, PhysSpan, VirtAddr, VirtSpan};
 use crate::descriptor::Rights;
 
 /// Each declaration against the runs, which are in ascending order, and each run against the declarations.
-pub(super) fn against_declarations(audit: &mut Audit, runs: &[Run], declared: &[Declared]) {
+pub(super) fn against_declarations(audit: &mut Audit, runs: &[Scratch], declared: &[Declared]) {
     for declaration in declared {
         match declaration.output {
             Some(_) => is_mapped(audit, runs, declaration),
@@ -17,7 +17,7 @@ pub(super) fn against_declarations(audit: &mut Audit, runs: &[Run], declared: &[
     }
 }
 
-fn is_hole(audit: &mut Audit, runs: &[Run], declaration: &Declared) {
+fn is_hole(audit: &mut Audit, runs: &[Scratch], declaration: &Declared) {
     for run in runs {
         if let Some(virt) = run.virt.intersection(declaration.virt) {
             let phys = run.phys_of(virt.start());
@@ -26,7 +26,7 @@ fn is_hole(audit: &mut Audit, runs: &[Run], declaration: &Declared) {
     }
 }
 
-fn is_mapped(audit: &mut Audit, runs: &[Run], declaration: &Declared) {
+fn is_mapped(audit: &mut Audit, runs: &[Scratch], declaration: &Declared) {
     let Declared { name, virt, .. } = *declaration;
     let mut position = virt.start();
     for run in runs {
@@ -44,7 +44,7 @@ fn report_gap(audit: &mut Audit, name: &'static str, start: VirtAddr, end_exclus
     }
 }
 
-fn is_as_declared(audit: &mut Audit, run: &Run, part: VirtSpan, declaration: &Declared) {
+fn is_as_declared(audit: &mut Audit, run: &Scratch, part: VirtSpan, declaration: &Declared) {
     let Declared { name, virt, output, attributes } = *declaration;
     let found = run.phys_of(part.start());
     let declared = output.and_then(|output| output.checked_add(part.start().raw() - virt.start().raw()));
@@ -58,7 +58,7 @@ fn is_as_declared(audit: &mut Audit, run: &Run, part: VirtSpan, declaration: &De
 }
 
 /// Reports each part of the run that no declaration covers.
-fn is_declared(audit: &mut Audit, run: &Run, declared: &[Declared]) {
+fn is_declared(audit: &mut Audit, run: &Scratch, declared: &[Declared]) {
     let mut position = run.virt.start();
     while position < run.virt.end_exclusive() {
         let spans = || declared.iter().map(|declaration| declaration.virt);
@@ -78,9 +78,9 @@ fn is_declared(audit: &mut Audit, run: &Run, declared: &[Declared]) {
 }
 
 /// What must hold of each run by itself.
-pub(super) fn rights_and_memory(audit: &mut Audit, runs: &[Run], memory: Memory<'_>) {
+pub(super) fn rights_and_memory(audit: &mut Audit, runs: &[Scratch], memory: Memory<'_>) {
     for run in runs {
-        let Run { virt, phys, seen } = *run;
+        let Scratch { virt, phys, seen } = *run;
         let rights = seen.rights();
         if rights.contains(Rights::WRITE | Rights::EXECUTE) {
             audit.writable_executable += virt.bytes() / PAGE_BYTES;
@@ -102,7 +102,7 @@ pub(super) fn rights_and_memory(audit: &mut Audit, runs: &[Run], memory: Memory<
 }
 
 /// What must hold of each pair of runs that share frames.
-pub(super) fn aliases(audit: &mut Audit, runs: &[Run]) {
+pub(super) fn aliases(audit: &mut Audit, runs: &[Scratch]) {
     for (index, one) in runs.iter().enumerate() {
         for other in runs.iter().skip(index + 1) {
             if let Some(phys) = one.phys().intersection(other.phys()) {
@@ -112,8 +112,8 @@ pub(super) fn aliases(audit: &mut Audit, runs: &[Run]) {
     }
 }
 
-fn judge_alias(audit: &mut Audit, phys: PhysSpan, one: &Run, other: &Run) {
-    let at = |run: &Run| run.virt_of(phys.start());
+fn judge_alias(audit: &mut Audit, phys: PhysSpan, one: &Scratch, other: &Scratch) {
+    let at = |run: &Scratch| run.virt_of(phys.start());
     for (writer, runner) in [(one, other), (other, one)] {
         if writer.seen.rights().contains(Rights::WRITE) && runner.seen.rights().contains(Rights::EXECUTE) {
             audit.report(Finding::WritableExecutableAlias { phys, writable: at(writer), executable: at(runner) });
@@ -125,7 +125,7 @@ fn judge_alias(audit: &mut Audit, phys: PhysSpan, one: &Run, other: &Run) {
 }
 
 /// What must hold of the frames that the tables themselves lie in.
-pub(super) fn tables(audit: &mut Audit, runs: &[Run], tables: &[Run]) {
+pub(super) fn tables(audit: &mut Audit, runs: &[Scratch], tables: &[Scratch]) {
     for table in tables {
         let frame = Frame::containing(table.phys);
         for run in runs.iter().filter(|run| run.phys().contains(table.phys)) {

@@ -1,7 +1,7 @@
 //! Reads every slot of every table once, and notes runs of leaves.
 
 use super::bits::{self, Seen};
-use super::{Audit, Finding, Memory, Place, Run};
+use super::{Audit, Finding, Memory, Position, Scratch};
 use crate::addr::{Frame, Level, PAGE_BYTES, PhysAddr, PhysSpan, SLOTS, VirtAddr, VirtSpan};
 use crate::walk::ReadTable;
 
@@ -9,7 +9,7 @@ use crate::walk::ReadTable;
 pub(super) struct Walker<'a, R> {
     reader: &'a R,
     memory: Memory<'a>,
-    scratch: &'a mut [Run],
+    scratch: &'a mut [Scratch],
     runs: usize,
     tables: usize,
     full: bool,
@@ -26,7 +26,7 @@ struct Table {
 }
 
 impl<'a, R: ReadTable> Walker<'a, R> {
-    pub(super) fn new(reader: &'a R, memory: Memory<'a>, scratch: &'a mut [Run]) -> Self {
+    pub(super) fn new(reader: &'a R, memory: Memory<'a>, scratch: &'a mut [Scratch]) -> Self {
         Self { reader, memory, scratch, runs: 0, tables: 0, full: false, audit: Audit::default() }
     }
 
@@ -35,8 +35,8 @@ impl<'a, R: ReadTable> Walker<'a, R> {
     }
 
     /// What was counted and found, the runs in ascending virtual order, and the tables.
-    pub(super) fn into_parts(self) -> (Audit, &'a [Run], &'a [Run]) {
-        let scratch: &'a [Run] = self.scratch;
+    pub(super) fn into_parts(self) -> (Audit, &'a [Scratch], &'a [Scratch]) {
+        let scratch: &'a [Scratch] = self.scratch;
         let (runs, rest) = scratch.split_at(self.runs);
         (self.audit, runs, rest.split_at(rest.len() - self.tables).1)
     }
@@ -54,7 +54,7 @@ impl<'a, R: ReadTable> Walker<'a, R> {
             let offset = (index as u64) << table.level.shift();
             // Below 2^48: 512 slots of the level span what the table translates.
             let virt = table.virt.checked_add(offset).unwrap_or(table.virt);
-            let place = Place { table: table.frame, level: table.level, index, virt };
+            let place = Position { table: table.frame, level: table.level, index, virt };
             match (raw & bits::TYPE, table.level.next()) {
                 (3, Some(level)) => self.descend(place, level, raw, table.forbidden),
                 (3, None) => self.leaf(place, raw, table.forbidden),
@@ -81,14 +81,14 @@ impl<'a, R: ReadTable> Walker<'a, R> {
             self.overflow();
             return false;
         };
-        let virt = VirtSpan::of(virt, PAGE_BYTES).unwrap_or(Run::EMPTY.virt);
-        self.scratch[place] = Run { virt, phys: frame.start(), seen: Seen::NOTHING };
+        let virt = VirtSpan::of(virt, PAGE_BYTES).unwrap_or(Scratch::EMPTY.virt);
+        self.scratch[place] = Scratch { virt, phys: frame.start(), seen: Seen::NOTHING };
         self.tables += 1;
         self.audit.tables += 1;
         true
     }
 
-    fn descend(&mut self, place: Place, level: Level, raw: u64, forbidden: u64) {
+    fn descend(&mut self, place: Position, level: Level, raw: u64, forbidden: u64) {
         let wrong = bits::wrong_in_table(raw);
         if wrong != 0 {
             self.audit.report(Finding::WrongBits { place, raw, wrong });
@@ -98,7 +98,7 @@ impl<'a, R: ReadTable> Walker<'a, R> {
         self.visit(Table { frame, level, virt: place.virt, forbidden: bits::forbidden_below(raw, forbidden) });
     }
 
-    fn leaf(&mut self, place: Place, raw: u64, forbidden: u64) {
+    fn leaf(&mut self, place: Position, raw: u64, forbidden: u64) {
         let wrong = bits::wrong_in_leaf(raw, place.level);
         if wrong != 0 {
             self.audit.report(Finding::WrongBits { place, raw, wrong });
@@ -111,12 +111,12 @@ impl<'a, R: ReadTable> Walker<'a, R> {
         let phys = PhysAddr::at(bits::address(raw, bytes));
         let Some(virt) = VirtSpan::of(place.virt, bytes) else { return };
         self.audit.count_leaf(place.level);
-        self.note(Run { virt, phys, seen: Seen::of(raw, forbidden) });
+        self.note(Scratch { virt, phys, seen: Seen::of(raw, forbidden) });
     }
 
     /// A slot of the contiguous run that leaf `raw` belongs to which does not go with it. The first leaf of a run answers for all of
     /// them, the others for that there is such a first.
-    fn torn_run(&self, place: Place, raw: u64) -> Option<(usize, u64)> {
+    fn torn_run(&self, place: Position, raw: u64) -> Option<(usize, u64)> {
         if !bits::is_contiguous(raw) {
             return None;
         }
@@ -133,7 +133,7 @@ impl<'a, R: ReadTable> Walker<'a, R> {
     }
 
     /// Notes a leaf: as more of the last run, or as a new one.
-    fn note(&mut self, leaf: Run) {
+    fn note(&mut self, leaf: Scratch) {
         if let Some(last) = self.scratch[..self.runs].last_mut() {
             let follows = last.virt.end_exclusive() == leaf.virt.start()
                 && last.phys().end_exclusive() == leaf.phys

@@ -23,7 +23,7 @@ const RUNS: usize = 6;
 
 /// Slots of one level, side by side, whose translations must go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Run {
+struct SlotRun {
     start: VirtAddr,
     slots: u64,
     level: Level,
@@ -34,7 +34,7 @@ struct Run {
 /// Runs whose translations must go, until there are too many to name.
 #[derive(Clone, Debug)]
 pub struct Pending {
-    runs: [Option<Run>; RUNS],
+    runs: [Option<SlotRun>; RUNS],
     /// Runs noted; more than [`RUNS`] are not named.
     count: usize,
     /// Slots in all of them.
@@ -54,7 +54,7 @@ impl Pending {
     /// `slots` leaves from `first` on, alone.
     #[inline(always)]
     pub(super) fn of(first: Slot, slots: u64) -> Self {
-        let run = Run { start: first.virt(), slots, level: first.level(), walk: false };
+        let run = SlotRun { start: first.virt(), slots, level: first.level(), walk: false };
         Self { runs: [Some(run), None, None, None, None, None], count: 1, slots, span: Some(first.span_of(slots)) }
     }
 
@@ -67,7 +67,7 @@ impl Pending {
         });
         self.span = Some(whole.unwrap_or(noted));
         self.slots += slots;
-        let run = Run { start: noted.start(), slots, level: first.level(), walk };
+        let run = SlotRun { start: noted.start(), slots, level: first.level(), walk };
         if let Some(Some(last)) = self.count.checked_sub(1).and_then(|last| self.runs.get_mut(last))
             && last.level == run.level
             && last.walk == walk
@@ -101,7 +101,7 @@ impl Pending {
             // Too many to name: everything was invalidated, and what this request noted lies between the first and the last.
             return self.span.is_some_and(|span| span.covers(wanted));
         };
-        let span = |run: &Run| VirtSpan::of(run.start, run.slots * G::slot_bytes(run.level));
+        let span = |run: &SlotRun| VirtSpan::of(run.start, run.slots * G::slot_bytes(run.level));
         named.iter().flatten().filter_map(span).any(|span| span.covers(wanted))
     }
 
@@ -137,13 +137,13 @@ impl Pending {
 
     /// Whether `runs` take few enough TLBIs to name them.
     #[inline(always)]
-    fn fits<G: Geometry>(&self, runs: &[Option<Run>], features: Features) -> bool {
+    fn fits<G: Geometry>(&self, runs: &[Option<SlotRun>], features: Features) -> bool {
         // One operation a slot at most.
         self.slots <= u64::from(TLBIS_MAX)
             || (features.contains(Features::TLBIRANGE) && self.fits_by_range::<G>(runs, features))
     }
 
-    fn fits_by_range<G: Geometry>(&self, runs: &[Option<Run>], features: Features) -> bool {
+    fn fits_by_range<G: Geometry>(&self, runs: &[Option<SlotRun>], features: Features) -> bool {
         let mut left = TLBIS_MAX;
         runs.iter().flatten().all(|run| {
             run.each::<G>(features, &mut |_| match left.checked_sub(1) {
@@ -157,7 +157,7 @@ impl Pending {
     }
 }
 
-impl Run {
+impl SlotRun {
     /// Calls `issue` with each TLBI that the run takes, as long as it says true; whether it always did.
     #[inline(always)]
     fn each<G: Geometry>(&self, features: Features, issue: &mut impl FnMut(Scope) -> bool) -> bool {

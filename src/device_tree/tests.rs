@@ -56,12 +56,12 @@ fn bare(children: Vec<DeviceTreeNode>) -> DeviceTree {
     tree
 }
 
-fn read(tree: &DeviceTree) -> Result<Machine, Error> {
+fn read(tree: &DeviceTree) -> Result<Platform, Error> {
     read_bytes(&tree.to_dtb())
 }
 
-fn read_bytes(tree: &[u8]) -> Result<Machine, Error> {
-    let mut machine = Machine::new();
+fn read_bytes(tree: &[u8]) -> Result<Platform, Error> {
+    let mut machine = Platform::new();
     parse(tree, TREE_START, &mut machine).map(|()| machine)
 }
 
@@ -135,7 +135,7 @@ fn bad_address_zero_or_misaligned() {
 #[test]
 fn bad_tree_runs_beyond_48_bits() {
     let start = PhysAddr::at(1 << 48);
-    let error = parse(&machine(vec![]).to_dtb(), start, &mut Machine::new()).unwrap_err();
+    let error = parse(&machine(vec![]).to_dtb(), start, &mut Platform::new()).unwrap_err();
     assert_eq!(error, Error::BadAddress { start });
 }
 

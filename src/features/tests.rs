@@ -18,8 +18,8 @@ const PLAIN: IdRegisters = IdRegisters {
     ctr: 0,
 };
 
-fn decode(id: IdRegisters) -> Cpu {
-    Cpu::decode(&id).expect("a CPU that can run the image")
+fn decode(id: IdRegisters) -> CpuFeatures {
+    CpuFeatures::decode(&id).expect("a CPU that can run the image")
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn good_granules() {
 #[test]
 fn bad_unsupported_granule_is_refused_by_name() {
     for tgran4 in 8..=15 {
-        let refused = Cpu::decode(&IdRegisters { mmfr0: tgran4 << 28 | 5, ..PLAIN });
+        let refused = CpuFeatures::decode(&IdRegisters { mmfr0: tgran4 << 28 | 5, ..PLAIN });
         assert_eq!(refused, Err(Unsupported::Granule4K { field: tgran4 as u8 }));
     }
     assert_eq!(
@@ -63,7 +63,7 @@ fn good_physical_sizes_are_capped_at_48_bits() {
 #[test]
 fn bad_unknown_physical_size_is_refused_by_name() {
     for range in 8..=15 {
-        let refused = Cpu::decode(&IdRegisters { mmfr0: range, ..PLAIN });
+        let refused = CpuFeatures::decode(&IdRegisters { mmfr0: range, ..PLAIN });
         assert_eq!(refused, Err(Unsupported::PaRange { field: range as u8 }));
     }
     assert_eq!(
@@ -157,7 +157,7 @@ fn good_common_is_what_both_can_do() {
     assert_eq!((both.bbm_level, both.output_bits, both.physical_bits), (1, 44, 44));
     assert_eq!((both.data_line_bytes, both.instruction_line_bytes), (32, 64));
     assert_eq!(both.errata, Errata::REPEAT_TLBI, "one affected core obliges all");
-    assert_eq!(Cpu { midr: one.midr, ..two.common(one) }, both);
+    assert_eq!(CpuFeatures { midr: one.midr, ..two.common(one) }, both);
 }
 
 #[test]

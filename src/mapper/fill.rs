@@ -11,7 +11,7 @@ use crate::machine::Machine;
 
 /// What leaves a fill puts in.
 #[derive(Clone, Copy, Debug)]
-struct Leaves {
+struct LeafKind {
     output: PhysAddr,
     attributes: Attributes,
     largest: Level,
@@ -22,12 +22,12 @@ struct Leaves {
 #[derive(Clone, Copy, Debug)]
 struct Fill {
     whole: VirtSpan,
-    leaves: Option<Leaves>,
+    leaves: Option<LeafKind>,
     /// The level of the tables that must exist at least: 3 for a map by pages; for populate, as asked.
     deepest: Level,
 }
 
-/// Leaves of one level side by side in one table, all of whose slots the request covers wholly.
+/// LeafKind of one level side by side in one table, all of whose slots the request covers wholly.
 #[derive(Clone, Copy)]
 struct LeafRun {
     leaf: Leaf,
@@ -40,7 +40,7 @@ impl Fill {
     #[inline(always)]
     fn of<G: Geometry>(request: &Request) -> Self {
         let Request { virt, output, attributes, largest, contiguous } = *request;
-        let leaves = Some(Leaves { output, attributes, largest: largest.max(G::LARGEST), contiguous });
+        let leaves = Some(LeafKind { output, attributes, largest: largest.max(G::LARGEST), contiguous });
         Self { whole: virt, leaves, deepest: Level::L3 }
     }
 
@@ -55,7 +55,7 @@ impl Fill {
     }
 
     /// The run of leaves from `slot` on, which translates `virt`, up to the end of `span`, which lies in its table; or `None` when no leaf fits
-    /// there. Where one fits, all that follow do: both addresses grow by the same step. Leaves of a contiguous run have runs of their own.
+    /// there. Where one fits, all that follow do: both addresses grow by the same step. LeafKind of a contiguous run have runs of their own.
     #[inline(always)]
     fn run<G: Geometry>(&self, slot: Slot, virt: VirtAddr, span: VirtSpan) -> Option<LeafRun> {
         let leaves = self.leaves.filter(|leaves| slot.level() >= leaves.largest)?;

@@ -12,7 +12,7 @@ use core::fmt;
 
 /// One step of a walk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Step {
+pub struct Visit {
     /// Where the walk looked.
     pub slot: Slot,
     /// What stands there.
@@ -59,11 +59,11 @@ impl<M: Machine, S> Mapper<'_, M, S> {
     }
 
     /// The walk for `virt`, from the root to where it ends; at most five steps, none for what is no input address.
-    pub fn walk(&self, virt: VirtAddr) -> impl Iterator<Item = Step> + '_ {
+    pub fn walk(&self, virt: VirtAddr) -> impl Iterator<Item = Visit> + '_ {
         let mut next = self.walk_begin(virt);
         core::iter::from_fn(move || {
             let slot = next.take()?;
-            let step = Step { slot, descriptor: self.protocol.raw(slot), entry: self.protocol.read(slot) };
+            let step = Visit { slot, descriptor: self.protocol.raw(slot), entry: self.protocol.read(slot) };
             if let Entry::Table { frame, .. } = step.entry {
                 next = slot.below(frame, virt);
             }

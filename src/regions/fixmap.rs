@@ -25,7 +25,7 @@ use static_assertions::{const_assert, const_assert_eq};
 /// The slots.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub enum Slot {
+pub enum Purpose {
     /// Passing needs.
     Misc,
     /// A device's page, before vmap is of use.
@@ -42,7 +42,7 @@ pub enum Slot {
     Pmap3,
 }
 
-impl Slot {
+impl Purpose {
     /// All of them.
     pub const ALL: [Self; 7] =
         [Self::Misc, Self::EarlyIo0, Self::EarlyIo1, Self::Pmap0, Self::Pmap1, Self::Pmap2, Self::Pmap3];
@@ -72,9 +72,9 @@ impl Slot {
     }
 }
 
-const_assert!(FIXMAP_SLOTS.covers(Slot::Pmap3.virt()));
-const_assert!(FIXMAP_CONSOLE.intersection(Slot::Misc.virt()).is_none());
-const_assert_eq!(Slot::ALL.len(), Slot::Pmap3 as usize + 1);
+const_assert!(FIXMAP_SLOTS.covers(Purpose::Pmap3.virt()));
+const_assert!(FIXMAP_CONSOLE.intersection(Purpose::Misc.virt()).is_none());
+const_assert_eq!(Purpose::ALL.len(), Purpose::Pmap3 as usize + 1);
 
 /// Why a slot was neither set nor cleared. Nothing was changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,14 +82,14 @@ pub enum Error {
     /// The slot to set shows something.
     InUse {
         /// The slot.
-        slot: Slot,
+        slot: Purpose,
         /// What it shows.
         shows: PhysAddr,
     },
     /// The slot to clear shows nothing.
     NotSet {
         /// The slot.
-        slot: Slot,
+        slot: Purpose,
     },
     /// The frame may not be mapped as asked.
     Refused(alias::Refusal),
@@ -119,7 +119,7 @@ impl core::error::Error for Error {}
 pub fn set<M: Machine>(
     space: &mut Space<'_, M>,
     ram: Ram<'_>,
-    slot: Slot,
+    slot: Purpose,
     frame: Frame,
     attributes: Attributes,
 ) -> Result<VirtAddr, Error> {
@@ -139,7 +139,7 @@ pub fn set<M: Machine>(
 ///
 /// # Errors
 /// [`Error::NotSet`]; all is then as before.
-pub fn clear<M: Machine>(space: &mut Space<'_, M>, slot: Slot) -> Result<Unmapped, Error> {
+pub fn clear<M: Machine>(space: &mut Space<'_, M>, slot: Purpose) -> Result<Unmapped, Error> {
     if space.mapper().query(slot.virt().start()).is_none() {
         return Err(Error::NotSet { slot });
     }

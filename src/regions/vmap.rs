@@ -184,7 +184,7 @@ impl Vmap {
         &mut self,
         space: &mut Space<'_, M>,
         name: &'static str,
-        (place, largest): (Place, Level),
+        (place, largest): (Opening, Level),
         pieces: impl IntoIterator<Item = PhysSpan>,
         attributes: Attributes,
     ) -> Result<(), Error> {
@@ -205,7 +205,7 @@ impl Vmap {
     }
 
     /// The first gap that takes `bytes`, with a guard on either side, at a start that suits `congruence`.
-    fn place(&self, bytes: u64, congruence: Congruence) -> Result<Place, Error> {
+    fn place(&self, bytes: u64, congruence: Congruence) -> Result<Opening, Error> {
         if self.count == AREAS_MAX {
             return Err(Error::TooManyAreas { capacity: AREAS_MAX });
         }
@@ -218,7 +218,7 @@ impl Vmap {
             if bytes <= room
                 && let Some(area) = VirtSpan::of(VirtAddr::at(start), bytes)
             {
-                return Ok(Place { index, area });
+                return Ok(Opening { index, area });
             }
             longest = longest.max(room);
             gap_start = self.areas().get(index).map_or(gap_start, |area| area.end_exclusive().raw());
@@ -235,7 +235,7 @@ impl Default for Vmap {
 
 /// Where an area will be: its addresses, and its place in the list.
 #[derive(Clone, Copy)]
-struct Place {
+struct Opening {
     index: usize,
     area: VirtSpan,
 }

@@ -3,7 +3,7 @@
 
 use breakwater::addr::{PhysAddr, PhysSpan};
 use breakwater::command_line;
-use breakwater::device_tree::{self, Error, HEADER_BYTES, MAX_BYTES, MAX_CPUS, Machine};
+use breakwater::device_tree::{self, Error, HEADER_BYTES, MAX_BYTES, MAX_CPUS, Platform};
 use breakwater::memory_map::{Limits, MemoryMap};
 
 /// Where the tree is said to be.
@@ -13,10 +13,10 @@ const TREE_START: PhysAddr = PhysAddr::at(0x4000_0000);
 ///
 /// # Errors
 /// Why they are refused, after the message has been looked at.
-pub(crate) fn as_it_is(bytes: &[u8]) -> Result<Machine, Error> {
+pub(crate) fn as_it_is(bytes: &[u8]) -> Result<Platform, Error> {
     let size = device_tree::header_size(bytes).inspect_err(one_printable_line)?;
     assert!((HEADER_BYTES as u32..=MAX_BYTES).contains(&size));
-    let mut machine = Machine::new();
+    let mut machine = Platform::new();
     device_tree::parse(bytes, TREE_START, &mut machine).inspect_err(one_printable_line)?;
     assert!(size as usize <= bytes.len());
     cpus(&machine);
@@ -29,7 +29,7 @@ pub(crate) fn as_it_is(bytes: &[u8]) -> Result<Machine, Error> {
 ///
 /// # Errors
 /// As for [`as_it_is`].
-pub(crate) fn with_a_good_header(bytes: &[u8]) -> Result<Machine, Error> {
+pub(crate) fn with_a_good_header(bytes: &[u8]) -> Result<Platform, Error> {
     let mut tree = bytes.to_vec();
     if tree.len() >= HEADER_BYTES {
         let total = tree.len() as u32;
@@ -45,7 +45,7 @@ fn one_printable_line(error: &Error) {
     assert!(line.len() < 200 && line.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{line:?}");
 }
 
-fn cpus(machine: &Machine) {
+fn cpus(machine: &Platform) {
     let cpus = machine.cpus.as_slice();
     assert!(cpus.len() == MAX_CPUS || machine.cpus.dropped() == 0);
     for (index, cpu) in cpus.iter().enumerate() {

@@ -7,7 +7,7 @@ use breakwater::addr::{Frame, VirtAddr};
 use breakwater::descriptor::DeviceKind;
 use breakwater::layout::WINDOW_SLOTS;
 use breakwater::regions::alias::Ram;
-use breakwater::regions::fixmap::{self, Slot};
+use breakwater::regions::fixmap::{self, Purpose};
 use breakwater::regions::{vmap, window};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -52,7 +52,7 @@ struct Asked {
     frames: Vec<Frame>,
     /// Areas of vmap: the address given, the first page and what each page shows.
     areas: BTreeMap<u64, (u64, Vec<u64>)>,
-    slots: BTreeMap<u64, (Slot, u64)>,
+    slots: BTreeMap<u64, (Purpose, u64)>,
     /// Kept from being dropped: a failure is to be shown, not drowned by the promise that then breaks.
     shown: Vec<(usize, u64, ManuallyDrop<window::Mapped>)>,
 }
@@ -69,8 +69,8 @@ impl Asked {
             Wish::Ioremap { offset, bytes } => self.ioremap(RTC + 64 * MIB + offset, *bytes),
             Wish::Vmap(order) => self.vmap(order),
             Wish::Unmap(number) => self.unmap(*number),
-            Wish::Set(slot, frame) => self.set(Slot::ALL[slot % Slot::ALL.len()], self.frames[*frame]),
-            Wish::Clear(slot) => self.clear(Slot::ALL[slot % Slot::ALL.len()]),
+            Wish::Set(slot, frame) => self.set(Purpose::ALL[slot % Purpose::ALL.len()], self.frames[*frame]),
+            Wish::Clear(slot) => self.clear(Purpose::ALL[slot % Purpose::ALL.len()]),
             Wish::Show { cpu, page } => self.show(*cpu, RTC + page * PAGE),
             Wish::Hide(number) if !self.shown.is_empty() => {
                 let (.., mapped) = self.shown.swap_remove(number % self.shown.len());
@@ -109,7 +109,7 @@ impl Asked {
         assert_eq!(error, vmap::Error::NoArea { address: at, inside: None }, "once");
     }
 
-    fn set(&mut self, slot: Slot, frame: Frame) {
+    fn set(&mut self, slot: Purpose, frame: Frame) {
         let at = slot.virt().start().raw();
         if let Some(&(slot, shows)) = self.slots.get(&at) {
             let error = self.demand.refused(|_, space| fixmap::set(space, Ram::Declared, slot, frame, DATA));
@@ -121,7 +121,7 @@ impl Asked {
         self.slots.insert(at, (slot, frame.start().raw()));
     }
 
-    fn clear(&mut self, slot: Slot) {
+    fn clear(&mut self, slot: Purpose) {
         if self.slots.remove(&slot.virt().start().raw()).is_some() {
             self.demand.granted(|_, space| fixmap::clear(space, slot));
         } else {
@@ -176,7 +176,7 @@ impl Asked {
         while !self.areas.is_empty() {
             self.unmap(0);
         }
-        Slot::ALL.into_iter().for_each(|slot| self.clear(slot));
+        Purpose::ALL.into_iter().for_each(|slot| self.clear(slot));
         for (.., mapped) in self.shown.drain(..) {
             self.demand.on_demand.window.unmap(ManuallyDrop::into_inner(mapped));
         }

@@ -4,7 +4,7 @@ use super::registers::{self, Deadline, Translation};
 use super::window::Window;
 use super::{barrier, image, instruction, power};
 use breakwater::addr::{VirtAddr, VirtSpan};
-use breakwater::features::{Cpu, RELIED_ON};
+use breakwater::features::{CpuFeatures, RELIED_ON};
 use breakwater::layout::MAX_CPUS;
 use breakwater::regions::stacks::Stacks;
 use core::fmt;
@@ -79,7 +79,7 @@ static secondary_mailbox: Mailbox =
     Mailbox { root: AtomicU64::new(0), tcr: AtomicU64::new(0), link_offset: AtomicU64::new(0) };
 
 /// What the running CPUs have in common; a secondary intersects itself into it before it reports.
-static COMMON: Mutex<Option<Cpu>> = Mutex::new(None);
+static COMMON: Mutex<Option<CpuFeatures>> = Mutex::new(None);
 /// The translation registers of the boot CPU after the root switch: every other must end up with the same.
 static EXPECTED: Once<Translation> = Once::new();
 
@@ -123,7 +123,7 @@ impl fmt::Display for Outcome {
 }
 
 /// Notes the boot CPU: its affinity, and what it has.
-pub fn note_boot_cpu(cpu: Cpu) {
+pub fn note_boot_cpu(cpu: CpuFeatures) {
     RECORDS[0].affinity.store(registers::own_affinity(), Ordering::Relaxed);
     RECORDS[0].state.store(ONLINE, Ordering::Relaxed);
     *COMMON.lock() = Some(cpu);
@@ -131,7 +131,7 @@ pub fn note_boot_cpu(cpu: Cpu) {
 
 /// What every running CPU has.
 #[must_use]
-pub fn common() -> Option<Cpu> {
+pub fn common() -> Option<CpuFeatures> {
     *COMMON.lock()
 }
 
@@ -215,7 +215,7 @@ extern "C" fn breakwater_secondary(record: &'static CpuRecord) -> ! {
 
 /// Whether this CPU has what the running ones rely on and runs in their tables, with WXN.
 fn joins() -> bool {
-    let Ok(own) = Cpu::decode(&registers::id_registers()) else { return false };
+    let Ok(own) = CpuFeatures::decode(&registers::id_registers()) else { return false };
     let mut common = COMMON.lock();
     let Some(running) = *common else { return false };
     if own.may_join(&running, RELIED_ON).is_err() || EXPECTED.get() != Some(&registers::translation()) {

@@ -5,7 +5,7 @@ use crate::el2::cpu::Outcome;
 use crate::el2::{self, power};
 use crate::line;
 use breakwater::command_line::Options;
-use breakwater::device_tree::{Cpu, EnableMethod, Machine};
+use breakwater::device_tree::{Cpu, EnableMethod, Platform};
 use breakwater::errata::Errata;
 use breakwater::layout::MAX_CPUS;
 use breakwater::regions::stacks;
@@ -39,7 +39,7 @@ impl Secondaries {
 }
 
 /// Starts the CPUs that `machine` names, as far as `options` and the firmware allow.
-pub(super) fn start(boot: &mut Boot, machine: &Machine, options: Options) -> Secondaries {
+pub(super) fn start(boot: &mut Boot, machine: &Platform, options: Options) -> Secondaries {
     let nobody = CpuLine { affinity: 0, outcome: "", online: false };
     let mut all = Secondaries { lines: [nobody; MAX_CPUS], count: 0, identity_stays: false };
     let own = el2::own_affinity();

@@ -118,14 +118,14 @@ impl World {
     }
 
     pub(super) fn audit_with(&self, capacity: usize) -> Audit {
-        let mut scratch = [Run::EMPTY; 64];
+        let mut scratch = [Scratch::EMPTY; 64];
         let root = Frame::containing(PhysAddr::at(FIRST_TABLE));
         super::audit(root, self, &self.declared, &self.ram, &self.no_map, &mut scratch[..capacity])
     }
 
     /// The lines of all findings: each judge by itself, since an audit keeps only the first.
     pub(super) fn lines(&self) -> Vec<String> {
-        let mut scratch = [Run::EMPTY; 64];
+        let mut scratch = [Scratch::EMPTY; 64];
         let memory = Memory { ram: &self.ram, no_map: &self.no_map };
         let mut walker = walker::Walker::new(self, memory, &mut scratch);
         walker.walk(Frame::containing(PhysAddr::at(FIRST_TABLE)));

@@ -1,7 +1,7 @@
 //! A machine that has booted, as the programs see it.
 
 use breakwater::addr::{Frame, PAGE_BYTES, PhysAddr, PhysSpan};
-use breakwater::audit::{self, Audit, Declared, Run};
+use breakwater::audit::{self, Audit, Declared, Scratch};
 use breakwater::frames::FreeRam;
 use breakwater::layout::DIRECTMAP;
 use breakwater_boot::Handover;
@@ -133,14 +133,14 @@ impl Booted {
     /// Audits the tables in force once more, against the declarations as they are now. Nothing may be mapped in `no_map`.
     #[must_use]
     pub fn audit(&self, no_map: &[PhysSpan]) -> Audit {
-        let (memory, mut runs) = (self.memory(), [Run::EMPTY; AUDIT_RUNS]);
+        let (memory, mut runs) = (self.memory(), [Scratch::EMPTY; AUDIT_RUNS]);
         let regions = self.handover.regions.lock();
         audit_with(memory, regions.as_slice(), no_map, &mut runs)
     }
 
     /// The same against other declarations, with `runs` to note leaves and tables in.
     #[must_use]
-    pub fn audit_of(&self, declared: &[Declared], no_map: &[PhysSpan], runs: &mut [Run]) -> Audit {
+    pub fn audit_of(&self, declared: &[Declared], no_map: &[PhysSpan], runs: &mut [Scratch]) -> Audit {
         audit_with(self.memory(), declared, no_map, runs)
     }
 
@@ -163,7 +163,7 @@ fn audit_with(
     (window, ram): (Window, PhysSpan),
     declared: &[Declared],
     no_map: &[PhysSpan],
-    runs: &mut [Run],
+    runs: &mut [Scratch],
 ) -> Audit {
     let root = Frame::containing(PhysAddr::at(el2::translation().ttbr0 & 0x0000_ffff_ffff_f000));
     audit::audit(root, &window, declared, &[ram], no_map, runs)

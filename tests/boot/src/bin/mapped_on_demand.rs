@@ -21,7 +21,7 @@ mod on_demand {
     use breakwater::descriptor::{Access, Attributes, DataAccess, DeviceKind};
     use breakwater::frames::FreeRam;
     use breakwater::regions::alias::{Ram, Refusal};
-    use breakwater::regions::fixmap::{self, Slot};
+    use breakwater::regions::fixmap::{self, Purpose};
     use breakwater::regions::vmap;
     use breakwater_boot_tests::prelude::*;
     use core::sync::atomic::{AtomicU64, Ordering};
@@ -83,12 +83,12 @@ mod on_demand {
     pub(super) fn fixmap(booted: &Booted) {
         let (first, second) = (frame_with(booted, 0x1111), frame_with(booted, 0x2222));
         let set = |frame| {
-            booted.handover.edit_on_demand(|space, _| fixmap::set(space, Ram::Declared, Slot::Misc, frame, DATA))
+            booted.handover.edit_on_demand(|space, _| fixmap::set(space, Ram::Declared, Purpose::Misc, frame, DATA))
         };
-        let clear = || booted.handover.edit_on_demand(|space, _| fixmap::clear(space, Slot::Misc));
+        let clear = || booted.handover.edit_on_demand(|space, _| fixmap::clear(space, Purpose::Misc));
         let at = granted(booted, set(first)).raw();
         require_read(booted, at, 0x1111, "the fixmap");
-        let in_use = fixmap::Error::InUse { slot: Slot::Misc, shows: first.start() };
+        let in_use = fixmap::Error::InUse { slot: Purpose::Misc, shows: first.start() };
         booted.require(set(second) == Err(in_use), "a slot was set twice");
         granted(booted, clear());
         require_gone(booted, at, "a cleared slot");

@@ -5,7 +5,7 @@ use super::counts::Counts;
 use super::editor;
 use crate::Booted;
 use breakwater::addr::PAGE_BYTES;
-use breakwater::audit::{Audit, Declared, Run};
+use breakwater::audit::{Audit, Declared, Scratch};
 use breakwater::layout;
 use breakwater::regions::MAX_REGIONS;
 use breakwater_boot::line;
@@ -21,7 +21,7 @@ const NOTHING: Declared =
 /// Too large for a stack.
 static DECLARED: Mutex<[Declared; DECLARED_MAX]> = Mutex::new([NOTHING; DECLARED_MAX]);
 /// One run of leaves for each declaration, and some for the directmap's pieces and the tables.
-static RUNS: Mutex<[Run; DECLARED_MAX + 256]> = Mutex::new([Run::EMPTY; DECLARED_MAX + 256]);
+static RUNS: Mutex<[Scratch; DECLARED_MAX + 256]> = Mutex::new([Scratch::EMPTY; DECLARED_MAX + 256]);
 
 /// Every page, by the hardware's walk on this CPU: what the shadow says. Under the lock, because other CPUs write to the same frames.
 pub(super) fn check_every_page(booted: &Booted, area: &Area, counts: &mut Counts) {
