@@ -292,9 +292,11 @@ impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
         let leaves =
             if fill.leaves.is_some_and(|leaves| leaves.contiguous) { Geo::<M>::run_slots(slot.level()) } else { 1 };
         let start = slot.virt().align_down(leaves << slot.shift()).max(fill.whole.start());
-        let run = fill.run::<Geo<M>>(slot.beside(start), start, fill.whole);
-        let ahead = slot.virt().raw() - start.raw();
-        let requested = run.map(|run| run.leaf.advanced(ahead).encode_in::<Geo<M>>(slot.level()));
+        // No leaf where the request begins or ends within the slot.
+        let requested = slot.virt().raw().checked_sub(start.raw()).and_then(|ahead| {
+            let run = fill.run::<Geo<M>>(slot.beside(start), start, fill.whole)?;
+            Some(run.leaf.advanced(ahead).encode_in::<Geo<M>>(slot.level()))
+        });
         Error::Occupied { slot, descriptor: self.protocol.raw(slot), requested }
     }
 }
