@@ -8,7 +8,7 @@
 //! (tests/fuzz). Reading itself is done by the crate `dtoolkit`, after `structure` has checked what that crate relies on.
 //!
 //! What it refuses: see [`Error`]; each is one line. What it only leaves out: nodes whose `status` is not okay, entries of no
-//! bytes, reserved memory that is yet to be placed, a console that cannot be resolved, and CPUs beyond [`MAX_CPUS`].
+//! bytes, reserved memory that is yet to be placed, a console that cannot be resolved, and CPUs beyond [`layout::MAX_CPUS`].
 
 #![forbid(unsafe_code)]
 
@@ -23,15 +23,16 @@ use dtoolkit::Node;
 use dtoolkit::fdt::{Fdt, FdtNode};
 
 pub use console::{Console, ConsoleKind};
-pub use cpus::{Conduit, Cpu, CpuList, EnableMethod, MAX_CPUS};
+pub use cpus::{Conduit, Cpu, CpuList, EnableMethod};
 pub use error::{Error, NodeName};
 pub use structure::MAX_DEPTH;
 
 use crate::addr::{ADDRESS_BITS, PhysAddr, PhysSpan};
+use crate::layout;
 use crate::memory_map::MemoryMap;
 
 /// The largest tree that is accepted: what its slot in the virtual layout holds wherever in a 2 MiB block it starts.
-pub const MAX_BYTES: u32 = 2 << 20;
+pub const MAX_BYTES: u32 = layout::DEVICE_TREE_BYTES_MAX as u32;
 /// A tree starts at a multiple of this.
 pub const ALIGN: u64 = 8;
 /// Bytes that [`header_size`] needs.

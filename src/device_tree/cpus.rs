@@ -9,9 +9,8 @@ use dtoolkit::standard::NodeStandard;
 use super::node::{children, is_available, malformed, number, reg, span, string};
 use super::{Error, NodeName};
 use crate::addr::PhysAddr;
+use crate::layout::MAX_CPUS;
 
-/// CPUs that are kept; further ones are counted.
-pub const MAX_CPUS: usize = 256;
 /// The affinity fields of MPIDR_EL1 (Aff3 and Aff2..Aff0), which is all that a CPU's `reg` may hold.
 const AFFINITY_MASK: u64 = 0xff_00ff_ffff;
 
@@ -40,7 +39,7 @@ pub struct Cpu {
     pub enabled: bool,
 }
 
-/// The CPUs in the tree's order: at most [`MAX_CPUS`], no two with one identity.
+/// The CPUs in the tree's order: at most [`MAX_CPUS`], no two with one identity; further ones are counted.
 #[derive(Clone, Debug)]
 pub struct CpuList {
     cpus: [Cpu; MAX_CPUS],

@@ -14,7 +14,7 @@ use crate::memory_map::MemoryMap;
 
 const NAME: &str = "frametable";
 /// Bytes of a block of the table.
-const BLOCK_BYTES: u64 = 2 << 20;
+const BLOCK_BYTES: u64 = Level::L2.slot_bytes();
 /// Blocks of a contiguous run.
 const RUN_BLOCKS: u64 = 16;
 /// Bytes of RAM that one block describes.

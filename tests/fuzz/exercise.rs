@@ -3,7 +3,8 @@
 
 use breakwater::addr::{PhysAddr, PhysSpan};
 use breakwater::command_line;
-use breakwater::device_tree::{self, Error, HEADER_BYTES, MAX_BYTES, MAX_CPUS, Platform};
+use breakwater::device_tree::{self, Error, HEADER_BYTES, MAX_BYTES, Platform};
+use breakwater::layout::MAX_CPUS;
 use breakwater::memory_map::{Limits, MemoryMap};
 
 /// Where the tree is said to be.

@@ -1,6 +1,7 @@
 //! Claims about CPUs and PSCI.
 
 use super::*;
+use crate::layout::MAX_CPUS;
 
 fn cpus(address_cells: u32, children: Vec<DeviceTreeNode>) -> DeviceTree {
     machine(vec![node("cpus", &cell_counts(address_cells, 0), children)])
