@@ -19,8 +19,8 @@
 //! else has. A [`Slot`] and a [`Frame`] are names; by themselves they allow nothing.
 //!
 //! What must hold: a slot is made only on a proof that nothing translates through it: it reads as never used ([`UnusedSlots`]), or a
-//! completed invalidation covered it ([`Invalidated`]). A broken slot remembers meanwhile, with bit 0 clear, what was there or what comes
-//! ([`BrokenBits`]), so that a request needs no list of what it does.
+//! completed invalidation covered it ([`Invalidated`]). A broken slot remembers meanwhile, with bit 0 clear, what was there or what comes,
+//! so that a request needs no list of what it does.
 
 #![forbid(unsafe_code)]
 
@@ -32,7 +32,7 @@ mod tables;
 mod tokens;
 
 pub use live::{After, Settling};
-pub use pending::Pending;
+pub(crate) use pending::Pending;
 pub use tables::{FreeFrame, FreeRam, FreeTables, FreshTable, Live, Offline, Place, State, Tables};
 pub use tokens::{Broken, Changed, Detached, Filled, Invalidated, Laid, Published, Released, Resize, UnusedSlots};
 
@@ -46,9 +46,6 @@ use crate::features::{Features, OPTIONAL};
 use crate::geometry::{Geometry, Slot};
 use crate::machine::{Machine, Maintenance};
 use core::marker::PhantomData;
-
-#[cfg(doc)]
-use crate::descriptor::BrokenBits;
 
 /// The geometry of a machine's tables.
 pub(crate) type Geo<M> = <M as Machine>::Geometry;

@@ -157,7 +157,8 @@ const fn shareability<G: Geometry>() -> u64 {
 pub enum Entry {
     /// All bits 0: nothing was ever here, or it was broken, invalidated and reclaimed. No TLB translates through it.
     Unused,
-    /// Bit 0 clear, others not: broken. A TLB may still translate through it until the invalidation. The other bits are [`BrokenBits`].
+    /// Bit 0 clear, others not: broken. A TLB may still translate through it until the invalidation. The other bits say what was there,
+    /// or what comes.
     Broken(u64),
     /// The next table of the walk, with no hierarchical restrictions.
     Table {
@@ -259,7 +260,7 @@ impl Entry {
 /// What the bits of a slot say while bit 0 is clear, between a break and what follows the invalidation: what was there goes, or what is
 /// there comes. A walk looks at bit 0 alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BrokenBits(u64);
+pub(crate) struct BrokenBits(u64);
 
 impl BrokenBits {
     /// Bit 63: the descriptor comes. The manager sets it in no valid descriptor.
@@ -270,64 +271,56 @@ impl BrokenBits {
     /// The bits of a slot that is broken.
     #[must_use]
     #[inline(always)]
-    pub const fn read(raw: u64) -> Option<Self> {
+    pub(crate) const fn read(raw: u64) -> Option<Self> {
         if raw & DESCRIPTOR::VALID::SET.value == 0 && raw != 0 { Some(Self(raw)) } else { None }
     }
 
     /// `descriptor` was here and goes.
     #[must_use]
     #[inline(always)]
-    pub const fn going(descriptor: u64) -> Self {
+    pub(crate) const fn going(descriptor: u64) -> Self {
         Self(descriptor & !DESCRIPTOR::VALID::SET.value)
     }
 
     /// `descriptor` is valid from the make on.
     #[must_use]
     #[inline(always)]
-    pub const fn coming(descriptor: u64) -> Self {
+    pub(crate) const fn coming(descriptor: u64) -> Self {
         Self(descriptor & !DESCRIPTOR::VALID::SET.value | Self::COMES)
     }
 
     /// `descriptor`, of a table, stands ready where nothing was.
     #[must_use]
     #[inline(always)]
-    pub const fn laid(descriptor: u64) -> Self {
+    pub(crate) const fn laid(descriptor: u64) -> Self {
         Self(Self::coming(descriptor).0 | Self::LAID)
     }
 
     /// Whether it is a table that was laid.
     #[must_use]
     #[inline(always)]
-    pub const fn is_laid(self) -> bool {
+    pub(crate) const fn is_laid(self) -> bool {
         self.0 & Self::LAID != 0
     }
 
     /// What the slot holds meanwhile.
     #[must_use]
     #[inline(always)]
-    pub const fn raw(self) -> u64 {
+    pub(crate) const fn raw(self) -> u64 {
         self.0
     }
 
     /// What comes, valid; or nothing.
     #[must_use]
     #[inline(always)]
-    pub const fn comes(self) -> Option<u64> {
+    pub(crate) const fn comes(self) -> Option<u64> {
         if self.0 & Self::COMES != 0 { Some(self.went()) } else { None }
-    }
-
-    /// What comes, valid, where `raw` says that something does.
-    #[must_use]
-    #[inline(always)]
-    pub const fn comes_by(raw: u64) -> Option<u64> {
-        let says = raw & (Self::COMES | DESCRIPTOR::VALID::SET.value) == Self::COMES;
-        if says { Some(Self(raw).went()) } else { None }
     }
 
     /// What was there.
     #[must_use]
     #[inline(always)]
-    pub const fn went(self) -> u64 {
+    pub(crate) const fn went(self) -> u64 {
         self.0 & !(Self::COMES | Self::LAID) | DESCRIPTOR::VALID::SET.value
     }
 }

@@ -33,7 +33,7 @@ struct SlotRun {
 
 /// Runs whose translations must go, until there are too many to name.
 #[derive(Clone, Debug)]
-pub struct Pending {
+pub(crate) struct Pending {
     runs: [Option<SlotRun>; RUNS],
     /// Runs noted; more than [`RUNS`] are not named.
     count: usize,
@@ -47,7 +47,7 @@ impl Pending {
     /// Nothing yet.
     #[must_use]
     #[inline(always)]
-    pub const fn none() -> Self {
+    pub(crate) const fn none() -> Self {
         Self { runs: [None; RUNS], count: 0, slots: 0, span: None }
     }
 
@@ -60,7 +60,7 @@ impl Pending {
 
     /// Notes `slots` slots from `first` on; `walk` when a table above them went.
     #[inline(always)]
-    pub fn add<G: Geometry>(&mut self, first: Slot, slots: u64, walk: bool) {
+    pub(crate) fn add<G: Geometry>(&mut self, first: Slot, slots: u64, walk: bool) {
         let noted = first.span_of(slots);
         let whole = self.span.and_then(|span| {
             VirtSpan::new(span.start().min(noted.start()), span.end_exclusive().max(noted.end_exclusive()))
@@ -84,13 +84,13 @@ impl Pending {
 
     /// Whether nothing was noted.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }
 
     /// From the first to the last address noted.
     #[must_use]
-    pub fn span(&self) -> Option<VirtSpan> {
+    pub(crate) fn span(&self) -> Option<VirtSpan> {
         self.span
     }
 
@@ -107,7 +107,7 @@ impl Pending {
 
     /// How many TLBIs [`Self::each`] yields, the repeated one of an erratum not counted.
     #[must_use]
-    pub fn tlbis<G: Geometry>(&self, features: Features) -> u32 {
+    pub(crate) fn tlbis<G: Geometry>(&self, features: Features) -> u32 {
         let mut count = 0;
         self.each::<G>(features, |_| count += 1);
         count
