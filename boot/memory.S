@@ -1,4 +1,5 @@
-// Memory that the image brings along beside its tables: none of it is in the file, none of it is zeroed at entry.
+// Memory that the image brings along beside its tables: none of it is in the file, none of it is zeroed at entry. Stacks get their sizes
+// in linker.ld. And the numbers that Rust and the linker script tell each other.
 
     .section .pool.frames, "aw", %nobits
     .balign 4096
@@ -6,8 +7,22 @@
 
     .section .stack.boot, "aw", %nobits
     .balign 4096
-    .skip {BOOT_STACK_BYTES}
 
     .section .stack_exception.boot, "aw", %nobits
     .balign 4096
-    .skip {BOOT_EXCEPTION_STACK_BYTES}
+
+    .global link_address
+    .set link_address, {LINK_ADDRESS}
+
+    .section .rodata.settings, "a", %progbits   // boot/src/el2/image.rs, Settings
+    .balign 8
+    .type breakwater_settings, %object
+    .global breakwater_settings
+breakwater_settings:
+    .quad cpu_stack_bytes
+    .quad livepatch
+    .size breakwater_settings, 16
+
+    // No garbage collection takes this away, so that a link without linker.ld fails and says what is missing.
+    .section .breakwater.linked, "aR", %progbits
+    .quad "build.rs lacks the line: breakwater_boot::link();"

@@ -14,7 +14,6 @@ first_\name:
     FIRST_TABLE root
     FIRST_TABLE image_l1
     FIRST_TABLE image_l2
-    FIRST_TABLE image_l3
     FIRST_TABLE identity_l1
     FIRST_TABLE identity_l2
     FIRST_TABLE identity_l3
@@ -86,6 +85,17 @@ ROUTINE map_image_first, .init.text.boot
     LINK first_image_l1, x2, first_image_l2
     mov x2, #{IMAGE_L2_SLOT}
     LINK first_image_l2, x2, first_image_l3
+    ADDRESS_OF x7, first_image_l3_end_exclusive
+.Llink_image_l3:                // one level 3 table for each 2 MiB that the image may have: linker.ld
+    add x1, x1, #4096
+    sub x3, x1, #{TABLE_BITS}
+    cmp x3, x7
+    b.hs .Llinked_image_l3
+    add x2, x2, #1
+    str x1, [x0, x2, lsl #3]
+    add x27, x27, #1
+    b .Llink_image_l3
+.Llinked_image_l3:
 
     ADDRESS_OF x7, first_image_l3
     adr x6, .Lfirst_map

@@ -13,11 +13,16 @@ pub mod console;
 #[cfg(target_os = "none")]
 #[allow(unsafe_code)]
 pub mod el2;
+#[cfg(not(target_os = "none"))]
+pub mod link;
 #[cfg(target_os = "none")]
 mod phases;
 
 #[cfg(target_os = "none")]
 pub use phases::{Console, Editor, Handover, boot};
+
+#[cfg(not(target_os = "none"))]
+pub use link::{Link, link};
 
 /// Names the function that an image runs once assembly has done its part: `entry!(main)` with `fn main(start: Start) -> !`. On a host,
 /// where there is nothing to boot, it leaves a `main` that says so.

@@ -163,7 +163,8 @@ impl Boot {
         self.close("directmap");
         frametable::map(&mut self.space(), &machine.memory, base).unwrap_or_else(mapping);
         self.close("frametable");
-        slots::populate_vmap(&mut self.space(), options.livepatch).unwrap_or_else(mapping);
+        slots::populate_vmap(&mut self.space(), options.livepatch && el2::settings().livepatch != 0)
+            .unwrap_or_else(mapping);
         self.close("vmap, livepatch");
         directmap
     }

@@ -5,8 +5,8 @@
 //!   + 0        guard
 //!   + 4 KiB    exception stack, 8 KiB
 //!   + 12 KiB   guard
-//!   + 16 KiB   stack, 32 KiB
-//!   + 48 KiB   nothing
+//!   + 16 KiB   stack, 32 KiB unless its maker wants another size, at most 44 KiB
+//!   + 60 KiB   nothing
 //! ```
 
 #![forbid(unsafe_code)]
@@ -22,10 +22,13 @@ const SLOT_BYTES: u64 = 64 << 10;
 const EXCEPTION_STACK_OFFSET: u64 = PAGE_BYTES;
 const EXCEPTION_STACK_BYTES: u64 = 8 << 10;
 const STACK_OFFSET: u64 = 16 << 10;
-const STACK_BYTES: u64 = 32 << 10;
+/// The usual size of a stack, in bytes.
+pub const STACK_BYTES: u64 = 32 << 10;
+/// The most that a stack may have, in bytes: the page behind it is never mapped.
+pub const STACK_BYTES_MAX: u64 = SLOT_BYTES - STACK_OFFSET - PAGE_BYTES;
 
 const_assert!(EXCEPTION_STACK_OFFSET + EXCEPTION_STACK_BYTES + PAGE_BYTES <= STACK_OFFSET);
-const_assert!(STACK_OFFSET + STACK_BYTES < SLOT_BYTES);
+const_assert!(STACK_BYTES <= STACK_BYTES_MAX);
 const_assert!(MAX_CPUS as u64 * SLOT_BYTES == STACKS.bytes());
 
 /// The stacks of a CPU.
@@ -37,19 +40,20 @@ pub struct Stacks {
     pub exception_stack: VirtSpan,
 }
 
-/// Where the stacks of CPU `index` are, mapped or not.
+/// Where the stacks of CPU `index` are, mapped or not; the one it runs on has `stack_bytes` bytes.
 ///
 /// # Panics
-/// When there is no such CPU: `index` is below [`MAX_CPUS`].
+/// When there is no such CPU: `index` is below [`MAX_CPUS`]. When the size is no whole number of pages, or above [`STACK_BYTES_MAX`].
 #[must_use]
-pub fn stacks_of(index: usize) -> Stacks {
+pub fn stacks_of(index: usize, stack_bytes: u64) -> Stacks {
     assert!(index < MAX_CPUS, "CPU indices are below MAX_CPUS");
+    assert!(stack_bytes.is_multiple_of(PAGE_BYTES) && stack_bytes <= STACK_BYTES_MAX, "a stack fits in its slot");
     let slot = STACKS.start().raw() + index as u64 * SLOT_BYTES;
     let span = |offset, bytes| {
         VirtSpan::of(VirtAddr::at(slot + offset), bytes).unwrap_or_else(|| unreachable!("stacks lie in vmap"))
     };
     Stacks {
-        stack: span(STACK_OFFSET, STACK_BYTES),
+        stack: span(STACK_OFFSET, stack_bytes),
         exception_stack: span(EXCEPTION_STACK_OFFSET, EXCEPTION_STACK_BYTES),
     }
 }
@@ -69,8 +73,11 @@ pub fn is_guard(virt: VirtAddr) -> bool {
 ///
 /// # Errors
 /// [`Failure`]; what was mapped before stays declared.
-pub fn map<M: Machine>(space: &mut Space<'_, M>, index: usize) -> Result<Stacks, Failure> {
-    let stacks = stacks_of(index);
+///
+/// # Panics
+/// As [`stacks_of`].
+pub fn map<M: Machine>(space: &mut Space<'_, M>, index: usize, stack_bytes: u64) -> Result<Stacks, Failure> {
+    let stacks = stacks_of(index, stack_bytes);
     for (name, virt) in [("CPU stack", stacks.stack), ("CPU exception stack", stacks.exception_stack)] {
         let bytes = virt.bytes();
         let piece = space.frames.take_ram(bytes, PAGE_BYTES).ok_or(Failure::NoRam { name, bytes })?;
@@ -86,8 +93,9 @@ mod tests {
 
     #[test]
     fn good_each_stack_has_a_guard_below() {
-        for index in [0, 1, MAX_CPUS - 1] {
-            let Stacks { stack, exception_stack } = stacks_of(index);
+        for (index, bytes) in [(0, STACK_BYTES), (1, STACK_BYTES_MAX), (MAX_CPUS - 1, STACK_BYTES_MAX)] {
+            let Stacks { stack, exception_stack } = stacks_of(index, bytes);
+            assert_eq!(stack.bytes(), bytes);
             for span in [stack, exception_stack] {
                 assert!(STACKS.covers(span));
                 assert!(is_guard(VirtAddr::at(span.start().raw() - 1)), "below {span:?}");

@@ -153,7 +153,7 @@ impl Booted {
         booted.map_memory()?;
         booted.bringup.protocol.share(setup.errata);
         for index in 1..setup.cpus {
-            let stacks = stacks::map(&mut booted.space(), index)?;
+            let stacks = stacks::map(&mut booted.space(), index, stacks::STACK_BYTES)?;
             for virt in [stacks.stack, stacks.exception_stack] {
                 let frames = raw::translate(booted.world(), booted.root(), virt.start().raw()).expect("it is mapped");
                 booted.world_mut().take(phys(frames, virt.bytes()));

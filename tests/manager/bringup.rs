@@ -153,7 +153,7 @@ fn good_stacks_have_guards_and_frames_of_their_own() {
     let mut booted = Booted::boot(&virt_machine()).unwrap();
     let mut outputs = Vec::new();
     for cpu in 1..4 {
-        let stacks = stacks::stacks_of(cpu);
+        let stacks = stacks::stacks_of(cpu, stacks::STACK_BYTES);
         for stack in [stacks.stack, stacks.exception_stack] {
             let mut page = stack.start().raw();
             assert_eq!(query(&mut booted, page - PAGE), None, "a guard below");

@@ -27,7 +27,7 @@ fn arrived(errata: Errata, features: Features, may_still_arrive: bool) -> Booted
     booted.map_memory().unwrap();
     booted.bringup.protocol.share(Errata::empty());
     for index in [1, LATE] {
-        let stacks = stacks::map(&mut booted.space(), index as usize).unwrap();
+        let stacks = stacks::map(&mut booted.space(), index as usize, stacks::STACK_BYTES).unwrap();
         for stack in [stacks.stack, stacks.exception_stack] {
             let output = booted.regions.iter().find(|region| region.virt == stack).unwrap().output.unwrap();
             booted.world_mut().take(phys(output.raw(), stack.bytes()));

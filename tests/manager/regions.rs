@@ -105,7 +105,10 @@ fn bad_frametable_without_ram_for_it() {
     let base = booted.base;
     let no_ram = frametable::map(&mut booted.space(), &setup.memory, base);
     assert_eq!(no_ram, Err(Failure::NoRam { name: "frametable", bytes: 2 * MIB }));
-    assert_eq!(stacks::map(&mut booted.space(), 1).unwrap_err(), Failure::NoRam { name: "CPU stack", bytes: 32 << 10 });
+    assert_eq!(
+        stacks::map(&mut booted.space(), 1, stacks::STACK_BYTES).unwrap_err(),
+        Failure::NoRam { name: "CPU stack", bytes: 32 << 10 }
+    );
     booted.settled("refusals");
 }
 

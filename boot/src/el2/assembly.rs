@@ -8,11 +8,6 @@ use breakwater::layout;
 use breakwater::refusal::Cause;
 use core::arch::global_asm;
 
-/// Bytes of the boot CPU's stack: boot keeps its machine description, region map and audit there.
-const BOOT_STACK_BYTES: usize = 96 << 10;
-/// Bytes of the stack on which the boot CPU takes exceptions.
-const BOOT_EXCEPTION_STACK_BYTES: usize = 8 << 10;
-
 /// TCR_EL2 but for PS: T0SZ 16 (48 bits), walks Write-Back Write-Allocate Inner Shareable, 4 KiB granule, RES1 bits 23 and 31; HA, HD, TBI,
 /// HPD and DS clear.
 const TCR_WITHOUT_PS: u64 = 16 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 23 | 1 << 31;
@@ -65,8 +60,6 @@ global_asm!(
     LEAF_RO = const CONSTANT_DATA,
     LEAF_RW = const DATA,
     POOL_BYTES = const layout::POOL_FRAMES * PAGE_BYTES as usize,
-    BOOT_STACK_BYTES = const BOOT_STACK_BYTES,
-    BOOT_EXCEPTION_STACK_BYTES = const BOOT_EXCEPTION_STACK_BYTES,
     EXCEPTION_FRAME_BYTES = const EXCEPTION_FRAME_BYTES,
     CPU_RECORD_REFUSED = const CPU_RECORD_REFUSED,
     PSCI_CPU_OFF = const 0x8400_0002_u64,

@@ -20,6 +20,28 @@ symbols! {
     _boot_exception_stack_start, _boot_exception_stack_end_exclusive, _image_end_exclusive, secondary_entry,
 }
 
+/// What the build script chose for run time (boot/src/link.rs, `Link`): memory.S, breakwater_settings.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Settings {
+    /// Bytes of the stack of each CPU but the boot CPU.
+    pub cpu_stack_bytes: u64,
+    /// 1 if the map has the livepatch slot, else 0.
+    pub livepatch: u64,
+}
+
+unsafe extern "C" {
+    /// memory.S: constants, which the linker filled in.
+    #[link_name = "breakwater_settings"]
+    safe static SETTINGS: Settings;
+}
+
+/// What the build script chose for run time.
+#[must_use]
+pub fn settings() -> &'static Settings {
+    &SETTINGS
+}
+
 /// The parts of the image, at the addresses they are linked at.
 #[derive(Clone, Copy, Debug)]
 pub struct ImageMap {

@@ -27,7 +27,7 @@ pub use cpu::Cpus;
 pub use entry::Start;
 pub use exit::{Status, leave, leave_refused, park, say_to_debugger, say_what_is_kept};
 pub use guarded::{Faulted, load_or_fault, store_or_fault};
-pub use image::{ImageMap, device_tree, image_map, on_demand, regions};
+pub use image::{ImageMap, Settings, device_tree, image_map, on_demand, regions, settings};
 pub use memory::El2;
 pub use registers::{Translation, id_registers, instructions_retired, own_affinity, translation};
 pub use uart::use_pl011;

@@ -75,7 +75,7 @@ fn start_one(boot: &mut Boot, cpu: &Cpu, index: usize) -> Result<Outcome, &'stat
     if cpu.enable_method != EnableMethod::Psci || !power::is_available() {
         return Err("left off: no PSCI to start it");
     }
-    let stacks = stacks::map(&mut boot.space(), index).unwrap_or_else(mapping);
+    let stacks = stacks::map(&mut boot.space(), index, el2::settings().cpu_stack_bytes).unwrap_or_else(mapping);
     let window = boot.bringup.protocol.machine().window();
     let outcome = el2::cpu::start(index, cpu.mpidr, stacks, window);
     if let Some(common) = el2::cpu::common() {
