@@ -25,8 +25,15 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
-/// L0 slot of the hypervisor's own map.
-pub const XEN_SLOT: usize = 20;
+/// L0 slot of the hypervisor's own map: Xen's, 20, or what the environment variable `BREAKWATER_XEN_SLOT` says when this crate is compiled,
+/// from 1 to 255. The link address is 2 MiB into it, and the image runs from any physical address below it: for the identity page.
+pub const XEN_SLOT: usize = match option_env!("BREAKWATER_XEN_SLOT") {
+    None => 20,
+    Some(text) => match usize::from_str_radix(text, 10) {
+        Ok(slot @ 1..=255) => slot,
+        _ => panic!("BREAKWATER_XEN_SLOT is a decimal number from 1 to 255"),
+    },
+};
 /// Where that slot begins, in bytes.
 pub const XEN_BASE: u64 = (XEN_SLOT as u64) << 39;
 
@@ -74,7 +81,7 @@ pub const AREAS: [(&str, VirtSpan); 8] = [
     ("directmap", DIRECTMAP),
 ];
 
-/// Where the image is linked; linker.ld says the same number and asserts it.
+/// Where the image is linked: linker.ld takes the number from here.
 pub const LINK_ADDRESS: u64 = IMAGE.start().raw();
 /// Where the fixmap keeps the console's registers.
 pub const FIXMAP_CONSOLE: VirtSpan = part(FIXMAP.start().raw(), 16 * PAGE_BYTES);
@@ -119,7 +126,10 @@ const_assert!(VMAP.end_exclusive().raw() <= FRAMETABLE.start().raw());
 const_assert!(STACKS.end_exclusive().raw() == VMAP.end_exclusive().raw());
 const_assert!(WINDOW.bytes() == (MAX_CPUS * WINDOW_SLOTS) as u64 * PAGE_BYTES);
 const_assert!(WINDOW.start().is_aligned(Level::L2.slot_bytes()) && WINDOW.bytes() == Level::L2.slot_bytes());
-const_assert!(IDENTITY.end_exclusive().raw() == 10 * TIB);
+const_assert!(IDENTITY.end_exclusive().raw() == 10 * TIB || XEN_SLOT != 20);
+const_assert!(IDENTITY.end_exclusive().raw() == XEN_BASE && VMAP.end_exclusive().raw() < DIRECTMAP.start().raw());
+// The pool is good for the tables of an image that takes the whole of its part.
+const_assert!(POOL_FRAMES >= POOL_FRAMES_WORST_CASE + (IMAGE.bytes() / Level::L2.slot_bytes()) as usize - 1);
 const_assert!(DIRECTMAP.bytes() == 5 * TIB);
 const_assert!(DIRECTMAP.end_exclusive().raw() <= 1 << ADDRESS_BITS);
 // A device tree of the greatest size, at any offset within its first page, fits in its part.

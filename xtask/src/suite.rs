@@ -6,6 +6,7 @@ mod expansion;
 mod facts;
 mod figures;
 mod fixture;
+mod foreign;
 mod host;
 mod junit;
 mod layout;
@@ -190,6 +191,7 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>, cloc
         add("build/stress", facts::stress(&context, seconds, seed).map(|case| vec![case]));
     }
     if extent.everything {
+        add("build/foreign", Ok(foreign::cases()));
         add("build/facts", facts::cases(&context));
         add("build/recorder", Ok(measured::cases()));
         add("build/expansion", Ok(expansion::cases()));

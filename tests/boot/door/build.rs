@@ -1,0 +1,3 @@
+fn main() {
+    breakwater_boot::link();
+}
