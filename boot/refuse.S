@@ -1,12 +1,18 @@
 // Where a CPU stops that cannot go on and has no Rust to say so. Addresses are by ADR, not ADRP: an image that is not loaded at a multiple of
-// 4 KiB is refused here too. The cause stays in x0 and at `refusal_cause`; with earlycon=semihosting
-// the debugger prints it and ends the run. Usable with the MMU on and off: addresses are relative, nothing but
-// `refusal_cause` is written, no stack is used.
+// 4 KiB is refused here too. The cause stays in x0 and at `refusal_cause`; with earlycon=semihosting the debugger prints it and ends the
+// run. Usable with the MMU on and off: addresses are relative, nothing but `refusal_cause` is written, no stack is used.
+
+// reg = run-time address of refusal_cause, which lies in the data: in a large image further than ADR reaches. Clobbers \other.
+.macro CAUSE_ADDRESS reg, other
+    adr \reg, refusal_cause_distance
+    ldrsw \other, [\reg]
+    add \reg, \reg, \other
+.endm
 
 // In: x0 cause (src/refusal.rs). Does not return. MMU: any.
 ROUTINE refuse, .text.boot
 .if {EARLYCON_SEMIHOSTING}
-    adr x1, refusal_cause
+    CAUSE_ADDRESS x1, x2
     str x0, [x1]                // a debugger may look when the run ends below
     mov x4, x0
     adr x2, refusal_messages
@@ -24,7 +30,7 @@ END_ROUTINE refuse
 
 // Where every refusal ends that nobody can be told of. In: x0 cause. Does not return. MMU: any.
 ROUTINE park_refused, .text.boot
-    adr x1, refusal_cause
+    CAUSE_ADDRESS x1, x2
     str x0, [x1]
     .global refused
 refused:
@@ -35,7 +41,7 @@ END_ROUTINE park_refused
 // Stops for \cause, or for the cause there is already: without a debugger, telling one of the first refusal is an exception itself.
 // Clobbers x9, x10.
 .macro REFUSE_ONCE cause
-    adr x9, refusal_cause
+    CAUSE_ADDRESS x9, x10
     ldr x0, [x9]
     cbnz x0, park_refused
     mov x0, #\cause
@@ -93,6 +99,8 @@ END_ROUTINE say_syndrome
     BEFORE_MMU refusal_exit
 refusal_exit:
     .quad 0x20026, {EXIT_REFUSED}           // ADP_Stopped_ApplicationExit, status
+refusal_cause_distance:
+    .long refusal_cause - .
 refusal_messages:
     .long .Lnothing - refusal_messages
     .long .Lel1 - refusal_messages
