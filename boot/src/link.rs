@@ -1,13 +1,10 @@
 //! How an image is linked: for build scripts, so on a host only.
 //!
-//! Cargo does not pass the link arguments of a dependency on. So each package that links an image says so in its own build script, with
-//! this crate among its build-dependencies:
+//! Cargo does not pass the link arguments of a dependency on. So each package that links an image says so in the `main` of its own build
+//! script, with this crate among its build-dependencies:
 //!
 //! ```
-//! // build.rs, whole:
-//! fn main() {
-//!     breakwater_boot::link();
-//! }
+//! breakwater_boot::link();
 //! ```
 //!
 //! A package without this line does not link, and the linker says which line is missing. What [`Link`] can set is set there; a value that
@@ -130,14 +127,14 @@ impl Link {
             ("cpu_stack_bytes", self.cpu_stack_bytes, CPU_STACK_BYTES_MIN, CPU_STACK_BYTES_MAX),
         ];
         for (name, value, least, most) in stacks {
-            if value % PAGE_BYTES != 0 || !(least..=most).contains(&value) {
+            if !value.is_multiple_of(PAGE_BYTES) || !(least..=most).contains(&value) {
                 return Err(format!(
                     "{name} is {value:#x}: it takes whole pages of 4 KiB, {least:#x} to {most:#x} bytes"
                 ));
             }
         }
         let image = self.image_bytes_max;
-        if image % TABLE_SPAN_BYTES != 0 || !(TABLE_SPAN_BYTES..=IMAGE_BYTES_MAX).contains(&image) {
+        if !image.is_multiple_of(TABLE_SPAN_BYTES) || !(TABLE_SPAN_BYTES..=IMAGE_BYTES_MAX).contains(&image) {
             return Err(format!("image_bytes_max is {image:#x}: it takes 2, 4, 6 or 8 MiB"));
         }
         Ok(())
