@@ -1,6 +1,6 @@
-// One file that is a Linux arm64 Image, a PE/COFF image and a raw binary, and the way from the loader to the first tables.
-// MMU off, caches in any state, nothing of memory written but the first tables (tables.S): until the MMU is on, memory is Device,
-// so no stack, no atomics, no unaligned access.
+// One file that is a Linux arm64 Image, a PE/COFF image and a raw binary, and the way from the loader to the first
+// tables. MMU off, caches in any state, nothing of memory written but the first tables (tables.S): until the MMU is on,
+// memory is Device, so no stack, no atomics, no unaligned access.
 
     .section .head.text, "ax", %progbits
     .global _head
@@ -34,7 +34,7 @@ ROUTINE primary_entry, .init.text.boot
 
 .Lentered_at_el2:
     mrs x22, sctlr_el2
-    tbnz x22, #0, .Lmmu_on_at_entry
+    tbnz x22, #{SCTLR_M_BIT}, .Lmmu_on_at_entry
 
     .global primary_at_el2
 primary_at_el2:
@@ -52,8 +52,9 @@ primary_at_el2:
     b refuse
 END_ROUTINE primary_entry
 
-// Starts event counter 0 on INST_RETIRED where the PMU has it (QEMU: under -icount), then judges what must hold before a table is
-// written. In: the names of macros.S. Out: goes on in build_first_tables with x19, x23, x24, x25 set. Clobbers x0-x3. MMU: off.
+// Starts event counter 0 on INST_RETIRED where the PMU has it (QEMU: under -icount), then judges what must hold before
+// a table is written. In: the names of macros.S. Out: goes on in build_first_tables with x19, x23, x24, x25 set.
+// Clobbers x0-x3. MMU: off.
 ROUTINE check_machine, .init.text.boot
     mrs x0, id_aa64dfr0_el1
     ubfx x0, x0, #8, #4         // PMUVer: 0 none, 15 not architected
@@ -78,11 +79,11 @@ ROUTINE check_machine, .init.text.boot
     CHECK_GRANULE .Lno_granule
 
     and x1, x0, #0xf            // PARange, capped at 48 bits: what TCR_EL2.PS takes without FEAT_LPA2
-    mov x2, #5
+    mov x2, #{PS_MAX}
     cmp x1, x2
     csel x1, x1, x2, lo
     CONSTANT x23, {TCR_WITHOUT_PS}
-    orr x23, x23, x1, lsl #16   // PS, bits 18:16 in TCR_EL2
+    orr x23, x23, x1, lsl #{PS_SHIFT}
 
     ADDRESS_OF x0, _image_end_exclusive
     CONSTANT x1, {IDENTITY_LIMIT}
@@ -104,21 +105,21 @@ ROUTINE check_machine, .init.text.boot
     b refuse
 END_ROUTINE check_machine
 
-// No firmware below: make EL2 usable and go there. SMC is disabled (nobody would answer), so the image never issues one.
-// In: the names of macros.S. Out: primary_at_el2, at EL2. Clobbers x0, x1. MMU: off at EL3 and EL2.
+// No firmware below: make EL2 usable and go there. SMC is disabled (nobody would answer), so the image never issues
+// one. In: the names of macros.S. Out: primary_at_el2, at EL2. Clobbers x0, x1. MMU: off at EL3 and EL2.
 ROUTINE drop_to_el2, .init.text.boot
     mov x22, #0
     CONSTANT x0, {SCTLR_RESET}
     msr sctlr_el2, x0           // reset leaves it unknown
-    mov x0, #0x5b1              // SCR_EL3: RW, HCE, SMD, RES1 bits 5:4, NS
+    mov x0, #{SCR}
     mrs x1, id_aa64mmfr3_el1
     tst x1, #0xf                // TCRX
-    orr x1, x0, #(1 << 43)      // TCR2En: TCR2_EL2 is ours to clear
+    orr x1, x0, #{SCR_TCR2EN}   // TCR2_EL2 is ours to clear
     csel x0, x1, x0, ne
     msr scr_el3, x0
     msr cptr_el3, xzr           // nothing of EL2's own registers traps to EL3, where nobody listens
     msr mdcr_el3, xzr
-    mov x0, #0x3c9              // EL2h, D, A, I, F masked
+    mov x0, #{SPSR}
     msr spsr_el3, x0
     ADDRESS_OF x0, primary_at_el2
     msr elr_el3, x0

@@ -34,7 +34,8 @@
     .size \name, . - \name
 .endm
 
-// reg = run-time address of symbol, wherever the image was loaded (4 KiB alignment of image and link address keeps ADRP right).
+// reg = run-time address of symbol, wherever the image was loaded (4 KiB alignment of image and link address keeps ADRP
+// right).
 .macro ADDRESS_OF reg, symbol
     adrp \reg, \symbol
     add \reg, \reg, :lo12:\symbol
@@ -66,7 +67,7 @@
 // HCR_EL2.E2H must be 0: every descriptor, TCR and TLBI of this image is of the EL2 regime, not EL2&0.
 // Jumps to \stuck when the CPU keeps E2H at 1 (no FEAT_E2H0). Clobbers x0, x1.
 .macro SET_HCR stuck
-    mov x0, #(1 << 31)          // RW: EL1 is AArch64; E2H, TGE and VM clear
+    mov x0, #{HCR}
     dsb sy                      // AC04_CPU_23: accesses before are complete before the regime may change
     msr hcr_el2, x0
     isb                         // ... and what follows runs in the new regime

@@ -1,5 +1,5 @@
-// Memory that the image brings along beside its tables: none of it is in the file, none of it is zeroed at entry. Stacks get their sizes
-// in linker.ld. And the numbers that Rust and the linker script tell each other.
+// Memory that the image brings along beside its tables: none of it is in the file, none of it is zeroed at entry.
+// Stacks get their sizes in linker.ld. And the numbers that Rust and the linker script tell each other.
 
     .section .pool.frames, "aw", %nobits
     .balign 4096

@@ -1,5 +1,5 @@
-// Turning the MMU on, the first time; and the strict root switch. The few instructions that run while M changes live in the identity
-// page (`.idmap.text`): its virtual and physical addresses agree in every root that may be in force then.
+// Turning the MMU on, the first time; and the strict root switch. The few instructions that run while M changes live in
+// the identity page (`.idmap.text`): its virtual and physical addresses agree in every root that may be in force then.
 
 // First enable. In: x19, x23-x26. Out: goes on in start_on_link_address, MMU and caches on. Clobbers x0, x1. MMU: off.
 ROUTINE enable_first_mmu, .init.text.boot
@@ -32,8 +32,8 @@ ROUTINE enable_mmu, .idmap.text
     br x0
 END_ROUTINE enable_mmu
 
-// First code at the link address. Registers go on from macros.S. Zeroes the rest of .bss, which no one has used yet, and calls Rust
-// with the boot record. MMU: on.
+// First code at the link address. Registers go on from macros.S. Zeroes the rest of .bss, which no one has used yet,
+// and calls Rust with the boot record. MMU: on.
 ROUTINE start_on_link_address, .init.text.boot
     ADDRESS_OF x0, vectors
     msr vbar_el2, x0
@@ -68,15 +68,16 @@ ROUTINE start_on_link_address, .init.text.boot
     brk #0                      // breakwater_start does not return
 END_ROUTINE start_on_link_address
 
-// Puts another root in force, strictly: MMU off in between, no data access while it is (memory would be Device against dirty lines; C is
-// left alone, so that the walker's view does not change). In: x0 root, x1 link address - physical address. Out: x0 maintenance done,
-// counted as in macros.S x28. Clobbers x2-x7. Called at the link address by Rust; interrupts masked. MMU: on, off, on.
+// Puts another root in force, strictly: MMU off in between, no data access while it is (memory would be Device against
+// dirty lines; C is left alone, so that the walker's view does not change). In: x0 root, x1 link address - physical
+// address. Out: x0 maintenance done, counted as in macros.S x28. Clobbers x2-x7. Called at the link address by Rust;
+// interrupts masked. MMU: on, off, on.
 ROUTINE switch_root, .text.boot
     adr x2, .Lswitched
     ADDRESS_OF x3, switch_root_window
     sub x3, x3, x1              // the identity page's address of the window
     mrs x4, sctlr_el2
-    bic x5, x4, #1
+    bic x5, x4, #{SCTLR_M}
     dsb sy                      // every store to the new tables is visible to its walks; the old ones' users are done
     br x3
 .Lswitched:

@@ -1,5 +1,6 @@
-// The PE/COFF header, in the same file as the Linux header and the raw binary. File offset and address agree throughout: the file is
-// one flat piece. UEFI runs it at `efi_entry` (efi.S). The `_pe_*` names are sizes and offsets that linker.ld computes.
+// The PE/COFF header, in the same file as the Linux header and the raw binary. File offset and address agree
+// throughout: the file is one flat piece. UEFI runs it at `efi_entry` (efi.S). The `_pe_*` names are sizes and offsets
+// that linker.ld computes.
 
     .section .head.text, "ax", %progbits
     .balign 8

@@ -1,8 +1,10 @@
-// Where a CPU stops that cannot go on and has no Rust to say so. Addresses are by ADR, not ADRP: an image that is not loaded at a multiple of
-// 4 KiB is refused here too. The cause stays in x0 and at `refusal_cause`; with earlycon=semihosting the debugger prints it and ends the
-// run. Usable with the MMU on and off: addresses are relative, nothing but `refusal_cause` is written, no stack is used.
+// Where a CPU stops that cannot go on and has no Rust to say so. Addresses are by ADR, not ADRP: an image that is not
+// loaded at a multiple of 4 KiB is refused here too. The cause stays in x0 and at `refusal_cause`; with
+// earlycon=semihosting the debugger prints it and ends the run. Usable with the MMU on and off: addresses are relative,
+// nothing but `refusal_cause` is written, no stack is used.
 
-// reg = run-time address of refusal_cause, which lies in the data: in a large image further than ADR reaches. Clobbers \other.
+// reg = run-time address of refusal_cause, which lies in the data: in a large image further than ADR reaches. Clobbers
+// \other.
 .macro CAUSE_ADDRESS reg, other
     adr \reg, refusal_cause_distance
     ldrsw \other, [\reg]
@@ -38,8 +40,8 @@ refused:
     b refused
 END_ROUTINE park_refused
 
-// Stops for \cause, or for the cause there is already: without a debugger, telling one of the first refusal is an exception itself.
-// Clobbers x9, x10.
+// Stops for \cause, or for the cause there is already: without a debugger, telling one of the first refusal is an
+// exception itself. Clobbers x9, x10.
 .macro REFUSE_ONCE cause
     CAUSE_ADDRESS x9, x10
     ldr x0, [x9]
@@ -59,8 +61,8 @@ ROUTINE exception_in_exception, .text.boot
     REFUSE_ONCE {CAUSE_EXCEPTION_IN_EXCEPTION}
 END_ROUTINE exception_in_exception
 
-// In: x0 cause. With earlycon=semihosting prints ESR_EL2, ELR_EL2 and FAR_EL2, one hex digit a call; they stay in x9, x10 and x11 for a
-// debugger. Clobbers x1-x8, x12-x14.
+// In: x0 cause. With earlycon=semihosting prints ESR_EL2, ELR_EL2 and FAR_EL2, one hex digit a call; they stay in x9,
+// x10 and x11 for a debugger. Clobbers x1-x8, x12-x14.
 ROUTINE say_syndrome, .text.boot
     mrs x9, esr_el2
     mrs x10, elr_el2

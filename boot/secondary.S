@@ -1,14 +1,16 @@
-// Where PSCI starts the other CPUs: in the identity page, straight into the runtime tables. Never part of init: a CPU may arrive late.
+// Where PSCI starts the other CPUs: in the identity page, straight into the runtime tables. Never part of init: a CPU
+// may arrive late.
 
-// In: x0 physical address of this CPU's record (boot/src/el2/cpu.rs, CpuRecord). Out: secondary_on_link_address, MMU and caches on.
-// Loads with the MMU off only `secondary_mailbox`, which the primary cleaned to the point of coherency. MMU: off, then on.
+// In: x0 physical address of this CPU's record (boot/src/el2/cpu.rs, CpuRecord). Out: secondary_on_link_address, MMU
+// and caches on. Loads with the MMU off only `secondary_mailbox`, which the primary cleaned to the point of coherency.
+// MMU: off, then on.
 ROUTINE secondary_entry, .idmap.text
     mov x20, x0
     mrs x0, CurrentEL
     cmp x0, #(2 << 2)
     b.ne .Lwrong_level
     mrs x0, sctlr_el2
-    tbnz x0, #0, .Lsecondary_mmu_on
+    tbnz x0, #{SCTLR_M_BIT}, .Lsecondary_mmu_on
     ADDRESS_OF x0, vectors
     msr vbar_el2, x0            // vectors are live from here on
     msr sp_el0, xzr             // no exception stack yet
@@ -20,7 +22,7 @@ ROUTINE secondary_entry, .idmap.text
     ldp x3, x4, [x2]            // root, TCR_EL2
     ldr x5, [x2, #16]           // link address - physical address
     and x0, x0, #0xf            // PARange
-    ubfx x1, x4, #16, #3        // PS that the tables were built for
+    ubfx x1, x4, #{PS_SHIFT}, #3        // PS that the tables were built for
     cmp x0, x1
     b.lo .Lsecondary_parange
 

@@ -1,5 +1,6 @@
-// The first tables: the image in 4 KiB pages with its final rights, and one identity page. Never an RWX mapping: each leaf is W^X by
-// itself, without leaning on WXN. They are written once, with the MMU off, and never edited while live; the root switch retires them.
+// The first tables: the image in 4 KiB pages with its final rights, and one identity page. Never an RWX mapping: each
+// leaf is W^X by itself, without leaning on WXN. They are written once, with the MMU off, and never edited while live;
+// the root switch retires them.
 
 .macro FIRST_TABLE name
     .section .tables.\name, "aw", %nobits
@@ -20,9 +21,9 @@ first_\name:
 
 // In: x19, x23, x24, x25. Out: goes on in enable_first_mmu with x26. Clobbers x0-x11. MMU: off.
 //
-// RULES.md, LineBefore, LineAfter and LineCleaned: lines of the tables that a loader left in the data cache are invalidated before the
-// stores (a dirty one could be evicted over them) and after (a stale clean one could hide them). Never cleaned: that would push stale
-// data over what is written here.
+// RULES.md, LineBefore, LineAfter and LineCleaned: lines of the tables that a loader left in the data cache are
+// invalidated before the stores (a dirty one could be evicted over them) and after (a stale clean one could hide them).
+// Never cleaned: that would push stale data over what is written here.
 ROUTINE build_first_tables, .init.text.boot
     mrs x9, ctr_el0
     ubfx x9, x9, #16, #4        // DminLine: log2 of words

@@ -1,9 +1,10 @@
-// Exception vectors, the same for every CPU and usable before the MMU. Each CPU takes exceptions on a stack of its own, whose top stands in
-// SP_EL0: switching to it needs no register and no memory, so that a stack overflow is reported like any other fault. The exception
-// path takes no lock and never returns.
+// Exception vectors, the same for every CPU and usable before the MMU. Each CPU takes exceptions on a stack of its own,
+// whose top stands in SP_EL0: switching to it needs no register and no memory, so that a stack overflow is reported
+// like any other fault. The exception path takes no lock and never returns.
 //
-// Faults of two instructions are no error and return: those of `guarded_load` and `guarded_store` that found nothing mapped, or nothing that
-// may be written. That way uses no memory and no stack, so it holds whatever the stack, the tables or the exception stack are.
+// Faults of two instructions are no error and return: those of `guarded_load` and `guarded_store` that found nothing
+// mapped, or nothing that may be written. That way uses no memory and no stack, so it holds whatever the stack, the
+// tables or the exception stack are.
 //
 // TPIDR_EL0 and TPIDRRO_EL0 are scratch here: no EL0 exists while this image runs.
 
@@ -14,9 +15,9 @@
     b vector_common
 .endm
 
-// The usual vector. An expected fault of a guarded access goes back behind it with x0 FAR_EL2 and x1 ESR_EL2; everything else is reported.
-// Expected is, at a level from 0 to 3, a translation fault of either, and a permission fault of the store. The interrupted flags are in
-// SPSR_EL2.
+// The usual vector. An expected fault of a guarded access goes back behind it with x0 FAR_EL2 and x1 ESR_EL2;
+// everything else is reported. Expected is, at a level from 0 to 3, a translation fault of either, and a permission
+// fault of the store. The interrupted flags are in SPSR_EL2.
 .macro VECTOR_OF_THIS_EL number
     .org vectors + \number * 0x80
     msr tpidr_el0, x0
@@ -80,7 +81,7 @@ ROUTINE vector_common, .text.boot
     cmp x0, #4
     b.lo exception_in_exception
     mrs x1, sctlr_el2
-    tbz x1, #0, .Lbefore_mmu    // TBZ reaches 32 KiB; where a layout seed puts the routine is further
+    tbz x1, #{SCTLR_M_BIT}, .Lbefore_mmu    // TBZ reaches 32 KiB; where a layout seed puts the routine is further
     msr spsel, #0               // this CPU's exception stack
     sub sp, sp, #{EXCEPTION_FRAME_BYTES}    // ExceptionFrame (boot/src/el2/exception.rs)
     stp x2, x3, [sp, #16]

@@ -25,8 +25,9 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
-/// L0 slot of the hypervisor's own map: Xen's, 20, or what the environment variable `BREAKWATER_XEN_SLOT` says when this crate is compiled,
-/// from 1 to 255. The link address is 2 MiB into it, and the image runs from any physical address below it: for the identity page.
+/// L0 slot of the hypervisor's own map: Xen's, 20, or what the environment variable `BREAKWATER_XEN_SLOT` says when
+/// this crate is compiled, from 1 to 255. The link address is 2 MiB into it, and the image runs from any physical
+/// address below it: for the identity page.
 pub const XEN_SLOT: usize = match option_env!("BREAKWATER_XEN_SLOT") {
     None => 20,
     Some(text) => match usize::from_str_radix(text, 10) {
@@ -100,14 +101,15 @@ pub const MAX_CPUS: usize = 128;
 /// Frames in the link-time pool of the image.
 pub const POOL_FRAMES: usize = 32;
 
-/// Frames the pool must be good for before RAM is mapped: the runtime root with the paths to image (2 MiB), fixmap and identity page;
-/// two level 3 tables for a device tree that straddles; and the first span of the directmap at its worst.
+/// Frames the pool must be good for before RAM is mapped: the runtime root with the paths to image (2 MiB), fixmap and
+/// identity page; two level 3 tables for a device tree that straddles; and the first span of the directmap at its
+/// worst.
 pub const POOL_FRAMES_WORST_CASE: usize = (1 + 3 + 1 + 3) + 2 + FIRST_SPAN_FRAMES;
 /// The directmap's ten L0 slots may each want a level 1 table; a span has two ragged ends, each wanting levels 2 and 3.
 const FIRST_SPAN_FRAMES: usize = 10 + 2 * 2;
 
-/// Whether the identity page of an image at `image` stays clear of the hypervisor's own map. head.S decides the same before the
-/// MMU is on, from the same constant ([`IDENTITY`]'s end).
+/// Whether the identity page of an image at `image` stays clear of the hypervisor's own map. head.S decides the same
+/// before the MMU is on, from the same constant ([`IDENTITY`]'s end).
 #[must_use]
 pub const fn allows_identity_page(image: PhysSpan) -> bool {
     image.end_exclusive().raw() <= IDENTITY.end_exclusive().raw()

@@ -1,8 +1,8 @@
 //! Breakwater on the machine: what a hypervisor links.
 //!
-//! [`breakwater`] decides what is mapped and in which order; this crate does it. Assembly (`*.S`) enters at EL2 with the MMU off and puts
-//! W^X tables in force; `el2` holds every instruction that touches memory or a system register; `boot` runs the phases of the
-//! machine's boot; a `Handover` is what is left at the end.
+//! [`breakwater`] decides what is mapped and in which order; this crate does it. Assembly (`*.S`) enters at EL2 with
+//! the MMU off and puts W^X tables in force; `el2` holds every instruction that touches memory or a system register;
+//! `boot` runs the phases of the machine's boot; a `Handover` is what is left at the end.
 //!
 //! On a host there is nothing to boot: only the console is there, for its tests.
 
@@ -24,8 +24,8 @@ pub use phases::{Console, Editor, Handover, boot};
 #[cfg(not(target_os = "none"))]
 pub use link::{Link, link};
 
-/// Names the function that an image runs once assembly has done its part: `entry!(main)` with `fn main(start: Start) -> !`. On a host,
-/// where there is nothing to boot, it leaves a `main` that says so.
+/// Names the function that an image runs once assembly has done its part: `entry!(main)` with `fn main(start: Start) ->
+/// !`. On a host, where there is nothing to boot, it leaves a `main` that says so.
 #[macro_export]
 macro_rules! entry {
     ($function:path) => {

@@ -1,19 +1,19 @@
 //! How an image is linked: for build scripts, so on a host only.
 //!
-//! Cargo does not pass the link arguments of a dependency on. So each package that links an image says so in the `main` of its own build
-//! script, with this crate among its build-dependencies:
+//! Cargo does not pass the link arguments of a dependency on. So each package that links an image says so in the `main`
+//! of its own build script, with this crate among its build-dependencies:
 //!
 //! ```
 //! breakwater_boot::link();
 //! ```
 //!
-//! A package without this line does not link, and the linker says which line is missing. What [`Link`] can set is set there; a value that
-//! cannot work stops the build and is named.
+//! A package without this line does not link, and the linker says which line is missing. What [`Link`] can set is set
+//! there; a value that cannot work stops the build and is named.
 //!
 //! # What is not set here
 //!
-//! The hypervisor's own slot of the map, and with it the link address, is a constant of the core, which is compiled before any build script
-//! of a dependent runs. It comes from the environment: `breakwater::layout::XEN_SLOT`.
+//! The hypervisor's own slot of the map, and with it the link address, is a constant of the core, which is compiled
+//! before any build script of a dependent runs. It comes from the environment: `breakwater::layout::XEN_SLOT`.
 
 #![forbid(unsafe_code)]
 
@@ -54,10 +54,11 @@ pub struct Link {
     pub exception_stack_bytes: u64,
     /// Bytes of the stack of each other CPU: whole pages, 8 KiB to 44 KiB.
     pub cpu_stack_bytes: u64,
-    /// The most that the image may have in memory, stacks and tables included: 2, 4, 6 or 8 MiB. Each 2 MiB take one more table.
+    /// The most that the image may have in memory, stacks and tables included: 2, 4, 6 or 8 MiB. Each 2 MiB take one
+    /// more table.
     pub image_bytes_max: u64,
-    /// Whether the map has the slot for code that is patched in at run time. Where it has, `livepatch=off` on the command line still leaves
-    /// it out.
+    /// Whether the map has the slot for code that is patched in at run time. Where it has, `livepatch=off` on the
+    /// command line still leaves it out.
     pub livepatch: bool,
 }
 
@@ -74,7 +75,8 @@ impl Default for Link {
 }
 
 impl Link {
-    /// Tells Cargo, from a build script, how to link the programs of this package. On a host it does nothing: there, they are no images.
+    /// Tells Cargo, from a build script, how to link the programs of this package. On a host it does nothing: there,
+    /// they are no images.
     ///
     /// A value that cannot work stops the build with a message that names it.
     pub fn emit(self) {
@@ -100,7 +102,8 @@ impl Link {
     fn arguments(self, script: &Path) -> Vec<String> {
         let mut arguments = vec![
             format!("-T{}", script.display()),
-            // Relocations stay in the ELF file: breakwater-image refuses absolute addresses in code that runs before the MMU is on.
+            // Relocations stay in the ELF file: breakwater-image refuses absolute addresses in code that runs before
+            // the MMU is on.
             "--emit-relocs".to_owned(),
             "-zmax-page-size=4096".to_owned(),
             // The softfloat target, unlike aarch64-unknown-none, does not ask for this workaround by itself.

@@ -1,22 +1,72 @@
-//! boot/, assembled with its constants from here, and the routines of it that Rust calls.
+//! boot/*.S, assembled with its constants from here. The routines that Rust calls are declared where it calls them.
 
 use super::cpu::CPU_RECORD_REFUSED;
 use super::exception::EXCEPTION_FRAME_BYTES;
-use breakwater::addr::{Level, PAGE_BYTES};
+use aarch64_cpu::registers::{HCR_EL2, SCR_EL3, SCTLR_EL2, SPSR_EL3, TCR_EL2};
+use breakwater::addr::{ADDRESS_BITS, Level, PAGE_BYTES};
 use breakwater::descriptor::{Access, Attributes, MAIR, TABLE_BITS, leaf_bits};
 use breakwater::layout;
 use breakwater::refusal::Cause;
 use core::arch::global_asm;
+use static_assertions::const_assert_eq;
 
-/// TCR_EL2 but for PS: T0SZ 16 (48 bits), walks Write-Back Write-Allocate Inner Shareable, 4 KiB granule, RES1 bits 23 and 31; HA, HD, TBI,
-/// HPD and DS clear.
-const TCR_WITHOUT_PS: u64 = 16 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 23 | 1 << 31;
-/// SCTLR_EL2's RES1 bits with E2H=0: 4, 5, 11, 16, 18, 22, 23, 28, 29.
-const SCTLR_RESET: u64 = 0x30c5_0830;
-/// The same with WXN (19) and SA (3): what is in force before M.
-const SCTLR_OFF: u64 = SCTLR_RESET | 1 << 19 | 1 << 3;
-/// The same with M, C and I.
-const SCTLR_ON: u64 = SCTLR_OFF | 1 | 1 << 2 | 1 << 12;
+/// HCR_EL2: EL1 is AArch64; E2H, TGE and VM clear.
+const HCR: u64 = HCR_EL2::RW::EL1IsAarch64.value;
+/// TCR_EL2 but for PS: 48 bits, 4 KiB granule, walks cacheable and shared as tables are written; HA, HD, TBI, HPD and
+/// DS clear.
+const TCR_WITHOUT_PS: u64 = bits(&TCR_RES1)
+    | TCR_EL2::T0SZ.val(64 - ADDRESS_BITS as u64).value
+    | TCR_EL2::IRGN0::WriteBack_ReadAlloc_WriteAlloc_Cacheable.value
+    | TCR_EL2::ORGN0::WriteBack_ReadAlloc_WriteAlloc_Cacheable.value
+    | TCR_EL2::SH0::Inner.value
+    | TCR_EL2::TG0::KiB_4.value;
+/// TCR_EL2's RES1 bits with E2H=0.
+const TCR_RES1: [u32; 2] = [23, 31];
+/// The most that TCR_EL2.PS takes without FEAT_LPA2.
+const PS_MAX: u64 = TCR_EL2::PS::Bits_48.value >> PS_SHIFT;
+const PS_SHIFT: u32 = TCR_EL2::PS.shift as u32;
+
+/// SCTLR_EL2 with nothing on: its RES1 bits with E2H=0.
+const SCTLR_RESET: u64 = bits(&[4, 5, 11, 16, 18, 22, 23, 28, 29]);
+/// What is in force before M: writable memory is never executable, and the stack pointer is aligned.
+const SCTLR_OFF: u64 = SCTLR_RESET | SCTLR_EL2::WXN::Enable.value | SCTLR_EL2::SA::Enable.value;
+/// The MMU and the caches.
+const SCTLR_MMU_AND_CACHES: u64 = SCTLR_M | SCTLR_EL2::C::Cacheable.value | SCTLR_EL2::I::Cacheable.value;
+const SCTLR_M: u64 = SCTLR_EL2::M::Enable.value;
+/// What is in force from the first enable on.
+const SCTLR_ON: u64 = SCTLR_OFF | SCTLR_MMU_AND_CACHES;
+
+/// SCR_EL3 where no firmware is below: EL2 is AArch64 and Non-secure, HVC works, and SMC does not, for nobody would
+/// answer.
+const SCR: u64 = bits(&[4, 5])
+    | SCR_EL3::NS::NonSecure.value
+    | SCR_EL3::SMD::SmcDisabled.value
+    | SCR_EL3::HCE::HvcEnabled.value
+    | SCR_EL3::RW::NextELIsAarch64.value;
+/// SCR_EL3.TCR2En, which exists with FEAT_TCR2: EL2 may write TCR2_EL2.
+const SCR_TCR2EN: u64 = bits(&[43]);
+/// SPSR_EL3 that returns to EL2 on its own stack pointer, with all interrupts masked.
+const SPSR: u64 = SPSR_EL3::M::EL2h.value
+    | SPSR_EL3::D::Masked.value
+    | SPSR_EL3::A::Masked.value
+    | SPSR_EL3::I::Masked.value
+    | SPSR_EL3::F::Masked.value;
+
+/// A number with these bits set.
+const fn bits(list: &[u32]) -> u64 {
+    let (mut number, mut index) = (0, 0);
+    while index < list.len() {
+        number |= 1 << list[index];
+        index += 1;
+    }
+    number
+}
+
+const_assert_eq!(TCR_WITHOUT_PS, 0x8080_3510);
+const_assert_eq!(SCTLR_OFF, 0x30cd_0838);
+const_assert_eq!(SCTLR_ON, 0x30cd_183d);
+const_assert_eq!(SCR, 0x5b1);
+const_assert_eq!(SPSR, 0x3c9);
 
 const CODE: u64 = leaf_bits(Attributes::Normal(Access::ReadExecute), Level::L3);
 const CONSTANT_DATA: u64 = leaf_bits(Attributes::Normal(Access::ReadOnly), Level::L3);
@@ -45,11 +95,20 @@ global_asm!(
     CAUSE_EXCEPTION_IN_EXCEPTION = const Cause::ExceptionInException as u64,
     EARLYCON_SEMIHOSTING = const cfg!(feature = "earlycon-semihosting") as u64,
     EXIT_REFUSED = const super::Status::Refused as u64,
+    HCR = const HCR,
     TCR_WITHOUT_PS = const TCR_WITHOUT_PS,
+    PS_MAX = const PS_MAX,
+    PS_SHIFT = const PS_SHIFT,
     IDENTITY_LIMIT = const layout::IDENTITY.end_exclusive().raw(),
     SCTLR_RESET = const SCTLR_RESET,
     SCTLR_OFF = const SCTLR_OFF,
     SCTLR_ON = const SCTLR_ON,
+    SCTLR_M = const SCTLR_M,
+    SCTLR_M_BIT = const SCTLR_EL2::M.shift,
+    SCTLR_MMU_AND_CACHES = const SCTLR_MMU_AND_CACHES,
+    SCR = const SCR,
+    SCR_TCR2EN = const SCR_TCR2EN,
+    SPSR = const SPSR,
     MAIR = const MAIR,
     LINK_ADDRESS = const layout::LINK_ADDRESS,
     IMAGE_L0_SLOT = const layout::IMAGE.start().slot(Level::L0),
@@ -64,14 +123,3 @@ global_asm!(
     CPU_RECORD_REFUSED = const CPU_RECORD_REFUSED,
     PSCI_CPU_OFF = const 0x8400_0002_u64,
 );
-
-unsafe extern "C" {
-    /// boot/mmu.S. In: physical address of the root, link address - physical address. Out: maintenance counts.
-    ///
-    /// # Safety
-    /// Both roots map the identity page, the image and the stack alike, and no other PE uses the old one.
-    pub(super) fn switch_root(root: u64, link_offset: u64) -> u64;
-
-    /// boot/refuse.S: leaves `cause` in x0 and at `refusal_cause`, and stops this CPU for good.
-    pub(super) safe fn park_refused(cause: u64) -> !;
-}

@@ -1,8 +1,9 @@
 //! The other CPUs: their records, how they are started, and what they do until someone has work for them.
 
+use super::instruction::{self, Line};
 use super::registers::{self, Deadline, Translation};
 use super::window::Window;
-use super::{barrier, image, instruction, power};
+use super::{image, power};
 use breakwater::addr::{VirtAddr, VirtSpan};
 use breakwater::features::{CpuFeatures, RELIED_ON};
 use breakwater::layout::MAX_CPUS;
@@ -33,11 +34,6 @@ struct CpuRecord {
     refused: Line,
 }
 
-/// A word on a cache line of its own, where lines have up to 128 bytes: whoever invalidates it invalidates nothing else.
-#[derive(Debug)]
-#[repr(C, align(128))]
-pub(super) struct Line(AtomicU32);
-
 /// Where secondary.S leaves the cause of a refusal, from the start of a record.
 pub(super) const CPU_RECORD_REFUSED: usize = core::mem::offset_of!(CpuRecord, refused);
 const_assert_eq!(CPU_RECORD_REFUSED, 128);
@@ -52,7 +48,7 @@ impl CpuRecord {
             affinity: AtomicU64::new(u64::MAX),
             work: AtomicUsize::new(0),
             argument: AtomicUsize::new(0),
-            refused: Line(AtomicU32::new(0)),
+            refused: Line::new(),
         }
     }
 }
@@ -161,7 +157,7 @@ pub fn start(index: usize, affinity: u64, stacks: Stacks, window: Window) -> Out
     record.exception_stack_top.store(stacks.exception_stack.end_exclusive().raw(), Ordering::Relaxed);
     let refused: *const u8 = (&raw const record.refused).cast();
     instruction::dc_civac(refused);
-    barrier::dsb_sy(); // mailbox, record and refusal line are in memory before the CPU runs with its caches off
+    instruction::dsb_sy(); // mailbox, record and refusal line are in memory before the CPU runs with its caches off
     let context = (&raw const *record as u64).wrapping_sub(window.link_offset());
     if power::cpu_on(affinity, image::secondary_entry_address(window.link_offset()), context).is_err() {
         return Outcome::NotStarted;
@@ -182,8 +178,8 @@ fn silent(record: &CpuRecord, affinity: u64) -> Outcome {
         return Outcome::MayStillArrive;
     }
     instruction::dc_ivac(&raw const record.refused);
-    barrier::dsb_sy(); // what it stored with its MMU off is read from memory, not from a stale line
-    match record.refused.0.load(Ordering::Acquire) {
+    instruction::dsb_sy(); // what it stored with its MMU off is read from memory, not from a stale line
+    match record.refused.load() {
         0 => Outcome::Silent,
         cause => Outcome::Refused(cause),
     }
@@ -195,7 +191,7 @@ extern "C" fn breakwater_secondary(record: &'static CpuRecord) -> ! {
     if !joins() {
         record.state.store(UNSUITED, Ordering::Release);
         power::cpu_off();
-        super::park();
+        power::park();
     }
     record.state.store(ONLINE, Ordering::Release);
     loop {
@@ -204,7 +200,7 @@ extern "C" fn breakwater_secondary(record: &'static CpuRecord) -> ! {
             instruction::wfe();
             continue;
         }
-        barrier::isb(); // what was mapped for this work is translated anew: without FEAT_ETS2, seeing the work does not order its walks
+        instruction::isb(); // what was mapped for this work is translated anew: without FEAT_ETS2, seeing the work does not order its walks
         // SAFETY: only `Cpus::run` stores here, from a function of this very type; 0 was excluded.
         let work = unsafe { core::mem::transmute::<usize, fn(usize)>(work) };
         work(record.argument.load(Ordering::Relaxed));
@@ -259,7 +255,7 @@ impl Cpus {
         assert!(record.work.load(Ordering::Acquire) == 0, "a CPU has one piece of work at a time");
         record.argument.store(argument, Ordering::Relaxed);
         record.work.store(work as usize, Ordering::Release);
-        barrier::dsb_ish(); // the work is visible before the event that announces it
+        instruction::dsb_ish(); // the work is visible before the event that announces it
         instruction::sev();
     }
 
@@ -268,7 +264,7 @@ impl Cpus {
         while RECORDS[index].work.load(Ordering::Acquire) != 0 {
             core::hint::spin_loop();
         }
-        barrier::isb(); // as before the work: walks from here on come after it
+        instruction::isb(); // as before the work: walks from here on come after it
     }
 }
 

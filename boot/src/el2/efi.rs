@@ -1,12 +1,12 @@
-//! The image as a UEFI application, up to the point where the firmware is gone: finds the device tree, takes the memory map for its key,
-//! leaves boot services. boot/efi.S calls [`prepare`] and then turns the firmware's MMU off.
+//! The image as a UEFI application, up to the point where the firmware is gone: finds the device tree, takes the memory
+//! map for its key, leaves boot services. boot/efi.S calls [`prepare`] and then turns the firmware's MMU off.
 //!
-//! This runs where the firmware loaded the image, before any table of ours: no absolute address may be used, so no `fmt`, no `dyn`, no
-//! `&str`, nothing that can panic.
+//! This runs where the firmware loaded the image, before any table of ours: no absolute address may be used, so no
+//! `fmt`, no `dyn`, no `&str`, nothing that can panic.
 //!
-//! What the `SAFETY` comments lean on: boot/efi.S calls [`prepare`] once, with what the firmware passed to the image's entry point,
-//! and the UEFI specification 2.10 says what that is. Refused, with one line on the firmware's console: no EL2, no device tree, one
-//! without its magic or above [`TREE_BYTES`], no memory map.
+//! What the `SAFETY` comments lean on: boot/efi.S calls [`prepare`] once, with what the firmware passed to the image's
+//! entry point, and the UEFI specification 2.10 says what that is. Refused, with one line on the firmware's console: no
+//! EL2, no device tree, one without its magic or above [`TREE_BYTES`], no memory map.
 
 use aarch64_cpu::registers::{CurrentEL, Readable};
 use breakwater::layout;
@@ -20,8 +20,8 @@ use r_efi::efi::{
 const TREE_BYTES: u32 = layout::DEVICE_TREE_BYTES_MAX as u32;
 /// The first word of a device tree, as it is stored.
 const TREE_MAGIC: u32 = 0xd00d_feed_u32.to_be();
-/// Descriptors that the memory map may grow by between asking for its size and leaving: our own pool allocation splits one, and what the
-/// firmware's drivers do on the way out a few more.
+/// Descriptors that the memory map may grow by between asking for its size and leaving: our own pool allocation splits
+/// one, and what the firmware's drivers do on the way out a few more.
 const SPARE_DESCRIPTORS: usize = 16;
 /// How often leaving is tried: each failure means that the map changed since its key was taken.
 const TRIES: usize = 8;
@@ -51,14 +51,17 @@ refusals! {
     NO_MAP = "the firmware gives no memory map";
 }
 
-/// Leaves the firmware. Out: the address of the device tree, boot services gone; or an error status, which has bit 63 set.
+/// Leaves the firmware. Out: the address of the device tree, boot services gone; or an error status, which has bit 63
+/// set.
 ///
 /// # Safety
 /// Called once, by boot/efi.S, with what UEFI passed to the image's entry point.
 pub(super) unsafe extern "efiapi" fn prepare(image: Handle, system: *const SystemTable) -> usize {
-    // SAFETY: UEFI, EFI_IMAGE_ENTRY_POINT: the second argument is the system table, which lives as long as boot services do.
+    // SAFETY: UEFI, EFI_IMAGE_ENTRY_POINT: the second argument is the system table, which lives as long as boot
+    // services do.
     let system = unsafe { &*system };
-    // SAFETY: UEFI, EFI_SYSTEM_TABLE: the field points to the boot services table until ExitBootServices, after which `boot` is not used.
+    // SAFETY: UEFI, EFI_SYSTEM_TABLE: the field points to the boot services table until ExitBootServices, after which
+    // `boot` is not used.
     let boot = unsafe { &*system.boot_services };
     if CurrentEL.read(CurrentEL::EL) != 2 {
         return refuse(system, &NOT_EL2, Status::UNSUPPORTED);
@@ -77,7 +80,8 @@ pub(super) unsafe extern "efiapi" fn prepare(image: Handle, system: *const Syste
     if status == Status::SUCCESS { tree.addr() } else { status.as_usize() }
 }
 
-/// The device tree by its configuration table's GUID. Bit 63 would read as an error status in boot/efi.S; no address has it.
+/// The device tree by its configuration table's GUID. Bit 63 would read as an error status in boot/efi.S; no address
+/// has it.
 fn device_tree(system: &SystemTable) -> Option<*const u32> {
     (0..system.number_of_table_entries).find_map(|index| {
         let entry: *const ConfigurationTable = system.configuration_table.wrapping_add(index);
@@ -91,14 +95,16 @@ fn device_tree(system: &SystemTable) -> Option<*const u32> {
 
 /// Whether there is a device tree: boot/efi.S cleans as many bytes as it says it has.
 fn is_tree(tree: *const u32) -> bool {
-    // SAFETY: the firmware names `tree` under the device tree's GUID; `device_tree` checked that it is aligned and not null.
+    // SAFETY: the firmware names `tree` under the device tree's GUID; `device_tree` checked that it is aligned and not
+    // null.
     let magic = unsafe { tree.read() };
     // SAFETY: as above: a device tree's header is 40 bytes, of which this is the second word.
     let bytes = unsafe { tree.wrapping_add(1).read() };
     magic == TREE_MAGIC && u32::from_be(bytes) <= TREE_BYTES
 }
 
-/// Pool memory for the memory map, never freed: only the map's key matters, and the firmware's pool is gone with boot services.
+/// Pool memory for the memory map, never freed: only the map's key matters, and the firmware's pool is gone with boot
+/// services.
 struct MapBuffer {
     start: *mut MemoryDescriptor,
     bytes: usize,
@@ -115,18 +121,21 @@ impl MapBuffer {
         (status == Status::SUCCESS).then_some(Self { start: start.cast(), bytes })
     }
 
-    /// Takes the memory map. Returns its key, or how many bytes it wants, how many a descriptor has, and why there is no map.
+    /// Takes the memory map. Returns its key, or how many bytes it wants, how many a descriptor has, and why there is
+    /// no map.
     fn fill(&mut self, boot: &BootServices) -> Result<usize, (usize, usize, Status)> {
         let (mut bytes, mut key, mut descriptor_bytes, mut version) = (self.bytes, 0, 0, 0);
         let (bytes_out, key_out) = (&raw mut bytes, &raw mut key);
         let (descriptor_out, version_out) = (&raw mut descriptor_bytes, &raw mut version);
-        // SAFETY: UEFI, GetMemoryMap: it writes at most `bytes` bytes, which is what `of` allocated (or 0), and four live locals.
+        // SAFETY: UEFI, GetMemoryMap: it writes at most `bytes` bytes, which is what `of` allocated (or 0), and four
+        // live locals.
         let status = unsafe { (boot.get_memory_map)(bytes_out, self.start, key_out, descriptor_out, version_out) };
         if status == Status::SUCCESS { Ok(key) } else { Err((bytes, descriptor_bytes, status)) }
     }
 }
 
-/// Ends boot services. The key says that the firmware's map is still the one that was taken: if it is not, it is taken again.
+/// Ends boot services. The key says that the firmware's map is still the one that was taken: if it is not, it is taken
+/// again.
 fn leave_boot_services(boot: &BootServices, image: Handle, map: &mut MapBuffer) -> Status {
     let mut status = Status::ABORTED;
     for _ in 0..TRIES {
@@ -134,7 +143,8 @@ fn leave_boot_services(boot: &BootServices, image: Handle, map: &mut MapBuffer) 
             Ok(key) => key,
             Err((_, _, why)) => return why,
         };
-        // SAFETY: UEFI, ExitBootServices: it takes this image's own handle; after success nothing of the firmware's but the tree is used.
+        // SAFETY: UEFI, ExitBootServices: it takes this image's own handle; after success nothing of the firmware's but
+        // the tree is used.
         status = unsafe { (boot.exit_boot_services)(image, key) };
         if status != Status::INVALID_PARAMETER {
             break;
@@ -147,7 +157,8 @@ fn leave_boot_services(boot: &BootServices, image: Handle, map: &mut MapBuffer) 
 fn refuse(system: &SystemTable, text: &'static [u16], status: Status) -> usize {
     let console = system.con_out;
     if !console.is_null() {
-        // SAFETY: UEFI, EFI_SYSTEM_TABLE: ConOut is the console's protocol; `prepare` refuses only before ExitBootServices.
+        // SAFETY: UEFI, EFI_SYSTEM_TABLE: ConOut is the console's protocol; `prepare` refuses only before
+        // ExitBootServices.
         let output_string = unsafe { (*console).output_string };
         // SAFETY: UEFI, OutputString: it reads up to the 0 that `refusals!` puts at the end, and writes nothing there.
         unsafe { output_string(console, text.as_ptr().cast_mut()) };

@@ -1,7 +1,8 @@
 //! The end of every unexpected exception and every panic: say what happened, and stop. Takes no lock and never returns.
 
+use super::power::{self, Status};
 use super::window::Window;
-use super::{cpu, exit, registers};
+use super::{cpu, registers};
 use crate::console;
 use breakwater::addr::{Frame, PhysAddr, VirtAddr};
 use breakwater::fault::Syndrome;
@@ -53,7 +54,7 @@ extern "C" fn breakwater_exception(vector: u64, frame: &ExceptionFrame) -> ! {
         }
         console::print_unlocked(format_args!("\n"));
     }
-    stop(exit::Status::Exception)
+    stop(Status::Exception)
 }
 
 /// The walk of `address` through the tables in force, level by level.
@@ -73,10 +74,10 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     if let Some(location) = info.location() {
         say!("  at {location}");
     }
-    stop(exit::Status::Panic)
+    stop(Status::Panic)
 }
 
-fn stop(status: exit::Status) -> ! {
-    exit::say_what_is_kept();
-    exit::leave(super::entry::exit(), status)
+fn stop(status: Status) -> ! {
+    power::say_what_is_kept();
+    power::leave(super::entry::exit(), status)
 }

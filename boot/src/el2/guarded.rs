@@ -1,14 +1,14 @@
 //! A load and a store that survive finding nothing mapped.
 //!
-//! Why it exists: while one CPU changes a mapping by break-before-make, the others may access it, and for that moment there is nothing there.
-//! Whoever accesses what others may be changing, or what may not be mapped at all, has to survive that and decide by itself what it
-//! means: try again, or give up.
+//! Why it exists: while one CPU changes a mapping by break-before-make, the others may access it, and for that moment
+//! there is nothing there. Whoever accesses what others may be changing, or what may not be mapped at all, has to
+//! survive that and decide by itself what it means: try again, or give up.
 //!
-//! What must hold: exactly two instructions of the image are treated so (boot/vectors.S: the load of `guarded_load`, the store of
-//! `guarded_store`), and of their faults only those of their own access, from this EL, at a level from 0 to 3: translation faults,
-//! and permission faults of the store. Every other fault there (a TLB conflict, an external abort, a read that is not permitted), and every
-//! fault anywhere else, is reported and ends the run, as ever. The way there and back uses neither memory nor a stack, so it holds
-//! whatever is broken meanwhile, short of the text itself.
+//! What must hold: exactly two instructions of the image are treated so (boot/vectors.S: the load of `guarded_load`,
+//! the store of `guarded_store`), and of their faults only those of their own access, from this EL, at a level from 0
+//! to 3: translation faults, and permission faults of the store. Every other fault there (a TLB conflict, an external
+//! abort, a read that is not permitted), and every fault anywhere else, is reported and ends the run, as ever. The way
+//! there and back uses neither memory nor a stack, so it holds whatever is broken meanwhile, short of the text itself.
 //!
 //! Exception entry and return are context synchronization events: a second attempt translates anew.
 //!
@@ -70,11 +70,14 @@ pub unsafe fn load_or_fault(address: u64) -> Result<u64, Faulted> {
 /// Stores 64 bits at `address`, in one access.
 ///
 /// # Errors
-/// [`Faulted`]: a translation fault or a permission fault; nothing was stored. Any other fault ends the run with a report.
+/// [`Faulted`]: a translation fault or a permission fault; nothing was stored. Any other fault ends the run with a
+/// report.
 ///
 /// # Safety
-/// As for [`load_or_fault`]; and no Rust object lives in any frame that may be mapped there, but atomics that may take any value.
+/// As for [`load_or_fault`]; and no Rust object lives in any frame that may be mapped there, but atomics that may take
+/// any value.
 pub unsafe fn store_or_fault(address: u64, value: u64) -> Result<(), Faulted> {
-    // SAFETY: the caller vouches for what may be mapped; that nothing is, or nothing that may be written, the vector handles.
+    // SAFETY: the caller vouches for what may be mapped; that nothing is, or nothing that may be written, the vector
+    // handles.
     unsafe { guarded_store(address, value) }.into_result().map(drop)
 }

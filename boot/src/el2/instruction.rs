@@ -1,8 +1,39 @@
-//! Instructions that no crate has, one a function.
+//! Instructions, one a function: barriers, whose encodings the crate aarch64-cpu knows, and those that no crate has.
 
-use super::cpu::Line;
+use aarch64_cpu::asm::barrier;
 use breakwater::machine::{RangeOperand, VaOperand};
 use core::arch::asm;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// Stores before are visible to table walks of the Inner Shareable domain.
+#[inline(always)]
+pub(super) fn dsb_ishst() {
+    barrier::dsb(barrier::ISHST);
+}
+
+/// Loads, stores and broadcast TLBIs before are complete in the Inner Shareable domain.
+#[inline(always)]
+pub(super) fn dsb_ish() {
+    barrier::dsb(barrier::ISH);
+}
+
+/// Loads, stores and local TLBIs before are complete for this PE.
+#[inline(always)]
+pub(super) fn dsb_nsh() {
+    barrier::dsb(barrier::NSH);
+}
+
+/// Everything before is complete in the full system, cache maintenance to the point of coherency included.
+#[inline(always)]
+pub(super) fn dsb_sy() {
+    barrier::dsb(barrier::SY);
+}
+
+/// What follows is fetched and translated anew.
+#[inline(always)]
+pub(super) fn isb() {
+    barrier::isb(barrier::SY);
+}
 
 macro_rules! tlbi {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {$(
@@ -39,7 +70,8 @@ tlbi! {
     /// Every level of the walk of one address, on every PE of the domain.
     tlbi_vae2is(VaOperand) = "tlbi vae2is, {}";
 }
-// By range, FEAT_TLBIRANGE, which the assembler does not know for this target: op1 4, CRn 8, CRm 6 (this PE) or 2 (the domain), op2 5 or 1.
+// By range, FEAT_TLBIRANGE, which the assembler does not know for this target: op1 4, CRn 8, CRm 6 (this PE) or 2 (the
+// domain), op2 5 or 1.
 tlbi! {
     /// RVALE2: the last level of the walks of a range, on this PE.
     tlbi_rvale2(RangeOperand) = "sys #4, c8, c6, #5, {}";
@@ -51,20 +83,38 @@ tlbi! {
     tlbi_rvae2is(RangeOperand) = "sys #4, c8, c2, #1, {}";
 }
 
-/// Cleans and invalidates the line of `address` to the point of coherency. Never CVAC alone: Cortex-A53 errata 819472, 824069, 826319
-/// and 827319 want this one, which does more than is asked elsewhere.
+/// Cleans and invalidates the line of `address` to the point of coherency. Never CVAC alone: Cortex-A53 errata 819472,
+/// 824069, 826319 and 827319 want this one, which does more than is asked elsewhere.
 #[inline(always)]
 pub(super) fn dc_civac(address: *const u8) {
-    // SAFETY: writes back and drops a cache line; memory keeps its contents. The address is of a live reference (cpu.rs).
+    // SAFETY: writes back and drops a cache line; memory keeps its contents. The address is of a live reference
+    // (cpu.rs).
     unsafe { asm!("dc civac, {}", in(reg) address, options(nostack, preserves_flags)) }
 }
 
-/// Invalidates the line of `address` to the point of coherency, and cleans nothing: what another PE stored past the caches is seen after a
-/// DSB, and nothing stale is pushed over it.
+/// A word on a cache line of its own, where lines have up to 128 bytes: whoever invalidates it invalidates nothing
+/// else.
+#[derive(Debug)]
+#[repr(C, align(128))]
+pub(super) struct Line(AtomicU32);
+
+impl Line {
+    pub(super) const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// The word, as this PE sees it.
+    pub(super) fn load(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Invalidates the line of `address` to the point of coherency, and cleans nothing: what another PE stored past the
+/// caches is seen after a DSB, and nothing stale is pushed over it.
 #[inline(always)]
 pub(super) fn dc_ivac(address: *const Line) {
-    // SAFETY: drops a cache line without writing it back. A `Line` has 128 bytes to itself, so that nothing else is lost with it where lines
-    // are no longer; and this PE does not store to one.
+    // SAFETY: drops a cache line without writing it back. A `Line` has 128 bytes to itself, so that nothing else is
+    // lost with it where lines are no longer; and this PE does not store to one.
     unsafe { asm!("dc ivac, {}", in(reg) address, options(nostack, preserves_flags)) }
 }
 
@@ -112,7 +162,8 @@ pub(super) fn sev() {
     aarch64_cpu::asm::sev();
 }
 
-/// Asks the debugger for `operation` with `parameter` (Arm semihosting). Without a debugger this is an exception: only on request.
+/// Asks the debugger for `operation` with `parameter` (Arm semihosting). Without a debugger this is an exception: only
+/// on request.
 #[inline(always)]
 pub(super) fn semihost(operation: u64, parameter: usize) -> u64 {
     let result;

@@ -1,7 +1,7 @@
 //! [`Machine`] on the target.
 
 use super::window::Window;
-use super::{assembly, barrier, footing, instruction};
+use super::{footing, instruction};
 use breakwater::addr::{Frame, PAGE_BYTES, VirtSpan};
 use breakwater::bbm::Permit;
 use breakwater::geometry::{Granule4K, Slot};
@@ -114,19 +114,19 @@ impl Machine for El2 {
     }
 
     fn dsb_ishst(&mut self) {
-        barrier::dsb_ishst();
+        instruction::dsb_ishst();
     }
 
     fn dsb_ish(&mut self) {
-        barrier::dsb_ish();
+        instruction::dsb_ish();
     }
 
     fn dsb_nsh(&mut self) {
-        barrier::dsb_nsh();
+        instruction::dsb_nsh();
     }
 
     fn isb(&mut self) {
-        barrier::isb();
+        instruction::isb();
     }
 
     fn tlbi(&mut self, _permit: &Permit, operation: Tlbi) {
@@ -159,10 +159,18 @@ impl Machine for El2 {
 
     fn switch_root(&mut self, _permit: &Permit, root: Frame) -> Maintenance {
         // SAFETY: this PE alone uses the tables (Protocol checks), and both roots map the identity page, the image and this stack alike.
-        let done = unsafe { assembly::switch_root(root.start().raw(), self.window.link_offset()) };
+        let done = unsafe { switch_root(root.start().raw(), self.window.link_offset()) };
         let count = |shift: u32| ((done >> shift) & 0xff) as u32;
         Maintenance { isbs: count(0), dsbs: count(8), tlbis: count(16) }
     }
+}
+
+unsafe extern "C" {
+    /// mmu.S. In: physical address of the root, link address - physical address. Out: maintenance counts.
+    ///
+    /// # Safety
+    /// Both roots map the identity page, the image and the stack alike, and no other PE uses the old one.
+    fn switch_root(root: u64, link_offset: u64) -> u64;
 }
 
 /// The word at `address`, in a table that the window has given.

@@ -7,12 +7,10 @@
 //! - tables are edited through [`breakwater::bbm::Protocol`] alone, of which the image makes one.
 
 mod assembly;
-mod barrier;
 pub mod cpu;
 mod efi;
 pub mod entry;
 mod exception;
-mod exit;
 mod footing;
 mod guarded;
 mod image;
@@ -25,10 +23,10 @@ mod window;
 
 pub use cpu::Cpus;
 pub use entry::Start;
-pub use exit::{Status, leave, leave_refused, park, say_to_debugger, say_what_is_kept};
 pub use guarded::{Faulted, load_or_fault, store_or_fault};
 pub use image::{ImageMap, Settings, device_tree, image_map, on_demand, regions, settings};
 pub use memory::El2;
+pub use power::{Status, leave, leave_refused, park, say_to_debugger, say_what_is_kept};
 pub use registers::{Translation, id_registers, instructions_retired, own_affinity, translation};
 pub use uart::use_pl011;
 pub use window::Window;

@@ -13,7 +13,8 @@ macro_rules! read {
         #[inline(always)]
         fn $name() -> u64 {
             let value;
-            // SAFETY: reads a register that exists at EL2 (ID space reads 0 where nothing is defined) and changes nothing.
+            // SAFETY: reads a register that exists at EL2 (ID space reads 0 where nothing is defined) and changes
+            // nothing.
             unsafe { asm!(concat!("mrs {}, ", $register), out(reg) value, options(nomem, nostack, preserves_flags)) }
             value
         }
@@ -76,7 +77,8 @@ pub fn own_affinity() -> u64 {
     MPIDR_EL1.get() & 0x00ff_00ff_ffff
 }
 
-/// Instructions retired since head.S started the counter, modulo 2^32, or `None` where the PMU cannot count them (QEMU can under -icount).
+/// Instructions retired since head.S started the counter, modulo 2^32, or `None` where the PMU cannot count them (QEMU
+/// can under -icount).
 #[must_use]
 pub fn instructions_retired() -> Option<u32> {
     const INST_RETIRED: u64 = 1 << 8;

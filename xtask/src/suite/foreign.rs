@@ -1,7 +1,8 @@
-//! A hypervisor of somebody else's: the project of tests/boot/door, beside a copy of the repository, outside of any workspace of ours.
+//! A hypervisor of somebody else's: the project of tests/boot/door, beside a copy of the repository, outside of any
+//! workspace of ours.
 //!
-//! What must hold: nothing but what is tracked is needed; the project's own few lines are enough; and who leaves the one line of the build
-//! script out, or sets what cannot work, is told so by name.
+//! What must hold: nothing but what is tracked is needed; the project's own few lines are enough; and who leaves the
+//! one line of the build script out, or sets what cannot work, is told so by name.
 
 use super::Context;
 use super::runner::Case;
@@ -80,7 +81,8 @@ struct Project {
 }
 
 impl Project {
-    /// Copies what is tracked, and the project beside it. The versions of other crates are the repository's: nothing is fetched.
+    /// Copies what is tracked, and the project beside it. The versions of other crates are the repository's: nothing is
+    /// fetched.
     fn new(context: &Context) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("breakwater-foreign-{}", std::process::id()));
         let project = Self { folder, toolchain: context.ready.toolchain.clone() };
