@@ -22,18 +22,18 @@
 //! completed invalidation covered it ([`Invalidated`]). A broken slot remembers meanwhile, with bit 0 clear, what was there or what comes,
 //! so that a request needs no list of what it does.
 
-#![forbid(unsafe_code)]
-
 mod fill;
+mod free;
 mod invalidate;
 mod live;
 mod pending;
 mod tables;
 mod tokens;
 
+pub use free::{FreeFrame, OwnedRam};
 pub use live::{After, Settling};
 pub(crate) use pending::Pending;
-pub use tables::{FreeFrame, FreeRam, FreeTables, FreshTable, Live, Offline, Place, State, Tables};
+pub use tables::{FreeTables, FreshTable, Live, Offline, Place, State, Tables};
 pub use tokens::{Broken, Changed, Detached, Filled, Invalidated, Laid, Published, Released, Resize, UnusedSlots};
 
 pub use crate::machine::{Permit, Reach};
@@ -44,7 +44,7 @@ use crate::descriptor::Entry;
 use crate::errata::Errata;
 use crate::features::{Features, OPTIONAL};
 use crate::geometry::{Geometry, Slot};
-use crate::machine::{Machine, Maintenance};
+use crate::machine::{Machine, Maintenance, Simulated};
 use core::marker::PhantomData;
 
 /// The geometry of a machine's tables.
@@ -74,12 +74,31 @@ pub struct Protocol<M> {
     aliases: Aliases,
 }
 
-impl<M: Machine> Protocol<M> {
-    /// The protocol on `machine`, for tables that only this PE has used, on CPUs with `errata` and none of the features that are optional.
-    ///
-    /// One machine has one protocol: whoever makes a second can break what the first relies on.
+impl<M: Simulated> Protocol<M> {
+    /// The protocol on a machine whose memory is simulated, for tables that only one PE has used, on CPUs with `errata`
+    /// and none of the features that are optional.
     #[must_use]
-    pub fn new(machine: M, errata: Errata) -> Self {
+    pub fn simulated(machine: M, errata: Errata) -> Self {
+        Self::on(machine, errata)
+    }
+}
+
+impl<M: Machine> Protocol<M> {
+    /// The protocol on `machine`, for tables that only this PE has used, on CPUs with `errata` and none of the features
+    /// that are optional. [`crate::bringup::Bringup`] makes one and keeps it to itself; this is for who brings a
+    /// machine up in another way.
+    ///
+    /// # Safety
+    /// It is the only one of `machine`, and comes into no hands but those of code that is trusted with all that the
+    /// tables map: below the mapper nobody asks what a CPU or the manager itself stands on, nor where tokens come from
+    /// that another protocol gave.
+    #[must_use]
+    #[expect(unsafe_code, reason = "what the tables of a machine hold up is more than this protocol knows")]
+    pub unsafe fn new(machine: M, errata: Errata) -> Self {
+        Self::on(machine, errata)
+    }
+
+    pub(crate) fn on(machine: M, errata: Errata) -> Self {
         let (counts, features) = (Counts::default(), Features::empty());
         let output_bits = Geo::<M>::OUTPUT_BITS as u8;
         let (permit, reach, aliases) = (Permit::for_the_protocol(), Reach::ThisPe, Aliases::none());
@@ -203,7 +222,12 @@ impl<M: Machine> Protocol<M> {
 
     /// The slot of the table of `level` that a walk of `tables` for `virt` leads to, or none when the walk ends above.
     #[must_use]
-    pub fn place<'t, S: State>(&self, tables: &'t Tables<S>, level: Level, virt: VirtAddr) -> Option<Place<'t, S>> {
+    pub fn place<'t, S: State>(
+        &self,
+        tables: &'t Tables<M, S>,
+        level: Level,
+        virt: VirtAddr,
+    ) -> Option<Place<'t, M, S>> {
         let slot = self.slot_at(tables, level, virt)?;
         Some(Place { slot, tables: PhantomData })
     }
@@ -211,7 +235,7 @@ impl<M: Machine> Protocol<M> {
     /// The same for a slot that a walk of `tables` has led to before: for the mapper, which has walked. A debug build walks again.
     #[must_use]
     #[inline(always)]
-    pub(crate) fn vouch<'t, S>(&self, tables: &'t Tables<S>, slot: Slot) -> Place<'t, S> {
+    pub(crate) fn vouch<'t, S>(&self, tables: &'t Tables<M, S>, slot: Slot) -> Place<'t, M, S> {
         debug_assert!(self.leads_to(tables, slot), "{slot} is none of these tables");
         Place { slot, tables: PhantomData }
     }
@@ -220,17 +244,17 @@ impl<M: Machine> Protocol<M> {
     ///
     /// # Panics
     /// When no walk of `tables` leads to it.
-    fn last_place<'t>(&self, tables: &'t mut Tables<Live>, slot: Slot) -> Place<'t, Live> {
+    fn last_place<'t>(&self, tables: &'t mut Tables<M, Live>, slot: Slot) -> Place<'t, M, Live> {
         assert!(self.leads_to(tables, slot), "{slot} is none of these tables");
         Place { slot, tables: PhantomData }
     }
 
-    fn leads_to<S>(&self, tables: &Tables<S>, slot: Slot) -> bool {
+    fn leads_to<S>(&self, tables: &Tables<M, S>, slot: Slot) -> bool {
         self.slot_at(tables, slot.level(), slot.virt()) == Some(slot)
     }
 
     /// The slot of the table of `level` on the walk for `virt`.
-    fn slot_at<S>(&self, tables: &Tables<S>, level: Level, virt: VirtAddr) -> Option<Slot> {
+    fn slot_at<S>(&self, tables: &Tables<M, S>, level: Level, virt: VirtAddr) -> Option<Slot> {
         let mut slot = tables.slot(virt);
         while slot.level() < level {
             slot = slot.below(self.child(slot)?, virt)?;
@@ -239,30 +263,28 @@ impl<M: Machine> Protocol<M> {
     }
 
     /// Zeroes `frame` and makes it a table of `level` for what `virt` lies in; nothing links to it yet.
-    pub fn new_table(&mut self, frame: FreeFrame, level: Level, virt: VirtAddr) -> FreshTable {
+    pub fn new_table(&mut self, frame: FreeFrame<M>, level: Level, virt: VirtAddr) -> FreshTable<M> {
         let frame = frame.frame();
         self.machine.zero_frame(&self.permit, frame);
         FreshTable::new(Geo::<M>::slot(frame, level, virt))
     }
 
     /// A root for these tables, in `frame`, which is zeroed.
-    pub fn new_root(&mut self, frame: FreeFrame) -> Tables<Offline> {
+    pub fn new_root(&mut self, frame: FreeFrame<M>) -> Tables<M, Offline> {
         Tables::new(self.new_table(frame, Geo::<M>::ROOT, VirtAddr::at(0)))
     }
 
-    /// Zeroes frames that nobody uses: for data, not for tables.
-    pub fn zero_frames(&mut self, ram: &FreeRam) {
-        let span = ram.span();
-        let first = Frame::containing(span.start());
-        let bytes = Geo::<M>::PAGE_BYTES;
-        let frames = (0..span.page_core().bytes() / bytes).map(|index| index * (bytes / crate::addr::PAGE_BYTES));
-        for frame in frames.filter_map(|index| first.checked_add(index)) {
-            self.machine.zero_frame(&self.permit, frame);
+    /// Zeroes the whole frames of `ram`: for data, not for tables.
+    pub fn zero_frames(&mut self, ram: &OwnedRam<M>) {
+        let whole = ram.whole_frames();
+        let starts = (0..whole.bytes()).step_by(Geo::<M>::PAGE_BYTES as usize);
+        for start in starts.filter_map(|offset| whole.start().checked_add(offset)) {
+            self.machine.zero_frame(&self.permit, Frame::containing(start));
         }
     }
 
     /// Takes a frame of a former table, to be one again.
-    pub fn take_free(&mut self, free: &mut FreeTables) -> Option<FreeFrame> {
+    pub fn take_free(&mut self, free: &mut FreeTables<M>) -> Option<FreeFrame<M>> {
         let frame = free.head?;
         let link = self.machine.load(first_word::<M>(frame));
         free.count -= 1;
@@ -272,12 +294,12 @@ impl<M: Machine> Protocol<M> {
     }
 
     /// The frames of `free` in the order in which [`Self::take_free`] takes them.
-    pub(crate) fn upcoming_free(&self, free: &FreeTables) -> impl Iterator<Item = Frame> + '_ {
+    pub(crate) fn upcoming_free(&self, free: &FreeTables<M>) -> impl Iterator<Item = Frame> + '_ {
         let next = |frame: &Frame| Some(Frame::containing(PhysAddr::at(self.machine.load(first_word::<M>(*frame)))));
         core::iter::successors(free.head, next).take(free.count as usize)
     }
 
-    fn put_free(&mut self, frame: Frame, free: &mut FreeTables) {
+    fn put_free(&mut self, frame: Frame, free: &mut FreeTables<M>) {
         let link = free.head.map_or(0, |next| next.start().raw());
         self.machine.released(frame);
         self.machine.store(&self.permit, first_word::<M>(frame), link);
@@ -296,7 +318,7 @@ impl<M: Machine> Protocol<M> {
     ///
     /// # Panics
     /// When other PEs use the old tables.
-    pub fn switch_root(&mut self, next: Tables<Offline>, old: Detached) -> (Tables<Live>, Released) {
+    pub fn switch_root(&mut self, next: Tables<M, Offline>, old: Detached) -> (Tables<M, Live>, Released<M>) {
         assert!(self.reach == Reach::ThisPe, "a root is switched while one PE uses the tables");
         assert!(next.level() == Geo::<M>::ROOT, "a root is a table of the level at which walks begin");
         let done = self.machine.switch_root(&self.permit, next.root());

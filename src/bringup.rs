@@ -1,17 +1,18 @@
 //! The phases of boot from the first tables on: build the runtime tables, switch to them, map what there is, free what was only needed
 //! on the way. The same code on the target and on a host: it names no CPU.
 //!
-//! What must hold, phase by phase: see the functions. Throughout: every store goes through [`crate::bbm`], every mapping is declared.
+//! What must hold, phase by phase: see the functions. Throughout: every store goes through [`crate::bbm`], every
+//! mapping is declared, and the protocol stays in here: what comes out are requests, which ask what the CPUs and the
+//! manager stand on.
 
-#![forbid(unsafe_code)]
-
-use crate::addr::{Frame, PAGE_BYTES, PhysSpan};
+use crate::addr::{Frame, PAGE_BYTES};
 use crate::audit::{self, Audit, Scratch};
-use crate::bbm::{Detached, FreeRam, Live, Offline, Protocol, Tables};
+use crate::bbm::{Counts, Detached, Live, Offline, Protocol, Tables};
 use crate::errata::Errata;
 use crate::features::Features;
-use crate::frames::FrameSupply;
-use crate::machine::Machine;
+use crate::frames::{FrameSupply, OwnedRam};
+use crate::machine::{Machine, Simulated};
+use crate::mapper::Mapper;
 use crate::memory_map::MemoryMap;
 use crate::regions::directmap::Directmap;
 use crate::regions::image::{self, INIT, Image, SEALED};
@@ -21,30 +22,52 @@ use crate::walk::ReadTable;
 /// Runs of leaves, and tables, that the audit can note.
 const AUDIT_RUNS: usize = 2 * crate::regions::MAX_BOOT_REGIONS;
 
-/// A machine that boots: the way to its tables, and its free frames.
+/// A machine that boots: the way to its tables, its free frames, and the image that it runs.
 #[derive(Debug)]
 pub struct Bringup<M> {
-    /// The way to the tables.
-    pub protocol: Protocol<M>,
-    /// Free frames.
-    pub frames: FrameSupply,
-    /// The image.
-    pub image: Image,
+    protocol: Protocol<M>,
+    frames: FrameSupply<M>,
+    image: Image,
+    /// Whether init's frames are still the image's.
+    has_init: bool,
 }
 
 impl<M: Machine> Bringup<M> {
+    /// The machine that runs `image`, in its first tables, on one CPU with `errata`.
+    ///
+    /// # Safety
+    /// The one CPU that runs executes `image`, which lies where it says and has those parts: mapped as it says, it goes
+    /// on. Its pool is nobody's. Its first tables are those in force, and nobody but the root switch touches them.
+    /// Nothing lives in init but code that has ended when [`Self::free_init`] is called. The machine is brought up
+    /// once.
+    #[must_use]
+    #[expect(unsafe_code, reason = "what runs, and where, is a fact of the machine, which no type can check")]
+    pub unsafe fn new(machine: M, errata: Errata, image: Image) -> Self {
+        Self::of(machine, errata, image)
+    }
+
+    fn of(machine: M, errata: Errata, image: Image) -> Self {
+        let pool = OwnedRam::new(image.physical_span(image.pool));
+        Self { protocol: Protocol::on(machine, errata), frames: FrameSupply::new(pool), image, has_init: true }
+    }
+
     /// Builds the runtime root: image, fixmap, identity page. The first tables stay in force; nothing walks the new ones yet.
     ///
     /// # Errors
     /// [`Failure`], which would be an error in the sizing of the pool.
-    pub fn build(&mut self) -> Result<Tables<Offline>, Failure> {
+    pub fn build(&mut self) -> Result<Tables<M, Offline>, Failure> {
         self.image.build(&mut self.protocol, &mut self.frames)
     }
 
-    /// Puts the runtime root in force, strictly (RULES.md: RootSwitch), and gives the first tables' frames, which are `first_tables`, to
-    /// the supply: the switch has invalidated every trace of them.
-    pub fn switch(&mut self, next: Tables<Offline>, first_tables: PhysSpan) -> Tables<Live> {
-        let first = Frame::containing(first_tables.start());
+    /// Puts the runtime root in force, strictly (RULES.md: RootSwitch), and gives the first tables' frames to the
+    /// supply: the switch has invalidated every trace of them.
+    ///
+    /// # Panics
+    /// When it has been done before, or other CPUs use the tables.
+    pub fn switch(&mut self, next: Tables<M, Offline>) -> Tables<M, Live> {
+        let first_tables = core::mem::replace(&mut self.image.first_tables, crate::layout::NOWHERE);
+        assert!(!first_tables.is_empty(), "the root is switched once");
+        let first = Frame::containing(self.image.physical(first_tables.start()));
         let count = first_tables.bytes() / PAGE_BYTES;
         let old = core::array::from_fn(|index| {
             let index = index as u64;
@@ -53,6 +76,17 @@ impl<M: Machine> Bringup<M> {
         let (tables, released) = self.protocol.switch_root(next, Detached::first_tables(old));
         self.frames.release(released);
         tables
+    }
+
+    /// Notes what the CPU that runs gets wrong, and how many bits of an output address it has.
+    pub fn note_cpu(&mut self, errata: Errata, output_bits: u8) {
+        self.protocol.note_errata(errata);
+        self.protocol.limit_output(output_bits);
+    }
+
+    /// From here on other CPUs may use the tables; `errata` are those of every one that may.
+    pub fn share(&mut self, errata: Errata) {
+        self.protocol.share(errata);
     }
 
     /// Every CPU that was started has reported, and shares the tables: optional `features` are those that all of them have. Where one
@@ -65,44 +99,128 @@ impl<M: Machine> Bringup<M> {
         }
     }
 
+    /// The image that runs.
+    #[must_use]
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// The protocol, to read: what was done, how far invalidations reach.
+    #[must_use]
+    pub fn protocol(&self) -> &Protocol<M> {
+        &self.protocol
+    }
+
+    /// The machine, for what is no table.
+    pub fn machine_mut(&mut self) -> &mut M {
+        self.protocol.machine_mut()
+    }
+
+    /// Free frames.
+    #[must_use]
+    pub fn frames(&self) -> &FrameSupply<M> {
+        &self.frames
+    }
+
+    /// Free frames, to take from.
+    pub fn frames_mut(&mut self) -> &mut FrameSupply<M> {
+        &mut self.frames
+    }
+
+    /// A mapper for the tables in force.
+    pub fn mapper<'a>(&'a mut self, tables: &'a mut Tables<M, Live>) -> Mapper<'a, M, Live> {
+        Mapper::new(&mut self.protocol, &mut self.frames, tables)
+    }
+
     /// The tables in force with all that goes with them.
-    pub fn space<'a>(&'a mut self, tables: &'a mut Tables<Live>, regions: &'a mut RegionMap) -> Space<'a, M> {
+    pub fn space<'a>(&'a mut self, tables: &'a mut Tables<M, Live>, regions: &'a mut RegionMap) -> Space<'a, M> {
         Space::new(&mut self.protocol, &mut self.frames, tables, regions)
+    }
+
+    /// Breaks the identity page, once: after the last CPU has left it, and only when none can arrive any more.
+    ///
+    /// # Errors
+    /// [`Failure`], with the tables as before.
+    pub fn drop_identity(&mut self, tables: &mut Tables<M, Live>, regions: &mut RegionMap) -> Result<(), Failure> {
+        let identity = self.image.identity_page();
+        self.space(tables, regions).unmap(identity.name, identity.virt).map(drop)
+    }
+
+    /// Breaks the init section, invalidates, maps its frames into the directmap instead, and gives them to the supply.
+    /// Once: from here on they are no longer the image's.
+    ///
+    /// The machine must reach those frames through the directmap from here on, no CPU may execute init code any more,
+    /// and this function is not init itself.
+    ///
+    /// # Errors
+    /// [`Failure`], with what was done so far in force.
+    ///
+    /// # Panics
+    /// When it has been done before.
+    pub fn free_init(
+        &mut self,
+        tables: &mut Tables<M, Live>,
+        regions: &mut RegionMap,
+        directmap: Directmap,
+    ) -> Result<(), Failure> {
+        assert!(self.has_init, "init is freed once");
+        let init = self.image.parts[INIT];
+        let frames = self.image.physical_span(init.virt);
+        let mut space = self.space(tables, regions);
+        space.unmap(init.name, init.virt)?;
+        directmap.map_span(&mut space, frames)?;
+        let given = space.give_back(OwnedRam::new(frames));
+        self.has_init = false;
+        given.map_err(|(failure, _)| failure)
+    }
+
+    /// Makes read-only what is not written after boot.
+    ///
+    /// # Errors
+    /// [`Failure`], with the tables as before.
+    pub fn seal(&mut self, tables: &mut Tables<M, Live>, regions: &mut RegionMap) -> Result<(), Failure> {
+        let sealed = self.image.parts[SEALED];
+        self.space(tables, regions).protect(sealed.name, sealed.virt, image::CONSTANTS)
+    }
+
+    /// What is left when boot is over: the way to the tables in force, and free frames.
+    #[must_use]
+    pub fn finish(self, tables: Tables<M, Live>) -> (Editor<M>, FrameSupply<M>) {
+        (Editor { protocol: self.protocol, tables }, self.frames)
     }
 }
 
-/// Breaks the identity page, once: after the last CPU has left it, and only when none can arrive any more.
-///
-/// # Errors
-/// [`Failure`], with the tables as before.
-pub fn drop_identity<M: Machine>(space: &mut Space<'_, M>, image: &Image) -> Result<(), Failure> {
-    space.unmap("identity page", image.identity_page().virt).map(drop)
+impl<M: Simulated> Bringup<M> {
+    /// The same of a machine whose memory is simulated.
+    #[must_use]
+    pub fn simulated(machine: M, errata: Errata, image: Image) -> Self {
+        Self::of(machine, errata, image)
+    }
 }
 
-/// Breaks the init section, invalidates, maps its frames into the directmap instead, and gives them to the supply.
-///
-/// The machine must reach those frames through the directmap from here on, no CPU may execute init code any more, and this function is
-/// not init itself.
-///
-/// # Errors
-/// [`Failure`], with what was done so far in force.
-pub fn free_init<M: Machine>(space: &mut Space<'_, M>, image: &Image, directmap: Directmap) -> Result<(), Failure> {
-    let init = image.parts[INIT];
-    space.unmap(init.name, init.virt)?;
-    let frames = PhysSpan::of(image.physical(init.virt.start()), init.virt.bytes())
-        .ok_or(Failure::TooMany { name: init.name })?;
-    directmap.map_span(space, frames)?;
-    // Init's frames were the image's, and are nobody's from here on.
-    space.give_back(FreeRam::new(frames)).map_err(|(failure, _)| failure)
+/// The way to the tables in force after boot. Whoever holds it edits alone, and by requests alone.
+#[derive(Debug)]
+pub struct Editor<M> {
+    protocol: Protocol<M>,
+    tables: Tables<M, Live>,
 }
 
-/// Makes read-only what is not written after boot.
-///
-/// # Errors
-/// [`Failure`], with the tables as before.
-pub fn seal<M: Machine>(space: &mut Space<'_, M>, image: &Image) -> Result<(), Failure> {
-    let sealed = image.parts[SEALED];
-    space.protect(sealed.name, sealed.virt, image::CONSTANTS)
+impl<M: Machine> Editor<M> {
+    /// A mapper that takes table frames from `frames`.
+    pub fn mapper<'a>(&'a mut self, frames: &'a mut FrameSupply<M>) -> Mapper<'a, M, Live> {
+        Mapper::new(&mut self.protocol, frames, &mut self.tables)
+    }
+
+    /// The tables in force with all that goes with them.
+    pub fn space<'a>(&'a mut self, frames: &'a mut FrameSupply<M>, regions: &'a mut RegionMap) -> Space<'a, M> {
+        Space::new(&mut self.protocol, frames, &mut self.tables, regions)
+    }
+
+    /// Descriptor stores, barriers and TLB maintenance since the first instruction of Rust: they only grow.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.protocol.counts()
+    }
 }
 
 /// Holds the tables in force against the declarations.

@@ -10,9 +10,12 @@
 #![forbid(unsafe_code)]
 
 use crate::addr::{Frame, PhysSpan};
-pub use crate::bbm::{FreeFrame, FreeRam};
+pub use crate::bbm::{FreeFrame, OwnedRam};
+use core::marker::PhantomData;
 
-use crate::bbm::{FreeTables, Released};
+use crate::bbm::{FreeTables, Geo, Released};
+use crate::geometry::Geometry;
+use crate::machine::Machine;
 use crate::memory_map::{Full, SpanList};
 
 /// Spans of free RAM that the supply can hold.
@@ -20,16 +23,16 @@ const RAM_SPANS: usize = 192;
 /// Spans of former table frames and freed image pages.
 const RETURNED_SPANS: usize = 32;
 
-/// Frames that nobody uses.
+/// Frames of a machine that nobody uses, each as large as its tables are. All that is in it came as [`OwnedRam`] or was
+/// a table before.
 #[derive(Debug)]
-pub struct FrameSupply {
-    /// log2 of the bytes of a frame.
-    shift: u32,
+pub struct FrameSupply<M> {
     /// Former tables, to be tables again.
-    tables: FreeTables,
+    tables: FreeTables<M>,
     pool: PhysSpan,
     lists: Option<Lists>,
     taken: u64,
+    machine: PhantomData<fn() -> M>,
 }
 
 /// What is free beside the pool. Absent until something is: boot builds its runtime tables before, and counts instructions.
@@ -41,39 +44,33 @@ struct Lists {
 
 const NO_LISTS: Lists = Lists { returned: SpanList::new(), ram: SpanList::new() };
 
-impl FrameSupply {
-    /// A supply of the frames of `pool`, which must be the caller's alone and hold whole frames.
+impl<M: Machine> FrameSupply<M> {
+    /// A supply of the whole frames of `pool`.
     #[must_use]
-    pub fn new(pool: PhysSpan) -> Self {
-        Self::with_frames_of(crate::addr::PAGE_SHIFT, pool)
-    }
-
-    /// The same with frames of 2^`shift` bytes, to a multiple of which `pool` is aligned: for another granule.
-    #[must_use]
-    pub fn with_frames_of(shift: u32, pool: PhysSpan) -> Self {
-        Self { shift, tables: FreeTables::none(), pool, lists: None, taken: 0 }
+    pub fn new(pool: OwnedRam<M>) -> Self {
+        Self { tables: FreeTables::none(), pool: pool.whole_frames(), lists: None, taken: 0, machine: PhantomData }
     }
 
     /// Frames left, former tables included.
     #[must_use]
     pub fn available(&self) -> u64 {
         let listed = self.lists.as_ref().map_or(0, |lists| lists.returned.bytes() + lists.ram.bytes());
-        ((self.pool.bytes() + listed) >> self.shift) + self.tables.count()
+        ((self.pool.bytes() + listed) >> Geo::<M>::PAGE_SHIFT) + self.tables.count()
     }
 
     /// Whether at least `count` frames are left: [`Self::available`] without counting further than needed.
     #[must_use]
     pub fn has(&self, count: u64) -> bool {
-        self.pool.bytes() >> self.shift >= count || self.available() >= count
+        self.pool.bytes() >> Geo::<M>::PAGE_SHIFT >= count || self.available() >= count
     }
 
     /// Former tables: what a mapper takes first, and returns to.
-    pub(crate) fn tables_mut(&mut self) -> &mut FreeTables {
+    pub(crate) fn tables_mut(&mut self) -> &mut FreeTables<M> {
         &mut self.tables
     }
 
     /// The same, to look at.
-    pub(crate) fn tables(&self) -> &FreeTables {
+    pub(crate) fn tables(&self) -> &FreeTables<M> {
         &self.tables
     }
 
@@ -96,14 +93,14 @@ impl FrameSupply {
 
     /// Takes one frame: of the pool, else of what was returned, else of RAM. Its contents are unknown. Former tables are for a mapper
     /// to take ([`crate::mapper::Mapper::take`]): their list stands in the frames themselves.
-    pub fn take(&mut self) -> Option<FreeFrame> {
+    pub fn take(&mut self) -> Option<FreeFrame<M>> {
         let frame = if self.pool.is_empty() {
             let lists = self.lists.as_mut()?;
-            let bytes = 1 << self.shift;
+            let bytes = Geo::<M>::PAGE_BYTES;
             pop(&mut lists.returned, bytes).or_else(|| pop(&mut lists.ram, bytes))?
         } else {
             let frame = Frame::containing(self.pool.start());
-            let next = self.pool.start().checked_add(1 << self.shift)?;
+            let next = self.pool.start().checked_add(Geo::<M>::PAGE_BYTES)?;
             self.pool = PhysSpan::new(next, self.pool.end_exclusive())?;
             frame
         };
@@ -111,45 +108,41 @@ impl FrameSupply {
         Some(FreeFrame::new(frame))
     }
 
-    /// Takes `bytes` of RAM, whole frames, in one piece that starts at a multiple of `align` (a power of two, at least a frame), or nothing.
-    /// Its contents are unknown.
-    pub fn take_ram(&mut self, bytes: u64, align: u64) -> Option<FreeRam> {
+    /// Takes `bytes` of RAM, whole frames, in one piece that starts at a multiple of `align` (a power of two, at least
+    /// a frame), or nothing: also where `bytes` or `align` is no such number, for a frame in part would be another's in
+    /// its rest. Its contents are unknown.
+    pub fn take_ram(&mut self, bytes: u64, align: u64) -> Option<OwnedRam<M>> {
+        if !bytes.is_multiple_of(Geo::<M>::PAGE_BYTES) || !align.is_power_of_two() || align < Geo::<M>::PAGE_BYTES {
+            return None;
+        }
         let ram = &mut self.lists.as_mut()?.ram;
         let piece = ram.iter().find_map(|span| {
             let piece = PhysSpan::of(span.start().align_up(align), bytes)?;
             span.covers(piece).then_some(piece)
         })?;
         ram.remove(piece).ok()?;
-        self.taken += bytes >> self.shift;
-        Some(FreeRam::new(piece))
-    }
-
-    /// The whole frames of `span`.
-    fn whole_frames(&self, span: PhysSpan) -> PhysSpan {
-        let bytes = 1 << self.shift;
-        let (start, end_exclusive) = (span.start().align_up(bytes), span.end_exclusive().align_down(bytes));
-        PhysSpan::new(start, end_exclusive).unwrap_or(PhysSpan::EMPTY)
+        self.taken += bytes >> Geo::<M>::PAGE_SHIFT;
+        Some(OwnedRam::new(piece))
     }
 
     fn lists(&mut self) -> &mut Lists {
         self.lists.get_or_insert(NO_LISTS)
     }
 
-    /// Adds free RAM that the window reaches. Only whole frames count.
+    /// Adds free RAM that the window reaches and that nothing else maps. Only whole frames count.
     ///
     /// # Errors
-    /// When there are too many separate spans; the supply is then as before.
-    pub fn add_ram(&mut self, span: PhysSpan) -> Result<(), Full> {
-        let whole = self.whole_frames(span);
-        self.lists().ram.insert(whole)
+    /// When there are too many separate spans; the supply is then as before, and the memory is lost.
+    pub(crate) fn add_ram(&mut self, ram: OwnedRam<M>) -> Result<(), Full> {
+        self.lists().ram.insert(ram.whole_frames())
     }
 
     /// Takes back the frames of former tables. Should the list of separate spans be full, a frame stays unused for ever rather than
     /// unsafe.
-    pub fn release(&mut self, released: Released) {
+    pub fn release(&mut self, released: Released<M>) {
         for frame in released.frames() {
             // Full: the frame is lost to the supply, which harms nobody.
-            let bytes = 1 << self.shift;
+            let bytes = Geo::<M>::PAGE_BYTES;
             let _ = PhysSpan::of(frame.start(), bytes).map(|span| self.lists().returned.insert(span));
         }
     }
@@ -158,9 +151,8 @@ impl FrameSupply {
     ///
     /// # Errors
     /// The RAM itself, when there are too many separate spans; the supply is then as before.
-    pub(crate) fn give_back(&mut self, ram: FreeRam) -> Result<(), FreeRam> {
-        let whole = self.whole_frames(ram.span());
-        self.lists().returned.insert(whole).map_err(|Full| ram)
+    pub(crate) fn give_back(&mut self, ram: OwnedRam<M>) -> Result<(), OwnedRam<M>> {
+        self.lists().returned.insert(ram.whole_frames()).map_err(|Full| ram)
     }
 }
 
@@ -175,41 +167,71 @@ fn pop<const N: usize>(list: &mut SpanList<N>, bytes: u64) -> Option<Frame> {
 mod tests {
     use super::*;
     use crate::addr::{PAGE_BYTES, PhysAddr};
+    use crate::geometry::{Granule4K, Granule16K};
+    use crate::machine::Nowhere;
+
+    type Supply<G = Granule4K> = FrameSupply<Nowhere<G>>;
 
     fn span(start: u64, bytes: u64) -> PhysSpan {
         PhysSpan::of(PhysAddr::at(start), bytes).unwrap()
     }
 
+    fn ram<G: Geometry>(start: u64, bytes: u64) -> OwnedRam<Nowhere<G>> {
+        OwnedRam::simulated(span(start, bytes))
+    }
+
+    fn taken<G: Geometry>(supply: &mut Supply<G>) -> Vec<u64> {
+        core::iter::from_fn(|| supply.take()).map(|frame| frame.frame().start().raw()).collect()
+    }
+
     #[test]
     fn good_pool_first_then_ram() {
-        let mut supply = FrameSupply::new(span(0x10_0000, 2 * PAGE_BYTES));
-        supply.add_ram(span(0x4000_0800, 3 * PAGE_BYTES)).unwrap();
-        let taken: Vec<u64> = core::iter::from_fn(|| supply.take()).map(|frame| frame.frame().start().raw()).collect();
-        assert_eq!(taken, [0x10_0000, 0x10_1000, 0x4000_1000, 0x4000_2000]);
+        let mut supply = Supply::<Granule4K>::new(ram(0x10_0000, 2 * PAGE_BYTES));
+        supply.add_ram(ram(0x4000_0800, 3 * PAGE_BYTES)).unwrap();
+        assert_eq!(taken(&mut supply), [0x10_0000, 0x10_1000, 0x4000_1000, 0x4000_2000]);
         assert_eq!((supply.available(), supply.taken()), (0, 4));
     }
 
     #[test]
     fn good_aligned_piece_leaves_the_rest() {
-        let mut supply = FrameSupply::new(span(0, 0));
-        supply.add_ram(span(0x1000, 0x40_0000)).unwrap();
+        let mut supply = Supply::<Granule4K>::new(OwnedRam::none());
+        supply.add_ram(ram(0x1000, 0x40_0000)).unwrap();
         let piece = supply.take_ram(0x20_0000, 0x20_0000);
         assert_eq!(piece.map(|piece| piece.span()), Some(span(0x20_0000, 0x20_0000)));
         assert_eq!(supply.available(), 0x200);
-        assert_eq!(supply.take_ram(0x20_0000, 0x20_0000), None);
+        assert!(supply.take_ram(0x20_0000, 0x20_0000).is_none());
         assert_eq!(supply.available(), 0x200, "a refusal takes nothing");
+    }
+
+    #[test]
+    fn bad_a_frame_in_part() {
+        let mut supply = Supply::<Granule4K>::new(OwnedRam::none());
+        supply.add_ram(ram(0x1000, 0x1000)).unwrap();
+        for (bytes, align) in [(8, 0x1000), (0x1000, 8), (0x1000, 0), (0x1000, 0x3000), (0x1800, 0x1000)] {
+            assert!(supply.take_ram(bytes, align).is_none(), "{bytes:#x} bytes at a multiple of {align:#x}");
+        }
+        assert_eq!(taken(&mut supply), [0x1000]);
+    }
+
+    #[test]
+    fn good_pieces_of_a_frame_are_no_frame() {
+        let (low, high) = ram::<Granule4K>(0x1000, 0x3000).split_at(0x1800).unwrap();
+        assert_eq!((low.span(), high.span()), (span(0x1000, 0x1800), span(0x2800, 0x1800)));
+        let mut supply = Supply::new(low);
+        supply.give_back(high).unwrap();
+        assert_eq!(taken(&mut supply), [0x1000, 0x3000], "the frame of both is neither's");
+        assert!(ram::<Granule4K>(0x1000, 0x1000).split_at(0x1001).is_err());
     }
 
     #[test]
     fn good_frames_of_another_granule_do_not_overlap() {
         const BYTES: u64 = 16 << 10;
-        let mut supply = FrameSupply::with_frames_of(14, span(0x10_0000, 2 * BYTES));
-        supply.add_ram(span(0x4000_1000, 4 * BYTES)).unwrap();
+        let mut supply = Supply::<Granule16K>::new(ram(0x10_0000, 2 * BYTES));
+        supply.add_ram(ram(0x4000_1000, 4 * BYTES)).unwrap();
         let spans: Vec<PhysSpan> = supply.spans().collect();
         assert_eq!(spans, [span(0x10_0000, 2 * BYTES), span(0x4000_4000, 3 * BYTES)]);
         assert_eq!(supply.available(), 5, "the first and last piece of the RAM are no whole frames");
-        let taken: Vec<u64> = core::iter::from_fn(|| supply.take()).map(|frame| frame.frame().start().raw()).collect();
-        assert_eq!(taken, [0x10_0000, 0x10_4000, 0x4000_4000, 0x4000_8000, 0x4000_c000]);
+        assert_eq!(taken(&mut supply), [0x10_0000, 0x10_4000, 0x4000_4000, 0x4000_8000, 0x4000_c000]);
         assert_eq!(supply.available(), 0);
     }
 }

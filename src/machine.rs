@@ -98,10 +98,17 @@ pub trait Machine {
         [None, None]
     }
 
-    /// Whether [`Self::reached`] finds something: asked by every request that takes something away. It may be true of more.
+    /// Whether [`Self::reached`] or [`Self::guard`] finds something: asked by every request. It may be true of more.
     #[inline(always)]
     fn is_reached(&self, span: VirtSpan) -> bool {
-        self.reached(span).iter().any(Option::is_some)
+        self.reached(span).iter().any(Option::is_some) || self.guard(span).is_some()
+    }
+
+    /// What of `span` is never mapped, because a CPU relies on the fault: the pages below stacks. By default, as on a
+    /// host, nothing.
+    #[inline(always)]
+    fn guard(&self, _span: VirtSpan) -> Option<Footing> {
+        None
     }
 
     /// `frame`, of a former table, is free from here on. No instruction; a machine that judges holds the manager to it.
@@ -112,6 +119,14 @@ pub trait Machine {
     #[inline(always)]
     fn settled(&mut self) {}
 }
+
+/// A machine whose memory is no memory of the program that runs: a host's map, a model, a table of words. Nothing that
+/// the manager stores can overwrite anything but that, so memory may be made up: [`crate::frames::OwnedRam::simulated`]
+/// and its kin claim it without `unsafe`.
+///
+/// A machine that stores to real memory does not implement this. Nobody else can do it for it: the trait and that
+/// machine are both foreign to everyone but this crate and the machine's own.
+pub trait Simulated: Machine {}
 
 /// A part of a machine's window to physical memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -166,3 +181,30 @@ pub struct Maintenance {
     /// ISB instructions.
     pub isbs: u32,
 }
+
+/// A machine for tests that need none: it has no memory.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Nowhere<G>(core::marker::PhantomData<G>);
+
+#[cfg(test)]
+impl<G: Geometry> Machine for Nowhere<G> {
+    type Geometry = G;
+
+    fn load(&self, _: Slot) -> u64 {
+        unreachable!("there is no memory")
+    }
+    fn store(&mut self, _: &Permit, _: Slot, _: u64) {}
+    fn zero_frame(&mut self, _: &Permit, _: Frame) {}
+    fn dsb_ishst(&mut self) {}
+    fn dsb_ish(&mut self) {}
+    fn dsb_nsh(&mut self) {}
+    fn isb(&mut self) {}
+    fn tlbi(&mut self, _: &Permit, _: Tlbi) {}
+    fn switch_root(&mut self, _: &Permit, _: Frame) -> Maintenance {
+        Maintenance::default()
+    }
+}
+
+#[cfg(test)]
+impl<G: Geometry> Simulated for Nowhere<G> {}

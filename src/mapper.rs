@@ -115,9 +115,9 @@ pub struct Cost {
 /// use breakwater::bbm::{Detached, Permit, Protocol};
 /// use breakwater::descriptor::{Access, Attributes};
 /// use breakwater::errata::Errata;
-/// use breakwater::frames::FrameSupply;
+/// use breakwater::frames::{FrameSupply, OwnedRam};
 /// use breakwater::geometry::{Granule4K, Slot};
-/// use breakwater::machine::{Machine, Maintenance, Tlbi};
+/// use breakwater::machine::{Machine, Maintenance, Simulated, Tlbi};
 /// use breakwater::mapper::{Mapper, Request};
 /// use std::collections::HashMap;
 ///
@@ -150,8 +150,12 @@ pub struct Cost {
 ///     }
 /// }
 ///
-/// let mut protocol = Protocol::new(Host::default(), Errata::empty());
-/// let mut frames = FrameSupply::new(PhysSpan::of(PhysAddr::at(0x10_0000), 16 * 4096).expect("a span"));
+/// // Nothing behind it that anyone could overwrite: its memory needs no `unsafe` to be claimed.
+/// impl Simulated for Host {}
+///
+/// let mut protocol = Protocol::simulated(Host::default(), Errata::empty());
+/// let memory = PhysSpan::of(PhysAddr::at(0x10_0000), 16 * 4096).expect("a span");
+/// let mut frames = FrameSupply::new(OwnedRam::simulated(memory));
 /// let root = protocol.new_root(frames.take().expect("a frame"));
 /// let (mut tables, _old) = protocol.switch_root(root, Detached::none());
 /// let mut mapper = Mapper::new(&mut protocol, &mut frames, &mut tables);
@@ -181,8 +185,8 @@ pub struct Cost {
 #[derive(Debug)]
 pub struct Mapper<'a, M, S> {
     protocol: &'a mut Protocol<M>,
-    frames: &'a mut FrameSupply,
-    tables: &'a mut Tables<S>,
+    frames: &'a mut FrameSupply<M>,
+    tables: &'a mut Tables<M, S>,
 }
 
 impl<'a, M: Machine, S> Mapper<'a, M, S> {
@@ -190,7 +194,7 @@ impl<'a, M: Machine, S> Mapper<'a, M, S> {
     ///
     /// # Panics
     /// When the tables' root is of another level than the one at which walks begin.
-    pub fn new(protocol: &'a mut Protocol<M>, frames: &'a mut FrameSupply, tables: &'a mut Tables<S>) -> Self {
+    pub fn new(protocol: &'a mut Protocol<M>, frames: &'a mut FrameSupply<M>, tables: &'a mut Tables<M, S>) -> Self {
         assert!(tables.level() == Geo::<M>::ROOT, "a root is a table of the level at which walks begin");
         Self { protocol, frames, tables }
     }
@@ -217,13 +221,13 @@ impl<'a, M: Machine, S> Mapper<'a, M, S> {
 
     /// Takes one frame, for any use: a former table before anything else. Its contents are unknown. [`FrameSupply::take`] knows no former
     /// tables.
-    pub fn take(&mut self) -> Option<FreeFrame> {
+    pub fn take(&mut self) -> Option<FreeFrame<M>> {
         let free = self.protocol.take_free(self.frames.tables_mut());
         free.or_else(|| self.frames.take())
     }
 
     /// A frame for a table: the plan has made sure of it.
-    fn take_frame(&mut self) -> FreeFrame {
+    fn take_frame(&mut self) -> FreeFrame<M> {
         self.take().expect("the plan made sure of every frame")
     }
 

@@ -10,15 +10,15 @@
 //! What it refuses: more spans than the lists hold, an image that is not wholly in one bank or is claimed by anything else, RAM
 //! that the directmap cannot reach (see [`Error`]). Banks that overlap are merged: both say "RAM", so their union is.
 
-#![forbid(unsafe_code)]
-
 mod span_list;
 
 use core::fmt;
+use core::marker::PhantomData;
 
 pub use span_list::{Full, SpanList};
 
 use crate::addr::{ADDRESS_BITS, PhysAddr, PhysSpan};
+use crate::machine::Simulated;
 
 /// Banks of RAM that are not adjacent to each other.
 pub const MAX_BANKS: usize = 64;
@@ -322,6 +322,48 @@ impl MemoryMap {
         } else {
             Err(Error::TreeOutsideRam { tree })
         }
+    }
+}
+
+/// The RAM of the machine `M`, as a memory map tells it, and with it the right to what is free there: what nobody in
+/// the map claims becomes [`crate::frames::OwnedRam`] when the directmap shows it
+/// ([`crate::regions::directmap::Directmap::map`]).
+#[derive(Debug)]
+#[must_use = "RAM that nobody maps is lost"]
+pub struct KnownRam<'m, M> {
+    memory: &'m MemoryMap,
+    image: PhysSpan,
+    machine: PhantomData<fn() -> M>,
+}
+
+impl<'m, M> KnownRam<'m, M> {
+    /// Claims what is free in `memory`, of which `image` is the running image.
+    ///
+    /// # Safety
+    /// `memory` is true: its banks are RAM of this machine, and whoever uses some of it is named in the map or lives in
+    /// `image`. It is claimed once, and so is what is free in it.
+    #[expect(unsafe_code, reason = "what a description says of a machine is true or not, which no type can check")]
+    pub const unsafe fn claim(memory: &'m MemoryMap, image: PhysSpan) -> Self {
+        Self { memory, image, machine: PhantomData }
+    }
+
+    /// The map.
+    #[must_use]
+    pub const fn memory(&self) -> &'m MemoryMap {
+        self.memory
+    }
+
+    /// Where the image is.
+    #[must_use]
+    pub const fn image(&self) -> PhysSpan {
+        self.image
+    }
+}
+
+impl<'m, M: Simulated> KnownRam<'m, M> {
+    /// The same of a machine whose memory is simulated.
+    pub const fn simulated(memory: &'m MemoryMap, image: PhysSpan) -> Self {
+        Self { memory, image, machine: PhantomData }
     }
 }
 

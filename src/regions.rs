@@ -21,9 +21,9 @@ pub mod window;
 
 use crate::addr::{Frame, Level, PAGE_BYTES, PhysAddr, PhysSpan, VirtSpan};
 use crate::audit::Declared;
-use crate::bbm::{FreeRam, Live, Protocol, State, Tables};
+use crate::bbm::{Live, Protocol, State, Tables};
 use crate::descriptor::Attributes;
-use crate::frames::FrameSupply;
+use crate::frames::{FrameSupply, OwnedRam};
 use crate::layout::{self, MAX_CPUS};
 use crate::machine::Machine;
 use crate::mapper::{Error, Mapper, Request};
@@ -169,25 +169,32 @@ impl core::fmt::Display for Failure {
 #[derive(Debug)]
 pub struct Space<'a, M> {
     /// The way to the tables: for [`Self::mapper`] and the regions, which keep what callers could break.
-    pub(crate) protocol: &'a mut Protocol<M>,
-    /// Free frames.
-    pub frames: &'a mut FrameSupply,
-    /// The tables.
-    pub(crate) tables: &'a mut Tables<Live>,
-    /// The declarations.
-    pub regions: &'a mut RegionMap,
+    protocol: &'a mut Protocol<M>,
+    frames: &'a mut FrameSupply<M>,
+    tables: &'a mut Tables<M, Live>,
+    regions: &'a mut RegionMap,
 }
 
 impl<'a, M: Machine> Space<'a, M> {
-    /// What `protocol` and `frames` can do to `tables`, of which `regions` says what they map: for whoever keeps the four apart, as the
-    /// locks of `breakwater-boot`'s `Handover` do.
+    /// These tables, which `protocol` edits, with free frames of the same machine, and the declarations of what is
+    /// mapped.
     pub fn new(
         protocol: &'a mut Protocol<M>,
-        frames: &'a mut FrameSupply,
-        tables: &'a mut Tables<Live>,
+        frames: &'a mut FrameSupply<M>,
+        tables: &'a mut Tables<M, Live>,
         regions: &'a mut RegionMap,
     ) -> Self {
         Self { protocol, frames, tables, regions }
+    }
+
+    /// Free frames.
+    pub fn frames(&mut self) -> &mut FrameSupply<M> {
+        self.frames
+    }
+
+    /// The declarations.
+    pub fn regions(&mut self) -> &mut RegionMap {
+        self.regions
     }
 
     /// A mapper for these tables.
@@ -247,7 +254,7 @@ impl<'a, M: Machine> Space<'a, M> {
     /// # Errors
     /// [`Failure`] and the RAM, which is still the caller's: [`Error::InUse`] when something maps it, [`Error::NotMapped`] when the directmap,
     /// through which tables are reached, does not show all of it, [`Failure::TooMany`] when the supply cannot note another span.
-    pub fn give_back(&mut self, ram: FreeRam) -> Result<(), (Failure, FreeRam)> {
+    pub fn give_back(&mut self, ram: OwnedRam<M>) -> Result<(), (Failure, OwnedRam<M>)> {
         let name = "free frames";
         let mapper = self.mapper();
         if let Some((slot, frames)) = mapper.maps(ram.span(), layout::DIRECTMAP) {

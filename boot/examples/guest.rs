@@ -41,9 +41,9 @@ mod hypervisor {
 
     /// Where a hypervisor takes over.
     fn hand_over(handover: Handover) -> ! {
-        let leave = |status| el2::leave(handover.exit, status);
+        let leave = |status| el2::leave(handover.exit(), status);
         let is_guests = |span: PhysSpan| PhysSpan::of(PhysAddr::at(RAM), GIB)?.intersection(span);
-        for region in handover.regions.lock().iter() {
+        for region in handover.regions().lock().iter() {
             let maps = region.output.and_then(|output| PhysSpan::of(output, region.virt.bytes()));
             if maps.and_then(is_guests).is_some() {
                 line!("guest: refused: {} maps RAM of the guest, which the tree does not reserve", region.name);

@@ -19,7 +19,7 @@ pub mod link;
 mod phases;
 
 #[cfg(target_os = "none")]
-pub use phases::{Console, Editor, Handover, boot};
+pub use phases::{Console, Handover, boot};
 
 #[cfg(not(target_os = "none"))]
 pub use link::{Link, link};

@@ -7,26 +7,22 @@
 mod handover;
 mod secondaries;
 
-pub use handover::{Console, Editor, Handover};
+pub use handover::{Console, Handover};
 
-use crate::el2::{self, Cpus, El2, Start, Status, Window, power};
+use crate::el2::{self, Cpus, El2, FirmwareTree, Known, Start, Status, power};
 use crate::{console, line};
 use breakwater::addr::{ADDRESS_BITS, PhysAddr, PhysSpan};
 use breakwater::audit::{Audit, Declared};
-use breakwater::bbm::{Live, Protocol, Tables};
+use breakwater::bbm::{Live, Tables};
 use breakwater::bringup::{self, Bringup};
 use breakwater::command_line::{self, Lossy, Options};
 use breakwater::device_tree::{self, Conduit, ConsoleKind, HEADER_BYTES, Platform};
-use breakwater::errata::Errata;
 use breakwater::features::CpuFeatures;
-use breakwater::frames::FrameSupply;
 use breakwater::layout;
 use breakwater::ledger::{Ledger, Reading};
-use breakwater::mapper::Mapper;
 use breakwater::memory_map::Limits;
 use breakwater::refusal::Cause;
 use breakwater::regions::directmap::Directmap;
-use breakwater::regions::image::{CODE, CONSTANTS, DATA, Image, Part};
 use breakwater::regions::{Failure, RegionMap, Space, frametable, slots};
 use breakwater::report::{Leaves, Report};
 use core::fmt::Display;
@@ -39,7 +35,8 @@ use spin::Mutex;
 pub fn boot(start: Start) -> Handover {
     let mut boot = Boot::with_runtime_tables(start);
     let mut machine = Platform::new();
-    let tree = boot.read_device_tree(&mut machine);
+    let (tree, machine) = boot.read_device_tree(&mut machine);
+    let tree = tree.bytes();
     let options = read_command_line(machine.command_line(tree));
     boot.map_console(&machine);
     boot.close("device tree");
@@ -59,7 +56,7 @@ pub fn boot(start: Start) -> Handover {
 struct Boot {
     start: Start,
     bringup: Bringup<El2>,
-    tables: Tables<Live>,
+    tables: Tables<El2, Live>,
     regions: spin::MutexGuard<'static, RegionMap>,
     ledger: Ledger,
     cpu: CpuFeatures,
@@ -69,26 +66,20 @@ impl Boot {
     /// Builds the runtime root and puts it in force: from here on, changes to the tables are fills, and single breaks at the end.
     fn with_runtime_tables(start: Start) -> Self {
         let mut ledger = Ledger::new();
-        let pool = start.map.physical(start.image_start, start.map.pool);
-        let mut bringup = Bringup {
-            protocol: Protocol::new(El2::new(start.window()), Errata::empty()),
-            frames: FrameSupply::new(pool),
-            image: image_of(&start),
-        };
+        let mut bringup = start.bring_up();
         ledger.close("first tables", reading(&start, &bringup));
 
         let next = bringup.build().unwrap_or_else(|failure| refuse(Cause::Mapping, failure));
         ledger.close("runtime tables", reading(&start, &bringup));
-        let tables = bringup.switch(next, start.map.physical(start.image_start, start.map.first_tables));
+        let tables = bringup.switch(next);
         ledger.close("root switch", reading(&start, &bringup));
 
         let cpu =
             CpuFeatures::decode(&el2::id_registers()).unwrap_or_else(|unsupported| refuse(Cause::Cpu, unsupported));
-        bringup.protocol.note_errata(cpu.errata);
-        bringup.protocol.limit_output(cpu.output_bits);
+        bringup.note_cpu(cpu.errata, cpu.output_bits);
         el2::cpu::note_boot_cpu(cpu);
         let mut regions = el2::regions().lock();
-        bringup.image.declare(&mut regions).unwrap_or_else(|failure| refuse(Cause::Mapping, failure));
+        bringup.image().declare(&mut regions).unwrap_or_else(|failure| refuse(Cause::Mapping, failure));
         Self { start, bringup, tables, regions, ledger, cpu }
     }
 
@@ -100,15 +91,9 @@ impl Boot {
         self.ledger.close(name, reading(&self.start, &self.bringup));
     }
 
-    fn set_window(&mut self, change: impl FnOnce(Window) -> Window) {
-        let machine = self.bringup.protocol.machine_mut();
-        let window = machine.window();
-        machine.set_window(change(window));
-    }
-
     /// Maps the device tree, first the pages of its header, then the rest, and reads it.
-    fn read_device_tree(&mut self, machine: &mut Platform) -> &'static [u8] {
-        let address = self.start.device_tree;
+    fn read_device_tree<'m>(&mut self, machine: &'m mut Platform) -> (FirmwareTree, Known<'m>) {
+        let address = self.start.device_tree();
         device_tree::check_address(address).unwrap_or_else(|error| refuse(Cause::DeviceTree, error));
         let start = self.reachable(address);
         let span = |bytes| {
@@ -119,15 +104,15 @@ impl Boot {
         let header = span(HEADER_BYTES as u64);
         slots::map_device_tree(&mut self.space(), header, None).unwrap_or_else(mapping);
         let virt = slots::device_tree_address(start);
-        let size = device_tree::header_size(el2::device_tree(virt, HEADER_BYTES))
+        let size = device_tree::header_size(FirmwareTree::at(virt, HEADER_BYTES).bytes())
             .unwrap_or_else(|error| refuse(Cause::DeviceTree, error));
         slots::map_device_tree(&mut self.space(), span(size.into()), Some(header)).unwrap_or_else(mapping);
-        let tree = el2::device_tree(virt, size as usize);
-        device_tree::parse(tree, start, machine).unwrap_or_else(|error| refuse(Cause::DeviceTree, error));
-        if machine.psci == Some(Conduit::Smc) && self.start.entry_level == 2 {
+        let tree = FirmwareTree::at(virt, size as usize);
+        let machine = tree.read(start, machine).unwrap_or_else(|error| refuse(Cause::DeviceTree, error));
+        if machine.psci == Some(Conduit::Smc) && self.start.entry_level() == 2 {
             power::allow();
         }
-        tree
+        (tree, machine)
     }
 
     /// `address` as a physical address that this CPU can output.
@@ -152,14 +137,15 @@ impl Boot {
     }
 
     /// Maps RAM, the frametable, and the tables that later mappings on demand will use.
-    fn map_memory(&mut self, machine: &Platform, options: Options) -> Directmap {
+    fn map_memory(&mut self, machine: &Known<'_>, options: Options) -> Directmap {
         let image = self.start.image();
         let limits = Limits { directmap_bytes: layout::DIRECTMAP.bytes(), phys_bits: self.cpu.output_bits.into() };
         let base = machine.memory.check(image, limits).unwrap_or_else(|error| refuse(Cause::Memory, error)).start();
         let directmap = Directmap::new(base);
         // Frames outside the image enter the supply only once they are mapped, so the window may promise them now.
-        self.set_window(|window| window.with_directmap(base));
-        directmap.map(&mut self.space(), &machine.memory, image).unwrap_or_else(mapping);
+        self.bringup.machine_mut().reach_directmap(base);
+        let ram = machine.claim_ram(&self.start);
+        directmap.map(&mut self.space(), ram).unwrap_or_else(mapping);
         self.close("directmap");
         frametable::map(&mut self.space(), &machine.memory, base).unwrap_or_else(mapping);
         self.close("frametable");
@@ -170,21 +156,24 @@ impl Boot {
     }
 
     fn free_what_only_boot_needed(&mut self, directmap: Directmap, identity_stays: bool) {
-        let image = self.bringup.image;
-        if !identity_stays {
-            bringup::drop_identity(&mut self.space(), &image).unwrap_or_else(mapping);
+        let Self { bringup, tables, regions, .. } = &mut *self;
+        if identity_stays {
+            el2::footing::keep_identity(self.start.identity());
+        } else {
+            bringup.drop_identity(tables, regions).unwrap_or_else(mapping);
         }
         self.close("identity page");
-        let init_end = self.start.map.physical(self.start.image_start, self.start.map.init).end_exclusive();
-        self.set_window(|window| window.without_init(init_end));
-        bringup::free_init(&mut self.space(), &image, directmap).unwrap_or_else(mapping);
+        let init_end = self.start.physical(self.start.map().init).end_exclusive();
+        let Self { bringup, tables, regions, .. } = &mut *self;
+        bringup.machine_mut().leave_init(init_end);
+        bringup.free_init(tables, regions, directmap).unwrap_or_else(mapping);
         self.close("free init");
-        bringup::seal(&mut self.space(), &image).unwrap_or_else(mapping);
+        self.bringup.seal(&mut self.tables, &mut self.regions).unwrap_or_else(mapping);
         self.close("seal");
     }
 
     fn audit(&mut self, machine: &Platform) -> Audit {
-        let window = self.bringup.protocol.machine().window();
+        let window = self.bringup.protocol().machine().window();
         let audit = bringup::audit(self.tables.root(), &window, &self.regions, &machine.memory);
         self.close("audit");
         audit
@@ -192,14 +181,14 @@ impl Boot {
 
     fn report(&mut self, machine: &Platform, tree: &'static [u8], cpus: &Secondaries, audit: &Audit) {
         let common = el2::cpu::common().unwrap_or(self.cpu);
-        let start = PhysAddr::new(self.start.device_tree).unwrap_or(PhysAddr::at(0));
+        let start = PhysAddr::new(self.start.device_tree()).unwrap_or(PhysAddr::at(0));
         let (image, regions) = (self.start.image(), &*self.regions);
-        let mapper = Mapper::new(&mut self.bringup.protocol, &mut self.bringup.frames, &mut self.tables);
+        let mapper = self.bringup.mapper(&mut self.tables);
         let leaves = |region: &Declared| Leaves::of(&mapper, region);
         let report = Report {
             image,
-            entry_level: self.start.entry_level,
-            entry_sctlr: self.start.entry_sctlr,
+            entry_level: self.start.entry_level(),
+            entry_sctlr: self.start.entry_sctlr(),
             device_tree: PhysSpan::of(start, tree.len() as u64).unwrap_or(image),
             cpu: &common,
             cpus: cpus.lines(),
@@ -216,9 +205,9 @@ impl Boot {
     }
 
     fn into_handover(self, tree: &'static [u8], options: Options, cpus: &Secondaries) -> Handover {
-        let Bringup { protocol, frames, .. } = self.bringup;
+        let (editor, frames) = self.bringup.finish(self.tables);
         Handover {
-            tables: Mutex::new(Editor { protocol, tables: self.tables }),
+            tables: Mutex::new(editor),
             frames: Mutex::new(frames),
             regions: el2::regions(),
             on_demand: el2::on_demand(),
@@ -239,32 +228,13 @@ fn read_command_line(text: &[u8]) -> Options {
     options
 }
 
-fn image_of(start: &Start) -> Image {
-    let map = &start.map;
-    let part = |name, virt, attributes| Part { name, virt, attributes };
-    Image {
-        start: start.image_start,
-        parts: [
-            part("init", map.init, CODE),
-            part("identity routines", map.identity, CODE),
-            part("text", map.text, CODE),
-            part("rodata", map.rodata, CONSTANTS),
-            part("sealed data", map.sealed, DATA),
-            part("data", map.data, DATA),
-            part("boot stack", map.stack, DATA),
-            part("boot exception stack", map.exception_stack, DATA),
-        ],
-        identity: start.identity,
-    }
-}
-
 fn reading(start: &Start, bringup: &Bringup<El2>) -> Reading {
-    let mut counts = bringup.protocol.counts();
-    counts.stores += start.stores;
-    counts.maintenance.tlbis += start.maintenance.tlbis;
-    counts.maintenance.dsbs += start.maintenance.dsbs;
-    counts.maintenance.isbs += start.maintenance.isbs;
-    Reading { counts, frames: bringup.frames.taken(), instructions: el2::instructions_retired() }
+    let mut counts = bringup.protocol().counts();
+    counts.stores += start.stores();
+    counts.maintenance.tlbis += start.maintenance().tlbis;
+    counts.maintenance.dsbs += start.maintenance().dsbs;
+    counts.maintenance.isbs += start.maintenance().isbs;
+    Reading { counts, frames: bringup.frames().taken(), instructions: el2::instructions_retired() }
 }
 
 fn mapping<T>(failure: Failure) -> T {

@@ -18,7 +18,7 @@ impl<M: Machine> Protocol<M> {
     /// # Panics
     /// When the table ends before.
     #[inline(always)]
-    pub fn unused_run<'t, S: State>(&self, first: Place<'t, S>, count: u64) -> Result<UnusedSlots<'t, S>, Slot> {
+    pub fn unused_run<'t, S: State>(&self, first: Place<'t, M, S>, count: u64) -> Result<UnusedSlots<'t, M, S>, Slot> {
         match self.machine.first_used(first.run_of(count), count) {
             Some(index) => Err(first.slot().step(index)),
             None => Ok(UnusedSlots::run(first.slot(), count)),
@@ -29,10 +29,10 @@ impl<M: Machine> Protocol<M> {
     #[inline(always)]
     pub(crate) fn seen_unused<'t, S: State>(
         &self,
-        tables: &'t Tables<S>,
+        tables: &'t Tables<M, S>,
         first: Slot,
         count: u64,
-    ) -> UnusedSlots<'t, S> {
+    ) -> UnusedSlots<'t, M, S> {
         debug_assert!(self.machine.first_used(first, count).is_none(), "the plan saw that these slots are unused");
         UnusedSlots::run(self.vouch(tables, first).slot(), count)
     }
@@ -42,7 +42,7 @@ impl<M: Machine> Protocol<M> {
     /// # Panics
     /// When the run would end beyond what the format can say, which a mapper refuses, or a slot has been filled since the proof.
     #[inline(always)]
-    pub fn fill<S: State>(&mut self, slots: UnusedSlots<'_, S>, leaf: Leaf, filled: &mut Filled<S>) {
+    pub fn fill<S: State>(&mut self, slots: UnusedSlots<'_, M, S>, leaf: Leaf, filled: &mut Filled<S>) {
         let (first, count) = self.still_unused(slots);
         self.store_leaves(first, count, leaf);
         filled.note();
@@ -53,7 +53,7 @@ impl<M: Machine> Protocol<M> {
     /// # Panics
     /// As for [`Self::fill`]; and when the table ends before. In a debug build, when it was made for another address.
     #[inline(always)]
-    pub fn fill_fresh(&mut self, table: &FreshTable, virt: VirtAddr, count: u64, leaf: Leaf) {
+    pub fn fill_fresh(&mut self, table: &FreshTable<M>, virt: VirtAddr, count: u64, leaf: Leaf) {
         let first = table.slot(virt);
         assert!(first.index() as u64 + count <= first.slots(), "the slots are this table's");
         self.store_leaves(first, count, leaf);
@@ -88,7 +88,13 @@ impl<M: Machine> Protocol<M> {
     ///
     /// # Panics
     /// When the table was made for another address than the slot's, which would be an error of the mapper.
-    pub fn link<S: State>(&mut self, slot: UnusedSlots<'_, S>, table: FreshTable, kept: bool, filled: &mut Filled<S>) {
+    pub fn link<S: State>(
+        &mut self,
+        slot: UnusedSlots<'_, M, S>,
+        table: FreshTable<M>,
+        kept: bool,
+        filled: &mut Filled<S>,
+    ) {
         let slot = self.one_for(slot, &table);
         if S::WALKED {
             self.dsb_ishst(); // the child's descriptors are visible to walks before the link below
@@ -102,13 +108,13 @@ impl<M: Machine> Protocol<M> {
     ///
     /// # Panics
     /// When the table is of another level than those that the parent leads to; in a debug build, when the parent was made for another address.
-    pub fn link_fresh(&mut self, parent: &FreshTable, table: FreshTable, kept: bool) {
+    pub fn link_fresh(&mut self, parent: &FreshTable<M>, table: FreshTable<M>, kept: bool) {
         assert!(parent.level().next() == Some(table.level()), "a table is linked where it was made for");
         let slot = parent.slot(table.virt());
         self.store_link(slot, table, kept);
     }
 
-    fn store_link(&mut self, slot: Slot, table: FreshTable, kept: bool) {
+    fn store_link(&mut self, slot: Slot, table: FreshTable<M>, kept: bool) {
         let entry = Entry::Table { frame: table.into_linked().table(), kept };
         self.store(slot, entry.encode_in::<Geo<M>>(slot.level()));
     }
@@ -117,7 +123,7 @@ impl<M: Machine> Protocol<M> {
     ///
     /// # Panics
     /// As for [`Self::link`].
-    pub fn lay<S: State>(&mut self, slot: UnusedSlots<'_, S>, table: FreshTable, kept: bool, laid: &mut Laid) {
+    pub fn lay<S: State>(&mut self, slot: UnusedSlots<'_, M, S>, table: FreshTable<M>, kept: bool, laid: &mut Laid) {
         let slot = self.one_for(slot, &table);
         let entry = Entry::Table { frame: table.into_linked().table(), kept };
         self.store(slot, BrokenBits::laid(entry.encode_in::<Geo<M>>(slot.level())).raw());
@@ -134,7 +140,7 @@ impl<M: Machine> Protocol<M> {
     ///
     /// # Panics
     /// When the slot holds no such table.
-    pub fn link_laid<S: State>(&mut self, place: Place<'_, S>, published: &mut Published, filled: &mut Filled<S>) {
+    pub fn link_laid<S: State>(&mut self, place: Place<'_, M, S>, published: &mut Published, filled: &mut Filled<S>) {
         let slot = place.slot();
         let comes = BrokenBits::read(self.raw(slot)).filter(|waiting| waiting.is_laid()).and_then(BrokenBits::comes);
         published.link_one();
@@ -146,7 +152,7 @@ impl<M: Machine> Protocol<M> {
     ///
     /// # Panics
     /// When the slot leads to no table.
-    pub fn keep<S: State>(&mut self, place: Place<'_, S>) {
+    pub fn keep<S: State>(&mut self, place: Place<'_, M, S>) {
         let slot = place.slot();
         let frame = self.child(slot).expect("a table to keep");
         self.store(slot, Entry::Table { frame, kept: true }.encode_in::<Geo<M>>(slot.level()));
@@ -163,13 +169,13 @@ impl<M: Machine> Protocol<M> {
 
     /// The slots of a proof. What walks may read is looked at once more: a proof says what was so when it was made.
     #[inline(always)]
-    fn still_unused<S: State>(&self, slots: UnusedSlots<'_, S>) -> (Slot, u64) {
+    fn still_unused<S: State>(&self, slots: UnusedSlots<'_, M, S>) -> (Slot, u64) {
         let (first, count) = slots.into_parts();
         assert!(!S::WALKED || self.machine.first_used(first, count).is_none(), "a slot is filled once");
         (first, count)
     }
 
-    fn one_for<S: State>(&self, slot: UnusedSlots<'_, S>, table: &FreshTable) -> Slot {
+    fn one_for<S: State>(&self, slot: UnusedSlots<'_, M, S>, table: &FreshTable<M>) -> Slot {
         let (slot, count) = self.still_unused(slot);
         assert!(count == 1 && table.belongs_under(slot), "a table is linked where it was made for");
         slot

@@ -48,7 +48,7 @@ impl<M: Machine> Protocol<M> {
     /// # Panics
     /// When a slot holds nothing valid: the plan has seen leaves; or the table ends before.
     #[inline(always)]
-    pub fn break_run(&mut self, first: Place<'_, Live>, count: u64, after: After, broken: &mut Broken) {
+    pub fn break_run(&mut self, first: Place<'_, M, Live>, count: u64, after: After, broken: &mut Broken) {
         let first = first.run_of(count);
         self.epoch += 1;
         let level = first.level();
@@ -71,7 +71,7 @@ impl<M: Machine> Protocol<M> {
     ///
     /// # Panics
     /// When the slot holds nothing valid, or the table was made for another address.
-    pub fn break_into(&mut self, place: Place<'_, Live>, table: FreshTable, broken: &mut Broken) {
+    pub fn break_into(&mut self, place: Place<'_, M, Live>, table: FreshTable<M>, broken: &mut Broken) {
         let slot = place.slot();
         self.epoch += 1;
         assert!(self.raw(slot) & 1 != 0, "a slot that is broken held a leaf");
@@ -88,7 +88,13 @@ impl<M: Machine> Protocol<M> {
     ///
     /// # Panics
     /// When the slot leads to no table, or no walk to the slot.
-    pub fn break_table(&mut self, tables: &mut Tables<Live>, slot: Slot, broken: &mut Broken, detached: &mut Detached) {
+    pub fn break_table(
+        &mut self,
+        tables: &mut Tables<M, Live>,
+        slot: Slot,
+        broken: &mut Broken,
+        detached: &mut Detached,
+    ) {
         let slot = self.last_place(tables, slot).slot();
         let child = self.child(slot).expect("a table to detach");
         self.note_below(child, slot, broken.pending());
@@ -133,7 +139,7 @@ impl<M: Machine> Protocol<M> {
     #[inline(always)]
     pub fn change_run(
         &mut self,
-        first: Place<'_, Live>,
+        first: Place<'_, M, Live>,
         count: u64,
         attributes: Attributes,
         contiguous: bool,
@@ -158,8 +164,8 @@ impl<M: Machine> Protocol<M> {
     /// When the table was made for another address.
     pub fn replace_block(
         &mut self,
-        place: Place<'_, Live>,
-        table: FreshTable,
+        place: Place<'_, M, Live>,
+        table: FreshTable<M>,
         _evidence: Resize,
         changed: &mut Changed,
     ) {
@@ -176,7 +182,7 @@ impl<M: Machine> Protocol<M> {
     ///
     /// # Panics
     /// When the invalidation did not cover a slot, or the table ends before.
-    pub fn settle_run(&mut self, first: Place<'_, Live>, count: u64, settling: &mut Settling<'_>) {
+    pub fn settle_run(&mut self, first: Place<'_, M, Live>, count: u64, settling: &mut Settling<'_, M>) {
         let first = first.run_of(count);
         let whole = settling.proof.covers::<Geo<M>>(first.span_of(count), self.epoch);
         for index in 0..count {
@@ -203,7 +209,7 @@ impl<M: Machine> Protocol<M> {
     /// # Panics
     /// When a slot holds nothing valid, or is no longer as the break left it afterwards; or the table ends before.
     #[inline(always)]
-    pub(crate) fn remove_run(&mut self, first: Place<'_, Live>, count: u64) -> Invalidated {
+    pub(crate) fn remove_run(&mut self, first: Place<'_, M, Live>, count: u64) -> Invalidated {
         let first = first.run_of(count);
         self.epoch += 1;
         for slot in (0..count).map(|index| first.step(index)) {
@@ -222,7 +228,7 @@ impl<M: Machine> Protocol<M> {
 
     /// A detached table: its frames, after an invalidation of all that hung from it, are free; in its place comes a block when
     /// [`Settling::merges`] says so.
-    fn reclaim_table(&mut self, slot: Slot, child: Frame, settling: &mut Settling<'_>) {
+    fn reclaim_table(&mut self, slot: Slot, child: Frame, settling: &mut Settling<'_, M>) {
         // What hung from the table was noted leaf by leaf, and holes were not: the proof covers it where it meets the slot at all.
         let met = settling.proof.span().is_some_and(|span| span.intersection(slot.span()).is_some());
         assert!(met && settling.proof.is_of(self.epoch), "only a broken, invalidated slot is used again");
@@ -250,7 +256,7 @@ impl<M: Machine> Protocol<M> {
     }
 
     /// Frees the table of the slot `first` and those below it.
-    fn free_below(&mut self, first: Slot, free: &mut FreeTables) {
+    fn free_below(&mut self, first: Slot, free: &mut FreeTables<M>) {
         let (mut at, has_tables) = (0, first.level() != Level::L3);
         while has_tables && let Some(used) = self.first_used(first, at, first.slots()) {
             let slot = first.step(used);
@@ -271,11 +277,11 @@ impl<M: Machine> Protocol<M> {
     /// When the slot leads to no table, or no walk to the slot.
     pub fn replace_table(
         &mut self,
-        tables: &mut Tables<Live>,
+        tables: &mut Tables<M, Live>,
         slot: Slot,
         leaf: Leaf,
         _evidence: Resize,
-        free: &mut FreeTables,
+        free: &mut FreeTables<M>,
     ) {
         let slot = self.last_place(tables, slot).slot();
         let child = self.child(slot).expect("a table to replace");
@@ -291,7 +297,7 @@ impl<M: Machine> Protocol<M> {
 
 /// What settling needs: a proof, and where what comes out of it goes.
 #[derive(Debug)]
-pub struct Settling<'a> {
+pub struct Settling<'a, M> {
     /// The invalidation that is complete.
     pub proof: &'a Invalidated,
     /// What becomes valid.
@@ -299,7 +305,7 @@ pub struct Settling<'a> {
     /// Tables that were detached.
     pub detached: &'a mut Detached,
     /// Where their frames go.
-    pub free: &'a mut FreeTables,
+    pub free: &'a mut FreeTables<M>,
     /// Whether blocks come in their places.
     pub merges: bool,
 }

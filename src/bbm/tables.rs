@@ -1,9 +1,7 @@
-//! Tables, and whether a walk may read them; where a store to them may go; the frames that they are made of. All are values that are moved or
+//! Tables, and whether a walk may read them; where a store to them may go. All are values that are moved or
 //! borrowed: what one holder has, no other has.
 
-#![forbid(unsafe_code)]
-
-use crate::addr::{Frame, Level, PhysSpan, VirtAddr};
+use crate::addr::{Frame, Level, VirtAddr};
 use crate::geometry::Slot;
 use core::marker::PhantomData;
 use core::mem;
@@ -35,31 +33,31 @@ mod sealed {
     impl Sealed for super::Live {}
 }
 
-/// A root and what hangs from it.
+/// A root of the machine `M` and what hangs from it.
 #[derive(Debug)]
-pub struct Tables<S> {
+pub struct Tables<M, S> {
     /// The root's first slot.
     root: Slot,
-    state: PhantomData<S>,
+    of: PhantomData<fn() -> (M, S)>,
 }
 
-impl Tables<Offline> {
+impl<M> Tables<M, Offline> {
     /// New tables whose root is `root`, fresh and empty.
     ///
     /// # Panics
     /// When it was made for another address than 0: a root translates everything. [`super::Protocol::switch_root`] looks at its level.
     #[must_use]
-    pub fn new(root: FreshTable) -> Self {
+    pub fn new(root: FreshTable<M>) -> Self {
         assert!(root.virt().raw() == 0, "a root translates from address 0 on");
-        Self { root: root.into_linked(), state: PhantomData }
+        Self { root: root.into_linked(), of: PhantomData }
     }
 
-    pub(super) fn into_live(self) -> Tables<Live> {
-        Tables { root: self.root, state: PhantomData }
+    pub(super) fn into_live(self) -> Tables<M, Live> {
+        Tables { root: self.root, of: PhantomData }
     }
 }
 
-impl<S> Tables<S> {
+impl<M, S> Tables<M, S> {
     /// The root's frame: what TTBR0_EL2 takes.
     #[must_use]
     pub fn root(&self) -> Frame {
@@ -83,20 +81,20 @@ impl<S> Tables<S> {
 /// A slot of tables in state `S`: what a [`Slot`], which anyone can name, is not, because that says where a descriptor would stand, and not
 /// that there is a table. It borrows the tables, so no table of them is taken away before its last use.
 #[derive(Debug)]
-pub struct Place<'t, S> {
+pub struct Place<'t, M, S> {
     pub(super) slot: Slot,
-    pub(super) tables: PhantomData<&'t Tables<S>>,
+    pub(super) tables: PhantomData<&'t Tables<M, S>>,
 }
 
-impl<S> Clone for Place<'_, S> {
+impl<M, S> Clone for Place<'_, M, S> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<S> Copy for Place<'_, S> {}
+impl<M, S> Copy for Place<'_, M, S> {}
 
-impl<S> Place<'_, S> {
+impl<M, S> Place<'_, M, S> {
     /// Which slot that is.
     #[must_use]
     pub const fn slot(self) -> Slot {
@@ -114,57 +112,19 @@ impl<S> Place<'_, S> {
     }
 }
 
-/// A frame that nobody uses: the only thing that becomes a table. It comes from a supply ([`crate::frames::FrameSupply::take`],
-/// [`crate::mapper::Mapper::take`]); one that is dropped is lost, which harms nobody.
-#[derive(PartialEq, Eq, Debug)]
-#[must_use = "a frame that is dropped is lost to the supply"]
-pub struct FreeFrame(Frame);
-
-impl FreeFrame {
-    /// `frame`, which the caller takes out of what is free.
-    #[inline(always)]
-    pub(crate) const fn new(frame: Frame) -> Self {
-        Self(frame)
-    }
-
-    /// Which frame that is.
-    #[must_use]
-    pub const fn frame(&self) -> Frame {
-        self.0
-    }
-}
-
-/// Whole frames in one piece that nobody uses but their holder, who may map them: from [`crate::frames::FrameSupply::take_ram`]. They return by
-/// [`crate::regions::Space::give_back`], which sees to it that nothing maps them any more.
-#[derive(PartialEq, Eq, Debug)]
-#[must_use = "RAM that is dropped is lost to the supply"]
-pub struct FreeRam(PhysSpan);
-
-impl FreeRam {
-    /// `span`, which the caller takes out of what is free.
-    pub(crate) const fn new(span: PhysSpan) -> Self {
-        Self(span)
-    }
-
-    /// Its bytes.
-    #[must_use]
-    pub const fn span(&self) -> PhysSpan {
-        self.0
-    }
-}
-
 /// A zeroed table that nothing links to. Its slots are unused by construction.
 #[derive(Debug)]
 #[must_use = "a table is linked"]
-pub struct FreshTable {
+pub struct FreshTable<M> {
     /// Its slot for the address that it was made for.
     slot: Slot,
     debt: Debt,
+    machine: PhantomData<fn() -> M>,
 }
 
-impl FreshTable {
+impl<M> FreshTable<M> {
     pub(super) fn new(slot: Slot) -> Self {
-        Self { slot, debt: Debt("a table that nothing links to") }
+        Self { slot, debt: Debt("a table that nothing links to"), machine: PhantomData }
     }
 
     /// The table's frame.
@@ -206,17 +166,18 @@ impl FreshTable {
 
 /// Frames of former tables, after their invalidation, ready to be tables again: a list without a place of its own, whose links stand in the
 /// frames' first words. [`super::Protocol`] alone adds and takes.
-#[derive(Debug, Default)]
-pub struct FreeTables {
+#[derive(Debug)]
+pub struct FreeTables<M> {
     pub(super) head: Option<Frame>,
     pub(super) count: u64,
+    machine: PhantomData<fn() -> M>,
 }
 
-impl FreeTables {
+impl<M> FreeTables<M> {
     /// None.
     #[must_use]
     pub const fn none() -> Self {
-        Self { head: None, count: 0 }
+        Self { head: None, count: 0, machine: PhantomData }
     }
 
     /// How many there are.

@@ -10,13 +10,13 @@ use core::marker::PhantomData;
 /// does, from which it comes: no table of them goes, and no root comes into force, before its use.
 #[derive(Debug)]
 #[must_use = "a proof is for filling the slots"]
-pub struct UnusedSlots<'t, S> {
+pub struct UnusedSlots<'t, M, S> {
     first: Slot,
     count: u64,
-    tables: PhantomData<&'t Tables<S>>,
+    tables: PhantomData<&'t Tables<M, S>>,
 }
 
-impl<S> UnusedSlots<'_, S> {
+impl<M, S> UnusedSlots<'_, M, S> {
     pub(super) fn run(first: Slot, count: u64) -> Self {
         Self { first, count, tables: PhantomData }
     }
@@ -215,9 +215,9 @@ impl Detached {
         self.slots = self.slots.checked_sub(1).expect("as many tables come back as were detached");
     }
 
-    pub(super) fn settle(self) -> Released {
+    pub(super) fn settle<M>(self) -> Released<M> {
         self.debt.settle();
-        Released { frames: self.frames }
+        Released { frames: self.frames, machine: PhantomData }
     }
 
     /// All of them came back.
@@ -233,11 +233,12 @@ impl Detached {
 /// Frames of former tables after a completed invalidation: fit for any use.
 #[derive(Debug)]
 #[must_use = "released frames return to the supply"]
-pub struct Released {
+pub struct Released<M> {
     frames: [Option<Frame>; DETACHED_MAX],
+    machine: PhantomData<fn() -> M>,
 }
 
-impl Released {
+impl<M> Released<M> {
     /// The frames.
     pub fn frames(&self) -> impl Iterator<Item = Frame> {
         self.frames.iter().flatten().copied()
@@ -252,7 +253,7 @@ mod tests {
     #[test]
     fn good_first_tables_come_back_as_many_as_they_are() {
         let frame = |index: usize| Frame::containing(PhysAddr::at(0x5000 + 0x1000 * index as u64));
-        let released = Detached::first_tables(core::array::from_fn(|index| Some(frame(index)))).settle();
+        let released = Detached::first_tables(core::array::from_fn(|index| Some(frame(index)))).settle::<()>();
         let frames: Vec<Frame> = released.frames().collect();
         assert_eq!(frames, (0..8).map(frame).collect::<Vec<_>>());
     }

@@ -119,7 +119,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
     }
 
     /// A table of `level`, which nothing links to yet, that maps what becomes of `span`, a slot of the level above.
-    pub(super) fn table_for(&mut self, change: &Change, old: &Old, level: Level, span: VirtSpan) -> FreshTable {
+    pub(super) fn table_for(&mut self, change: &Change, old: &Old, level: Level, span: VirtSpan) -> FreshTable<M> {
         let frame = self.take_frame();
         let table = self.protocol.new_table(frame, level, span.start());
         for piece in change.pieces::<Geo<M>>(old, level, span).into_iter().flatten() {

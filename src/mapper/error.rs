@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::addr::{PhysAddr, PhysSpan, VirtSpan};
+use crate::addr::{PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use crate::change::Why;
 use crate::descriptor::Attributes;
 use crate::features::Features;
@@ -76,6 +76,22 @@ pub enum Error {
         /// What lies there.
         footing: Footing,
     },
+    /// The manager reaches memory through the span, and would find other memory there than it goes for.
+    Misdirected {
+        /// The span asked for.
+        virt: VirtSpan,
+        /// The output address asked for.
+        output: PhysAddr,
+        /// Where the manager reaches what, of the span.
+        shows: (VirtAddr, PhysSpan),
+    },
+    /// The span holds a page that is never mapped, because a CPU relies on its fault.
+    Guarded {
+        /// The span asked for.
+        virt: VirtSpan,
+        /// The page, and whose it is.
+        guard: Footing,
+    },
     /// A frame would be writable through one address and executable through another.
     Aliased {
         /// The span asked for.
@@ -121,6 +137,8 @@ impl Error {
             Self::Refused { why: Why::InvalidationOwed, .. } => "RDDMVT: make after invalidation",
             Self::Refused { why: Why::Foreign, .. } => "only what the manager wrote changes",
             Self::WouldBreakSelf { .. } => "nothing that a CPU stands on is broken",
+            Self::Misdirected { .. } => "the window shows what the manager takes it for",
+            Self::Guarded { .. } => "guard pages fault",
             Self::Aliased { .. } => "W^X by physical address",
             Self::InUse { .. } => "what is mapped is not free",
             Self::OutOfFrames { .. } => "every frame before the first store",
@@ -152,6 +170,10 @@ impl fmt::Display for Error {
             Self::WouldBreakSelf { virt, footing } => {
                 write!(f, "{virt} cannot be broken, nor lose rights, while CPUs rely on {footing}")?;
             }
+            Self::Misdirected { virt, output, shows: (at, frames) } => {
+                write!(f, "{virt} -> {output} refused: the manager reaches {frames} at {at}")?;
+            }
+            Self::Guarded { virt, guard } => write!(f, "{virt} cannot be mapped: it holds the {guard}")?,
             Self::Aliased { virt, frames, slot, descriptor, attributes } => {
                 write!(f, "{virt} cannot be {attributes}: {slot} maps {frames} by {descriptor:#x}")?;
             }

@@ -156,6 +156,9 @@ impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
         self.check_span(virt)?;
         let outputs = self.check_output(virt, output)?;
         self.check_attributes(virt, attributes)?;
+        if S::WALKED {
+            self.check_shows(virt, outputs)?;
+        }
         self.check_alias(virt, outputs, attributes)?;
         Ok(outputs)
     }
@@ -339,7 +342,7 @@ impl<M: Machine, S: State> Mapper<'_, M, S> {
     fn commit_fill(
         &mut self,
         fill: &Fill,
-        fresh: Option<&FreshTable>,
+        fresh: Option<&FreshTable<M>>,
         first: Slot,
         span: VirtSpan,
         doing: &mut Doing<S>,
@@ -372,7 +375,7 @@ impl<M: Machine, S: State> Mapper<'_, M, S> {
     fn commit_part(
         &mut self,
         fill: &Fill,
-        fresh: Option<&FreshTable>,
+        fresh: Option<&FreshTable<M>>,
         slot: Slot,
         part: VirtSpan,
         doing: &mut Doing<S>,

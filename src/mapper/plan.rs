@@ -274,6 +274,9 @@ impl<'a, M: Machine> Mapper<'a, M, Live> {
         if let Some(broken) = sum.broken.span() {
             self.check_window(broken)?;
         }
+        if let Target::Output { output, .. } = target {
+            self.check_shows(whole, self.check_output(whole, output)?)?;
+        }
         let maintenance = self.protocol.maintenance_of(&sum.broken, &sum.changed);
         sum.cost.add(maintenance);
         sum.cost.add(Maintenance { tlbis: 0, dsbs: u32::from(sum.makes), isbs: u32::from(sum.makes) });

@@ -8,20 +8,48 @@
 use super::{Error, Mapper};
 use crate::addr::{Frame, Level, PhysSpan, VirtAddr, VirtSpan};
 use crate::bbm::{Geo, Live};
-use crate::descriptor::{Entry, Rights};
+use crate::descriptor::{Access, Attributes, Entry, Leaf, Rights};
 use crate::geometry::{Geometry, Slot};
 use crate::machine::{Footing, Machine, Reached};
 
-/// The parts of the window that a request meets.
-type Met = [Option<Reached>; 2];
-
-impl<M: Machine> Mapper<'_, M, Live> {
-    /// Whether `span` is part of the window.
+impl<M: Machine, S> Mapper<'_, M, S> {
+    /// Whether `span` is part of the window, or of what is never mapped.
     #[inline(always)]
     pub(super) fn is_window(&self, span: VirtSpan) -> bool {
         self.protocol.machine().is_reached(span)
     }
 
+    /// Refuses to map `virt` to `outputs` where the manager reaches other frames by those addresses, or where nothing
+    /// may ever be mapped. So the window shows what the manager takes it for, or nothing, which faults: what it stores
+    /// can hit no other memory.
+    #[inline(always)]
+    pub(super) fn check_shows(&self, virt: VirtSpan, outputs: PhysSpan) -> Result<(), Error> {
+        if self.is_window(virt) { self.look_what_it_shows(virt, outputs) } else { Ok(()) }
+    }
+
+    #[inline(never)]
+    fn look_what_it_shows(&self, virt: VirtSpan, outputs: PhysSpan) -> Result<(), Error> {
+        let machine = self.protocol.machine();
+        if let Some(guard) = machine.guard(virt) {
+            return Err(Error::Guarded { virt, guard });
+        }
+        for Reached { virt: at, phys } in machine.reached(virt).into_iter().flatten() {
+            let ahead = at.raw() - virt.start().raw();
+            if outputs.start().checked_add(ahead) != Some(phys.start()) {
+                return Err(Error::Misdirected { virt, output: outputs.start(), shows: (at, phys) });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As what the window shows tables: walks read them so, too.
+const TABLES: Attributes = Attributes::Normal(Access::ReadWrite);
+
+/// The parts of the window that a request meets.
+type Met = [Option<Reached>; 2];
+
+impl<M: Machine> Mapper<'_, M, Live> {
     /// Refuses to break `broken`, or to take rights from it, where that is the window to a table or to a frame of the supply.
     pub(super) fn check_window(&self, broken: VirtSpan) -> Result<(), Error> {
         if !self.is_window(broken) {
@@ -65,7 +93,9 @@ impl<M: Machine> Mapper<'_, M, Live> {
             let end = start.raw() + shown.bytes();
             let mut virt = start;
             while let Some(step) = self.walk(virt).last().filter(|_| virt.raw() < end) {
-                let written = |leaf: crate::descriptor::Leaf| leaf.attributes().rights().contains(Rights::WRITE);
+                let written = |leaf: Leaf| {
+                    leaf.attributes().rights().contains(Rights::WRITE) && leaf.attributes().same_memory_type(TABLES)
+                };
                 if !matches!(step.entry, Entry::Leaf(leaf) if written(leaf)) {
                     return Err(Error::NotMapped { slot: step.slot });
                 }

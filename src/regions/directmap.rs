@@ -11,9 +11,10 @@
 use super::{Failure, Space, image};
 use crate::addr::{Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use crate::audit::Declared;
+use crate::frames::OwnedRam;
 use crate::layout;
 use crate::machine::Machine;
-use crate::memory_map::{MemoryMap, SpanList};
+use crate::memory_map::{KnownRam, SpanList};
 
 const NAME: &str = "directmap";
 /// Separate spans that the directmap may have.
@@ -40,11 +41,12 @@ impl Directmap {
         VirtSpan::of(start, span.bytes()).filter(|&virt| layout::DIRECTMAP.covers(virt))
     }
 
-    /// Maps the RAM of `memory` but `image`, and gives what is free of it to the supply.
+    /// Maps `ram` but the image, and gives what is free of it to the supply.
     ///
     /// # Errors
     /// [`Failure`] when the mapper refuses or there are too many spans.
-    pub fn map<M: Machine>(self, space: &mut Space<'_, M>, memory: &MemoryMap, image: PhysSpan) -> Result<(), Failure> {
+    pub fn map<M: Machine>(self, space: &mut Space<'_, M>, ram: KnownRam<'_, M>) -> Result<(), Failure> {
+        let (memory, image) = (ram.memory(), ram.image());
         let mut spans: SpanList<SPANS> = SpanList::new();
         for span in memory.mappable() {
             spans.insert(span).map_err(|_| Failure::TooMany { name: NAME })?;
@@ -58,7 +60,7 @@ impl Directmap {
         for span in first.into_iter().chain(spans.iter().filter(|&span| Some(span) != first)) {
             self.map_span(space, span)?;
             for free in memory.free(&[image]).filter_map(|free| free.intersection(span)) {
-                space.frames.add_ram(free).map_err(|_| Failure::TooMany { name: "free RAM" })?;
+                space.frames.add_ram(OwnedRam::new(free)).map_err(|_| Failure::TooMany { name: "free RAM" })?;
             }
         }
         Ok(())

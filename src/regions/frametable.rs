@@ -7,7 +7,7 @@
 use super::{Failure, Space, image};
 use crate::addr::{Level, PAGE_BYTES, PhysAddr, VirtAddr, VirtSpan};
 use crate::audit::Declared;
-use crate::bbm::FreeRam;
+use crate::frames::OwnedRam;
 use crate::layout;
 use crate::machine::Machine;
 use crate::memory_map::MemoryMap;
@@ -64,7 +64,7 @@ fn map_chunks<M: Machine>(space: &mut Space<'_, M>, first: u64, count: u64) -> R
     Ok(())
 }
 
-fn map_piece<M: Machine>(space: &mut Space<'_, M>, first: u64, piece: FreeRam) -> Result<(), Failure> {
+fn map_piece<M: Machine>(space: &mut Space<'_, M>, first: u64, piece: OwnedRam<M>) -> Result<(), Failure> {
     space.protocol.zero_frames(&piece);
     let piece = piece.span();
     let start = layout::FRAMETABLE.start().raw() + first * BLOCK_BYTES;

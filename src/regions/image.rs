@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Failure, RegionMap, map_one};
-use crate::addr::{Frame, Level, PAGE_BYTES, PhysAddr, VirtAddr, VirtSpan};
+use crate::addr::{Frame, Level, PAGE_BYTES, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use crate::audit::Declared;
 use crate::bbm::{Offline, Protocol, Tables};
 use crate::descriptor::{Access, Attributes};
@@ -37,7 +37,8 @@ pub const INIT: usize = 0;
 /// Where sealed data stands in the list of parts.
 pub const SEALED: usize = 4;
 
-/// The image as boot knows it: where it is and what it is made of.
+/// The image as boot knows it: where it is and what it is made of. A description, which by itself allows nothing: that
+/// it is true of a machine is vouched for in [`crate::bringup::Bringup::new`].
 #[derive(Clone, Copy, Debug)]
 pub struct Image {
     /// Where its first byte is, physically.
@@ -46,6 +47,10 @@ pub struct Image {
     pub parts: [Part; PARTS],
     /// The frame of the identity page.
     pub identity: Frame,
+    /// The tables in force at first, part of its data: they are free after the root switch.
+    pub first_tables: VirtSpan,
+    /// The frames that it brings along for tables, part of its data.
+    pub pool: VirtSpan,
 }
 
 impl Image {
@@ -54,6 +59,13 @@ impl Image {
     pub fn physical(&self, virt: VirtAddr) -> PhysAddr {
         // The image lies below 10 TiB: head.S refuses it otherwise.
         PhysAddr::at(self.start.raw() + (virt.raw() - layout::LINK_ADDRESS))
+    }
+
+    /// Where `part` of it is, physically.
+    #[must_use]
+    pub fn physical_span(&self, part: VirtSpan) -> PhysSpan {
+        PhysSpan::of(self.physical(part.start()), part.bytes())
+            .unwrap_or_else(|| unreachable!("the image lies below 10 TiB"))
     }
 
     /// Declares each part.
@@ -94,8 +106,8 @@ impl Image {
     pub fn build<M: Machine>(
         &self,
         protocol: &mut Protocol<M>,
-        frames: &mut FrameSupply,
-    ) -> Result<Tables<Offline>, Failure> {
+        frames: &mut FrameSupply<M>,
+    ) -> Result<Tables<M, Offline>, Failure> {
         let out_of_frames = Error::OutOfFrames { needed: 1, available: 0 };
         let root = frames.take().ok_or(Failure::Mapping { name: "root", error: out_of_frames })?;
         let root = protocol.new_table(root, Level::L0, VirtAddr::at(0));

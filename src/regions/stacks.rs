@@ -16,6 +16,7 @@ use crate::addr::{Level, PAGE_BYTES, VirtAddr, VirtSpan};
 use crate::audit::Declared;
 use crate::layout::{MAX_CPUS, STACKS};
 use crate::machine::Machine;
+use core::marker::PhantomData;
 use static_assertions::const_assert;
 
 const SLOT_BYTES: u64 = 64 << 10;
@@ -38,6 +39,29 @@ pub struct Stacks {
     pub stack: VirtSpan,
     /// Where it takes exceptions.
     pub exception_stack: VirtSpan,
+}
+
+/// The stacks of a CPU that were mapped, just now and for it alone: what a CPU is started on.
+#[derive(Debug)]
+#[must_use = "stacks are for a CPU to be started on"]
+pub struct MappedStacks<M> {
+    index: usize,
+    stacks: Stacks,
+    machine: PhantomData<fn() -> M>,
+}
+
+impl<M> MappedStacks<M> {
+    /// The index of the CPU.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Where they are.
+    #[must_use]
+    pub fn stacks(&self) -> Stacks {
+        self.stacks
+    }
 }
 
 /// Where the stacks of CPU `index` are, mapped or not; the one it runs on has `stack_bytes` bytes.
@@ -69,6 +93,14 @@ pub fn is_guard(virt: VirtAddr) -> bool {
     page == EXCEPTION_STACK_OFFSET - PAGE_BYTES || page == STACK_OFFSET - PAGE_BYTES
 }
 
+/// The first page of `span` that lies below one of the stacks.
+#[must_use]
+pub fn guard_in(span: VirtSpan) -> Option<VirtSpan> {
+    let met = STACKS.intersection(span.page_cover())?;
+    let mut pages = (met.start().raw()..met.end_exclusive().raw()).step_by(PAGE_BYTES as usize).map(VirtAddr::at);
+    VirtSpan::of(pages.find(|&page| is_guard(page))?, PAGE_BYTES)
+}
+
 /// Maps the stacks of CPU `index`, whose frames come from free RAM.
 ///
 /// # Errors
@@ -76,7 +108,7 @@ pub fn is_guard(virt: VirtAddr) -> bool {
 ///
 /// # Panics
 /// As [`stacks_of`].
-pub fn map<M: Machine>(space: &mut Space<'_, M>, index: usize, stack_bytes: u64) -> Result<Stacks, Failure> {
+pub fn map<M: Machine>(space: &mut Space<'_, M>, index: usize, stack_bytes: u64) -> Result<MappedStacks<M>, Failure> {
     let stacks = stacks_of(index, stack_bytes);
     for (name, virt) in [("CPU stack", stacks.stack), ("CPU exception stack", stacks.exception_stack)] {
         let bytes = virt.bytes();
@@ -84,7 +116,7 @@ pub fn map<M: Machine>(space: &mut Space<'_, M>, index: usize, stack_bytes: u64)
         let region = Declared { name, virt, output: Some(piece.span().start()), attributes: image::DATA };
         space.map(region, Level::L3)?;
     }
-    Ok(stacks)
+    Ok(MappedStacks { index, stacks, machine: PhantomData })
 }
 
 #[cfg(test)]
@@ -103,6 +135,15 @@ mod tests {
                 assert!(!is_guard(VirtAddr::at(span.end_exclusive().raw() - 1)));
             }
         }
+    }
+
+    #[test]
+    fn good_guards_of_a_span() {
+        let stack = stacks_of(1, STACK_BYTES).stack;
+        let below = VirtSpan::of(VirtAddr::at(stack.start().raw() - PAGE_BYTES), PAGE_BYTES).unwrap();
+        assert_eq!(guard_in(stack), None);
+        assert_eq!(guard_in(VirtSpan::new(below.start(), stack.end_exclusive()).unwrap()), Some(below));
+        assert!(guard_in(STACKS).is_some_and(|guard| guard.start() == STACKS.start()), "CPU 0's slot has them too");
     }
 
     #[test]

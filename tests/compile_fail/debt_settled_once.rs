@@ -7,7 +7,7 @@ pub fn complete<M: Machine>(p: &mut Protocol<M>, one: Filled<Live>, two: Filled<
     p.complete(two); //~ E0382: p.complete(one);
 }
 
-pub fn invalidate<M: Machine>(p: &mut Protocol<M>, slot: Place<'_, Live>, mut one: Broken, mut two: Broken) {
+pub fn invalidate<M: Machine>(p: &mut Protocol<M>, slot: Place<'_, M, Live>, mut one: Broken, mut two: Broken) {
     p.break_run(slot, 1, After::Nothing, &mut one);
     let _first = p.invalidate(one);
     p.break_run(slot, 1, After::Nothing, &mut two); //~ E0382: p.break_run(slot, 1, After::Nothing, &mut one);

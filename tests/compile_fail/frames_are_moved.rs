@@ -1,36 +1,41 @@
 //! A table is made of a frame that the supply has given out, once; RAM and former tables return once.
 use breakwater::addr::{Frame, Level, PhysSpan, VirtAddr};
 use breakwater::bbm::{Detached, FreshTable, Protocol, Released, Tables};
-use breakwater::frames::{FrameSupply, FreeFrame, FreeRam};
+use breakwater::frames::{FrameSupply, FreeFrame, OwnedRam};
 use breakwater::machine::Machine;
 use breakwater::regions::Space;
 
-pub fn table<M: Machine>(p: &mut Protocol<M>, free: FreeFrame, virt: VirtAddr) -> FreshTable {
+pub fn table<M: Machine>(p: &mut Protocol<M>, free: FreeFrame<M>, virt: VirtAddr) -> FreshTable<M> {
     p.new_table(free, Level::L2, virt) //~ E0308: p.new_table(free.frame(), Level::L2, virt)
 }
 
-pub fn root<M: Machine>(p: &mut Protocol<M>, free: FreeFrame, _old: &Tables<breakwater::bbm::Live>) {
+pub fn root<M: Machine>(p: &mut Protocol<M>, free: FreeFrame<M>, _old: &Tables<M, breakwater::bbm::Live>) {
     let _root = p.new_root(free); //~ E0308: let _root = p.new_root(_old.root());
 }
 
-pub fn twice<M: Machine>(p: &mut Protocol<M>, one: FreeFrame, two: FreeFrame, virt: VirtAddr) -> [FreshTable; 2] {
+pub fn twice<M: Machine>(
+    p: &mut Protocol<M>,
+    one: FreeFrame<M>,
+    two: FreeFrame<M>,
+    virt: VirtAddr,
+) -> [FreshTable<M>; 2] {
     let first = p.new_table(one, Level::L2, virt);
     [first, p.new_table(two, Level::L2, virt)] //~ E0382: [first, p.new_table(one, Level::L2, virt)]
 }
 
-pub fn forged(free: FreeFrame, _frame: Frame) -> FreeFrame {
+pub fn forged<M: Machine>(free: FreeFrame<M>, _frame: Frame) -> FreeFrame<M> {
     free //~ E0423: FreeFrame(_frame)
 }
 
-pub fn named(free: FreeFrame, _frame: Frame) -> FreeFrame {
+pub fn named<M: Machine>(free: FreeFrame<M>, _frame: Frame) -> FreeFrame<M> {
     free //~ E0624: FreeFrame::new(_frame)
 }
 
-pub fn copied(free: FreeFrame) -> (FreeFrame, u8) {
+pub fn copied<M: Machine>(free: FreeFrame<M>) -> (FreeFrame<M>, u8) {
     (free, 0) //~ E0599: (free.clone(), 0)
 }
 
-pub fn released(frames: &mut FrameSupply, one: Released, two: Released) {
+pub fn released<M: Machine>(frames: &mut FrameSupply<M>, one: Released<M>, two: Released<M>) {
     frames.release(one);
     frames.release(two); //~ E0382: frames.release(one);
 }
@@ -39,24 +44,24 @@ pub fn detached(_frame: Frame) -> Detached {
     Detached::none() //~ E0624: Detached::first_tables([Some(_frame); 8])
 }
 
-pub fn zeroed<M: Machine>(p: &mut Protocol<M>, ram: &FreeRam) {
+pub fn zeroed<M: Machine>(p: &mut Protocol<M>, ram: &OwnedRam<M>) {
     p.zero_frames(ram); //~ E0308: p.zero_frames(ram.span());
 }
 
-pub fn any_ram(ram: FreeRam, _span: PhysSpan) -> FreeRam {
-    ram //~ E0423: FreeRam(_span)
+pub fn any_ram<M: Machine>(ram: OwnedRam<M>, _span: PhysSpan) -> OwnedRam<M> {
+    ram //~ E0423: OwnedRam(_span)
 }
 
-pub fn given_back<M: Machine>(space: &mut Space<'_, M>, one: FreeRam, two: FreeRam) {
+pub fn given_back<M: Machine>(space: &mut Space<'_, M>, one: OwnedRam<M>, two: OwnedRam<M>) {
     let _ = space.give_back(one);
     let _ = space.give_back(two); //~ E0382: let _ = space.give_back(one);
 }
 
-pub fn named_back<M: Machine>(space: &mut Space<'_, M>, ram: FreeRam) {
+pub fn named_back<M: Machine>(space: &mut Space<'_, M>, ram: OwnedRam<M>) {
     let _ = space.give_back(ram); //~ E0308: let _ = space.give_back(ram.span());
 }
 
 /// Whether anything maps it is looked at on the way.
-pub fn looked<M: Machine>(space: &mut Space<'_, M>, ram: FreeRam) {
-    let _ = space.give_back(ram); //~ E0624: let _ = space.frames.give_back(ram);
+pub fn looked<M: Machine>(space: &mut Space<'_, M>, ram: OwnedRam<M>) {
+    let _ = space.give_back(ram); //~ E0624: let _ = space.frames().give_back(ram);
 }

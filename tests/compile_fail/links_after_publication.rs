@@ -2,7 +2,7 @@
 use breakwater::bbm::{Filled, FreshTable, Laid, Live, Place, Protocol, Published, UnusedSlots};
 use breakwater::machine::Machine;
 
-pub fn link<M: Machine>(p: &mut Protocol<M>, slot: Place<'_, Live>, laid: Laid, filled: &mut Filled<Live>) {
+pub fn link<M: Machine>(p: &mut Protocol<M>, slot: Place<'_, M, Live>, laid: Laid, filled: &mut Filled<Live>) {
     let mut published = p.publish(laid); //~ E0308: let mut published = laid;
     p.link_laid(slot, &mut published, filled);
     let _linked = published;
@@ -10,8 +10,8 @@ pub fn link<M: Machine>(p: &mut Protocol<M>, slot: Place<'_, Live>, laid: Laid, 
 
 pub fn lay<M: Machine>(
     p: &mut Protocol<M>,
-    (one, two): (UnusedSlots<'_, Live>, UnusedSlots<'_, Live>),
-    (first, second): (FreshTable, FreshTable),
+    (one, two): (UnusedSlots<'_, M, Live>, UnusedSlots<'_, M, Live>),
+    (first, second): (FreshTable<M>, FreshTable<M>),
     (mut laid, mut later): (Laid, Laid),
 ) -> Published {
     p.lay(one, first, false, &mut laid);

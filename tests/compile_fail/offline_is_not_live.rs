@@ -10,19 +10,24 @@ pub fn complete<M: Machine>(p: &mut Protocol<M>, live: Filled<Live>, _offline: F
     p.complete::<Live>(live); //~ E0308: p.complete::<Live>(_offline);
 }
 
-pub fn fill<M: Machine>(p: &mut Protocol<M>, slots: UnusedSlots<'_, Live>, leaf: Leaf, filled: &mut Filled<Live>) {
+pub fn fill<M: Machine>(p: &mut Protocol<M>, slots: UnusedSlots<'_, M, Live>, leaf: Leaf, filled: &mut Filled<Live>) {
     p.fill::<Live>(slots, leaf, filled); //~ E0308: p.fill::<Offline>(slots, leaf, &mut Filled::none());
 }
 
-pub fn noted<M: Machine>(p: &mut Protocol<M>, slots: UnusedSlots<'_, Live>, leaf: Leaf, filled: &mut Filled<Live>) {
+pub fn noted<M: Machine>(p: &mut Protocol<M>, slots: UnusedSlots<'_, M, Live>, leaf: Leaf, filled: &mut Filled<Live>) {
     p.fill(slots, leaf, filled); //~ E0308: p.fill(slots, leaf, &mut Filled::<Offline>::none());
 }
 
-pub fn proof<M: Machine>(p: &Protocol<M>, live: Place<'_, Live>, _offline: Place<'_, Offline>) {
+pub fn proof<M: Machine>(p: &Protocol<M>, live: Place<'_, M, Live>, _offline: Place<'_, M, Offline>) {
     let _proof = p.unused_run::<Live>(live, 1); //~ E0308: let _proof = p.unused_run::<Live>(_offline, 1);
 }
 
-pub fn link<M: Machine>(p: &mut Protocol<M>, slot: UnusedSlots<'_, Live>, table: FreshTable, filled: &mut Filled<Live>) {
+pub fn link<M: Machine>(
+    p: &mut Protocol<M>,
+    slot: UnusedSlots<'_, M, Live>,
+    table: FreshTable<M>,
+    filled: &mut Filled<Live>,
+) {
     p.link::<Live>(slot, table, false, filled); //~ E0308: p.link::<Offline>(slot, table, false, &mut Filled::none());
 }
 
@@ -44,11 +49,11 @@ pub fn split<M: Machine>(
     mapper.split(virt, Level::L3)
 }
 
-pub fn tables(root: FreshTable) -> Tables<Offline> {
-    Tables::<Offline>::new(root) //~ E0599: Tables::<Live>::new(root)
+pub fn tables<M: Machine>(root: FreshTable<M>) -> Tables<M, Offline> {
+    Tables::<M, Offline>::new(root) //~ E0599: Tables::<M, Live>::new(root)
 }
 
-pub fn in_force<M: Machine>(p: &mut Protocol<M>, next: Tables<Offline>) -> Tables<Live> {
+pub fn in_force<M: Machine>(p: &mut Protocol<M>, next: Tables<M, Offline>) -> Tables<M, Live> {
     p.switch_root(next, breakwater::bbm::Detached::none()).0 //~ E0624: next.into_live()
 }
 

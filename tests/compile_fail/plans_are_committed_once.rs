@@ -30,7 +30,7 @@ pub fn two_at_once<M: Machine>(mapper: &mut Mapper<'_, M, Live>, one: VirtSpan, 
 }
 
 pub fn in_between<M: Machine>(
-    (p, frames, tables): (&mut Protocol<M>, &mut FrameSupply, &mut Tables<Live>),
+    (p, frames, tables): (&mut Protocol<M>, &mut FrameSupply<M>, &mut Tables<M, Live>),
     (virt, attributes): (VirtSpan, Attributes),
 ) -> Result<u64, Error> {
     let mut mapper = Mapper::new(p, frames, tables);
@@ -41,7 +41,7 @@ pub fn in_between<M: Machine>(
 }
 
 pub fn tables_in_between<M: Machine>(
-    (p, frames, tables, _other): (&mut Protocol<M>, &mut FrameSupply, &mut Tables<Live>, &mut Tables<Live>),
+    (p, frames, tables, _other): (&mut Protocol<M>, &mut FrameSupply<M>, &mut Tables<M, Live>, &mut Tables<M, Live>),
     virt: VirtSpan,
 ) -> Result<bool, Error> {
     let mut mapper = Mapper::new(p, frames, tables);
@@ -52,7 +52,7 @@ pub fn tables_in_between<M: Machine>(
 }
 
 pub fn frames_in_between<M: Machine>(
-    (p, frames, tables, _other): (&mut Protocol<M>, &mut FrameSupply, &mut Tables<Live>, &mut FrameSupply),
+    (p, frames, tables, _other): (&mut Protocol<M>, &mut FrameSupply<M>, &mut Tables<M, Live>, &mut FrameSupply<M>),
     virt: VirtSpan,
 ) -> Result<bool, Error> {
     let mut mapper = Mapper::new(p, frames, tables);

@@ -4,20 +4,37 @@ use breakwater::descriptor::Leaf;
 use breakwater::geometry::Slot;
 use breakwater::machine::Machine;
 
-type At<'t> = Place<'t, Live>;
+type At<'t, M> = Place<'t, M, Live>;
 
-pub fn block<M: Machine>(p: &mut Protocol<M>, slot: At<'_>, table: FreshTable, evidence: Resize, changed: &mut Changed) {
+pub fn block<M: Machine>(
+    p: &mut Protocol<M>,
+    slot: At<'_, M>,
+    table: FreshTable<M>,
+    evidence: Resize,
+    changed: &mut Changed,
+) {
     p.replace_block(slot, table, evidence, changed); //~ E0423: p.replace_block(slot, table, Resize(()), changed);
 }
 
-type Under<'t> = (&'t mut Tables<Live>, Slot);
+type Under<'t, M> = (&'t mut Tables<M, Live>, Slot);
 
-pub fn asked<M: Machine>(p: &mut Protocol<M>, (all, slot): Under<'_>, leaf: Leaf, free: &mut FreeTables) -> Option<()> {
+pub fn asked<M: Machine>(
+    p: &mut Protocol<M>,
+    (all, slot): Under<'_, M>,
+    leaf: Leaf,
+    free: &mut FreeTables<M>,
+) -> Option<()> {
     let evidence = p.resize()?; //~ E0308: let evidence = p.resize();
     p.replace_table(all, slot, leaf, evidence, free);
     Some(())
 }
 
-pub fn without<M: Machine>(p: &mut Protocol<M>, (all, slot): Under<'_>, leaf: Leaf, evidence: Resize, free: &mut FreeTables) {
+pub fn without<M: Machine>(
+    p: &mut Protocol<M>,
+    (all, slot): Under<'_, M>,
+    leaf: Leaf,
+    evidence: Resize,
+    free: &mut FreeTables<M>,
+) {
     p.replace_table(all, slot, leaf, evidence, free); //~ E0061: p.replace_table(all, slot, leaf, free);
 }

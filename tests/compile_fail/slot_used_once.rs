@@ -5,21 +5,33 @@ use breakwater::descriptor::Leaf;
 use breakwater::geometry::Slot;
 use breakwater::machine::Machine;
 
-type Unused<'t> = UnusedSlots<'t, Live>;
+type Unused<'t, M> = UnusedSlots<'t, M, Live>;
 
-pub fn fill<M: Machine>(p: &mut Protocol<M>, one: Unused<'_>, two: Unused<'_>, leaf: Leaf, filled: &mut Filled<Live>) {
+pub fn fill<M: Machine>(
+    p: &mut Protocol<M>,
+    one: Unused<'_, M>,
+    two: Unused<'_, M>,
+    leaf: Leaf,
+    filled: &mut Filled<Live>,
+) {
     p.fill(one, leaf, filled);
     p.fill(two, leaf, filled); //~ E0382: p.fill(one, leaf, filled);
 }
 
-pub fn without_a_proof<M: Machine>(p: &mut Protocol<M>, slots: Unused<'_>, _slot: Slot, leaf: Leaf, filled: &mut Filled<Live>) {
+pub fn without_a_proof<M: Machine>(
+    p: &mut Protocol<M>,
+    slots: Unused<'_, M>,
+    _slot: Slot,
+    leaf: Leaf,
+    filled: &mut Filled<Live>,
+) {
     p.fill(slots, leaf, filled); //~ E0308: p.fill(_slot, leaf, filled);
 }
 
 pub fn link<M: Machine>(
     p: &mut Protocol<M>,
-    (one, two): (Unused<'_>, Unused<'_>),
-    (child, other): (FreshTable, FreshTable),
+    (one, two): (Unused<'_, M>, Unused<'_, M>),
+    (child, other): (FreshTable<M>, FreshTable<M>),
     filled: &mut Filled<Live>,
 ) {
     p.link(one, child, false, filled);
@@ -29,8 +41,8 @@ pub fn link<M: Machine>(
 /// Without a barrier only into a table that nothing links to, which a table is until it is linked.
 pub fn link_fresh<M: Machine>(
     p: &mut Protocol<M>,
-    one: Unused<'_>,
-    (parent, child, other): (FreshTable, FreshTable, FreshTable),
+    one: Unused<'_, M>,
+    (parent, child, other): (FreshTable<M>, FreshTable<M>, FreshTable<M>),
     filled: &mut Filled<Live>,
 ) {
     p.link(one, other, false, filled); //~ E0382: p.link(one, parent, false, filled);
@@ -40,8 +52,8 @@ pub fn link_fresh<M: Machine>(
 /// What is filled is filled before the link.
 pub fn fill_fresh<M: Machine>(
     p: &mut Protocol<M>,
-    (one, virt): (Unused<'_>, VirtAddr),
-    (parent, child): (FreshTable, FreshTable),
+    (one, virt): (Unused<'_, M>, VirtAddr),
+    (parent, child): (FreshTable<M>, FreshTable<M>),
     leaf: Leaf,
     filled: &mut Filled<Live>,
 ) {

@@ -7,7 +7,7 @@ use breakwater::bbm::{Counts, Detached, Live, Offline, Protocol, State, Tables};
 use breakwater::descriptor::{Access, Attributes, DataAccess, DeviceKind};
 use breakwater::errata::Errata;
 use breakwater::features::Features;
-use breakwater::frames::FrameSupply;
+use breakwater::frames::{FrameSupply, OwnedRam};
 use breakwater::geometry::Geometry;
 use breakwater::mapper::{Cost, Error, Mapper, Request};
 
@@ -113,17 +113,17 @@ impl Ask {
 /// A manager and its machine.
 pub(crate) struct Bench<G, S> {
     pub(crate) protocol: Protocol<Judged<G>>,
-    pub(crate) frames: FrameSupply,
-    pub(crate) tables: Tables<S>,
+    pub(crate) frames: FrameSupply<Judged<G>>,
+    pub(crate) tables: Tables<Judged<G>, S>,
 }
 
 impl<G: Geometry> Bench<G, Offline> {
     /// Empty tables that nothing walks yet, and `frames` more frames.
     pub(crate) fn offline(machine: Judged<G>, cpus: Cpus, frames: u64) -> Self {
-        let mut protocol = Protocol::new(machine, cpus.errata);
+        let mut protocol = Protocol::simulated(machine, cpus.errata);
         protocol.use_features(cpus.features);
         let pool = PhysSpan::of(PhysAddr::at(POOL), (frames + 1) * G::PAGE_BYTES).expect("a span");
-        let mut frames = FrameSupply::with_frames_of(G::PAGE_SHIFT, pool);
+        let mut frames = FrameSupply::new(OwnedRam::simulated(pool));
         let tables = protocol.new_root(frames.take().expect("a frame"));
         Self { protocol, frames, tables }
     }

@@ -7,13 +7,12 @@ use super::start::{self, FirstTables};
 use super::world::{Reachable, World};
 use breakwater::addr::{PhysAddr, PhysSpan, VirtAddr};
 use breakwater::audit::Audit;
-use breakwater::bbm::{Live, Protocol, Tables};
+use breakwater::bbm::{Live, Tables};
 use breakwater::bringup::{self, Bringup};
 use breakwater::device_tree::HEADER_BYTES;
 use breakwater::errata::Errata;
-use breakwater::frames::FrameSupply;
 use breakwater::layout::{self, DIRECTMAP, LINK_ADDRESS, POOL_FRAMES};
-use breakwater::memory_map::{Limits, MemoryMap};
+use breakwater::memory_map::{KnownRam, Limits, MemoryMap};
 use breakwater::regions::directmap::Directmap;
 use breakwater::regions::image::{INIT, Image, Part};
 use breakwater::regions::{Failure, RegionMap, Space, frametable, slots, stacks};
@@ -105,14 +104,17 @@ impl Setup {
             part
         });
         let identity = super::rig::frame(self.page(20));
-        Image { start: PhysAddr::at(self.image), parts, identity }
+        let link = |index: u64| LINK_ADDRESS + index * PAGE;
+        let first_tables = virt(link(DATA_PAGE), FIRST_TABLES * PAGE);
+        let pool = virt(first_tables.end_exclusive().raw(), self.pool_frames * PAGE);
+        Image { start: PhysAddr::at(self.image), parts, identity, first_tables, pool }
     }
 }
 
 /// A machine with its runtime tables in force.
 pub(crate) struct Booted {
     pub(crate) bringup: Bringup<World>,
-    pub(crate) tables: Tables<Live>,
+    pub(crate) tables: Tables<World, Live>,
     pub(crate) regions: RegionMap,
     pub(crate) memory: MemoryMap,
     pub(crate) directmap: Directmap,
@@ -132,14 +134,12 @@ impl Booted {
         let directmap_offset = DIRECTMAP.start().raw() - base.raw();
         world.reachable = Some(Reachable { image, link_offset, directmap_offset });
         world.forbidden = setup.forbidden();
-        let pool = phys(first_tables.end_exclusive().raw(), setup.pool_frames * PAGE);
-        let protocol = Protocol::new(world, setup.errata);
-        let mut bringup = Bringup { protocol, frames: FrameSupply::new(pool), image: setup.image() };
+        let mut bringup = Bringup::simulated(world, setup.errata, setup.image());
         let next = bringup.build()?;
-        let tables = bringup.switch(next, first_tables);
-        bringup.protocol.machine_mut().give(first_tables);
+        let tables = bringup.switch(next);
+        bringup.machine_mut().give(first_tables);
         let mut regions = RegionMap::new();
-        bringup.image.declare(&mut regions)?;
+        bringup.image().declare(&mut regions)?;
         let memory = setup.memory.clone();
         let mut booted = Self { bringup, tables, regions, memory, directmap: Directmap::new(base), base, image };
         booted.settled("root switch");
@@ -151,9 +151,9 @@ impl Booted {
         let mut booted = Self::switched(setup)?;
         booted.map_fixed()?;
         booted.map_memory()?;
-        booted.bringup.protocol.share(setup.errata);
+        booted.bringup.share(setup.errata);
         for index in 1..setup.cpus {
-            let stacks = stacks::map(&mut booted.space(), index, stacks::STACK_BYTES)?;
+            let stacks = stacks::map(&mut booted.space(), index, stacks::STACK_BYTES)?.stacks();
             for virt in [stacks.stack, stacks.exception_stack] {
                 let frames = raw::translate(booted.world(), booted.root(), virt.start().raw()).expect("it is mapped");
                 booted.world_mut().take(phys(frames, virt.bytes()));
@@ -184,7 +184,7 @@ impl Booted {
     /// Directmap, frametable, tables of vmap and livepatch slot.
     pub(crate) fn map_memory(&mut self) -> Result<(), Failure> {
         let (directmap, image, base, memory) = (self.directmap, self.image, self.base, self.memory.clone());
-        directmap.map(&mut self.space(), &memory, image)?;
+        directmap.map(&mut self.space(), KnownRam::simulated(&memory, image))?;
         self.settled("directmap");
         frametable::map(&mut self.space(), &memory, base)?;
         self.settled("frametable");
@@ -195,17 +195,17 @@ impl Booted {
 
     /// Identity page, init, sealed data.
     pub(crate) fn free(&mut self) -> Result<(), Failure> {
-        let (image, directmap) = (self.bringup.image, self.directmap);
-        bringup::drop_identity(&mut self.space(), &image)?;
+        let (image, directmap) = (*self.bringup.image(), self.directmap);
+        self.bringup.drop_identity(&mut self.tables, &mut self.regions)?;
         self.settled("identity page");
         let init_end = image.physical(image.parts[INIT].virt.end_exclusive());
         let rest = PhysSpan::new(init_end, self.image.end_exclusive()).unwrap();
         self.world_mut().reachable.as_mut().unwrap().image = rest;
-        bringup::free_init(&mut self.space(), &image, directmap)?;
+        self.bringup.free_init(&mut self.tables, &mut self.regions, directmap)?;
         let freed = PhysSpan::new(self.image.start(), init_end).unwrap();
         self.world_mut().give(freed);
         self.settled("init");
-        bringup::seal(&mut self.space(), &image)?;
+        self.bringup.seal(&mut self.tables, &mut self.regions)?;
         self.settled("seal");
         Ok(())
     }
@@ -234,11 +234,11 @@ impl Booted {
     }
 
     pub(crate) fn world(&self) -> &World {
-        self.bringup.protocol.machine()
+        self.bringup.protocol().machine()
     }
 
     pub(crate) fn world_mut(&mut self) -> &mut World {
-        self.bringup.protocol.machine_mut()
+        self.bringup.machine_mut()
     }
 
     /// RAM that the directmap has to hold, from the description of the machine: pages of banks that no no-map region touches, the image

@@ -9,7 +9,6 @@ use breakwater::addr::{Level, PhysAddr, PhysSpan, VirtAddr};
 use breakwater::errata::Errata;
 use breakwater::geometry::{Geometry, Granule4K};
 use breakwater::layout;
-use breakwater::mapper::Mapper;
 use breakwater::memory_map::{Module, ModuleKind};
 use breakwater::regions::image::{INIT, SEALED};
 use breakwater::regions::stacks;
@@ -31,7 +30,7 @@ fn virt_machine() -> Setup {
 /// Level, output and attributes of what `at` translates to.
 fn query(booted: &mut Booted, at: u64) -> Option<(Level, u64, breakwater::descriptor::Attributes)> {
     let Booted { bringup, tables, .. } = booted;
-    let mapper = Mapper::new(&mut bringup.protocol, &mut bringup.frames, tables);
+    let mapper = bringup.mapper(tables);
     mapper.query(VirtAddr::at(at)).map(|(level, leaf)| (level, leaf.output().raw(), leaf.attributes()))
 }
 
@@ -76,13 +75,13 @@ fn good_build_stores_no_slot_twice_and_owes_nothing() {
     stored.dedup();
     assert_eq!(stored.len(), stores, "no slot twice");
     assert_eq!(stores as u64, IMAGE_PAGES - 2 + 1 + 7, "a page each, the identity page, seven links");
-    assert_eq!(booted.bringup.protocol.counts().stores as usize, stores);
+    assert_eq!(booted.bringup.protocol().counts().stores as usize, stores);
 }
 
 #[test]
 fn good_image_with_final_rights_and_guards() {
     let mut booted = Booted::switched(&virt_machine()).unwrap();
-    let image = booted.bringup.image;
+    let image = *booted.bringup.image();
     for part in image.parts {
         let (first, last) = (part.virt.start().raw(), part.virt.end_exclusive().raw() - PAGE);
         for at in [first, last] {
@@ -105,12 +104,12 @@ fn good_first_tables_come_back_after_the_switch() {
     let mut booted = Booted::switched(&virt_machine()).unwrap();
     let pool = layout::POOL_FRAMES as u64;
     assert_eq!(
-        booted.bringup.frames.available(),
+        booted.bringup.frames().available(),
         pool - 8 + FIRST_TABLES,
         "root, 3 for the image, 1 for the fixmap, 3 for identity"
     );
     let all: Vec<u64> =
-        core::iter::from_fn(|| booted.bringup.frames.take()).map(|free| free.frame().start().raw()).collect();
+        core::iter::from_fn(|| booted.bringup.frames_mut().take()).map(|free| free.frame().start().raw()).collect();
     let tables = raw::tables(booted.world(), booted.root());
     assert!(all.iter().all(|frame| !tables.contains(frame)), "none of them is in use");
 }
@@ -166,7 +165,7 @@ fn good_stacks_have_guards_and_frames_of_their_own() {
             }
         }
     }
-    let free: Vec<PhysSpan> = booted.bringup.frames.ram().collect();
+    let free: Vec<PhysSpan> = booted.bringup.frames().ram().collect();
     let count = outputs.len();
     outputs.sort_unstable();
     outputs.dedup();
@@ -177,7 +176,7 @@ fn good_stacks_have_guards_and_frames_of_their_own() {
 #[test]
 fn good_identity_page_is_broken_once() {
     let mut booted = Booted::boot(&virt_machine()).unwrap();
-    let identity = booted.bringup.image.identity.start().raw();
+    let identity = booted.bringup.image().identity.start().raw();
     assert_eq!(query(&mut booted, identity), None);
     assert!(booted.regions.iter().all(|region| region.name != "identity page"));
     assert_eq!(
@@ -189,7 +188,7 @@ fn good_identity_page_is_broken_once() {
 #[test]
 fn good_freed_init_comes_back_through_the_directmap() {
     let mut booted = Booted::boot(&virt_machine()).unwrap();
-    let image = booted.bringup.image;
+    let image = *booted.bringup.image();
     let init = image.parts[INIT].virt;
     let frames = PhysSpan::of(image.physical(init.start()), init.bytes()).unwrap();
     let directmap = booted.directmap.virt(frames).unwrap();
@@ -198,16 +197,16 @@ fn good_freed_init_comes_back_through_the_directmap() {
         let output = frames.start().raw() + page;
         assert_eq!(query(&mut booted, directmap.start().raw() + page), Some((Level::L3, output, DATA)));
     }
-    let before_ram: u64 = booted.bringup.frames.available();
-    let ram: u64 = booted.bringup.frames.ram().map(PhysSpan::bytes).sum::<u64>() / PAGE;
+    let before_ram: u64 = booted.bringup.frames().available();
+    let ram: u64 = booted.bringup.frames().ram().map(PhysSpan::bytes).sum::<u64>() / PAGE;
     assert!(before_ram - ram >= init.bytes() / PAGE, "they are in the supply");
 }
 
 #[test]
 fn good_sealed_data_is_read_only() {
     let mut booted = Booted::boot(&virt_machine()).unwrap();
-    let sealed = booted.bringup.image.parts[SEALED];
-    let output = booted.bringup.image.physical(sealed.virt.start()).raw();
+    let sealed = booted.bringup.image().parts[SEALED];
+    let output = booted.bringup.image().physical(sealed.virt.start()).raw();
     assert_eq!(query(&mut booted, sealed.virt.start().raw()), Some((Level::L3, output, CONSTANTS)));
     let declared = booted.regions.iter().find(|region| region.virt == sealed.virt).unwrap();
     assert_eq!(declared.attributes, CONSTANTS);
@@ -237,10 +236,10 @@ fn good_supply_holds_nothing_that_is_in_use() {
         .filter(|region| region.name != "directmap" && region.name != "data")
         .filter_map(|region| PhysSpan::of(region.output?, region.virt.bytes()))
         .collect();
-    let available = booted.bringup.frames.available();
+    let available = booted.bringup.frames().available();
     let mut taken = 0;
     let Booted { bringup, tables: in_force, .. } = &mut booted;
-    let mut mapper = Mapper::new(&mut bringup.protocol, &mut bringup.frames, in_force);
+    let mut mapper = bringup.mapper(in_force);
     let all: Vec<_> = core::iter::from_fn(|| mapper.take()).map(|free| free.frame()).collect();
     for frame in all {
         let span = phys(frame.start().raw(), PAGE);

@@ -6,7 +6,7 @@ use super::rig::{GIB, MIB, PAGE, phys};
 use super::world::World;
 use breakwater::addr::{Frame, PhysAddr};
 use breakwater::audit::Declared;
-use breakwater::frames::{FrameSupply, FreeRam};
+use breakwater::frames::{FrameSupply, OwnedRam};
 use breakwater::layout;
 use breakwater::regions::{OnDemand, Space};
 
@@ -21,7 +21,7 @@ pub(crate) fn booted() -> Booted {
     let mut booted = Booted::switched(&setup).unwrap();
     booted.map_fixed().unwrap();
     booted.map_memory().unwrap();
-    booted.bringup.protocol.share(setup.errata);
+    booted.bringup.share(setup.errata);
     booted.world_mut().start_pe(1);
     booted.free().unwrap();
     booted
@@ -77,7 +77,7 @@ impl Demand {
     }
 
     fn state(&self) -> State {
-        let frames = &self.booted.bringup.frames;
+        let frames = self.booted.bringup.frames();
         State {
             // Every store is a record: where none was added, memory is as it was.
             steps: self.booted.world().now(),
@@ -111,8 +111,8 @@ impl Demand {
     }
 
     /// A free frame of RAM, to be given back.
-    pub(crate) fn borrow(&mut self) -> FreeRam {
-        let piece = self.booted.bringup.frames.take_ram(PAGE, PAGE).unwrap();
+    pub(crate) fn borrow(&mut self) -> OwnedRam<World> {
+        let piece = self.booted.bringup.frames_mut().take_ram(PAGE, PAGE).unwrap();
         self.booted.world_mut().take(piece.span());
         piece
     }
@@ -125,9 +125,8 @@ impl Demand {
 
     /// Leaves the supply with `count` frames, which lie in RAM.
     pub(crate) fn leave_frames(&mut self, count: u64) {
-        let mut few = FrameSupply::new(phys(0, 0));
-        let piece = self.booted.bringup.frames.take_ram(64 * PAGE, PAGE).unwrap();
-        few.add_ram(phys(piece.span().start().raw(), count * PAGE)).unwrap();
-        self.booted.bringup.frames = few;
+        let piece = self.booted.bringup.frames_mut().take_ram(64 * PAGE, PAGE).unwrap();
+        let (few, _rest) = piece.split_at(count * PAGE).unwrap();
+        *self.booted.bringup.frames_mut() = FrameSupply::new(few);
     }
 }

@@ -5,6 +5,7 @@ use super::raw;
 use super::rig::{GIB, MIB, PAGE, phys};
 use breakwater::addr::PhysSpan;
 use breakwater::layout::DIRECTMAP;
+use breakwater::memory_map::KnownRam;
 
 /// The fewest leaves for a span whose addresses agree modulo 1 GiB: every whole GiB is one, what is left of whole 2 MiB is one each, the
 /// rest are pages.
@@ -81,7 +82,7 @@ fn good_runs_of_sixteen_gib() {
     assert_eq!(booted.base.raw(), 0, "RAM keeps its place within 16 GiB");
     booted.map_fixed().unwrap();
     let (directmap, memory, image) = (booted.directmap, setup.memory.clone(), booted.image);
-    directmap.map(&mut booted.space(), &memory, image).unwrap();
+    directmap.map(&mut booted.space(), KnownRam::simulated(&memory, image)).unwrap();
     booted.settled("directmap");
     compare(&booted, 0);
     let leaves = raw::leaves(booted.world(), booted.root());
@@ -151,10 +152,10 @@ fn good_frames_in_use_are_mapped_but_not_handed_out() {
     let mut booted = Booted::switched(&setup).unwrap();
     booted.map_fixed().unwrap();
     let (directmap, memory, image) = (booted.directmap, setup.memory.clone(), booted.image);
-    directmap.map(&mut booted.space(), &memory, image).unwrap();
+    directmap.map(&mut booted.space(), KnownRam::simulated(&memory, image)).unwrap();
     booted.settled("directmap");
     let in_use = [phys(GIB + 128 * MIB, MIB), phys(GIB + 256 * MIB, PAGE), image];
-    let free: Vec<PhysSpan> = booted.bringup.frames.ram().collect();
+    let free: Vec<PhysSpan> = booted.bringup.frames().ram().collect();
     let expected = in_use.iter().fold(vec![phys(GIB, GIB)], |spans, &hole| super::booted::without(&spans, hole));
     assert_eq!(free, expected);
     compare(&booted, 0);

@@ -6,6 +6,7 @@ use super::rig::{CODE, CONSTANTS, DATA, DEVICE, GIB, MIB, PAGE, Rig, phys, reque
 use breakwater::addr::{Level, PhysAddr};
 use breakwater::bbm::{Live, Reach};
 use breakwater::change::Why;
+use breakwater::frames::{FrameSupply, OwnedRam};
 use breakwater::geometry::Slot;
 use breakwater::mapper::Error;
 
@@ -207,8 +208,7 @@ fn out_of_frames_everywhere(needed: u64, ask: impl Fn(&mut Rig<Live>) -> super::
     for available in 0..needed {
         let mut rig = Rig::live(Reach::ThisPe, available);
         assert_eq!(ask(&mut rig), Err(Error::OutOfFrames { needed, available }));
-        let more = phys(0x80_0000, (needed - available) * PAGE);
-        rig.frames.add_ram(more).unwrap();
+        rig.frames = FrameSupply::new(OwnedRam::simulated(phys(0x80_0000, needed * PAGE)));
         assert_eq!(ask(&mut rig).map(|done| done.frames), Ok(needed), "the same request, once there are enough");
         assert_eq!(rig.frames.available(), 0);
     }

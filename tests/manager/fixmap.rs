@@ -4,6 +4,7 @@ use super::demand::{Demand, NO_MAP, RTC};
 use super::rig::{CODE, CONSTANTS, DATA, DEVICE, GIB, MIB, PAGE, frame, phys};
 use super::step::is_tlbi;
 use breakwater::addr::{PhysAddr, VirtAddr};
+use breakwater::errata::Errata;
 use breakwater::layout::{FIXMAP, FIXMAP_CONSOLE, NOWHERE};
 use breakwater::mapper::Error as MapperError;
 use breakwater::regions::Failure;
@@ -60,8 +61,8 @@ fn good_ram_that_only_the_device_tree_knows() {
     assert_eq!(set(&mut booted, known, frame(NO_MAP.start().raw()), DATA), Err(Error::Refused(no_map)));
     let device = Refusal::DeviceOverRam { phys: phys(module.start().raw(), PAGE), wanted: DEVICE };
     assert_eq!(set(&mut booted, known, module, DEVICE), Err(Error::Refused(device)));
-    let rodata = booted.bringup.image.parts[3].virt.start();
-    let constants = frame(booted.bringup.image.physical(rodata).raw());
+    let rodata = booted.bringup.image().parts[3].virt.start();
+    let constants = frame(booted.bringup.image().physical(rodata).raw());
     let sealed = Refusal::NotRam { phys: constants.start(), wanted: DATA };
     assert_eq!(set(&mut booted, known, constants, DATA), Err(Error::Refused(sealed)), "constants stay constants");
     booted.settled("refusals");
@@ -106,7 +107,7 @@ fn bad_ram_as_a_device_and_code_to_write() {
     let error = demand.refused(|_, space| fixmap::set(space, Ram::Declared, Purpose::Misc, ram, CODE));
     assert_eq!(error, Error::Refused(Refusal::WritableExecutable { wanted: CODE, mapped }));
 
-    let image = demand.booted.bringup.image;
+    let image = *demand.booted.bringup.image();
     let text = image.parts[2];
     let code = image.physical(text.virt.start());
     let mapped = Alias { name: "text", virt: text.virt.start(), phys: phys(code.raw(), PAGE), attributes: CODE };
@@ -119,7 +120,7 @@ fn bad_ram_as_a_device_and_code_to_write() {
 #[test]
 fn bad_constants_to_write() {
     let mut demand = Demand::new();
-    let image = demand.booted.bringup.image;
+    let image = *demand.booted.bringup.image();
     for part in [3, 4] {
         let phys = image.physical(image.parts[part].virt.start());
         let constants = frame(phys.raw());
@@ -131,7 +132,7 @@ fn bad_constants_to_write() {
 #[test]
 fn bad_frame_beyond_what_the_cpus_put_out() {
     let mut demand = Demand::new();
-    demand.booted.bringup.protocol.limit_output(40);
+    demand.booted.bringup.note_cpu(Errata::empty(), 40);
     let output = PhysAddr::at(1 << 40);
     let error = demand.refused(|_, space| {
         fixmap::set(space, Ram::Declared, Purpose::EarlyIo1, breakwater::addr::Frame::containing(output), DEVICE)

@@ -12,7 +12,7 @@ use breakwater::descriptor::MAIR;
 use breakwater::errata::Errata;
 use breakwater::features::Features;
 use breakwater::geometry::{Geometry, HighBits, Slot};
-use breakwater::machine::{Footing, Machine, Maintenance, Reached, Tlbi};
+use breakwater::machine::{Footing, Machine, Maintenance, Reached, Simulated, Tlbi};
 use breakwater_oracle::descriptor::Format;
 use breakwater_oracle::obligations::{Obligations, Rule};
 use breakwater_oracle::params;
@@ -59,6 +59,8 @@ pub(crate) struct Judged<G> {
     pub(crate) counted: Counted,
     /// What CPUs stand on.
     pub(crate) footings: Vec<Footing>,
+    /// What is never mapped.
+    pub(crate) guards: Vec<Footing>,
     /// What is added to a frame's address to give its window, where that is through these tables.
     pub(crate) window: Option<u64>,
     geometry: PhantomData<G>,
@@ -131,6 +133,7 @@ impl<G: Geometry> Judged<G> {
             log: Vec::new(),
             counted: Counted::default(),
             footings: Vec::new(),
+            guards: Vec::new(),
             window: None,
             geometry: PhantomData,
         }
@@ -220,6 +223,8 @@ fn is_zeroing(record: &Record) -> bool {
     matches!(record, Record::Step(Step { event: Event::Store(Access { bytes: 16, .. }), .. }))
 }
 
+impl<G: Geometry> Simulated for Judged<G> {}
+
 impl<G: Geometry> Machine for Judged<G> {
     type Geometry = G;
 
@@ -283,6 +288,10 @@ impl<G: Geometry> Machine for Judged<G> {
 
     fn reached(&self, span: VirtSpan) -> [Option<Reached>; 2] {
         [self.window.and_then(|offset| super::machine::shown(offset, span)), None]
+    }
+
+    fn guard(&self, span: VirtSpan) -> Option<Footing> {
+        self.guards.iter().copied().find(|guard| guard.virt.intersection(span).is_some())
     }
 
     fn released(&mut self, frame: Frame) {

@@ -4,11 +4,9 @@
 use super::booted::{Booted, Setup};
 use super::rig::{CODE, CONSTANTS, DATA, GIB, MIB, PAGE, phys, request, virt};
 use breakwater::addr::Level;
-use breakwater::bringup;
 use breakwater::errata::Errata;
 use breakwater::features::Features;
 use breakwater::layout::VMAP;
-use breakwater::mapper::Mapper;
 use breakwater::regions::image::SEALED;
 use breakwater::regions::stacks;
 
@@ -25,9 +23,9 @@ fn arrived(errata: Errata, features: Features, may_still_arrive: bool) -> Booted
     let mut booted = Booted::switched(&setup).unwrap();
     booted.map_fixed().unwrap();
     booted.map_memory().unwrap();
-    booted.bringup.protocol.share(Errata::empty());
+    booted.bringup.share(Errata::empty());
     for index in [1, LATE] {
-        let stacks = stacks::map(&mut booted.space(), index as usize, stacks::STACK_BYTES).unwrap();
+        let stacks = stacks::map(&mut booted.space(), index as usize, stacks::STACK_BYTES).unwrap().stacks();
         for stack in [stacks.stack, stacks.exception_stack] {
             let output = booted.regions.iter().find(|region| region.virt == stack).unwrap().output.unwrap();
             booted.world_mut().take(phys(output.raw(), stack.bytes()));
@@ -36,8 +34,7 @@ fn arrived(errata: Errata, features: Features, may_still_arrive: bool) -> Booted
     }
     booted.world_mut().start_pe(1);
     booted.bringup.all_cpus_known(features, may_still_arrive);
-    let image = booted.bringup.image;
-    bringup::seal(&mut booted.space(), &image).unwrap();
+    booted.bringup.seal(&mut booted.tables, &mut booted.regions).unwrap();
     booted.settled("seal");
     booted.world_mut().note_errata(LATE, errata);
     booted.world_mut().start_pe(LATE);
@@ -47,11 +44,11 @@ fn arrived(errata: Errata, features: Features, may_still_arrive: bool) -> Booted
 
 /// Requests after it has come: rights that are lost, in place where nothing stands against it, blocks that are split, pages that go.
 fn edit(booted: &mut Booted) {
-    let ram = booted.bringup.frames.take_ram(4 * MIB, 2 * MIB).unwrap();
+    let ram = booted.bringup.frames_mut().take_ram(4 * MIB, 2 * MIB).unwrap();
     booted.world_mut().take(ram.span());
     let (at, to) = (VMAP.start().raw() + 64 * MIB, ram.span().start().raw());
     let Booted { bringup, tables, .. } = booted;
-    let mut mapper = Mapper::new(&mut bringup.protocol, &mut bringup.frames, tables);
+    let mut mapper = bringup.mapper(tables);
     mapper.map(request(at, 2 * MIB, to, DATA, Level::L2)).unwrap();
     mapper.map(request(at + 2 * MIB, 2 * MIB, to + 2 * MIB, DATA, Level::L3)).unwrap();
     mapper.protect(virt(at + 2 * MIB, PAGE), CONSTANTS).unwrap();
@@ -64,10 +61,10 @@ fn edit(booted: &mut Booted) {
 /// Code that is data again: what 2645198 is about. On a frame of text, which nothing maps to be written.
 fn loses_execution(booted: &mut Booted) {
     let at = VMAP.start().raw() + 128 * MIB;
-    let image = booted.bringup.image;
+    let image = *booted.bringup.image();
     let text = image.physical(image.parts[TEXT].virt.start()).raw();
     let Booted { bringup, tables, .. } = booted;
-    let mut mapper = Mapper::new(&mut bringup.protocol, &mut bringup.frames, tables);
+    let mut mapper = bringup.mapper(tables);
     mapper.map(request(at, PAGE, text, CODE, Level::L3)).unwrap();
     mapper.protect(virt(at, PAGE), CONSTANTS).unwrap();
     booted.world_mut().settle();
@@ -86,10 +83,10 @@ fn good_requests_after_a_cpu_with_any_erratum_has_come_late() {
 #[test]
 fn good_a_late_cpu_has_none_of_the_features_that_the_others_have() {
     let booted = arrived(Errata::empty(), FEATURES, true);
-    assert_eq!(booted.bringup.protocol.features(), Features::empty());
-    assert_eq!(booted.bringup.protocol.errata(), Errata::all());
+    assert_eq!(booted.bringup.protocol().features(), Features::empty());
+    assert_eq!(booted.bringup.protocol().errata(), Errata::all());
     let known = super::demand::booted();
-    assert_eq!(known.bringup.protocol.errata(), Errata::empty(), "nobody is late");
+    assert_eq!(known.bringup.protocol().errata(), Errata::empty(), "nobody is late");
 }
 
 #[test]
@@ -106,11 +103,11 @@ fn bad_late_cpu_that_was_believed_never_to_come() {
 #[test]
 fn good_the_identity_page_stays_for_it() {
     let mut booted = arrived(Errata::REPEAT_TLBI, FEATURES, true);
-    let identity = booted.bringup.image.identity.start().raw();
+    let identity = booted.bringup.image().identity.start().raw();
     assert_eq!(super::raw::translate(booted.world(), booted.root(), identity), Some(identity));
-    let sealed = booted.bringup.image.parts[SEALED].virt;
+    let sealed = booted.bringup.image().parts[SEALED].virt;
     let Booted { bringup, tables, .. } = &mut booted;
-    let mapper = Mapper::new(&mut bringup.protocol, &mut bringup.frames, tables);
+    let mapper = bringup.mapper(tables);
     assert_ne!(mapper.query(sealed.start()).unwrap().1.attributes(), DATA);
     let audit = booted.audit();
     assert_eq!((audit.mismatches, audit.writable_executable), (0, 0), "{:?}", audit.first);

@@ -4,9 +4,9 @@ use super::rig::{DATA, GIB, MIB, request, virt};
 use breakwater::addr::{Frame, Level, PhysAddr, PhysSpan};
 use breakwater::bbm::{Detached, Live, Permit, Protocol, Tables};
 use breakwater::errata::Errata;
-use breakwater::frames::FrameSupply;
+use breakwater::frames::{FrameSupply, OwnedRam};
 use breakwater::geometry::{Granule4K, Slot};
-use breakwater::machine::{Machine, Maintenance, Tlbi};
+use breakwater::machine::{Machine, Maintenance, Simulated, Tlbi};
 use breakwater::mapper::Mapper;
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -42,11 +42,13 @@ impl Machine for Counted {
     fn tlbi(&mut self, _: &Permit, _: Tlbi) {}
 }
 
+impl Simulated for Counted {}
+
 /// Tables in force, and how often they were read.
 struct Bench {
     protocol: Protocol<Counted>,
-    frames: FrameSupply,
-    tables: Tables<Live>,
+    frames: FrameSupply<Counted>,
+    tables: Tables<Counted, Live>,
 }
 
 const AT: u64 = 1 << 40;
@@ -54,8 +56,8 @@ const AT: u64 = 1 << 40;
 impl Bench {
     /// `gib` tables of 512 blocks side by side under one table.
     fn with_blocks(gib: u64) -> Self {
-        let mut protocol = Protocol::new(Counted::default(), Errata::empty());
-        let mut frames = FrameSupply::new(PhysSpan::of(PhysAddr::at(2 * MIB), 2 * MIB).unwrap());
+        let mut protocol = Protocol::simulated(Counted::default(), Errata::empty());
+        let mut frames = FrameSupply::new(OwnedRam::simulated(PhysSpan::of(PhysAddr::at(2 * MIB), 2 * MIB).unwrap()));
         let root = protocol.new_root(frames.take().unwrap());
         let (tables, _old) = protocol.switch_root(root, Detached::none());
         let mut bench = Self { protocol, frames, tables };

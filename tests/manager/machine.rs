@@ -6,7 +6,7 @@ use super::world::World;
 use breakwater::addr::{Frame, VirtAddr, VirtSpan};
 use breakwater::bbm::Permit;
 use breakwater::geometry::{Geometry, Slot};
-use breakwater::machine::{Footing, Machine, Maintenance, Reached, Tlbi};
+use breakwater::machine::{Footing, Machine, Maintenance, Reached, Simulated, Tlbi};
 use breakwater::walk::ReadTable;
 use breakwater_trace::Event;
 
@@ -89,6 +89,8 @@ impl<G: Geometry> Machine for World<G> {
         self.settle();
     }
 }
+
+impl<G: Geometry> Simulated for World<G> {}
 
 /// What a window of 64 GiB of memory from address 0 on, which begins at `offset`, shows in `span`.
 pub(super) fn shown(offset: u64, span: VirtSpan) -> Option<Reached> {

@@ -4,6 +4,7 @@ use super::booted::{Booted, FIRST_TABLES, Setup};
 use super::rig::{GIB, MIB, PAGE, phys};
 use breakwater::layout::{POOL_FRAMES, POOL_FRAMES_WORST_CASE};
 use breakwater::mapper::Error;
+use breakwater::memory_map::KnownRam;
 use breakwater::regions::Failure;
 
 const TIB: u64 = 1 << 40;
@@ -24,7 +25,7 @@ fn bootstrap(mut setup: Setup, pool_frames: u64) -> Result<Booted, Failure> {
     let mut booted = Booted::switched(&setup)?;
     booted.map_fixed()?;
     let (directmap, memory, image) = (booted.directmap, setup.memory.clone(), booted.image);
-    directmap.map(&mut booted.space(), &memory, image)?;
+    directmap.map(&mut booted.space(), KnownRam::simulated(&memory, image))?;
     booted.settled("directmap");
     Ok(booted)
 }
@@ -65,5 +66,9 @@ fn bad_pool_that_is_too_small_is_refused_by_name() {
 #[test]
 fn good_first_span_takes_its_tables_from_the_pool_alone() {
     let booted = bootstrap(worst(), POOL_FRAMES as u64).unwrap();
-    assert_eq!(booted.bringup.frames.taken(), POOL_FRAMES_WORST_CASE as u64, "there is one span, and RAM gave nothing");
+    assert_eq!(
+        booted.bringup.frames().taken(),
+        POOL_FRAMES_WORST_CASE as u64,
+        "there is one span, and RAM gave nothing"
+    );
 }

@@ -51,7 +51,7 @@ fn good_frametable_of_two_far_banks_exactly() {
     let declared = booted.regions.iter().filter(|region| region.name == "frametable");
     assert_eq!(declared.map(|region| region.virt.bytes()).sum::<u64>(), 4 * 2 * MIB);
     // The hole of 3 TiB costs no frame: all that is taken are tables and these four blocks.
-    assert_eq!(booted.bringup.frames.taken(), tables.len() as u64 + 4 * 512);
+    assert_eq!(booted.bringup.frames().taken(), tables.len() as u64 + 4 * 512);
     assert_eq!(booted.audit().mismatches, 0);
 }
 
@@ -93,7 +93,7 @@ fn good_frametable_blocks_are_zeroed_and_out_of_the_supply() {
         for page in (block.start().raw()..block.end_exclusive().raw()).step_by(PAGE as usize) {
             assert_eq!(booted.world().table(page), Some(&[0; 512][..]), "{page:#x} is zeroed");
         }
-        assert!(booted.bringup.frames.ram().all(|free| free.intersection(block).is_none()));
+        assert!(booted.bringup.frames().ram().all(|free| free.intersection(block).is_none()));
     }
 }
 
@@ -131,9 +131,9 @@ fn good_frametable_block_by_block_where_ram_is_scattered() {
 #[test]
 fn good_vmap_and_livepatch_slot_have_their_tables() {
     let mut booted = with_memory(&two_banks());
-    let before = booted.bringup.protocol.counts();
+    let before = booted.bringup.protocol().counts();
     slots::populate_vmap(&mut booted.space(), true).unwrap();
-    assert_eq!(booted.bringup.protocol.counts(), before, "a second time there is nothing to make");
+    assert_eq!(booted.bringup.protocol().counts(), before, "a second time there is nothing to make");
     let leaves = raw::leaves(booted.world(), booted.root());
     let empty = [layout::VMAP, layout::LIVEPATCH];
     assert!(leaves.iter().all(|leaf| {

@@ -9,8 +9,9 @@ use breakwater::bbm::{Detached, Live, Offline, Protocol, Reach, State, Tables};
 use breakwater::descriptor::{Access, Attributes, DataAccess, DeviceKind};
 use breakwater::errata::Errata;
 use breakwater::features::Features;
-use breakwater::frames::FrameSupply;
-use breakwater::geometry::{Geometry, Granule4K, Slot};
+use breakwater::frames::{FrameSupply, OwnedRam};
+use breakwater::geometry::Slot;
+use breakwater::geometry::{Geometry, Granule4K};
 use breakwater::mapper::{ChangePlan, Cost, Error, FillPlan, Mapper, Request};
 use breakwater_trace::Event;
 
@@ -41,8 +42,8 @@ pub(crate) type Answer = Result<Cost, Error>;
 
 pub(crate) struct Rig<S, G: Geometry = Granule4K> {
     pub(crate) protocol: Protocol<World<G>>,
-    pub(crate) frames: FrameSupply,
-    pub(crate) tables: Tables<S>,
+    pub(crate) frames: FrameSupply<World<G>>,
+    pub(crate) tables: Tables<World<G>, S>,
     pub(crate) reference: Reference,
     /// Whether [`Rig::check`] is left to the caller, who wants a complaint as a value.
     pub(crate) is_quiet: bool,
@@ -64,9 +65,9 @@ impl Rig<Offline> {
 impl<G: Geometry> Rig<Offline, G> {
     /// The same on a machine of the caller's, whose boot CPU has `errata`.
     pub(crate) fn offline_on(world: World<G>, errata: Errata, frames: u64) -> Self {
-        let mut protocol = Protocol::new(world, errata);
+        let mut protocol = Protocol::simulated(world, errata);
         let pool = phys(POOL, (frames + 1) * G::PAGE_BYTES);
-        let mut frames = FrameSupply::with_frames_of(G::PAGE_SHIFT, pool);
+        let mut frames = FrameSupply::new(OwnedRam::simulated(pool));
         let root = frames.take().unwrap();
         let tables = protocol.new_root(root);
         Self { protocol, frames, tables, reference: Reference::default(), is_quiet: false, is_at_once: false }

@@ -10,7 +10,7 @@ use breakwater::bbm::{
 };
 use breakwater::descriptor::{Access, Attributes, Leaf};
 use breakwater::errata::Errata;
-use breakwater::frames::FrameSupply;
+use breakwater::frames::{FrameSupply, OwnedRam};
 use breakwater::geometry::{Geometry, Granule4K, Slot};
 use std::mem::ManuallyDrop;
 
@@ -29,23 +29,23 @@ fn one_page() -> (Rig<Live>, Slot, Slot) {
 }
 
 /// A frame of a supply that has one.
-fn spare() -> FreeFrame {
-    FrameSupply::new(super::rig::phys(POOL, PAGE)).take().unwrap()
+fn spare() -> FreeFrame<World> {
+    FrameSupply::new(OwnedRam::simulated(super::rig::phys(POOL, PAGE))).take().unwrap()
 }
 
-fn fresh(protocol: &mut Protocol<World>) -> FreshTable {
+fn fresh(protocol: &mut Protocol<World>) -> FreshTable<World> {
     protocol.new_table(spare(), Level::L1, VirtAddr::at(0))
 }
 
 /// The place of a slot of live tables.
-fn place<'t>(protocol: &Protocol<World>, tables: &'t Tables<Live>, slot: Slot) -> Place<'t, Live> {
+fn place<'t>(protocol: &Protocol<World>, tables: &'t Tables<World, Live>, slot: Slot) -> Place<'t, World, Live> {
     let place = protocol.place(tables, slot.level(), slot.virt()).unwrap();
     assert_eq!(place.slot(), slot);
     place
 }
 
 fn protocol() -> Protocol<World> {
-    Protocol::new(World::new(Errata::empty()), Errata::empty())
+    Protocol::simulated(World::new(Errata::empty()), Errata::empty())
 }
 
 /// Fills one slot.

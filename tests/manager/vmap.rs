@@ -5,9 +5,11 @@ use super::demand::{Demand, NO_MAP, RTC};
 use super::raw;
 use super::rig::{CODE, CONSTANTS, DATA, DEVICE, GIB, MIB, PAGE, frame, phys};
 use super::step::is_tlbi;
+use super::world::World;
 use breakwater::addr::{Frame, PhysAddr, VirtAddr};
 use breakwater::descriptor::{Attributes, DataAccess, DeviceKind};
-use breakwater::frames::FreeRam;
+use breakwater::errata::Errata;
+use breakwater::frames::OwnedRam;
 use breakwater::layout::VMAP_AREAS;
 use breakwater::mapper::Error as MapperError;
 use breakwater::regions::alias::{Alias, Refusal};
@@ -122,9 +124,9 @@ fn good_frames_are_given_away_after_unmap() {
 }
 
 /// RAM of which no two frames follow each other, and the frames.
-fn borrowed(demand: &mut Demand) -> (Vec<FreeRam>, Vec<Frame>) {
-    let all: Vec<FreeRam> = (0..80).map(|_| demand.borrow()).collect();
-    let kept: Vec<FreeRam> = all.into_iter().step_by(2).collect();
+fn borrowed(demand: &mut Demand) -> (Vec<OwnedRam<World>>, Vec<Frame>) {
+    let all: Vec<OwnedRam<World>> = (0..80).map(|_| demand.borrow()).collect();
+    let kept: Vec<OwnedRam<World>> = all.into_iter().step_by(2).collect();
     let frames = kept.iter().map(|ram| Frame::containing(ram.span().start())).collect();
     (kept, frames)
 }
@@ -134,7 +136,7 @@ fn bad_frames_given_away_while_they_are_mapped() {
     let mut demand = Demand::new();
     let (mut kept, frames) = borrowed(&mut demand);
     let at = vmap(&mut demand, &frames);
-    let before = demand.booted.bringup.frames.available();
+    let before = demand.booted.bringup.frames().available();
     let ram = kept.pop().unwrap();
     let (failure, ram) = demand.booted.space().give_back(ram).unwrap_err();
     let Failure::Mapping { error: MapperError::InUse { frames, slot, descriptor }, .. } = failure else {
@@ -143,10 +145,10 @@ fn bad_frames_given_away_while_they_are_mapped() {
     assert_eq!((frames, slot.virt().raw()), (ram.span(), at.raw() + 39 * PAGE), "{failure}");
     assert_eq!(descriptor & ((1 << 48) - 1) & !0xfff, ram.span().start().raw());
     assert_eq!(failure.to_string().rsplit_once('(').unwrap().1, "what is mapped is not free)");
-    assert_eq!(demand.booted.bringup.frames.available(), before, "they are not in the supply");
+    assert_eq!(demand.booted.bringup.frames().available(), before, "they are not in the supply");
     demand.granted(|on_demand, space| on_demand.vmap.unmap(space, at));
     demand.booted.world_mut().give(ram.span());
-    assert_eq!(demand.booted.space().give_back(ram), Ok(()), "and then they are the supply's");
+    assert!(demand.booted.space().give_back(ram).is_ok(), "and then they are the supply's");
 }
 
 #[test]
@@ -326,17 +328,19 @@ fn bad_address_in_use_by_someone_else() {
 fn bad_later_piece_with_an_alias_that_nobody_declared() {
     // Someone writes to constants by hand, at an address that is not declared: the mapper knows, the declarations do not.
     let mut demand = Demand::new();
-    let image = demand.booted.bringup.image;
+    let image = *demand.booted.bringup.image();
     let of_part = |part: usize| frame(image.physical(image.parts[part].virt.start()).raw());
     let (text, constants) = (of_part(2), of_part(3));
     let at = VMAP_AREAS.end_exclusive().raw() - 2 * PAGE;
     let intruder = super::rig::request(at, PAGE, constants.start().raw(), DATA, breakwater::addr::Level::L3);
     demand.granted(|_, space| space.mapper().map(intruder));
-    let before = (demand.leaves(), demand.booted.regions.as_slice().to_vec(), demand.booted.bringup.frames.available());
+    let before =
+        (demand.leaves(), demand.booted.regions.as_slice().to_vec(), demand.booted.bringup.frames().available());
     let answer = demand.on_demand.vmap.vmap(&mut demand.booted.space(), &[text, constants], CODE);
     assert!(matches!(answer, Err(Error::Mapping(Failure::Mapping { error: MapperError::Aliased { .. }, .. }))));
     demand.booted.settled("what was mapped is unmapped and invalidated");
-    let after = (demand.leaves(), demand.booted.regions.as_slice().to_vec(), demand.booted.bringup.frames.available());
+    let after =
+        (demand.leaves(), demand.booted.regions.as_slice().to_vec(), demand.booted.bringup.frames().available());
     assert!(after == before, "the first piece is gone, its declaration withdrawn, its table freed");
     assert_eq!(demand.on_demand.vmap.areas(), []);
 }
@@ -344,7 +348,7 @@ fn bad_later_piece_with_an_alias_that_nobody_declared() {
 #[test]
 fn bad_beyond_what_the_cpus_put_out() {
     let mut demand = Demand::new();
-    demand.booted.bringup.protocol.limit_output(40);
+    demand.booted.bringup.note_cpu(Errata::empty(), 40);
     let beyond = [phys(1 << 40, PAGE), phys((1 << 40) - 8, 16), phys((1 << 48) - PAGE, PAGE)];
     for registers in beyond {
         let error = demand.refused(|on_demand, space| on_demand.vmap.ioremap(space, registers, KIND));
@@ -364,7 +368,7 @@ fn bad_beyond_what_the_cpus_put_out() {
 fn bad_out_of_frames_for_a_later_piece() {
     let mut demand = Demand::new();
     // 511 pages up to a multiple of 2 MiB, and one that wants another table.
-    let run = demand.booted.bringup.frames.take_ram(511 * PAGE, PAGE).unwrap();
+    let run = demand.booted.bringup.frames_mut().take_ram(511 * PAGE, PAGE).unwrap();
     let mut frames: Vec<Frame> = (0..511).map(|index| frame(run.span().start().raw() + index * PAGE)).collect();
     frames.push(demand.scattered(2)[1]);
     demand.leave_frames(1);
@@ -372,9 +376,9 @@ fn bad_out_of_frames_for_a_later_piece() {
     let out = MapperError::OutOfFrames { needed: 2, available: 1 };
     assert_eq!(error, Error::Mapping(Failure::Mapping { name: "vmap", error: out }));
     let at = vmap(&mut demand, &frames[..511]);
-    assert_eq!(demand.booted.bringup.frames.available(), 0);
+    assert_eq!(demand.booted.bringup.frames().available(), 0);
     unmap(&mut demand, at);
-    assert_eq!(demand.booted.bringup.frames.available(), 1, "the table came back");
+    assert_eq!(demand.booted.bringup.frames().available(), 1, "the table came back");
     demand.assert_audit();
 }
 

@@ -31,12 +31,12 @@ fn good_ram_by_arithmetic_alone() {
     let ram = demand.take();
     let declared = demand.booted.regions.count();
     for attributes in [DATA, CONSTANTS] {
-        let before = demand.booted.bringup.protocol.counts();
+        let before = demand.booted.bringup.protocol().counts();
         let mapped = map(&mut demand, 1, ram, attributes);
         assert!(mapped.is_direct() && DIRECTMAP.contains(mapped.virt()));
         assert_eq!(mapped.virt(), demand.booted.directmap.virt(phys(ram.start().raw(), PAGE)).unwrap().start());
         demand.on_demand.window.unmap(mapped);
-        assert_eq!(demand.booted.bringup.protocol.counts(), before, "no request at all");
+        assert_eq!(demand.booted.bringup.protocol().counts(), before, "no request at all");
     }
     assert_eq!(demand.booted.regions.count(), declared);
 }
@@ -45,7 +45,7 @@ fn good_ram_by_arithmetic_alone() {
 fn good_other_frames_in_slots_without_a_frame_to_take() {
     let mut demand = Demand::new();
     demand.leave_frames(0);
-    let image = demand.booted.bringup.image;
+    let image = *demand.booted.bringup.image();
     let data = frame(image.physical(image.parts[5].virt.start()).raw());
     let text = frame(image.physical(image.parts[2].virt.start()).raw());
     let shown = [(data, DATA), (text, CONSTANTS), (device(0), DEVICE)];
@@ -61,14 +61,14 @@ fn good_the_same_frame_again_costs_nothing() {
     let mut demand = Demand::new();
     let first = map(&mut demand, 0, device(0), DEVICE);
     let at = first.virt();
-    let before = demand.booted.bringup.protocol.counts();
+    let before = demand.booted.bringup.protocol().counts();
     let again = map(&mut demand, 0, device(0), DEVICE);
     assert_eq!(again.virt(), at, "while it is in use");
     demand.on_demand.window.unmap(first);
     demand.on_demand.window.unmap(again);
     let idle = map(&mut demand, 0, device(0), DEVICE);
     assert_eq!(idle.virt(), at, "and when it is idle");
-    assert_eq!(demand.booted.bringup.protocol.counts(), before);
+    assert_eq!(demand.booted.bringup.protocol().counts(), before);
     demand.on_demand.window.unmap(idle);
 }
 
@@ -78,9 +78,9 @@ fn good_idle_slots_are_reused_in_turn_after_their_invalidation() {
     let slots = WINDOW_SLOTS as u64;
     let mut addresses = Vec::new();
     for index in 0..3 * slots {
-        let before = demand.booted.bringup.protocol.counts().maintenance.tlbis;
+        let before = demand.booted.bringup.protocol().counts().maintenance.tlbis;
         let mapped = map(&mut demand, 0, device(index), DEVICE);
-        let tlbis = demand.booted.bringup.protocol.counts().maintenance.tlbis - before;
+        let tlbis = demand.booted.bringup.protocol().counts().maintenance.tlbis - before;
         assert_eq!(tlbis > 0, index >= slots, "the first of a slot is a fill, each other a break-before-make");
         addresses.push(mapped.virt());
         demand.on_demand.window.unmap(mapped);
@@ -134,7 +134,7 @@ fn bad_all_slots_of_a_cpu_in_use() {
 fn bad_frames_that_may_not_be_shown() {
     let mut demand = Demand::new();
     let strict = Attributes::Device(DeviceKind::NGnRnE, DataAccess::ReadWrite);
-    let image = demand.booted.bringup.image;
+    let image = *demand.booted.bringup.image();
     let text = frame(image.physical(image.parts[2].virt.start()).raw());
     let ram = demand.take();
     let mapped = map(&mut demand, 0, device(0), DEVICE);

@@ -1,13 +1,14 @@
 //! The other CPUs: their records, how they are started, and what they do until someone has work for them.
 
 use super::instruction::{self, Line};
+use super::memory::El2;
 use super::registers::{self, Deadline, Translation};
 use super::window::Window;
 use super::{image, power};
 use breakwater::addr::{VirtAddr, VirtSpan};
 use breakwater::features::{CpuFeatures, RELIED_ON};
 use breakwater::layout::MAX_CPUS;
-use breakwater::regions::stacks::Stacks;
+use breakwater::regions::stacks::MappedStacks;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use spin::{Mutex, Once};
@@ -119,7 +120,7 @@ impl fmt::Display for Outcome {
 }
 
 /// Notes the boot CPU: its affinity, and what it has.
-pub fn note_boot_cpu(cpu: CpuFeatures) {
+pub(crate) fn note_boot_cpu(cpu: CpuFeatures) {
     RECORDS[0].affinity.store(registers::own_affinity(), Ordering::Relaxed);
     RECORDS[0].state.store(ONLINE, Ordering::Relaxed);
     *COMMON.lock() = Some(cpu);
@@ -133,7 +134,7 @@ pub fn common() -> Option<CpuFeatures> {
 
 /// Leaves what secondaries load with their MMU off where they find it: the tables in force here, cleaned to the point of
 /// coherency; [`start`] waits for that before it releases a CPU.
-pub fn prepare_mailbox(window: Window) {
+pub(crate) fn prepare_mailbox(window: Window) {
     let translation = *EXPECTED.call_once(registers::translation);
     secondary_mailbox.root.store(translation.ttbr0, Ordering::Relaxed);
     secondary_mailbox.tcr.store(translation.tcr, Ordering::Relaxed);
@@ -149,9 +150,10 @@ fn data_line_bytes() -> usize {
     common().map_or(16, |cpu| cpu.data_line_bytes.into())
 }
 
-/// Starts CPU `index`, which firmware knows by `affinity`, on `stacks`, and waits until it has reported or cannot any more.
-pub fn start(index: usize, affinity: u64, stacks: Stacks, window: Window) -> Outcome {
-    let Some(record) = RECORDS.get(index) else { return Outcome::NotStarted };
+/// Starts the CPU that firmware knows by `affinity` on `stacks`, and waits until it has reported or cannot any more.
+pub(crate) fn start(affinity: u64, stacks: MappedStacks<El2>, window: Window) -> Outcome {
+    let Some(record) = RECORDS.get(stacks.index()) else { return Outcome::NotStarted };
+    let stacks = stacks.stacks();
     record.affinity.store(affinity, Ordering::Relaxed);
     record.stack_top.store(stacks.stack.end_exclusive().raw(), Ordering::Relaxed);
     record.exception_stack_top.store(stacks.exception_stack.end_exclusive().raw(), Ordering::Relaxed);
@@ -230,7 +232,7 @@ pub struct Cpus {
 impl Cpus {
     /// The CPUs after boot: the boot CPU and `online - 1` others.
     #[must_use]
-    pub fn new(online: usize) -> Self {
+    pub(crate) fn new(online: usize) -> Self {
         Self { online }
     }
 

@@ -1,11 +1,15 @@
 //! From assembly to Rust, once, on the boot CPU.
 
 use super::image::{ImageMap, image_map};
+use super::memory::El2;
 use super::window::Window;
-use breakwater::addr::{Frame, PhysAddr, PhysSpan};
+use breakwater::addr::{Frame, PhysAddr, PhysSpan, VirtSpan};
+use breakwater::bringup::Bringup;
 use breakwater::command_line::Exit;
+use breakwater::errata::Errata;
 use breakwater::machine::Maintenance;
-use core::sync::atomic::{AtomicU8, Ordering};
+use breakwater::regions::image::{CODE, CONSTANTS, DATA, Image, Part};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use static_assertions::const_assert_eq;
 
 /// What mmu.S, start_on_link_address, pushes on the stack.
@@ -24,37 +28,124 @@ struct BootRecord {
 
 const_assert_eq!(size_of::<BootRecord>(), 64);
 
-/// What assembly found and did before Rust: first tables in force, MMU and caches on.
+/// What assembly found and did before Rust: first tables in force, MMU and caches on. Nobody but [`breakwater_start`]
+/// makes one.
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
-    /// Where the image's first byte is.
-    pub image_start: PhysAddr,
-    /// The exception level of entry: 2 or 3.
-    pub entry_level: u8,
-    /// x0 at entry: a device tree, if the loader keeps the protocol.
-    pub device_tree: u64,
-    /// SCTLR_EL2 at entry; 0 when entered at EL3.
-    pub entry_sctlr: u64,
-    /// Descriptors that the first tables took.
-    pub stores: u32,
-    /// Maintenance that the first enable took.
-    pub maintenance: Maintenance,
-    /// The frame of the identity page.
-    pub identity: Frame,
-    /// The parts of the image.
-    pub map: ImageMap,
+    image_start: PhysAddr,
+    entry_level: u8,
+    device_tree: u64,
+    entry_sctlr: u64,
+    stores: u32,
+    maintenance: Maintenance,
+    identity: Frame,
+    map: ImageMap,
 }
 
+/// Whether the machine was brought up.
+static BROUGHT_UP: AtomicBool = AtomicBool::new(false);
+
 impl Start {
+    /// Where the image's first byte is.
+    #[must_use]
+    pub fn image_start(&self) -> PhysAddr {
+        self.image_start
+    }
+
+    /// The exception level of entry: 2 or 3.
+    #[must_use]
+    pub fn entry_level(&self) -> u8 {
+        self.entry_level
+    }
+
+    /// x0 at entry: a device tree, if the loader keeps the protocol.
+    #[must_use]
+    pub fn device_tree(&self) -> u64 {
+        self.device_tree
+    }
+
+    /// SCTLR_EL2 at entry; 0 when entered at EL3.
+    #[must_use]
+    pub fn entry_sctlr(&self) -> u64 {
+        self.entry_sctlr
+    }
+
+    /// Descriptors that the first tables took.
+    #[must_use]
+    pub fn stores(&self) -> u32 {
+        self.stores
+    }
+
+    /// Maintenance that the first enable took.
+    #[must_use]
+    pub fn maintenance(&self) -> Maintenance {
+        self.maintenance
+    }
+
+    /// The frame of the identity page.
+    #[must_use]
+    pub fn identity(&self) -> Frame {
+        self.identity
+    }
+
+    /// The parts of the image.
+    #[must_use]
+    pub fn map(&self) -> &ImageMap {
+        &self.map
+    }
+
+    /// Where `part` of the image is, physically.
+    #[must_use]
+    pub fn physical(&self, part: VirtSpan) -> PhysSpan {
+        self.map.physical(self.image_start, part)
+    }
+
     /// Where the image is, guard pages included.
     #[must_use]
     pub fn image(&self) -> PhysSpan {
-        self.map.physical(self.image_start, self.map.whole)
+        self.physical(self.map.whole)
+    }
+
+    /// The machine, and what the image brings along for it: for whoever asks first.
+    ///
+    /// # Panics
+    /// When it was brought up before: a second one could be edited behind the first one's back.
+    #[must_use]
+    pub(crate) fn bring_up(&self) -> Bringup<El2> {
+        // Boot asks before there is another CPU; any that asks later sees its answer.
+        assert!(!BROUGHT_UP.load(Ordering::Relaxed), "there is one machine, and one protocol for its tables");
+        BROUGHT_UP.store(true, Ordering::Relaxed);
+        let machine = El2::new(self.window());
+        // SAFETY: the parts are linker.ld's symbols of the image that executes this, and head.S measured where it lies.
+        // Nothing is linked into .pool; the first tables are what tables.S built between their symbols, and no Rust
+        // names them. `boot`, which frees init, is not in it, and calls nothing of it afterwards: xtask refuses an
+        // image that does. `BROUGHT_UP` lets this happen once.
+        unsafe { Bringup::new(machine, Errata::empty(), self.described()) }
+    }
+
+    fn described(&self) -> Image {
+        let map = &self.map;
+        let part = |name, virt, attributes| Part { name, virt, attributes };
+        Image {
+            start: self.image_start,
+            parts: [
+                part("init", map.init, CODE),
+                part("identity routines", map.identity, CODE),
+                part("text", map.text, CODE),
+                part("rodata", map.rodata, CONSTANTS),
+                part("sealed data", map.sealed, DATA),
+                part("data", map.data, DATA),
+                part("boot stack", map.stack, DATA),
+                part("boot exception stack", map.exception_stack, DATA),
+            ],
+            identity: self.identity,
+            first_tables: map.first_tables,
+            pool: map.pool,
+        }
     }
 
     /// How physical memory is reached at first.
-    #[must_use]
-    pub fn window(&self) -> Window {
+    fn window(&self) -> Window {
         Window::image_only(self.image())
     }
 }

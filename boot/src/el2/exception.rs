@@ -1,10 +1,10 @@
 //! The end of every unexpected exception and every panic: say what happened, and stop. Takes no lock and never returns.
 
+use super::cpu;
 use super::power::{self, Status};
-use super::window::Window;
-use super::{cpu, registers};
+use super::window::tables_in_force;
 use crate::console;
-use breakwater::addr::{Frame, PhysAddr, VirtAddr};
+use breakwater::addr::VirtAddr;
 use breakwater::fault::Syndrome;
 use breakwater::walk;
 use core::panic::PanicInfo;
@@ -59,8 +59,7 @@ extern "C" fn breakwater_exception(vector: u64, frame: &ExceptionFrame) -> ! {
 
 /// The walk of `address` through the tables in force, level by level.
 fn say_walk(address: u64) {
-    let root = PhysAddr::new(registers::translation().ttbr0 & 0x0000_ffff_ffff_f000).map(Frame::containing);
-    let (Some(virt), Some(root), Some(window)) = (VirtAddr::new(address), root, Window::published()) else {
+    let (Some(virt), Some((root, window))) = (VirtAddr::new(address), tables_in_force()) else {
         say!("  no walk: the address has more than 48 bits, or the tables cannot be reached yet");
         return;
     };

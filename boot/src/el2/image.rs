@@ -1,8 +1,14 @@
 //! Where the parts of the image are: linker.ld's symbols as addresses.
 
+use super::entry::Start;
+use super::memory::El2;
 use breakwater::addr::{PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+use breakwater::device_tree;
 use breakwater::layout;
+use breakwater::memory_map::KnownRam;
 use breakwater::regions::{OnDemand, RegionMap};
+use core::ops::Deref;
+use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Mutex;
 
 macro_rules! symbols {
@@ -109,13 +115,69 @@ pub(super) fn secondary_entry_address(link_offset: u64) -> PhysAddr {
     PhysAddr::at(link_address.wrapping_sub(link_offset))
 }
 
-/// The device tree's first `bytes` bytes, mapped at `virt`.
-#[must_use]
-pub fn device_tree(virt: VirtAddr, bytes: usize) -> &'static [u8] {
-    let last = virt.checked_add(bytes as u64).unwrap_or_else(|| unreachable!("the slot lies below 2^48"));
-    assert!(layout::DEVICE_TREE.contains(virt) && last <= layout::DEVICE_TREE.end_exclusive());
-    // SAFETY: boot.rs maps the pages of the tree read-only in its slot before it asks, and never unmaps them; no alias is written.
-    unsafe { core::slice::from_raw_parts(virt.raw() as *const u8, bytes) }
+/// The device tree that firmware passed, as far as its slot shows it: the machine's own word on itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FirmwareTree(&'static [u8]);
+
+impl FirmwareTree {
+    /// Its first `bytes` bytes, mapped at `virt`.
+    #[must_use]
+    pub(crate) fn at(virt: VirtAddr, bytes: usize) -> Self {
+        let last = virt.checked_add(bytes as u64).unwrap_or_else(|| unreachable!("the slot lies below 2^48"));
+        assert!(layout::DEVICE_TREE.contains(virt) && last <= layout::DEVICE_TREE.end_exclusive());
+        // SAFETY: phases.rs maps the pages of the tree read-only in its slot before it asks; the slot is footing, so
+        // they stay; its frames come into no supply, so no request hands out an alias to be written.
+        Self(unsafe { core::slice::from_raw_parts(virt.raw() as *const u8, bytes) })
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub(crate) fn bytes(self) -> &'static [u8] {
+        self.0
+    }
+
+    /// Reads it, which lies at `start`, into `machine`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    #[inline(always)] // into `boot`, which alone may refer to what is freed
+    pub(crate) fn read<'m>(
+        self,
+        start: PhysAddr,
+        machine: &'m mut device_tree::Platform,
+    ) -> Result<Known<'m>, device_tree::Error> {
+        device_tree::parse(self.0, start, machine)?;
+        Ok(Known(machine))
+    }
+}
+
+/// The machine as its firmware's tree describes it.
+#[derive(Debug)]
+pub(crate) struct Known<'m>(&'m device_tree::Platform);
+
+/// Whether the RAM of the machine was claimed.
+static RAM_CLAIMED: AtomicBool = AtomicBool::new(false);
+
+impl<'m> Known<'m> {
+    /// Its RAM, and the right to what is free there.
+    ///
+    /// # Panics
+    /// When it was claimed before.
+    pub(crate) fn claim_ram(&self, start: &Start) -> KnownRam<'m, El2> {
+        assert!(!RAM_CLAIMED.load(Ordering::Relaxed), "RAM is claimed once");
+        RAM_CLAIMED.store(true, Ordering::Relaxed);
+        // SAFETY: the map is what this machine's firmware says of it, and names whoever uses RAM but this image;
+        // `RAM_CLAIMED` lets this happen once, on the boot CPU, before there is another.
+        unsafe { KnownRam::claim(&self.0.memory, start.image()) }
+    }
+}
+
+impl Deref for Known<'_> {
+    type Target = device_tree::Platform;
+
+    fn deref(&self) -> &Self::Target {
+        self.0
+    }
 }
 
 /// The declarations of what is mapped. In .data, not .bss: zeroing them at entry would cost more than the file grows.
@@ -124,7 +186,7 @@ static REGIONS: Mutex<RegionMap> = Mutex::new(RegionMap::new());
 
 /// The declarations of what is mapped.
 #[must_use]
-pub fn regions() -> &'static Mutex<RegionMap> {
+pub(crate) fn regions() -> &'static Mutex<RegionMap> {
     &REGIONS
 }
 
@@ -134,6 +196,6 @@ static ON_DEMAND: Mutex<OnDemand> = Mutex::new(OnDemand::new());
 
 /// What is mapped on demand.
 #[must_use]
-pub fn on_demand() -> &'static Mutex<OnDemand> {
+pub(crate) fn on_demand() -> &'static Mutex<OnDemand> {
     &ON_DEMAND
 }

@@ -2,44 +2,44 @@
 
 use super::window::Window;
 use super::{footing, instruction};
-use breakwater::addr::{Frame, PAGE_BYTES, VirtSpan};
+use breakwater::addr::{Frame, PAGE_BYTES, PhysAddr, VirtSpan};
 use breakwater::bbm::Permit;
 use breakwater::geometry::{Granule4K, Slot};
 use breakwater::machine::{Footing, Machine, Maintenance, Reach, Reached, Scope, Tlbi};
-use core::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether a machine was made.
-static MADE: AtomicBool = AtomicBool::new(false);
-
-/// This machine, whose memory is reached through a [`Window`].
+/// This machine, whose memory is reached through a [`Window`]. There is one, which [`super::Start::bring_up`] makes.
 #[derive(Debug)]
 pub struct El2 {
     window: Window,
 }
 
 impl El2 {
-    /// The machine behind `window`, for whoever asks first: a second one could be edited behind the first one's back.
-    ///
-    /// # Panics
-    /// When it has been made before.
-    #[must_use]
-    pub fn new(window: Window) -> Self {
-        // Boot asks before there is another CPU; any that asks later sees its answer.
-        assert!(!MADE.load(Ordering::Relaxed), "there is one machine, and one protocol for its tables");
-        MADE.store(true, Ordering::Relaxed);
+    /// The machine behind `window`: for [`super::Start::bring_up`], once.
+    pub(super) fn new(window: Window) -> Self {
         Self { window }
     }
 
     /// How physical memory is reached now.
     #[must_use]
-    pub fn window(&self) -> Window {
+    pub(crate) fn window(&self) -> Window {
         self.window
     }
 
-    /// Reaches physical memory through `window` from here on.
-    pub fn set_window(&mut self, window: Window) {
-        self.window = window;
-        window.publish();
+    /// Reaches what is not the image's through the directmap from here on, whose first byte is `base`: before anything
+    /// is mapped there.
+    ///
+    /// # Panics
+    /// When it does already.
+    pub(crate) fn reach_directmap(&mut self, base: PhysAddr) {
+        self.window = self.window.with_directmap(base);
+        self.window.publish();
+    }
+
+    /// Reaches the image's first pages, up to `start`, through the directmap from here on: they are about to be
+    /// unmapped.
+    pub(crate) fn leave_init(&mut self, start: PhysAddr) {
+        self.window = self.window.without_init(start);
+        self.window.publish();
     }
 }
 
@@ -154,7 +154,11 @@ impl Machine for El2 {
 
     #[inline(always)]
     fn is_reached(&self, span: VirtSpan) -> bool {
-        self.window.meets(span)
+        self.window.meets(span) || footing::meets_stacks(span)
+    }
+
+    fn guard(&self, span: VirtSpan) -> Option<Footing> {
+        footing::guard_in(span)
     }
 
     fn switch_root(&mut self, _permit: &Permit, root: Frame) -> Maintenance {

@@ -16,7 +16,7 @@ use smccc::psci::{self, AffinityState, LowestAffinityLevel};
 static AVAILABLE: AtomicBool = AtomicBool::new(false);
 
 /// Lets [`cpu_on`] and the others issue SMCs: firmware below answers them.
-pub fn allow() {
+pub(crate) fn allow() {
     AVAILABLE.store(true, Ordering::Relaxed);
 }
 

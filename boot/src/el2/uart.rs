@@ -12,7 +12,7 @@ use safe_mmio::UniqueMmioPointer;
 static REGISTERS: AtomicU64 = AtomicU64::new(0);
 
 /// Sends what is printed to the PL011 whose registers are mapped at `registers` as Device memory, for good.
-pub fn use_pl011(registers: VirtAddr) {
+pub(crate) fn use_pl011(registers: VirtAddr) {
     REGISTERS.store(registers.raw(), Ordering::Relaxed);
     console::install(send);
 }

@@ -1,6 +1,6 @@
 //! How physical memory is reached with the MMU on.
 
-use super::instruction;
+use super::{instruction, registers};
 use breakwater::addr::{Frame, PhysAddr, PhysSpan, SLOTS, VirtAddr, VirtSpan};
 use breakwater::layout;
 use breakwater::machine::Reached;
@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Physical to virtual: what lies in the image through its link address, the rest through the directmap once that exists.
 #[derive(Clone, Copy, Debug)]
-pub struct Window {
+pub(crate) struct Window {
     /// What is reached at the link address.
     image: PhysSpan,
     /// Link address - physical address.
@@ -25,25 +25,29 @@ static PUBLISHED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 impl Window {
     /// The window before there is a directmap: it reaches the image, `image`, alone.
     #[must_use]
-    pub fn image_only(image: PhysSpan) -> Self {
+    pub(super) fn image_only(image: PhysSpan) -> Self {
         Self { image, link_offset: layout::LINK_ADDRESS.wrapping_sub(image.start().raw()), directmap_offset: 0 }
     }
 
     /// The same with a directmap whose first byte is `base`.
+    ///
+    /// # Panics
+    /// When it has one: what is mapped there would be taken for other memory.
     #[must_use]
-    pub fn with_directmap(self, base: PhysAddr) -> Self {
+    pub(super) fn with_directmap(self, base: PhysAddr) -> Self {
+        assert!(self.directmap_offset == 0, "the directmap begins where it begins");
         Self { directmap_offset: layout::DIRECTMAP.start().raw().wrapping_sub(base.raw()), ..self }
     }
 
     /// The same after the image's first pages, up to `start`, were unmapped: they are reached through the directmap.
     #[must_use]
-    pub fn without_init(self, start: PhysAddr) -> Self {
+    pub(super) fn without_init(self, start: PhysAddr) -> Self {
         Self { image: PhysSpan::new(start, self.image.end_exclusive()).unwrap_or(self.image), ..self }
     }
 
     /// Link address - physical address, wrapping.
     #[must_use]
-    pub fn link_offset(self) -> u64 {
+    pub(super) fn link_offset(self) -> u64 {
         self.link_offset
     }
 
@@ -92,6 +96,12 @@ impl Window {
         let image = PhysSpan::new(PhysAddr::new(start)?, PhysAddr::new(end_exclusive)?)?;
         (!image.is_empty()).then_some(Self { image, link_offset, directmap_offset })
     }
+}
+
+/// The root in force and how its tables are reached, once there is a window.
+pub(crate) fn tables_in_force() -> Option<(Frame, Window)> {
+    let root = PhysAddr::new(registers::translation().ttbr0 & 0x0000_ffff_ffff_f000)?;
+    Some((Frame::containing(root), Window::published()?))
 }
 
 impl ReadTable for Window {

@@ -1,32 +1,13 @@
 //! What a hypervisor gets.
 
 use crate::el2::{self, Cpus, El2, Status};
-use breakwater::bbm::{Counts, Live, Protocol, Tables};
+use breakwater::addr::PhysSpan;
+use breakwater::audit::{self, Audit, Declared, Scratch};
+use breakwater::bringup::Editor;
 use breakwater::command_line::Exit;
 use breakwater::frames::FrameSupply;
-use breakwater::mapper::Mapper;
 use breakwater::regions::{OnDemand, RegionMap, Space};
 use spin::Mutex;
-
-/// The way to the tables in force. Behind the page-table lock: whoever holds it edits alone.
-#[derive(Debug)]
-pub struct Editor {
-    pub(super) protocol: Protocol<El2>,
-    pub(super) tables: Tables<Live>,
-}
-
-impl Editor {
-    /// A mapper that takes table frames from `frames`.
-    pub fn mapper<'a>(&'a mut self, frames: &'a mut FrameSupply) -> Mapper<'a, El2, Live> {
-        Mapper::new(&mut self.protocol, frames, &mut self.tables)
-    }
-
-    /// Descriptor stores, barriers and TLB maintenance since the first instruction of Rust: they only grow.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        self.protocol.counts()
-    }
-}
 
 /// Where a hypervisor takes over: on the boot CPU, at EL2, MMU and caches on, interrupts masked, in audited runtime tables that every online
 /// CPU shares; nothing broken that is not invalidated, no maintenance owed.
@@ -76,22 +57,14 @@ impl Editor {
 /// 5. They are fair to nobody: `spin::Mutex` gives a free lock to whoever asks next. Hold them for one request, not for a series.
 #[derive(Debug)]
 pub struct Handover {
-    /// The page-table lock, and the tables behind it.
-    pub tables: Mutex<Editor>,
-    /// Free frames: pool, former tables, freed init, RAM. All reachable through image or directmap.
-    pub frames: Mutex<FrameSupply>,
-    /// What is mapped where, as what. Whoever maps on keeps it true.
-    pub regions: &'static Mutex<RegionMap>,
-    /// What is mapped on demand.
-    pub on_demand: &'static Mutex<OnDemand>,
-    /// The device tree, mapped read-only. [`breakwater::device_tree`] is freed with init: a hypervisor reads it with what it brings along.
-    pub device_tree: &'static [u8],
-    /// Prints, before and after the hypervisor has its own: [`crate::console`].
-    pub console: Console,
-    /// The CPUs that run; all but this one wait for work.
-    pub cpus: Cpus,
-    /// How the command line wants the run to end.
-    pub exit: Exit,
+    pub(super) tables: Mutex<Editor<El2>>,
+    pub(super) frames: Mutex<FrameSupply<El2>>,
+    pub(super) regions: &'static Mutex<RegionMap>,
+    pub(super) on_demand: &'static Mutex<OnDemand>,
+    pub(super) device_tree: &'static [u8],
+    pub(super) console: Console,
+    pub(super) cpus: Cpus,
+    pub(super) exit: Exit,
 }
 
 /// The console that boot found: whole lines through [`crate::line!`], or pieces through [`crate::console::print`].
@@ -102,6 +75,67 @@ pub struct Console {
 }
 
 impl Handover {
+    /// The page-table lock, and the tables behind it.
+    #[must_use]
+    pub fn tables(&self) -> &Mutex<Editor<El2>> {
+        &self.tables
+    }
+
+    /// Free frames: pool, former tables, freed init, RAM. All reachable through image or directmap.
+    #[must_use]
+    pub fn frames(&self) -> &Mutex<FrameSupply<El2>> {
+        &self.frames
+    }
+
+    /// What is mapped where, as what. Whoever maps on keeps it true.
+    #[must_use]
+    pub fn regions(&self) -> &'static Mutex<RegionMap> {
+        self.regions
+    }
+
+    /// What is mapped on demand.
+    #[must_use]
+    pub fn on_demand(&self) -> &'static Mutex<OnDemand> {
+        self.on_demand
+    }
+
+    /// The device tree, mapped read-only. [`breakwater::device_tree`] is freed with init: a hypervisor reads it with
+    /// what it brings along.
+    #[must_use]
+    pub fn device_tree(&self) -> &'static [u8] {
+        self.device_tree
+    }
+
+    /// Prints, before and after the hypervisor has its own: [`crate::console`].
+    #[must_use]
+    pub fn console(&self) -> Console {
+        self.console
+    }
+
+    /// The CPUs that run; all but this one wait for work.
+    #[must_use]
+    pub fn cpus(&self) -> &Cpus {
+        &self.cpus
+    }
+
+    /// How the command line wants the run to end.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// Holds the tables in force against `declared`. Memory of `ram` may be mapped as Normal, and nothing may be mapped
+    /// of `no_map`; `runs` is room to note leaves and tables in. Takes no lock: whoever wants the tables to stay as
+    /// they are meanwhile holds theirs.
+    ///
+    /// # Panics
+    /// Never: the tables in force are reached from boot on.
+    #[must_use]
+    pub fn audit(&self, declared: &[Declared], ram: &[PhysSpan], no_map: &[PhysSpan], runs: &mut [Scratch]) -> Audit {
+        let (root, window) = el2::tables_in_force().unwrap_or_else(|| unreachable!("boot is over"));
+        audit::audit(root, &window, declared, ram, no_map, runs)
+    }
+
     /// As [`Self::edit`], with what is mapped on demand besides.
     ///
     /// ```ignore
@@ -125,7 +159,6 @@ impl Handover {
         let mut frames = self.frames.lock();
         let mut editor = self.tables.lock();
         let mut regions = self.regions.lock();
-        let Editor { protocol, tables } = &mut *editor;
-        work(Space::new(protocol, &mut frames, tables, &mut regions))
+        work(editor.space(&mut frames, &mut regions))
     }
 }

@@ -44,10 +44,10 @@ pub(super) fn start(boot: &mut Boot, machine: &Platform, options: Options) -> Se
     let mut all = Secondaries { lines: [nobody; MAX_CPUS], count: 0, identity_stays: false };
     let own = el2::own_affinity();
     all.note(own, "boot CPU", true);
-    let window = boot.bringup.protocol.machine().window();
+    let window = boot.bringup.protocol().machine().window();
     if power::is_available() {
         // From the first CPU_ON on, another PE may use the tables: invalidations are broadcast.
-        boot.bringup.protocol.share(Errata::empty());
+        boot.bringup.share(Errata::empty());
         el2::cpu::prepare_mailbox(window);
     }
     let limit = options.max_cpus.map_or(MAX_CPUS, |limit| limit.get() as usize).min(MAX_CPUS);
@@ -76,11 +76,11 @@ fn start_one(boot: &mut Boot, cpu: &Cpu, index: usize) -> Result<Outcome, &'stat
         return Err("left off: no PSCI to start it");
     }
     let stacks = stacks::map(&mut boot.space(), index, el2::settings().cpu_stack_bytes).unwrap_or_else(mapping);
-    let window = boot.bringup.protocol.machine().window();
-    let outcome = el2::cpu::start(index, cpu.mpidr, stacks, window);
+    let window = boot.bringup.protocol().machine().window();
+    let outcome = el2::cpu::start(cpu.mpidr, stacks, window);
     if let Some(common) = el2::cpu::common() {
         // Errata united over the CPUs that share the tables: one affected core obliges every PE.
-        boot.bringup.protocol.share(common.errata);
+        boot.bringup.share(common.errata);
     }
     Ok(outcome)
 }

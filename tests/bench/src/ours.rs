@@ -7,7 +7,7 @@ use breakwater::addr::{Frame, Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use breakwater::bbm::{Detached, Live, Permit, Protocol, Tables};
 use breakwater::descriptor::{Access, Attributes};
 use breakwater::errata::Errata;
-use breakwater::frames::FrameSupply;
+use breakwater::frames::{FrameSupply, OwnedRam};
 use breakwater::geometry::{Granule4K, Slot};
 use breakwater::machine::{Machine, Maintenance, Scope, Tlbi};
 use breakwater::mapper::{Error, Mapper, Request};
@@ -92,8 +92,8 @@ impl Machine for Host {
 #[derive(Debug)]
 pub struct Ours {
     protocol: Protocol<Host>,
-    frames: FrameSupply,
-    tables: Tables<Live>,
+    frames: FrameSupply<Host>,
+    tables: Tables<Host, Live>,
 }
 
 impl Candidate for Ours {
@@ -104,7 +104,10 @@ impl Candidate for Ours {
     fn new(arena: &Arena) -> Self {
         let pool =
             PhysSpan::of(PhysAddr::at(arena.base()), FRAMES * FRAME).expect("host addresses have less than 48 bits");
-        let (mut protocol, mut frames) = (Protocol::new(Host, Errata::empty()), FrameSupply::new(pool));
+        // SAFETY: an arena's memory is for the tables of one candidate alone, which goes before the arena does.
+        let pool = unsafe { OwnedRam::claim(pool) };
+        // SAFETY: nothing stands on these tables, and no other protocol's tokens are here.
+        let (mut protocol, mut frames) = (unsafe { Protocol::new(Host, Errata::empty()) }, FrameSupply::new(pool));
         let root = frames.take().expect("a fresh arena has frames");
         let tables = Tables::new(protocol.new_table(root, Level::L0, VirtAddr::at(0)));
         let (tables, _released) = protocol.switch_root(tables, Detached::none());

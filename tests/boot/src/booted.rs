@@ -1,11 +1,11 @@
 //! A machine that has booted, as the programs see it.
 
-use breakwater::addr::{Frame, PAGE_BYTES, PhysAddr, PhysSpan};
-use breakwater::audit::{self, Audit, Declared, Scratch};
-use breakwater::frames::FreeRam;
+use breakwater::addr::{PAGE_BYTES, PhysAddr, PhysSpan};
+use breakwater::audit::{Audit, Declared, Scratch};
+use breakwater::frames::OwnedRam;
 use breakwater::layout::DIRECTMAP;
 use breakwater_boot::Handover;
-use breakwater_boot::el2::{self, Start, Status, Window};
+use breakwater_boot::el2::{self, El2, Start, Status};
 use breakwater_boot::line;
 use core::fmt::Display;
 use core::hint::black_box;
@@ -40,7 +40,7 @@ impl Booted {
     /// Ends the run: the fact does not hold.
     pub fn failed(&self, why: impl Display) -> ! {
         line!("FACT FAILED: {why}");
-        el2::leave(self.handover.exit, Status::Panic)
+        el2::leave(self.handover.exit(), Status::Panic)
     }
 
     /// Ends the run unless `condition` holds.
@@ -54,7 +54,7 @@ impl Booted {
     /// image itself warns of an unknown option and ignores it.
     #[must_use]
     pub fn argument(&self, name: &str) -> u64 {
-        let tree = self.handover.device_tree;
+        let tree = self.handover.device_tree();
         let is_name = |window: &[u8]| window.strip_prefix(name.as_bytes()).is_some_and(|rest| rest == b"=0x");
         let at = tree.windows(name.len() + 3).position(is_name);
         let at = at.unwrap_or_else(|| self.failed(format_args!("the command line does not say {name}=0x...")));
@@ -71,16 +71,16 @@ impl Booted {
 
     /// Runs `work` on CPU `index` and waits for its end.
     pub fn on_cpu(&self, index: usize, work: fn(usize), argument: u64) {
-        let online = self.handover.cpus.others().any(|other| other == index);
+        let online = self.handover.cpus().others().any(|other| other == index);
         self.require(online, format_args!("CPU {index} is not online"));
-        self.handover.cpus.run(index, work, argument as usize);
-        self.handover.cpus.wait(index);
+        self.handover.cpus().run(index, work, argument as usize);
+        self.handover.cpus().wait(index);
     }
 
     /// The directmap's address of physical address 0, wrapping: what every part of the directmap agrees on.
     #[must_use]
     pub fn directmap_offset(&self) -> u64 {
-        let regions = self.handover.regions.lock();
+        let regions = self.handover.regions().lock();
         let mut offsets = regions.iter().filter(|region| is_directmap(region)).filter_map(|region| {
             let output = region.output?;
             Some(region.virt.start().raw().wrapping_sub(output.raw()))
@@ -99,7 +99,7 @@ impl Booted {
     /// From the lowest byte of RAM to the highest, as far as anything maps it.
     #[must_use]
     pub fn ram(&self) -> PhysSpan {
-        let regions = self.handover.regions.lock();
+        let regions = self.handover.regions().lock();
         let mapped = regions.iter().filter(|region| is_directmap(region));
         let mapped = mapped.filter_map(|region| PhysSpan::of(region.output?, region.virt.bytes()));
         mapped.fold(self.start.image(), |hull, span| {
@@ -111,41 +111,30 @@ impl Booted {
     /// The image's frames that no directmap address reaches: all of it but init, which is freed.
     #[must_use]
     pub fn image_without_init(&self) -> PhysSpan {
-        let init = self.start.map.physical(self.start.image_start, self.start.map.init);
+        let init = self.start.physical(self.start.map().init);
         PhysSpan::new(init.end_exclusive(), self.start.image().end_exclusive()).unwrap_or(init)
     }
 
     /// One frame of free RAM, taken for good, and its address in the directmap.
-    pub fn take_ram(&self) -> (FreeRam, u64) {
-        let piece = self.handover.frames.lock().take_ram(PAGE_BYTES, PAGE_BYTES);
+    pub fn take_ram(&self) -> (OwnedRam<El2>, u64) {
+        let piece = self.handover.frames().lock().take_ram(PAGE_BYTES, PAGE_BYTES);
         let piece = piece.unwrap_or_else(|| self.failed("no free RAM"));
         let virt = self.directmap(piece.span().start());
         (piece, virt)
     }
 
-    /// How physical memory is reached now.
-    #[must_use]
-    pub fn window(&self) -> Window {
-        let base = PhysAddr::at(DIRECTMAP.start().raw().wrapping_sub(self.directmap_offset()));
-        Window::image_only(self.start.image()).with_directmap(base).without_init(self.image_without_init().start())
-    }
-
     /// Audits the tables in force once more, against the declarations as they are now. Nothing may be mapped in `no_map`.
     #[must_use]
     pub fn audit(&self, no_map: &[PhysSpan]) -> Audit {
-        let (memory, mut runs) = (self.memory(), [Scratch::EMPTY; AUDIT_RUNS]);
-        let regions = self.handover.regions.lock();
-        audit_with(memory, regions.as_slice(), no_map, &mut runs)
+        let (ram, mut runs) = (self.ram(), [Scratch::EMPTY; AUDIT_RUNS]);
+        let regions = self.handover.regions().lock();
+        self.handover.audit(regions.as_slice(), &[ram], no_map, &mut runs)
     }
 
     /// The same against other declarations, with `runs` to note leaves and tables in.
     #[must_use]
     pub fn audit_of(&self, declared: &[Declared], no_map: &[PhysSpan], runs: &mut [Scratch]) -> Audit {
-        audit_with(self.memory(), declared, no_map, runs)
-    }
-
-    fn memory(&self) -> (Window, PhysSpan) {
-        (self.window(), self.ram())
+        self.handover.audit(declared, &[self.ram()], no_map, runs)
     }
 
     /// Ends the run unless a second audit finds what the first found: nothing.
@@ -157,16 +146,6 @@ impl Booted {
         self.require(audit.pages > 0 && audit.writable_executable == 0, "writable and executable");
         line!("audited again: {} pages, 0 mismatches", audit.pages);
     }
-}
-
-fn audit_with(
-    (window, ram): (Window, PhysSpan),
-    declared: &[Declared],
-    no_map: &[PhysSpan],
-    runs: &mut [Scratch],
-) -> Audit {
-    let root = Frame::containing(PhysAddr::at(el2::translation().ttbr0 & 0x0000_ffff_ffff_f000));
-    audit::audit(root, &window, declared, &[ram], no_map, runs)
 }
 
 fn is_directmap(region: &Declared) -> bool {

@@ -34,7 +34,7 @@ pub struct Drained {
 pub fn drain(booted: &Booted, mut look: impl FnMut(Frame)) -> Drained {
     let reach = Reach {
         image: booted.image_without_init(),
-        link_offset: booted.start.map.whole.start().raw().wrapping_sub(booted.start.image_start.raw()),
+        link_offset: booted.start.map().whole.start().raw().wrapping_sub(booted.start.image_start().raw()),
         directmap_offset: booted.directmap_offset(),
     };
     let mut drained = Drained { reach, last: NOTHING, count: 0 };

@@ -118,7 +118,53 @@ fn bad_breaking_the_same_window_without_taking_a_frame() {
     let third = virt(WINDOW + POOL + 4 * MIB, 2 * MIB);
     refuses(&mut bench, Ask::Remap(third, POOL + 4 * MIB, CONSTANTS), FREE);
     refuses(&mut bench, Ask::Remap(third, 2 * OUT, CONSTANTS), FREE);
-    bench.granted(Ask::Remap(virt(WINDOW + POOL + 2 * MIB, 2 * MIB), 2 * OUT, CONSTANTS));
+    let second = virt(WINDOW + POOL + 2 * MIB, 2 * MIB);
+    bench.granted(Ask::Remap(second, POOL + 2 * MIB, CONSTANTS)); // nobody needs it
+    misdirects(&mut bench, Ask::Remap(second, 2 * OUT, CONSTANTS));
+}
+
+/// Other frames are never shown in the window: what the manager stores there would hit them.
+fn misdirects(bench: &mut Desk, ask: Ask) {
+    match bench.refused(ask) {
+        Error::Misdirected { virt, shows: (at, frames), .. } => {
+            assert_eq!(at.raw(), WINDOW + frames.start().raw());
+            assert!(virt.contains(at) && ask.span().contains(at), "{ask:?}");
+        }
+        other => panic!("{ask:?}: {other}"),
+    }
+}
+
+#[test]
+fn bad_showing_other_frames_in_the_window() {
+    let mut bench = reached(Level::L3);
+    drain(&mut bench, 8); // somebody owns the others, and no supply has them
+    let page = WINDOW + POOL + 6 * MIB;
+    misdirects(&mut bench, Ask::Remap(virt(page, PAGE), OUT, DATA));
+    bench.granted(Ask::Unmap(virt(page, 2 * PAGE)));
+    for (at, output) in [(page, OUT), (page, POOL), (page, POOL + 6 * MIB + PAGE), (page + PAGE, POOL + 6 * MIB)] {
+        misdirects(&mut bench, map(at, PAGE, output, DATA));
+    }
+    misdirects(&mut bench, map(page, 2 * PAGE, POOL + 6 * MIB - PAGE, DATA));
+    misdirects(&mut bench, map(WINDOW - PAGE, 3 * PAGE, OUT, DATA));
+    bench.granted(map(page, PAGE, POOL + 6 * MIB, CONSTANTS));
+    bench.granted(map(page + PAGE, PAGE, POOL + 6 * MIB + PAGE, DATA));
+    bench.granted(map(AT, PAGE, POOL + 6 * MIB, DATA)); // elsewhere its frames are anyone's to map
+}
+
+#[test]
+fn bad_mapping_what_must_fault() {
+    let mut bench = with(Features::empty(), &[]);
+    let guard = Footing { name: "guard page", virt: virt(AT + 4 * PAGE, PAGE) };
+    bench.protocol.machine_mut().guards = vec![guard];
+    for (start, pages) in [(4, 1), (0, 8), (3, 2), (4, 4)] {
+        let whole = virt(AT + start * PAGE, pages * PAGE);
+        let error = bench.refused(map(whole.start().raw(), whole.bytes(), OUT, DATA));
+        assert_eq!(error, Error::Guarded { virt: whole, guard });
+        assert!(error.to_string().contains("guard page at"), "{error}");
+    }
+    bench.granted(map(AT, 4 * PAGE, OUT, DATA));
+    bench.granted(map(AT + 5 * PAGE, 4 * PAGE, OUT, DATA));
+    bench.granted(Ask::Populate(virt(AT, 16 * PAGE), Level::L3));
 }
 
 #[test]

@@ -8,14 +8,14 @@ breakwater_boot::entry!(main);
 
 fn main(start: Start) -> ! {
     let handover = breakwater_boot::boot(start);
-    let clock = device_tree::registers(handover.device_tree, "arm,pl031").expect("QEMU's virt has this clock");
+    let clock = device_tree::registers(handover.device_tree(), "arm,pl031").expect("QEMU's virt has this clock");
     let map = handover.edit_on_demand(|space, on_demand| on_demand.vmap.ioremap(space, clock, DeviceKind::NGnRE));
     let seconds = map.expect("there is room").raw() as *const u32;
     // SAFETY: the first register of a PL031 is the time; it is mapped, and reading it changes nothing.
     line!("{} seconds since 1970", unsafe { seconds.read_volatile() });
-    for cpu in handover.cpus.others() {
-        handover.cpus.run(cpu, |cpu| line!("CPU {cpu} runs"), cpu);
-        handover.cpus.wait(cpu);
+    for cpu in handover.cpus().others() {
+        handover.cpus().run(cpu, |cpu| line!("CPU {cpu} runs"), cpu);
+        handover.cpus().wait(cpu);
     }
     handover.leave()
 }

@@ -7,14 +7,14 @@ breakwater_boot_tests::fact!(|booted| {
     use breakwater_boot_tests::supply;
 
     let claimed = booted.claimed().page_cover();
-    let tree_start = PhysAddr::at(booted.start.device_tree);
-    let tree = PhysSpan::of(tree_start, booted.handover.device_tree.len() as u64).unwrap_or(claimed).page_cover();
-    let map = booted.start.map;
-    let part = |virt| map.physical(booted.start.image_start, virt);
+    let tree_start = PhysAddr::at(booted.start.device_tree());
+    let tree = PhysSpan::of(tree_start, booted.handover.device_tree().len() as u64).unwrap_or(claimed).page_cover();
+    let map = booted.start.map();
+    let part = |virt| map.physical(booted.start.image_start(), virt);
     let (image, pool) = (booted.start.image(), part(map.pool));
     let (init, old_tables) = (part(map.init), part(map.first_tables));
 
-    for region in booted.handover.regions.lock().iter().filter(|region| region.name != "directmap") {
+    for region in booted.handover.regions().lock().iter().filter(|region| region.name != "directmap") {
         let output = region.output.and_then(|start| PhysSpan::of(start, region.virt.bytes()));
         let hit = output.and_then(|output| output.intersection(claimed));
         booted.require(hit.is_none(), format_args!("{} takes {hit:?}, which is claimed", region.name));
@@ -22,7 +22,7 @@ breakwater_boot_tests::fact!(|booted| {
     let is_mapped = probe::translate(booted.directmap(claimed.start())).is_some();
     let sum_before = if is_mapped { supply::sum(&booted, claimed) } else { 0 };
     let tree_before = supply::sum(&booted, tree);
-    let available = booted.handover.frames.lock().available();
+    let available = booted.handover.frames().lock().available();
 
     let drained = supply::drain(&booted, |frame| {
         let at = frame.start();

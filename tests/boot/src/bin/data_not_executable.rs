@@ -10,7 +10,7 @@ static VARIABLES: breakwater_boot_tests::probe::ReturningPage<core::sync::atomic
 
 breakwater_boot_tests::fact!(|booted| {
     let address = core::hint::black_box(&raw const VARIABLES) as u64 + MARKED_OFFSET;
-    booted.require(booted.start.map.data.contains(VirtAddr::at(address)), "the variables are not in data");
+    booted.require(booted.start.map().data.contains(VirtAddr::at(address)), "the variables are not in data");
     say!("fact: call to data at {address:#x}");
     probe::call(address);
     booted.failed("data was executed");

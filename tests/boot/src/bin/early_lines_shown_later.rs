@@ -12,6 +12,6 @@ fn main(start: breakwater_boot::el2::Start) -> ! {
         breakwater_boot::line!("fact: early line number {number:08}");
     }
     let booted = Booted::after_boot(start);
-    booted.require(booted.handover.console.is_known, "the console is not known");
+    booted.require(booted.handover.console().is_known, "the console is not known");
     booted.holds("early lines were kept")
 }

@@ -7,10 +7,10 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 breakwater_boot_tests::fact!(|booted| {
-    let free = booted.handover.frames.lock().available();
+    let free = booted.handover.frames().lock().available();
     let requests = every_request::all(&booted);
     booted.require_clean_audit(&[]);
-    let after = booted.handover.frames.lock().available();
+    let after = booted.handover.frames().lock().available();
     say!("fact: {} frames stayed with the program, or are tables that were asked for", free - after);
     booted.holds(format_args!("{requests} requests, each seen by every CPU"))
 });
@@ -55,7 +55,7 @@ mod every_request {
 
     /// Makes them all; how many there were.
     pub(super) fn all(booted: &Booted) -> u64 {
-        let ram = booted.handover.frames.lock().take_ram(RAM_BYTES, BLOCK);
+        let ram = booted.handover.frames().lock().take_ram(RAM_BYTES, BLOCK);
         let ram = ram.unwrap_or_else(|| booted.failed("no RAM in one piece"));
         let mut area = Area { booted, ram: ram.span().start(), requests: 0 };
         area.pages();
@@ -118,7 +118,7 @@ mod every_request {
         /// Runs `look` here, then on the last CPU, whose word counts.
         fn on_each_cpu(&self, at: u64, look: fn(usize)) {
             look(at as usize);
-            let others = self.booted.handover.cpus.others();
+            let others = self.booted.handover.cpus().others();
             if let Some(last) = others.last() {
                 self.booted.on_cpu(last, look, at);
             }
@@ -257,7 +257,7 @@ mod every_request {
             self.with_space(|space| space.unmap("requests", part));
             self.gone(part);
             self.unmap(span(5 * BLOCK + 4 * PAGE_BYTES, BLOCK - 4 * PAGE_BYTES));
-            self.booted.handover.edit(|space| space.regions.withdraw(pages));
+            self.booted.handover.edit(|mut space| space.regions().withdraw(pages));
         }
 
         fn with_space<T>(

@@ -16,7 +16,7 @@ breakwater_boot_tests::fact!(|booted| {
 
     booted.require(probe::write_or_fault(virt + MARKED_OFFSET, 0x1122).is_ok(), "a word of RAM may be written");
     booted.require(probe::read(virt + MARKED_OFFSET) == 0x1122, "what is written is there");
-    let rodata = booted.start.map.rodata.start().raw() + MARKED_OFFSET;
+    let rodata = booted.start.map().rodata.start().raw() + MARKED_OFFSET;
     let before = probe::read(rodata);
     let no_table = breakwater::layout::XEN_BASE + (8 << 30) + MARKED_OFFSET;
     for address in [rodata, no_table] {
@@ -28,7 +28,7 @@ breakwater_boot_tests::fact!(|booted| {
     booted.require(probe::read(rodata) == before, "what may not be written is as it was");
 
     // Walks that end at level 0, 1, 2 and 3: above the directmap, between vmap and frametable, the frametable of frames that nobody has, a guard page.
-    let guard = booted.start.map.stack.start().raw() - PAGE_BYTES;
+    let guard = booted.start.map().stack.start().raw() - PAGE_BYTES;
     for address in
         [0xffff_0000_0000, no_table - MARKED_OFFSET, breakwater::layout::FRAMETABLE.start().raw() + (512 << 20), guard]
     {

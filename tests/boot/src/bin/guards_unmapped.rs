@@ -20,9 +20,9 @@ fn check(booted: &breakwater_boot_tests::Booted, what: &str, index: usize, stack
 }
 
 breakwater_boot_tests::fact!(|booted| {
-    check(&booted, "stack", 0, booted.start.map.stack);
-    check(&booted, "exception stack", 0, booted.start.map.exception_stack);
-    for index in booted.handover.cpus.others() {
+    check(&booted, "stack", 0, booted.start.map().stack);
+    check(&booted, "exception stack", 0, booted.start.map().exception_stack);
+    for index in booted.handover.cpus().others() {
         let stacks = breakwater::regions::stacks::stacks_of(index, breakwater::regions::stacks::STACK_BYTES);
         check(&booted, "stack", index, stacks.stack);
         check(&booted, "exception stack", index, stacks.exception_stack);

@@ -4,13 +4,13 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 breakwater_boot_tests::fact!(|booted| {
-    let free = booted.handover.frames.lock().available();
+    let free = booted.handover.frames().lock().available();
     on_demand::fixmap(&booted);
     on_demand::device(&booted);
     on_demand::scattered(&booted);
     on_demand::window(&booted);
     booted.require_clean_audit(&[]);
-    let after = booted.handover.frames.lock().available();
+    let after = booted.handover.frames().lock().available();
     say!("fact: {} frames became tables or stayed with the program", free - after);
     booted.holds("what is mapped on demand is there, guarded, and gone when it is unmapped")
 });
@@ -19,10 +19,11 @@ breakwater_boot_tests::fact!(|booted| {
 mod on_demand {
     use breakwater::addr::Frame;
     use breakwater::descriptor::{Access, Attributes, DataAccess, DeviceKind};
-    use breakwater::frames::FreeRam;
+    use breakwater::frames::OwnedRam;
     use breakwater::regions::alias::{Ram, Refusal};
     use breakwater::regions::fixmap::{self, Purpose};
     use breakwater::regions::vmap;
+    use breakwater_boot::el2::El2;
     use breakwater_boot_tests::prelude::*;
     use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -43,13 +44,13 @@ mod on_demand {
         frame_of(&ram_with(booted, value))
     }
 
-    fn ram_with(booted: &Booted, value: u64) -> FreeRam {
+    fn ram_with(booted: &Booted, value: u64) -> OwnedRam<El2> {
         let (ram, virt) = booted.take_ram();
         probe::write(virt, value);
         ram
     }
 
-    fn frame_of(ram: &FreeRam) -> Frame {
+    fn frame_of(ram: &OwnedRam<El2>) -> Frame {
         Frame::containing(ram.span().start())
     }
 
@@ -57,7 +58,7 @@ mod on_demand {
     fn require_read(booted: &Booted, address: u64, value: u64, what: &str) {
         let read = probe::read(address);
         booted.require(read == value, format_args!("{what} at {address:#x}: {read:#x}, not {value:#x}"));
-        if booted.handover.cpus.count() > 1 {
+        if booted.handover.cpus().count() > 1 {
             booted.on_cpu(1, |at| SEEN.store(probe::read(at as u64), Ordering::Relaxed), address);
             let read = SEEN.load(Ordering::Relaxed);
             booted.require(read == value, format_args!("{what} at {address:#x} on CPU 1: {read:#x}, not {value:#x}"));
@@ -68,7 +69,7 @@ mod on_demand {
     fn require_gone(booted: &Booted, address: u64, what: &str) {
         let hit = probe::translate(address);
         booted.require(hit.is_none(), format_args!("{what} at {address:#x} is mapped to {hit:?}"));
-        if booted.handover.cpus.count() > 1 {
+        if booted.handover.cpus().count() > 1 {
             let work = |at: usize| SEEN.store(probe::translate(at as u64).map_or(0, PhysAddr::raw), Ordering::Relaxed);
             booted.on_cpu(1, work, address);
             let hit = SEEN.load(Ordering::Relaxed);

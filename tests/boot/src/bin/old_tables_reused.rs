@@ -7,7 +7,7 @@ breakwater_boot_tests::fact!(|booted| {
     use breakwater::audit::Declared;
     use breakwater::descriptor::{Access, Attributes};
 
-    let old = booted.start.map.physical(booted.start.image_start, booted.start.map.first_tables);
+    let old = booted.start.physical(booted.start.map().first_tables);
     // The table for these pages first: it is not to be one of the frames that this is about.
     let vmap = VirtSpan::of(breakwater::layout::VMAP.start(), old.bytes()).unwrap_or(breakwater::layout::VMAP);
     let populated = booted.handover.edit(|mut space| space.mapper().populate(vmap, Level::L3));
@@ -15,7 +15,7 @@ breakwater_boot_tests::fact!(|booted| {
 
     let mut reused = 0;
     loop {
-        let frame = booted.handover.frames.lock().take();
+        let frame = booted.handover.frames().lock().take();
         let Some(free) = frame.filter(|_| reused < old.bytes() / PAGE_BYTES) else { break };
         let frame = free.frame();
         if !old.contains(frame.start()) {
@@ -32,10 +32,10 @@ breakwater_boot_tests::fact!(|booted| {
         reused += 1;
     }
     booted.require(reused * PAGE_BYTES == old.bytes(), format_args!("only {reused} frames of {old} came back"));
-    for index in booted.handover.cpus.others() {
+    for index in booted.handover.cpus().others() {
         booted.on_cpu(index, |_| (), 0);
     }
-    let identity = booted.start.identity.start().raw();
+    let identity = booted.start.identity().start().raw();
     booted.require(probe::translate(identity).is_none(), "the identity page translates");
     booted.require_clean_audit(&[]);
     booted.holds(format_args!("{reused} frames of the first tables are reused, nothing translates through them"))
@@ -47,7 +47,7 @@ breakwater_boot_tests::fact!(|booted| {
 fn fill_with_rubbish(booted: &breakwater_boot_tests::Booted, phys: breakwater::addr::PhysAddr, virt: u64) {
     use breakwater_boot_tests::prelude::*;
     const RUBBISH: u64 = 0x0000_0000_dead_0701;
-    let link = booted.start.map.whole.start().raw() + (phys.raw() - booted.start.image_start.raw());
+    let link = booted.start.map().whole.start().raw() + (phys.raw() - booted.start.image_start().raw());
     for offset in (0..PAGE_BYTES).step_by(8) {
         probe::write(link + offset, RUBBISH + (offset << 40));
         let read = probe::read(virt + offset);

@@ -9,7 +9,7 @@
 //! 3. CPU 0 unmaps the page and gives the frames back, which nothing maps any more; neither CPU can reach it any more.
 //! 4. Both CPUs do all of it at once, many times, each on pages of its own.
 //!
-//! A mapping that stays would be declared in `handover.regions`, so that an audit knows of it. These do not stay, and a last audit finds
+//! A mapping that stays would be declared in `handover.regions()`, so that an audit knows of it. These do not stay, and a last audit finds
 //! the tables as boot left them.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
@@ -25,9 +25,10 @@ fn main(start: breakwater_boot::el2::Start) -> ! {
 mod payload {
     use breakwater::addr::{Level, PAGE_BYTES, VirtAddr, VirtSpan};
     use breakwater::descriptor::{Access, Attributes};
-    use breakwater::frames::FreeRam;
+    use breakwater::frames::OwnedRam;
     use breakwater::layout::VMAP;
     use breakwater::mapper::Request;
+    use breakwater_boot::el2::El2;
     use breakwater_boot_tests::{Booted, prelude::say, probe};
     use core::sync::atomic::{AtomicU64, Ordering};
     use spin::Once;
@@ -48,9 +49,9 @@ mod payload {
     /// Where a hypervisor takes over.
     pub(super) fn hand_over(machine: Booted) -> ! {
         let booted = BOOTED.call_once(|| machine);
-        let cpus = &booted.handover.cpus;
-        say!("payload: {} CPUs, {} frames", cpus.count(), booted.handover.frames.lock().available());
-        let free_before = booted.handover.frames.lock().available();
+        let cpus = booted.handover.cpus();
+        say!("payload: {} CPUs, {} frames", cpus.count(), booted.handover.frames().lock().available());
+        let free_before = booted.handover.frames().lock().available();
         shared_page(booted);
 
         let work: fn(usize) = |cpu| (0..ROUNDS).for_each(|round| own_page(cpu as u64, round));
@@ -62,10 +63,10 @@ mod payload {
         say!("payload: {ROUNDS} rounds of map, remap and unmap on each of {} CPUs at once", cpus.count());
 
         booted.require_clean_audit(&[]);
-        let free_after = booted.handover.frames.lock().available();
+        let free_after = booted.handover.frames().lock().available();
         booted.require(free_after == free_before, format_args!("{free_before} frames before, {free_after} after"));
         say!("payload: every frame came back, those of tables too");
-        breakwater_boot::el2::leave(booted.handover.exit, breakwater_boot::el2::Status::Success)
+        breakwater_boot::el2::leave(booted.handover.exit(), breakwater_boot::el2::Status::Success)
     }
 
     /// Steps 1 to 3.
@@ -118,13 +119,13 @@ mod payload {
     }
 
     /// A frame of free RAM whose first word is `value`.
-    fn frame_with(value: u64) -> FreeRam {
+    fn frame_with(value: u64) -> OwnedRam<El2> {
         let (ram, virt) = booted().take_ram();
         probe::write(virt, value);
         ram
     }
 
-    fn map(virt: VirtSpan, ram: &FreeRam) {
+    fn map(virt: VirtSpan, ram: &OwnedRam<El2>) {
         let request = Request::new(virt, ram.span().start(), DATA, Level::L3);
         if let Err(error) = booted().handover.edit(|mut space| space.mapper().map(request)) {
             booted().failed(error);
@@ -138,7 +139,7 @@ mod payload {
     }
 
     /// Unmaps `virt` and gives back the frames that it has shown, which nothing maps any more.
-    fn unmap(virt: VirtSpan, shown: [FreeRam; 2]) {
+    fn unmap(virt: VirtSpan, shown: [OwnedRam<El2>; 2]) {
         booted().handover.edit(|mut space| {
             if let Err(error) = space.mapper().unmap(virt) {
                 booted().failed(error);

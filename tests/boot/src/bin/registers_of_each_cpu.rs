@@ -27,7 +27,7 @@ breakwater_boot_tests::fact!(|booted| {
     const ON: u64 = 1 | 1 << 2 | 1 << 12;
     seen::look(0);
     let boot_cpu = seen::registers();
-    for index in core::iter::once(0).chain(booted.handover.cpus.others()) {
+    for index in core::iter::once(0).chain(booted.handover.cpus().others()) {
         if index != 0 {
             booted.on_cpu(index, seen::look, 0);
         }
@@ -38,8 +38,8 @@ breakwater_boot_tests::fact!(|booted| {
         booted.require(own == boot_cpu, format_args!("CPU {index} differs from CPU 0"));
         booted.require(ttbr0 & 0xfff == 0, format_args!("CPU {index}: CnP or reserved bits of TTBR0_EL2 are set"));
     }
-    let pool = booted.start.map.physical(booted.start.image_start, booted.start.map.pool);
+    let pool = booted.start.physical(booted.start.map().pool);
     booted.require(pool.contains(PhysAddr::at(boot_cpu[1])), "the root is not a frame of the pool");
-    let count = booted.handover.cpus.count();
+    let count = booted.handover.cpus().count();
     booted.holds(format_args!("{count} CPUs run in the same tables"))
 });

@@ -3,6 +3,6 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 breakwater_boot_tests::fact!(|booted| {
-    say!("fact: BRK with known registers; {} CPU", booted.handover.cpus.count());
+    say!("fact: BRK with known registers; {} CPU", booted.handover.cpus().count());
     probe::break_with_known_registers()
 });

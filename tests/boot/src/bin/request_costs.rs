@@ -16,11 +16,11 @@ breakwater_boot_tests::fact!(|booted| {
 mod costs {
     use breakwater::addr::{Level, PAGE_BYTES, PhysAddr, VirtAddr, VirtSpan};
     use breakwater::bbm::Counts;
+    use breakwater::bringup::Editor;
     use breakwater::descriptor::{Attributes, DataAccess, DeviceKind};
     use breakwater::frames::FrameSupply;
     use breakwater::mapper::{Error, Request};
-    use breakwater_boot::Editor;
-    use breakwater_boot::el2;
+    use breakwater_boot::el2::{self, El2};
     use breakwater_boot_tests::{Booted, prelude::say};
     use core::fmt;
 
@@ -117,7 +117,7 @@ mod costs {
             Request::new(self.virt(), self.output(0), WRITABLE, largest)
         }
 
-        fn ask(&self, editor: &mut Editor, frames: &mut FrameSupply) -> Result<(), Error> {
+        fn ask(&self, editor: &mut Editor<El2>, frames: &mut FrameSupply<El2>) -> Result<(), Error> {
             let mut mapper = editor.mapper(frames);
             match self.verb {
                 Verb::Map(largest) => mapper.map(self.map_request(largest)).map(drop),
@@ -143,7 +143,7 @@ mod costs {
     }
 
     impl Moment {
-        fn now(editor: &Editor, frames: &FrameSupply) -> Self {
+        fn now(editor: &Editor<El2>, frames: &FrameSupply<El2>) -> Self {
             // The instructions last: less of what is here is counted.
             let (counts, free) = (editor.counts(), frames.available());
             Self { counts, free, instructions: el2::instructions_retired() }
@@ -161,9 +161,13 @@ mod costs {
     }
 
     #[inline(never)]
-    fn count(booted: &Booted, name: &str, ask: impl FnOnce(&mut Editor, &mut FrameSupply) -> Result<(), Error>) {
-        let mut frames = booted.handover.frames.lock();
-        let mut editor = booted.handover.tables.lock();
+    fn count(
+        booted: &Booted,
+        name: &str,
+        ask: impl FnOnce(&mut Editor<El2>, &mut FrameSupply<El2>) -> Result<(), Error>,
+    ) {
+        let mut frames = booted.handover.frames().lock();
+        let mut editor = booted.handover.tables().lock();
         let before = Moment::now(&editor, &frames);
         let answer = ask(&mut editor, &mut frames);
         let instructions = el2::instructions_retired();

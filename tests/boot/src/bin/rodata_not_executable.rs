@@ -8,7 +8,7 @@ static CONSTANTS: breakwater_boot_tests::probe::ReturningPage<u32> =
 
 breakwater_boot_tests::fact!(|booted| {
     let address = core::hint::black_box(&raw const CONSTANTS) as u64 + MARKED_OFFSET;
-    booted.require(booted.start.map.rodata.contains(VirtAddr::at(address)), "the constants are not in rodata");
+    booted.require(booted.start.map().rodata.contains(VirtAddr::at(address)), "the constants are not in rodata");
     say!("fact: call to rodata at {address:#x}");
     probe::call(address);
     booted.failed("rodata was executed");

@@ -3,7 +3,7 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 breakwater_boot_tests::fact!(|booted| {
-    let sealed = booted.start.map.sealed;
+    let sealed = booted.start.map().sealed;
     let address = sealed.start().raw();
     booted.require(!sealed.is_empty() && probe::translate(address).is_some(), "sealed data is not mapped");
     // Read first: the TLB then holds the page.

@@ -3,8 +3,9 @@
 use super::shadow::{Frame, Seen, View};
 use crate::{Booted, probe};
 use breakwater::addr::{PAGE_BYTES, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
-use breakwater::frames::FreeRam;
+use breakwater::frames::OwnedRam;
 use breakwater::layout::VMAP;
+use breakwater_boot::el2::El2;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 use spin::Mutex;
@@ -35,7 +36,7 @@ static MADE: [AtomicU64; PAGES] = [const { AtomicU64::new(0) }; PAGES];
 #[derive(Debug)]
 pub(super) struct Area {
     frames: PhysSpan,
-    ram: Mutex<Option<FreeRam>>,
+    ram: Mutex<Option<OwnedRam<El2>>>,
     directmap: u64,
 }
 
@@ -43,7 +44,7 @@ impl Area {
     /// Takes the frames out of the supply and writes into each word where it is. No page is mapped yet.
     pub(super) fn new(booted: &Booted) -> Self {
         let block = BLOCK_PAGES as u64 * PAGE_BYTES;
-        let frames = booted.handover.frames.lock().take_ram(FRAMES as u64 * PAGE_BYTES, block);
+        let frames = booted.handover.frames().lock().take_ram(FRAMES as u64 * PAGE_BYTES, block);
         let ram = frames.unwrap_or_else(|| booted.failed("no free RAM in one piece"));
         let frames = ram.span();
         let area = Self { frames, ram: Mutex::new(Some(ram)), directmap: booted.directmap(frames.start()) };
@@ -55,7 +56,7 @@ impl Area {
     }
 
     /// The frames, in one piece, to go back to the supply: once.
-    pub(super) fn ram(&self) -> Option<FreeRam> {
+    pub(super) fn ram(&self) -> Option<OwnedRam<El2>> {
         self.ram.lock().take()
     }
 

@@ -53,9 +53,9 @@ fn stress() -> &'static Stress {
 /// Runs for as long as the command line says (`stress-seconds=0x...`), with the numbers that follow from `stress-seed=0x...`.
 pub fn run(booted: Booted) -> ! {
     let (seconds, seed) = (booted.argument("stress-seconds"), booted.argument("stress-seed"));
-    let cpus = booted.handover.cpus.count();
+    let cpus = booted.handover.cpus().count();
     booted.require(cpus <= CPUS, format_args!("{cpus} CPUs, and room for {CPUS}"));
-    let frames_before = booted.handover.frames.lock().available();
+    let frames_before = booted.handover.frames().lock().available();
     let tables_before = booted.audit(&[]).tables;
     let area = Area::new(&booted);
     line!("stress: {cpus} CPUs for {seconds} s, seed {seed:#x}");
@@ -72,7 +72,7 @@ pub fn run(booted: Booted) -> ! {
     settle::unmap_all(&stress.booted, &stress.area);
     stress.booted.require_clean_audit(&[]);
     let tables_after = stress.booted.audit(&[]).tables;
-    let frames_after = stress.booted.handover.frames.lock().available();
+    let frames_after = stress.booted.handover.frames().lock().available();
     let kept = tables_after - tables_before;
     let balance = format_args!("{frames_before} frames free before, {frames_after} after, {kept} in tables that stay");
     stress.booted.require(frames_before == frames_after && kept == 0, format_args!("frames were lost: {balance}"));
@@ -83,11 +83,11 @@ pub fn run(booted: Booted) -> ! {
         total.reads,
         total.retried
     );
-    el2::leave(stress.booted.handover.exit, el2::Status::Success)
+    el2::leave(stress.booted.handover.exit(), el2::Status::Success)
 }
 
 fn on_every_cpu(stress: &Stress, work: fn(usize)) {
-    let cpus = &stress.booted.handover.cpus;
+    let cpus = stress.booted.handover.cpus();
     for index in cpus.others() {
         cpus.run(index, work, index);
     }

@@ -30,7 +30,7 @@ pub(super) fn check_every_page(booted: &Booted, area: &Area, counts: &mut Counts
 
 /// Audits the tables as they are between two requests, while others read: what boot declared, and the pages as the shadow declares them.
 pub(super) fn audit(booted: &Booted, area: &Area) -> Audit {
-    let _no_request = booted.handover.tables.lock();
+    let _no_request = booted.handover.tables().lock();
     let mut declared = DECLARED.lock();
     let count = declare(booted, area, declared.as_mut_slice());
     let audit = booted.audit_of(&declared[..count], &[], RUNS.lock().as_mut_slice());
@@ -50,7 +50,7 @@ pub(super) fn audit_and_say(booted: &Booted, area: &Area) -> Audit {
 
 /// What boot declared, then each run of pages; how many declarations that are.
 fn declare(booted: &Booted, area: &Area, declared: &mut [Declared]) -> usize {
-    let regions = booted.handover.regions.lock();
+    let regions = booted.handover.regions().lock();
     let mut count = regions.count();
     declared[..count].copy_from_slice(regions.as_slice());
     let mut page = 0;
