@@ -111,7 +111,10 @@ impl<'a> Seen<'a> {
         match kind {
             "rs" => self.rust(name, text),
             "S" | "ld" => self.comments(name, text, "//"),
-            "toml" => self.comments(name, text, "#"),
+            "toml" => {
+                self.comments(name, text, "#");
+                self.manifest(name, text);
+            }
             _ => {}
         }
     }
@@ -147,6 +150,17 @@ impl<'a> Seen<'a> {
                 .any(|word| code.contains(word))
             {
                 self.find(name, index, "unsafe code or assembly outside its places");
+            }
+        }
+    }
+
+    /// What a manifest leads to is there: of the fuzz targets, a workspace that needs another toolchain, nobody else would notice.
+    fn manifest(&mut self, name: &str, text: &str) {
+        let Some(directory) = Path::new(name).parent().filter(|_| name.ends_with("Cargo.toml")) else { return };
+        for (index, line) in text.lines().enumerate() {
+            let path = line.split_once("path = \"").and_then(|(_, rest)| rest.split('"').next());
+            if let Some(path) = path.filter(|path| !paths::root().join(directory).join(path).exists()) {
+                self.find(name, index, &format!("{path} is not there"));
             }
         }
     }
@@ -218,6 +232,12 @@ mod tests {
         assert_eq!(found("tests/x.rs", &"\n".repeat(MOST_LINES + 1)).len(), 1);
         assert_eq!(found("tests/x.md", LEFT_OVERS[0]).len(), 1);
         assert_eq!(found(".cargo/config.toml", &format!("linker = '{}me/ld'", OF_A_MACHINE[0])).len(), 1);
+    }
+
+    #[test]
+    fn bad_a_manifest_that_leads_nowhere() {
+        assert!(found("xtask/Cargo.toml", "breakwater-x = { path = \"../tests/boot\" }\n").is_empty());
+        assert_eq!(found("xtask/Cargo.toml", "breakwater-x = { path = \"../tests/nowhere\" }\n").len(), 1);
     }
 
     #[test]
