@@ -11,11 +11,11 @@ const MOST_LINES: usize = 600;
 /// A Rust file with fewer lines is small.
 const SMALL: usize = 80;
 /// How many may be small. This number only falls: 40 is the aim.
-const MOST_SMALL: usize = 120;
+const MOST_SMALL: usize = 112;
 /// Columns of a line of Rust or assembly.
 const COLUMNS: usize = 120;
 /// How many lines may be longer, all of them comments from before there was a limit. This number only falls.
-const MOST_LONG: usize = 1050;
+const MOST_LONG: usize = 1035;
 
 /// Where unsafe code and assembly may stand.
 const UNSAFE: [&str; 7] = [
