@@ -8,6 +8,7 @@ mod figures;
 mod fixture;
 mod foreign;
 mod host;
+mod installed;
 mod junit;
 mod layout;
 mod measured;
@@ -197,6 +198,7 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>, cloc
         add("build/expansion", Ok(expansion::cases()));
         add("build/seeded", seeded::cases());
         add("build/story", Ok(story::cases()));
+        add("build/installed", Ok(installed::cases()));
         add("build/uefi", Ok(uefi::cases()));
         add("build/mutants", Ok(witnessed_mutants::cases()));
         add("build/bench", Ok(bench::cases()));
@@ -206,7 +208,7 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>, cloc
     }
     clock.lap("images");
     ui::step("Running", &format!("{} cases under QEMU {}, two at a time", cases.len(), context.ready.qemu.version));
-    done.extend(runner::run(cases, &context));
+    done.extend(runner::run(&cases, &context));
     clock.lap("cases under QEMU");
     done
 }

@@ -4,14 +4,14 @@ use super::Context;
 use crate::paths;
 use crate::ui::Progress;
 use anyhow::Result;
+use breakwater_witness::pool;
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// As many as the machines that this runs on have cores.
 const AT_ONCE: usize = 2;
 
-type Job = Box<dyn FnOnce(&Context, &Path) -> Result<()> + Send>;
+type Job = Box<dyn Fn(&Context, &Path) -> Result<()> + Send + Sync>;
 
 /// Something to find out.
 pub(crate) struct Case {
@@ -23,7 +23,7 @@ impl Case {
     /// A case that fails when `job` does. `job` gets an empty directory for its files.
     pub(crate) fn new(
         name: impl Into<String>,
-        job: impl FnOnce(&Context, &Path) -> Result<()> + Send + 'static,
+        job: impl Fn(&Context, &Path) -> Result<()> + Send + Sync + 'static,
     ) -> Self {
         Self { name: name.into(), job: Box::new(job) }
     }
@@ -43,27 +43,15 @@ impl Done {
     }
 }
 
-/// Runs every case and returns what became of them, in the order in which they ended.
-pub(crate) fn run(cases: Vec<Case>, context: &Context) -> Vec<Done> {
+/// Runs every case and returns what became of them, in their order.
+pub(crate) fn run(cases: &[Case], context: &Context) -> Vec<Done> {
     let progress = Progress::new(cases.len() as u64);
-    let (waiting, done) = (Mutex::new(cases.into_iter()), Mutex::new(Vec::new()));
-    let next = || waiting.lock().map(|mut cases| cases.next()).unwrap_or(None);
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while let Some(case) = next() {
-                    let one = run_one(case, context, &progress);
-                    if let Ok(mut done) = done.lock() {
-                        done.push(one);
-                    }
-                }
-            });
-        }
-    });
-    done.into_inner().unwrap_or_default()
+    let work = |_: usize, case: &Case| Ok(run_one(case, context, &progress));
+    // No case ends the others: what became of each is in what is returned.
+    pool::each(AT_ONCE, cases, work, |_, _| {}).unwrap_or_default()
 }
 
-fn run_one(case: Case, context: &Context, progress: &Progress) -> Done {
+fn run_one(case: &Case, context: &Context, progress: &Progress) -> Done {
     progress.doing(&case.name);
     let scratch = paths::out().join("scratch").join(case.name.replace('/', "-"));
     let began = Instant::now();
@@ -80,5 +68,5 @@ fn run_one(case: Case, context: &Context, progress: &Progress) -> Done {
         // Only failures leave something to look at.
         let _ = std::fs::remove_dir_all(&scratch);
     }
-    Done { name: case.name, took, outcome: outcome.map_err(|error| format!("{error:#}")) }
+    Done { name: case.name.clone(), took, outcome: outcome.map_err(|error| format!("{error:#}")) }
 }

@@ -6,10 +6,8 @@
 //! would be none.
 //!
 //! * `trace` reads the whole trace, because every policy replays it.
-//! * `finding` folds violations that say the same, and puts descriptors into words.
 //! * `report` is what comes out, as text and as JSON.
 
-mod finding;
 mod report;
 mod trace;
 
@@ -22,10 +20,11 @@ use breakwater_oracle::policy::{self, Policy};
 use breakwater_trace::Feature;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-pub(crate) use finding::{Finding, Findings};
 use report::{Crashed, Report};
 use trace::Trace;
 
+use crate::elf::Names;
+use crate::finding::{By, fold};
 use crate::ui;
 
 /// Runs of a core that replaces at random: it may be lucky once.
@@ -136,7 +135,7 @@ pub(crate) fn judge(trace: &Trace, policies: &[Policy]) -> Report {
         }
     }
     progress.advance((trace.len() % STRIDE) as u64);
-    let findings = Findings::of(obligations.violations());
+    let findings = fold(obligations.violations(), By::Descriptor, &Names::default());
     let incomplete_from = obligations.incomplete_from();
     let replays = policies.iter().map(|policy| (*policy, replay(trace, *policy, &progress)));
     Report { records: trace.len(), events: trace.events(), findings, incomplete_from, policies: replays.collect() }

@@ -9,7 +9,7 @@
 //! * [`watch`] runs an image under the recorder and judges it; [`order`] weighs what rests on the order between CPUs, [`thin`] keeps a
 //!   trace, [`timeline`] draws it, [`xen`] fetches Debian's Xen.
 //! * [`judge`] judges a trace that anybody wrote; [`measure`] takes figures; [`story`] tells the Xen story as a table.
-//! * [`mutate`] asks whether each barrier of an image is missed when it is gone.
+//! * [`finding`] folds what was found. [`mutate`] asks whether each barrier of an image is missed when it is gone.
 //! * [`recorded`] declares what the recorder cannot know.
 //! * [`plugin`] is the recorder, [`qemu`] finds the emulator, [`machine`], [`loader`] and [`guest`] run it; [`apt`] fetches packages.
 
@@ -18,6 +18,7 @@
 pub mod apt;
 pub mod elf;
 pub mod exec;
+pub mod finding;
 pub mod guest;
 pub mod judge;
 pub mod loader;

@@ -4,24 +4,21 @@
 //! Nothing that the image says of itself is used, and no code of the image's own page-table manager either.
 //!
 //! * `run` starts QEMU; `replay` drives everything else, record by record.
-//! * `memory` is the shadow, `descriptor` and `tree` walk it, `cpu` keeps what one CPU's registers say.
+//! * `cpu` keeps what one CPU's registers say; memory and tables are followed by the oracle's [`tables`](breakwater_oracle::tables).
 //! * `history` (stores to tables before they are in force) and `live` (stores to tables in force) hold the two checks that look at
 //!   more than one event.
 //! * `result` is what comes out, `print` its text and JSON forms.
 
 mod args;
 mod cpu;
-pub(crate) mod descriptor;
 mod history;
 mod live;
-pub(crate) mod memory;
 mod print;
 pub(crate) mod replay;
 mod result;
 pub(crate) mod run;
 #[cfg(test)]
 mod tests;
-pub(crate) mod tree;
 
 use std::fs::{self, File};
 use std::io::BufReader;
@@ -30,6 +27,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use breakwater_oracle::tables::Memory;
 use breakwater_trace::Feature;
 
 use crate::Tools;
@@ -37,7 +35,8 @@ use crate::elf::Names;
 
 pub use args::{Args, command, in_order};
 pub use result::{
-    CpuFigures, Enable, Leaf, Limits, LiveChange, Measurement, Milestone, RootSwitch, Share, StoredTwice, TableStores,
+    CpuFigures, Enable, Exposed, Limits, LiveChange, Measurement, Milestone, RootSwitch, Share, StoredTwice,
+    TableStores,
 };
 
 /// A file in physical memory before the first instruction.
@@ -50,6 +49,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// Declares the contents to `memory`.
+    pub(crate) fn declare(&self, memory: &mut Memory) {
+        self.words().for_each(|(pa, value)| memory.declare(pa, value));
+    }
+
     /// Physical address and value of each word of eight bytes, the last filled up with zeros.
     pub fn words(&self) -> impl Iterator<Item = (u64, u64)> {
         self.bytes.chunks(8).zip((self.pa..).step_by(8)).map(|(chunk, pa)| {

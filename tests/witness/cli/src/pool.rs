@@ -1,4 +1,4 @@
-//! The same work on many things, as many at once as the host has CPUs.
+//! The same work on many things, several at once.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -6,12 +6,19 @@ use std::thread;
 
 use anyhow::{Result, bail};
 
-/// Does `work` on each of `items` and returns what came of each, in their order. `work` gets the number of its worker, for files of its
+/// As many at once as the host has CPUs.
+#[must_use]
+pub fn host_cpus() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Does `work` on each of `items`, on `at_once` of them at a time, and returns what came of each, in their order. `work` gets the number of its worker, for files of its
 /// own; `done` is told of each item when it is done, in the order in which that happens.
 ///
 /// # Errors
 /// The first that `work` met; what was under way is finished, the rest is left.
 pub fn each<T: Sync, R: Send>(
+    at_once: usize,
     items: &[T],
     work: impl Fn(usize, &T) -> Result<R> + Sync,
     mut done: impl FnMut(&T, &R) + Send,
@@ -27,9 +34,8 @@ pub fn each<T: Sync, R: Send>(
             results.push((index, result));
         }
     };
-    let workers = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
-        let running: Vec<_> = (0..workers).map(|number| scope.spawn(move || worker(number))).collect();
+        let running: Vec<_> = (0..at_once).map(|number| scope.spawn(move || worker(number))).collect();
         let joined = running.into_iter().map(|worker| worker.join().unwrap_or_else(|_| bail!("a worker panicked")));
         joined.collect::<Result<()>>()
     })?;
@@ -46,7 +52,7 @@ mod tests {
     #[test]
     fn good_results_come_in_the_order_of_the_items() {
         let mut seen = 0;
-        let doubled = each(&[1, 2, 3, 4, 5], |_, number| Ok(number * 2), |_, _| seen += 1).expect("nothing fails");
+        let doubled = each(2, &[1, 2, 3, 4, 5], |_, number| Ok(number * 2), |_, _| seen += 1).expect("nothing fails");
         assert_eq!((doubled, seen), (vec![2, 4, 6, 8, 10], 5));
     }
 
@@ -56,7 +62,7 @@ mod tests {
             ensure!(*number != 3, "not {number}");
             Ok(())
         };
-        let error = each(&[1, 2, 3, 4, 5], refuses, |_, ()| {}).expect_err("3 is refused");
+        let error = each(2, &[1, 2, 3, 4, 5], refuses, |_, ()| {}).expect_err("3 is refused");
         assert_eq!(error.to_string(), "not 3");
     }
 }

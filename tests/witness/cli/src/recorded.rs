@@ -24,7 +24,9 @@ use breakwater_trace::{HEADER, MemoryKind, Reader, Record};
 pub(crate) use conduct::Conduct;
 pub use conduct::Lapse;
 
-use crate::judge::{Findings, beyond_limits};
+use crate::elf::Names;
+use crate::finding::{By, Finding, fold};
+use crate::judge::beyond_limits;
 use crate::machine::{Machine, RAM_BASE};
 use crate::measure::{self, Loaded, Options};
 
@@ -54,7 +56,7 @@ pub(crate) fn declarations(image: &Loaded, options: &Options) -> Result<Vec<Reco
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Verdict {
     /// By the oracle.
-    pub(crate) findings: Findings,
+    pub(crate) findings: Vec<Finding>,
     /// Beyond it.
     pub(crate) lapses: Vec<Lapse>,
 }
@@ -132,7 +134,7 @@ impl Hearing {
             bail!("{}", beyond_limits(line));
         }
         Ok(Verdict {
-            findings: Findings::of(self.obligations.violations()),
+            findings: fold(self.obligations.violations(), By::Descriptor, &Names::default()),
             lapses: self.conduct.map(Conduct::into_lapses).unwrap_or_default(),
         })
     }

@@ -21,10 +21,8 @@ mod tests;
 mod watch;
 
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use breakwater_oracle::xen::{self, PAGES, Story};
 use breakwater_trace::Feature;
 
@@ -33,7 +31,7 @@ use row::Program;
 pub use row::Row;
 use watch::{Judged, Watch};
 
-use crate::{Tools, paths, ui};
+use crate::{Tools, paths, pool, ui};
 
 /// Boots under way at a time.
 const AT_ONCE: usize = 2;
@@ -150,23 +148,12 @@ fn each(
         progress.doing(&program.title);
     }
     let pages: Vec<u16> = extent.pages().collect();
-    let (next, boots) = (AtomicUsize::new(0), Mutex::new(Ok(Vec::new())));
-    let work = || {
-        while let Some(page) = pages.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let judged = boot(*page);
-            if let Some(progress) = progress {
-                progress.advance(1);
-            }
-            let Ok(mut boots) = boots.lock() else { return };
-            match (&mut *boots, judged) {
-                (Ok(all), Ok(judged)) => all.push((*page, judged)),
-                (Ok(_), Err(error)) => *boots = Err(error.context(format!("{}, page {page}", program.title))),
-                (Err(_), _) => return,
-            }
+    let work = |_: usize, page: &u16| boot(*page).with_context(|| format!("{}, page {page}", program.title));
+    let done = |_: &u16, _: &Judged| {
+        if let Some(progress) = progress {
+            progress.advance(1);
         }
     };
-    std::thread::scope(|scope| (0..extent.at_once).for_each(|_| drop(scope.spawn(work))));
-    let mut boots = boots.into_inner().unwrap_or_else(|_| Ok(Vec::new()))?;
-    boots.sort_by_key(|(page, _)| *page);
-    Ok(boots)
+    let boots = pool::each(extent.at_once, &pages, work, done)?;
+    Ok(pages.into_iter().zip(boots).collect())
 }

@@ -5,8 +5,8 @@
 //! loudest of all what breaks a rule. What must hold: memory and file stay bounded however long the recording is; what is merged says so.
 //! What it refuses: to judge. It is told what was found.
 //!
-//! * `mark` folds what one CPU did into runs; `lane` is one CPU, and `follow` watches the tables.
-//! * `axis` gives every line of the trace its place; `picture`, `findings` and `legend` draw, on `canvas`.
+//! * `record` takes the recording in: `mark` folds what one CPU did into runs, `lane` is one CPU, `follow` watches the tables, `findings` are told.
+//! * `picture` draws it: `axis` gives every line of the trace its place on the `sheet`; `row`, `label` and `legend` are its parts, on `canvas`.
 
 mod axis;
 mod canvas;
@@ -17,62 +17,20 @@ mod lane;
 mod legend;
 mod mark;
 mod picture;
+mod record;
 mod row;
+mod sheet;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use breakwater_oracle::obligations::Violation;
-use breakwater_trace::names::Family;
-use breakwater_trace::{Call, Event, Operation, Record, Register, Step};
 
 pub use findings::Standing;
-
-use findings::Findings;
-use follow::Follow;
-use lane::Lane;
-use mark::{Kind, Point};
-
-use crate::measure::Loaded;
-
-/// A recording on its way to a picture.
-#[derive(Default)]
-pub struct Timeline {
-    lanes: Vec<Lane>,
-    follow: Follow,
-    findings: Findings,
-    last_line: u64,
-}
+pub use record::Timeline;
 
 impl Timeline {
-    /// Before the first record, with what memory holds; each of `loaded` at a multiple of 8.
-    #[must_use]
-    pub fn new(loaded: &[Loaded]) -> Self {
-        let mut timeline = Self::default();
-        loaded.iter().for_each(|file| timeline.follow.declare_file(file));
-        timeline
-    }
-
-    /// Follows one record, which stands on `line` of the trace (what is declared before a trace begins has line 0). Lines do not go back.
-    pub fn record(&mut self, line: u64, record: &Record) {
-        self.last_line = self.last_line.max(line);
-        match record {
-            Record::Step(step) => self.step(line, step),
-            Record::Count { cpu, instructions } => self.lane(*cpu).finish(*instructions),
-            Record::Word { pa, value } => self.follow.declare(*pa, *value),
-            Record::Memory { .. } | Record::Feature { .. } | Record::End(_) => {}
-        }
-    }
-
-    /// Shows `violation`, at any time before [`Self::write`]; `symbol` is where its instruction is, if that is known. One without a line
-    /// belongs to the last record so far.
-    pub fn violation(&mut self, violation: &Violation, symbol: Option<&str>, standing: Standing) {
-        let line = if violation.line == 0 { self.last_line } else { violation.line };
-        self.findings.add(violation, line, symbol, standing);
-    }
-
     /// Draws the recording under `title` into `file`, and makes its directory.
     ///
     /// # Errors
@@ -87,85 +45,5 @@ impl Timeline {
     /// The picture.
     fn svg(&self, title: &str) -> String {
         picture::draw(self, title)
-    }
-
-    fn lane(&mut self, cpu: u32) -> &mut Lane {
-        let index = cpu as usize;
-        if self.lanes.len() <= index {
-            self.lanes.resize_with(index + 1, Lane::default);
-        }
-        &mut self.lanes[index]
-    }
-
-    fn step(&mut self, line: u64, step: &Step) {
-        // These come before the instruction that they name.
-        let is_before = matches!(step.event, Event::Start { .. } | Event::Found { .. } | Event::Fetch { .. });
-        let executed = Point { line, instruction: step.instruction.saturating_sub(u64::from(is_before)) };
-        self.lane(step.cpu).arrive(executed);
-        let kinds = self.follow.step(line, step);
-        let point = Point { line, instruction: step.instruction };
-        let lane = self.lane(step.cpu);
-        for kind in &kinds {
-            lane.marks.add(*kind, None, point);
-        }
-        if let Some((kind, name)) = mark(&step.event) {
-            lane.marks.add(kind, name, point);
-        }
-        let is_control = matches!(step.event, Event::Found { .. } | Event::Msr { .. });
-        if is_change_of_control(&step.event) {
-            lane.marks.protect();
-        }
-        if is_control || !kinds.is_empty() {
-            self.states(step.cpu, executed);
-        }
-    }
-
-    /// Brings every lane in line with the registers and tables after an event of CPU `own`.
-    fn states(&mut self, own: u32, point: Point) {
-        for (index, lane) in self.lanes.iter_mut().enumerate() {
-            let state = self.follow.state(index as u32);
-            if index == own as usize {
-                lane.change(point, state);
-            } else {
-                lane.change_from_outside(point.line, state);
-            }
-        }
-        for (cpu, run) in self.follow.take_fills() {
-            self.lane(cpu).fills.push(run);
-        }
-    }
-}
-
-/// A write of SCTLR_EL2 or TTBR0_EL2: what a reader looks for, and around what nothing is merged.
-fn is_change_of_control(event: &Event) -> bool {
-    let Event::Msr { register, .. } = event else { return false };
-    matches!(register.name(), Some("sctlr_el2" | "ttbr0_el2"))
-}
-
-/// The mark that an event leaves, tables aside, and the name of the instruction.
-fn mark(event: &Event) -> Option<(Kind, Option<&'static str>)> {
-    Some(match event {
-        Event::Msr { register, .. } => (Kind::Control, Some(control(*register)?)),
-        Event::Maintain { operation, .. } => (maintenance(*operation)?, operation.name()),
-        Event::Dsb(barrier) => (Kind::Dsb, Some(barrier.name())),
-        Event::Isb => (Kind::Isb, None),
-        Event::Exception { .. } => (Kind::Exception, None),
-        Event::Call { call: Call::Smc, .. } => (Kind::Call, Some("SMC")),
-        Event::Call { call: Call::Hvc, .. } => (Kind::Call, Some("HVC")),
-        _ => return None,
-    })
-}
-
-/// The name of a register that decides how EL2 translates or runs.
-fn control(register: Register) -> Option<&'static str> {
-    register.name().filter(|name| name.ends_with("_el2") && *name != "tpidr_el2")
-}
-
-fn maintenance(operation: Operation) -> Option<Kind> {
-    match operation.family()? {
-        Family::Tlbi => Some(Kind::Tlbi),
-        Family::Dc => Some(Kind::Dc),
-        Family::Ic => Some(Kind::Ic),
-        Family::At => None,
     }
 }

@@ -10,7 +10,6 @@
 
 mod args;
 mod features;
-pub(crate) mod finding;
 pub(crate) mod judge;
 mod report;
 pub(crate) mod run;
@@ -30,9 +29,9 @@ pub use run::Ends;
 pub use subject::{OwnEnd, Start, Subject};
 pub use verdict::{EXIT_STATUSES, Outcome, Rejected, Verdict};
 
-pub use self::finding::Finding;
 pub use self::judge::CpuSeen;
 use self::judge::Judge;
+use crate::finding::{self, Finding};
 use crate::measure::Measurement;
 use crate::order::{Effort, Recording};
 use crate::recorded::Lapse;

@@ -6,7 +6,7 @@ use std::fmt;
 use breakwater_oracle::policy::{Crash, Policy};
 use serde_json::{Value, json};
 
-use super::finding::{Finding, Findings};
+use crate::finding::Finding;
 
 /// Findings shown in words; JSON has them all.
 const SHOWN: usize = 100;
@@ -30,7 +30,7 @@ pub(crate) struct Report {
     /// Events among them.
     pub(crate) events: usize,
     /// What was broken.
-    pub(crate) findings: Findings,
+    pub(crate) findings: Vec<Finding>,
     /// The line from which on the tables are more than the oracle follows.
     pub(crate) incomplete_from: Option<u64>,
     /// The kinds of core asked, and what would have become of each.
@@ -66,7 +66,7 @@ impl Report {
             "incomplete_from": self.incomplete_from,
             "violations": self.findings.iter().map(violation).collect::<Vec<_>>(),
             "distinct": self.findings.len(),
-            "total": self.findings.total(),
+            "total": self.findings.iter().map(|finding| finding.times).sum::<u64>(),
             "by_rule": self.by_rule(),
             "policies": policies.collect::<Vec<_>>(),
         })
@@ -100,7 +100,7 @@ fn violation(finding: &Finding) -> Value {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for finding in self.findings.iter().take(SHOWN) {
-            writeln!(f, "{finding}")?;
+            writeln!(f, "line {}: {finding}", finding.first.line)?;
         }
         if self.findings.len() > SHOWN {
             writeln!(f, "... and {} more, all of them in the JUDGE-REPORT line", self.findings.len() - SHOWN)?;
@@ -119,7 +119,8 @@ impl fmt::Display for Report {
         if self.findings.is_empty() {
             write!(f, "{} events: no violation", self.events)?;
         } else {
-            let (distinct, total) = (self.findings.len(), self.findings.total());
+            let (distinct, total) =
+                (self.findings.len(), self.findings.iter().map(|finding| finding.times).sum::<u64>());
             write!(f, "{} events: {total} violations, {distinct} distinct ({})", self.events, by_rule.join(", "))?;
         }
         write!(f, "; {crashing} of {} kinds of core would have crashed", self.policies.len())

@@ -1,39 +1,10 @@
 //! What is known of one CPU while a trace is replayed.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
+use breakwater_oracle::regime::Controls;
+use breakwater_oracle::tables::{Exposed, Root};
 
 use super::result::{CpuFigures, Enable, RootSwitch};
-use super::tree::{Leaf, Root};
-
-const MMU_ON: u64 = 1;
-const WXN: u64 = 1 << 19;
-const E2H: u64 = 1 << 34;
-
-/// The registers that a walk depends on.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Regime {
-    pub(super) sctlr: u64,
-    pub(super) ttbr0: u64,
-    pub(super) tcr: u64,
-    pub(super) mair: u64,
-    pub(super) hcr: u64,
-}
-
-impl Regime {
-    pub(super) const fn mmu_on(&self) -> bool {
-        self.sctlr & MMU_ON != 0
-    }
-
-    const fn wxn(&self) -> bool {
-        self.sctlr & WXN != 0
-    }
-
-    /// Where walks begin.
-    pub(super) fn root(&self) -> Result<Root> {
-        ensure!(self.hcr & E2H == 0, "HCR_EL2 {:#x} has E2H set, which is not supported", self.hcr);
-        Root::new(self.ttbr0, self.tcr).map_err(anyhow::Error::msg)
-    }
-}
 
 /// A root switch that has begun: the MMU is off, or the new root is not yet synchronised.
 #[derive(Clone, Copy)]
@@ -48,13 +19,13 @@ struct Pending {
 pub(super) struct Cpu {
     /// Ordinal of the instruction up to which everything is accounted for.
     accounted: u64,
-    pub(super) regime: Regime,
+    pub(super) regime: Controls,
     /// Where the registers point while M = 1.
     pub(super) root: Option<Root>,
     /// A leaf that was writable and executable at some point since `accounted`.
-    exposed: Option<Leaf>,
+    exposed: Option<Exposed>,
     /// The same, by what is known now.
-    exposed_now: Option<Leaf>,
+    exposed_now: Option<Exposed>,
     pending: Option<Pending>,
     /// The DC ZVA block, in bytes; 64 where the trace does not tell.
     pub(super) zeroed_bytes: u64,
@@ -92,7 +63,7 @@ impl Cpu {
 
     /// Notes whether the tables in force hold a writable and executable leaf now. Between two events of this CPU it is not known when
     /// another one changed them, so there the worst counts.
-    pub(super) fn expose(&mut self, leaf: Option<Leaf>, own_event: bool) {
+    pub(super) fn expose(&mut self, leaf: Option<Exposed>, own_event: bool) {
         self.exposed_now = leaf;
         self.exposed = if own_event { leaf } else { self.exposed.or(leaf) };
     }
@@ -119,7 +90,7 @@ impl Cpu {
                 self.pending = Some(Pending { switch, off_at: Some(instruction) });
             }
             (false, true) => {
-                let Regime { sctlr, ttbr0, tcr, mair, .. } = self.regime;
+                let Controls { sctlr, ttbr0, tcr, mair, .. } = self.regime;
                 let wxn_before = before.wxn();
                 self.figures.enables.push(Enable { instruction, pc, sctlr, ttbr0, tcr, mair, wxn_before });
                 if let Some(Pending { switch, off_at: Some(off_at) }) = &mut self.pending {

@@ -4,9 +4,8 @@
 
 use rustc_hash::FxHashMap;
 
-use super::descriptor::{self, Kind};
-use super::memory::Memory;
-use super::tree::Tree;
+use breakwater_oracle::descriptor::Descriptor;
+use breakwater_oracle::tables::{Memory, Tree};
 
 /// A slot of the runtime tables that was written more often than it should be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
@@ -89,10 +88,10 @@ impl History {
         let mut linked = FxHashMap::default();
         for (slot, level) in tree.slots() {
             let word = memory.word(slot);
-            if descriptor::kind(word, level) == Kind::Table {
+            if let Descriptor::Table(table) = tree.format().decode(word, level) {
                 let links = self.of(slot).iter().filter(|stored| stored.value == word);
                 let order = links.map(|stored| stored.order).min().unwrap_or(0);
-                let first = linked.entry(descriptor::address(word, level)).or_insert(order);
+                let first = linked.entry(table.next).or_insert(order);
                 *first = order.min(*first);
             }
         }

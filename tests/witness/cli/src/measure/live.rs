@@ -8,8 +8,8 @@ use rustc_hash::FxHashMap;
 
 use breakwater_trace::Step;
 
-use super::descriptor;
-use super::memory::Change;
+use breakwater_oracle::descriptor::{Descriptor, Format};
+use breakwater_oracle::tables::Change;
 
 /// A change of a live descriptor that lacks a step of break-before-make.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,9 +47,9 @@ pub(super) struct Live {
 
 impl Live {
     /// Judges a store to a slot that walks of a CPU with its MMU on read at `level`.
-    pub(super) fn changed(&mut self, step: &Step, change: Change, level: u8) {
+    pub(super) fn changed(&mut self, step: &Step, change: Change, format: &Format, level: i8) {
         let Change { pa, old, new } = change;
-        let valid = |word| descriptor::cacheable(word, level);
+        let valid = |word| format.may_be_cached(format.decode(word, level));
         let broken = self.broken.get(&pa).copied();
         let (old, missing) = match (valid(old), valid(new), broken) {
             (true, true, _) => (old, "an invalid descriptor, TLBI and DSB"),
@@ -67,7 +67,7 @@ impl Live {
             }
             _ => return,
         };
-        if descriptor::needs_break(old, new, level) {
+        if needs_break(format.decode(old, level), format.decode(new, level)) {
             let Step { cpu, instruction, pc, .. } = *step;
             self.found.push(LiveChange { cpu, instruction, pc, slot: pa, old, new, missing });
         }
@@ -89,5 +89,17 @@ impl Live {
                 *invalidation = Invalidation::Complete;
             }
         }
+    }
+}
+
+/// True if going from one valid descriptor to the other needs break-before-make: address, size, type, shareability, the
+/// contiguous bit, hierarchical controls. Leaf rights and software bits do not.
+fn needs_break(old: Descriptor, new: Descriptor) -> bool {
+    match (old, new) {
+        (Descriptor::Leaf(old), Descriptor::Leaf(new)) => {
+            (old.output, old.attr_index, old.shareability, old.contiguous)
+                != (new.output, new.attr_index, new.shareability, new.contiguous)
+        }
+        _ => old != new,
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use serde_json::{Value, json};
 
-use super::result::{CpuFigures, Leaf, Measurement, RootSwitch};
+use super::result::{CpuFigures, Exposed, Measurement, RootSwitch};
 
 /// How many symbols of the profile are shown.
 const SHOWN: usize = 25;
@@ -52,7 +52,7 @@ impl Display for CpuFigures {
             "  writable and executable: {} instructions (up to number {}), {} but for WXN; exceptions: {}",
             self.writable_executable, self.writable_executable_until, self.writable_executable_leaves, self.exceptions
         )?;
-        if let Some(Leaf { va, slot, descriptor }) = self.writable_executable_leaf {
+        if let Some(Exposed { va, slot, descriptor }) = self.writable_executable_leaf {
             writeln!(f, "    for example {va:#x}: descriptor {descriptor:#x} at {slot:#x}")?;
         }
         for enable in &self.enables {

@@ -4,15 +4,15 @@ use rustc_hash::FxHashMap;
 use std::io::BufRead;
 
 use anyhow::{Context, Result, bail, ensure};
+use breakwater_oracle::regime::Control;
+use breakwater_oracle::tables::{Change, Memory, Root, Tree};
 use breakwater_trace::{Access, End, Event, Operation, Reader, Record, Register, Step};
 
 use super::Loaded;
 use super::cpu::Cpu;
 use super::history::{History, StoredTwice, TableStores};
 use super::live::Live;
-use super::memory::{Change, Memory};
 use super::result::{Measurement, Milestone, RootSwitch};
-use super::tree::{Root, Tree};
 
 /// A straight run is a translation block of QEMU's, which never grows longer.
 const LONGEST_RUN: u64 = 512;
@@ -70,7 +70,7 @@ impl Replay {
         let mut replay = Self { history: Some(History::default()), ..Self::default() };
         for file in loaded {
             ensure!(file.pa.is_multiple_of(8), "the load address {:#x} is no multiple of 8", file.pa);
-            replay.memory.declare_file(file);
+            file.declare(&mut replay.memory);
         }
         if let Some(Loaded { pa, bytes }) = loaded.first() {
             replay.image = (*pa, *pa + bytes.len() as u64);
@@ -140,16 +140,14 @@ impl Replay {
         let Step { cpu: index, instruction, pc, event } = *step;
         let was_on = self.cpu(index).regime.mmu_on();
         let cpu = self.cpu(index);
-        match (register.name().unwrap_or_default(), event) {
-            ("dczid_el0", _) => cpu.zeroed_bytes = 4 << (value & 15),
-            ("sctlr_el2", Event::Found { .. }) => cpu.regime.sctlr = value,
-            ("ttbr0_el2", Event::Found { .. }) => cpu.regime.ttbr0 = value,
-            ("sctlr_el2", _) => cpu.set_sctlr(instruction, pc, value),
-            ("ttbr0_el2", _) => cpu.set_ttbr0(instruction, pc, value),
-            ("tcr_el2", _) => cpu.regime.tcr = value,
-            ("mair_el2", _) => cpu.regime.mair = value,
-            ("hcr_el2", _) => cpu.regime.hcr = value,
-            _ => return Ok(()),
+        if register.name() == Some("dczid_el0") {
+            cpu.zeroed_bytes = 4 << (value & 15);
+        }
+        match (Control::of(register), event) {
+            (Some(Control::Sctlr), Event::Msr { .. }) => cpu.set_sctlr(instruction, pc, value),
+            (Some(Control::Ttbr0), Event::Msr { .. }) => cpu.set_ttbr0(instruction, pc, value),
+            (Some(control), _) => cpu.regime.set(control, value),
+            (None, _) => return Ok(()),
         }
         self.put_in_force(index, matches!(event, Event::Found { .. }))?;
         let on = self.cpu(index).regime.mmu_on();
@@ -163,10 +161,10 @@ impl Replay {
     /// declared, one by one, they need not make sense.
     fn put_in_force(&mut self, index: u32, declaring: bool) -> Result<()> {
         let cpu = self.cpu(index);
-        cpu.root = match cpu.regime.root() {
+        cpu.root = match Root::of(&cpu.regime) {
             _ if !cpu.regime.mmu_on() => None,
             Err(_) if declaring => None,
-            root => Some(root?),
+            root => Some(root.map_err(anyhow::Error::msg)?),
         };
         if let Some(root) = cpu.root {
             self.trees.entry(root).or_insert_with(|| Tree::new(root, &self.memory));
@@ -184,7 +182,7 @@ impl Replay {
         }
         for cpu in &mut self.cpus {
             let tree = cpu.root.and_then(|root| self.trees.get(&root));
-            cpu.expose(tree.and_then(Tree::writable_executable), cpu.figures.cpu == own);
+            cpu.expose(tree.and_then(Tree::exposed), cpu.figures.cpu == own);
         }
     }
 
@@ -203,8 +201,9 @@ impl Replay {
             if let Some(history) = &mut self.history {
                 history.add(change.pa, step.instruction, change.new);
             }
-            if let Some(level) = self.trees.values().find_map(|tree| tree.level_of(change.pa)) {
-                self.live.changed(step, *change, level);
+            let place = |tree: &Tree| Some((*tree.format(), tree.level_of(change.pa)?));
+            if let Some((format, level)) = self.trees.values().find_map(place) {
+                self.live.changed(step, *change, &format, level);
             }
             for tree in self.trees.values_mut() {
                 touched |= tree.follow(*change);

@@ -9,7 +9,7 @@ use crate::elf::Names;
 
 pub use super::history::{StoredTwice, TableStores};
 pub use super::live::LiveChange;
-pub use super::tree::Leaf;
+pub use breakwater_oracle::tables::Exposed;
 
 /// A point on the boot CPU's way.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -80,7 +80,7 @@ pub struct CpuFigures {
     /// Those with M = 1 while some leaf is writable and executable but for WXN.
     pub writable_executable_leaves: u64,
     /// One such leaf.
-    pub writable_executable_leaf: Option<Leaf>,
+    pub writable_executable_leaf: Option<Exposed>,
     /// Each time M went from 0 to 1.
     pub enables: Vec<Enable>,
     /// Each root switch.
@@ -169,7 +169,7 @@ impl CpuFigures {
     fn broken_promises(&self, limits: Limits, broken: &mut Vec<String>) {
         let Self { cpu, writable_executable_leaves: exposed, .. } = self;
         if let (1.., Some(leaf)) = (*exposed, self.writable_executable_leaf) {
-            let Leaf { va, descriptor, .. } = leaf;
+            let Exposed { va, descriptor, .. } = leaf;
             broken.push(format!(
                 "CPU {cpu}: {exposed} instructions with {va:#x} writable and executable ({descriptor:#x})"
             ));

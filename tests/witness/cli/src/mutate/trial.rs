@@ -235,7 +235,12 @@ impl<'a> Trial<'a> {
     /// # Errors
     /// QEMU cannot be run, or a trace is malformed.
     pub(super) fn judge(&self, mutants: &[&Mutant], mut done: impl FnMut(&Mutant, &Fate) + Send) -> Result<Vec<Fate>> {
-        pool::each(mutants, |worker, mutant| self.fate(mutant, worker), |mutant, fate| done(mutant, fate))
+        pool::each(
+            pool::host_cpus(),
+            mutants,
+            |worker, mutant| self.fate(mutant, worker),
+            |mutant, fate| done(mutant, fate),
+        )
     }
 
     fn fate(&self, mutant: &Mutant, worker: usize) -> Result<Fate> {

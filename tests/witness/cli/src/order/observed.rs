@@ -14,7 +14,7 @@ use breakwater_trace::{Access, Call, Event, Record, Step};
 use super::history::{History, Load, Part, Source, Store};
 use super::{Edge, Moment};
 use crate::measure::Loaded;
-use crate::measure::memory::Memory;
+use breakwater_oracle::tables::Memory;
 
 /// PSCI CPU_ON for 32-bit and 64-bit callers.
 const CPU_ON: [u64; 2] = [0x8400_0003, 0xc400_0003];
@@ -78,7 +78,7 @@ impl Observed {
     /// Before the first record: memory holds these files.
     pub(crate) fn new(loaded: &[Loaded]) -> Self {
         let mut observed = Self::default();
-        loaded.iter().for_each(|file| observed.before.declare_file(file));
+        loaded.iter().for_each(|file| file.declare(&mut observed.before));
         observed
     }
 

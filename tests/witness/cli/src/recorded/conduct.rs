@@ -12,11 +12,10 @@ use breakwater_oracle::descriptor::Descriptor;
 use breakwater_oracle::maintenance::{Invalidation, Ordering, Reach, Target};
 use breakwater_oracle::params::Features;
 use breakwater_oracle::regime::{Control, Controls};
+use breakwater_oracle::tables::Memory;
 use breakwater_trace::{Access, Event, Operation, Record, Step};
 use std::fmt;
 use std::ops::Range;
-
-use crate::measure::memory::Memory;
 
 const M: u64 = 1;
 const C: u64 = 1 << 2;

@@ -7,7 +7,8 @@ use breakwater_oracle::policy::{Crash, Policy, Replay};
 use breakwater_oracle::xen::{FIXMAP, XEN};
 use breakwater_trace::{Event, Record, Step};
 
-use crate::judge::Findings;
+use crate::elf::Names;
+use crate::finding::{By, Finding, fold};
 
 /// Bytes in the 2 MiB that the story's addresses are counted in.
 const BLOCK_BYTES: u64 = 2 << 20;
@@ -69,7 +70,7 @@ impl Watch {
         }
         let violations = self.obligations.violations();
         let flagged = violations.iter().map(|violation| (Flag::of(violation), violation.rule)).collect();
-        let findings = Findings::of(violations);
+        let findings = fold(violations, By::Descriptor, &Names::default());
         Judged { events: self.events, cpus: self.started.len(), flagged, findings, fates }
     }
 }
@@ -83,7 +84,7 @@ pub(super) struct Judged {
     /// What the rules flag.
     pub(super) flagged: BTreeSet<(Flag, Rule)>,
     /// The same with its evidence.
-    pub(super) findings: Findings,
+    pub(super) findings: Vec<Finding>,
     /// What each kind of core made of it.
     pub(super) fates: BTreeMap<Policy, Fate>,
 }

@@ -4,19 +4,16 @@
 //! A frame is known to be a table only once a root leads to it. So the stores to every frame are remembered, a few runs a
 //! frame, and handed out when the frame turns out to be one.
 
+use breakwater_oracle::descriptor::Descriptor;
+use breakwater_oracle::regime::{Control, Controls};
+use breakwater_oracle::tables::{Change, Memory, Root, Tree};
 use breakwater_trace::{Access, Event, Register, Step};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::mark::{Kind, Point, Run};
 use crate::measure::Loaded;
-use crate::measure::descriptor;
-use crate::measure::memory::{Change, Memory};
-use crate::measure::tree::{Root, Tree};
 
 const FRAME: u64 = !0xfff;
-const MMU_ON: u64 = 1;
-const WXN: u64 = 1 << 19;
-const E2H: u64 = 1 << 34;
 /// Instructions between two stores to a frame beyond which they are different uses of it.
 const SAME_USE: u64 = 50_000;
 /// Uses of one frame that are remembered: the last ones.
@@ -37,17 +34,14 @@ pub(super) struct State {
 
 #[derive(Clone, Copy)]
 struct Cpu {
-    sctlr: u64,
-    ttbr0: u64,
-    tcr: u64,
-    hcr: u64,
+    controls: Controls,
     zeroed_bytes: u64,
     root: Option<Root>,
 }
 
 impl Default for Cpu {
     fn default() -> Self {
-        Self { sctlr: 0, ttbr0: 0, tcr: 0, hcr: 0, zeroed_bytes: 64, root: None }
+        Self { controls: Controls::default(), zeroed_bytes: 64, root: None }
     }
 }
 
@@ -73,7 +67,7 @@ pub(super) struct Follow {
 impl Follow {
     /// What memory holds before the first instruction.
     pub(super) fn declare_file(&mut self, file: &Loaded) {
-        self.memory.declare_file(file);
+        file.declare(&mut self.memory);
     }
 
     /// The word at `pa`, a multiple of 8, holds `value` before the first instruction.
@@ -97,9 +91,10 @@ impl Follow {
     /// What CPU `cpu` translates by now.
     pub(super) fn state(&self, cpu: u32) -> State {
         let Some(cpu) = self.cpus.get(cpu as usize) else { return State::default() };
-        let is_on = cpu.sctlr & MMU_ON != 0;
-        let leaf = cpu.root.and_then(|root| self.trees.get(&root)?.writable_executable());
-        State { is_on, wxn: cpu.sctlr & WXN != 0, ttbr0: cpu.ttbr0, is_exposed: is_on && leaf.is_some() }
+        let Controls { ttbr0, .. } = cpu.controls;
+        let is_on = cpu.controls.mmu_on();
+        let leaf = cpu.root.and_then(|root| self.trees.get(&root)?.exposed());
+        State { is_on, wxn: cpu.controls.wxn(), ttbr0, is_exposed: is_on && leaf.is_some() }
     }
 
     /// The fills that became known since this was called last, and whose they are.
@@ -113,17 +108,13 @@ impl Follow {
             self.cpus.resize_with(index + 1, Cpu::default);
         }
         let cpu = &mut self.cpus[index];
-        match register.name().unwrap_or_default() {
-            "dczid_el0" => cpu.zeroed_bytes = 4 << (value & 15),
-            "sctlr_el2" => cpu.sctlr = value,
-            "ttbr0_el2" => cpu.ttbr0 = value,
-            "tcr_el2" => cpu.tcr = value,
-            "hcr_el2" => cpu.hcr = value,
-            _ => return,
+        if register.name() == Some("dczid_el0") {
+            cpu.zeroed_bytes = 4 << (value & 15);
         }
+        let Some(control) = Control::of(register) else { return };
+        cpu.controls.set(control, value);
         // A regime that is not understood is not followed: its stores are then no table stores.
-        let is_followed = cpu.sctlr & MMU_ON != 0 && cpu.hcr & E2H == 0;
-        cpu.root = is_followed.then(|| Root::new(cpu.ttbr0, cpu.tcr).ok()).flatten();
+        cpu.root = cpu.controls.mmu_on().then(|| Root::of(&cpu.controls).ok()).flatten();
         if let Some(root) = cpu.root {
             self.trees.entry(root).or_insert_with(|| Tree::new(root, &self.memory));
         }
@@ -167,8 +158,9 @@ impl Follow {
         let mut kinds = Vec::new();
         let mut touched = false;
         for change in changes {
-            if let Some(level) = self.trees.values().find_map(|tree| tree.level_of(change.pa)) {
-                let is_valid = |word| descriptor::kind(word, level) != descriptor::Kind::Invalid;
+            let place = |tree: &Tree| Some((*tree.format(), tree.level_of(change.pa)?));
+            if let Some((format, level)) = self.trees.values().find_map(place) {
+                let is_valid = |word| format.decode(word, level) != Descriptor::Invalid;
                 let broke = is_valid(change.old) && !is_valid(change.new);
                 kinds.push(if broke { Kind::Break } else { Kind::Store });
                 for tree in self.trees.values_mut() {

@@ -3,7 +3,7 @@
 use super::canvas::{Anchor, Area, Style, colour};
 use super::findings::{self, Place, Rules, Standing};
 use super::mark::{counted, grouped};
-use super::picture::{RIGHT, Sheet};
+use super::sheet::{RIGHT, Sheet};
 
 const STYLE: Style = Style::new(11).bold().coloured(colour::ALARM);
 /// Pixels of a row of labels.

@@ -1,11 +1,11 @@
 //! Words around the lanes: the title, what each sign means, the boot to scale, the roots, and the rules that were broken.
 
-use super::Timeline;
 use super::canvas::{Anchor, Area, Style, colour};
 use super::findings::Standing;
 use super::lane::Lane;
 use super::mark::{counted, grouped};
-use super::picture::{LEFT, RIGHT, Sheet};
+use super::record::Timeline;
+use super::sheet::{LEFT, RIGHT, Sheet};
 
 const LINE: f64 = 15.0;
 /// Rules, and roots, that are listed.

@@ -1,11 +1,11 @@
 //! One row of marks.
 
-use super::Timeline;
 use super::axis::Axis;
 use super::canvas::{Anchor, Area, Style, colour};
 use super::lane::Lane;
 use super::mark::{Kind, Run};
-use super::picture::{LEFT, RIGHT, Sheet, segments};
+use super::record::Timeline;
+use super::sheet::{LEFT, RIGHT, Sheet, segments};
 
 /// Marks in the whole picture: a file of this many stays below two megabytes.
 const MOST_MARKS: usize = 8_000;

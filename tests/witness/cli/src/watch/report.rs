@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Testimony;
 use super::judge::CpuSeen;
+use crate::finding::Finding;
 use crate::measure::CpuFigures;
 
 /// Findings shown in words; JSON has them all.
@@ -44,8 +45,8 @@ impl Testimony {
             "end": self.outcome.says(),
             "events": self.events,
             "seconds": (self.seconds * 1000.0).round() / 1000.0,
-            "findings": self.findings.iter().map(super::finding::Finding::to_json).collect::<Vec<_>>(),
-            "in_other_orders": self.elsewhere.iter().map(super::finding::Finding::to_json).collect::<Vec<_>>(),
+            "findings": self.findings.iter().map(Finding::to_json).collect::<Vec<_>>(),
+            "in_other_orders": self.elsewhere.iter().map(Finding::to_json).collect::<Vec<_>>(),
             "unweighed": self.unweighed,
             "by_rule": rules.collect::<serde_json::Map<_, _>>(),
             "house_rules": self.lapses.iter().map(ToString::to_string).collect::<Vec<_>>(),

@@ -1,29 +1,8 @@
 //! Physical memory as far as a trace tells it. A word that the trace neither declares nor stores whole is unknown.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use rustc_hash::FxHashMap;
 
 const WORDS: usize = 512;
-
-/// Frame numbers are dense enough that a multiplication spreads them; the default hash costs more than the walk it
-/// serves.
-#[derive(Default)]
-struct FrameHasher(u64);
-
-impl Hasher for FrameHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        let mixed = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ mixed >> 32;
-    }
-}
 
 /// 4 KiB: which bits of each word are known, and their values.
 struct Frame {
@@ -36,7 +15,7 @@ struct Frame {
 /// Memory, all PEs' stores in it at once: a concrete part need not be as slow as the architecture allows.
 #[derive(Default)]
 pub(super) struct Memory {
-    frames: HashMap<u64, Box<Frame>, BuildHasherDefault<FrameHasher>>,
+    frames: FxHashMap<u64, Box<Frame>>,
 }
 
 const fn place(pa: u64) -> (u64, usize) {

@@ -1,16 +1,36 @@
-//! Violations as a person reads them: one for each place in the code that breaks a rule in one way, however many pages it breaks it for.
+//! Violations as a person reads them, folded: one finding for all that say the same.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 
+use breakwater_oracle::descriptor::{Descriptor, Format, Leaf, Table};
 use breakwater_oracle::obligations::{Rule, Violation};
 use serde_json::{Value, json};
 
 use crate::elf::Names;
-use crate::judge::Finding as Single;
 
-/// What makes violations one finding: rule, CPU, instruction, and what was missing but for the addresses in it.
-type Key = (Rule, u32, u64, String);
+/// What makes violations one finding.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum By {
+    /// A place in the code that breaks a rule in one way, however many pages it breaks it for: rule, CPU, instruction, and what was missing but
+    /// for the addresses in it.
+    Instruction,
+    /// A descriptor for which a rule is broken in one way, wherever: rule, CPU, addresses and values, and what was missing.
+    Descriptor,
+}
+
+/// Rule, CPU, then what [`By`] says.
+type Key = (Rule, u32, Option<u64>, [Option<u64>; 4], String);
+
+impl By {
+    fn key(self, violation: &Violation) -> Key {
+        let Violation { rule, pe, pc, va, pa, old, new, missing, .. } = violation;
+        match self {
+            Self::Instruction => (*rule, *pe, Some(*pc), [None; 4], without_numbers(missing)),
+            Self::Descriptor => (*rule, *pe, None, [*va, *pa, *old, *new], missing.clone()),
+        }
+    }
+}
 
 /// A distinct finding.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,13 +49,12 @@ pub struct Finding {
     pub rests_on_order: bool,
 }
 
-/// Folds `violations`, in the order of the first of each kind.
-pub(crate) fn fold(violations: &[Violation], symbols: &Names) -> Vec<Finding> {
+/// Folds `violations`, in the order of the first of each kind; by descriptors, in the order of the trace.
+pub(crate) fn fold(violations: &[Violation], by: By, symbols: &Names) -> Vec<Finding> {
     let mut known: HashMap<Key, usize> = HashMap::new();
     let mut found: Vec<Finding> = Vec::new();
     for (number, violation) in violations.iter().enumerate() {
-        let key = (violation.rule, violation.pe, violation.pc, without_numbers(&violation.missing));
-        let index = *known.entry(key).or_insert(found.len());
+        let index = *known.entry(by.key(violation)).or_insert(found.len());
         match found.get_mut(index) {
             Some(finding) => finding.add(number, violation),
             None => found.push(Finding {
@@ -48,12 +67,15 @@ pub(crate) fn fold(violations: &[Violation], symbols: &Names) -> Vec<Finding> {
             }),
         }
     }
+    if by == By::Descriptor {
+        found.sort_by_key(|finding| finding.first.line);
+    }
     found
 }
 
 /// [`fold`], with what is known of each violation: a finding rests on order unless one of its violations is certain.
 pub(crate) fn weighed(violations: &[Violation], certain: &[bool], symbols: &Names) -> Vec<Finding> {
-    let mut found = fold(violations, symbols);
+    let mut found = fold(violations, By::Instruction, symbols);
     for finding in &mut found {
         finding.rests_on_order = !finding.members.iter().any(|number| certain.get(*number) == Some(&true));
     }
@@ -86,9 +108,15 @@ impl Finding {
         };
     }
 
-    /// The change of the first descriptor, in words.
-    fn change(&self) -> Option<String> {
-        Single { first: self.first.clone(), times: 1 }.change()
+    /// The change of the first descriptor, in words; nothing where it is about none.
+    pub(crate) fn change(&self) -> Option<String> {
+        let Violation { old, new, level, format, .. } = &self.first;
+        let say = |word: Option<u64>| word.map(|word| spelled(word, *level, format.as_ref()));
+        match (say(*old), say(*new)) {
+            (Some(old), Some(new)) => Some(format!("{old} -> {new}")),
+            (Some(one), None) | (None, Some(one)) => Some(one),
+            (None, None) => None,
+        }
     }
 
     /// Its value in the WITNESS-REPORT line. Addresses are text: JSON has no integers of 64 bits that every reader reads.
@@ -155,6 +183,40 @@ impl fmt::Display for Finding {
     }
 }
 
+/// A descriptor's value, and what it says where that is known.
+fn spelled(word: u64, level: Option<i8>, format: Option<&Format>) -> String {
+    match (level, format) {
+        (Some(level), Some(format)) => format!("{word:#x} ({})", in_words(format.decode(word, level), level)),
+        _ => format!("{word:#x}"),
+    }
+}
+
+/// A descriptor of `level` in a few words.
+pub(crate) fn in_words(descriptor: Descriptor, level: i8) -> String {
+    match descriptor {
+        Descriptor::Invalid => "invalid".to_owned(),
+        Descriptor::Table(Table { next, no_write, no_execute }) => {
+            let rights = [(no_write, ", nothing writable below"), (no_execute, ", nothing executable below")];
+            let rights: String = rights.iter().filter(|right| right.0).map(|right| right.1).collect();
+            format!("table at {next:#x}{rights}")
+        }
+        Descriptor::Leaf(leaf) => leaf_in_words(leaf, level),
+    }
+}
+
+fn leaf_in_words(leaf: Leaf, level: i8) -> String {
+    let size = if level == 3 { "page".to_owned() } else { format!("level {level} block") };
+    let (write, execute) = (if leaf.writable { 'W' } else { '-' }, if leaf.executable { 'X' } else { '-' });
+    let shareability = ["NSH", "SH reserved", "OSH", "ISH"][usize::from(leaf.shareability & 3)];
+    let mut words = format!("{size} {:#x} R{write}{execute} attr {} {shareability}", leaf.output, leaf.attr_index);
+    let flags =
+        [(!leaf.accessed, "AF=0"), (leaf.contiguous, "contiguous"), (leaf.guarded, "GP"), (leaf.no_translation, "nT")];
+    for (_, flag) in flags.iter().filter(|flag| flag.0) {
+        let _ = write!(words, " {flag}");
+    }
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,6 +243,7 @@ mod tests {
         let rule = Rule::WriteExecute;
         let folded = fold(
             &[violation(rule, 4, 0x1000), violation(rule, 8, 0x1000), violation(rule, 4, 0x3000)],
+            By::Instruction,
             &Names::default(),
         );
         assert_eq!(folded.len(), 2);
@@ -195,6 +258,14 @@ mod tests {
     fn good_different_mistakes_stay_apart() {
         let other = Violation { missing: "DSB".to_owned(), ..violation(Rule::StaleLeaf, 4, 0x1000) };
         let all = [violation(Rule::StaleLeaf, 4, 0x1000), other, violation(Rule::OutputChange, 4, 0x1000)];
-        assert_eq!(fold(&all, &Names::default()).len(), 3);
+        assert_eq!(fold(&all, By::Instruction, &Names::default()).len(), 3);
+    }
+
+    #[test]
+    fn good_one_descriptor_broken_in_two_places_is_one_finding() {
+        let rule = Rule::WriteExecute;
+        let all = [violation(rule, 4, 0x1000), violation(rule, 8, 0x1000), violation(rule, 4, 0x3000)];
+        let folded = fold(&all, By::Descriptor, &Names::default());
+        assert_eq!((folded.len(), folded[0].times, folded[0].members.as_slice()), (2, 4, &[0, 1][..]));
     }
 }
