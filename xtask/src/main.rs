@@ -51,6 +51,8 @@ enum Verb {
     /// Watch an image boot, ours or anyone's, and say where it breaks the architecture
     #[command(after_help = watch::EXIT_STATUSES)]
     Witness(Box<witness::Args>),
+    /// Take each barrier and maintenance instruction of our image away, one at a time, and weaken and swap those of boot/: all must be missed
+    Mutate(mutants::Args),
     /// Tell the Xen story as a table: what is flagged, and which cores would have crashed, in Xen's boots and in ours
     Story(witness::StoryArgs),
     /// Time requests on this machine beside other page-table crates, and count what they cost on the target
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Verb::Measure(args) => witness::measure(args),
         Verb::Judge(args) => judge::command(args),
         Verb::Witness(args) => witness::watch(args),
+        Verb::Mutate(args) => mutants::command(args),
         Verb::Story(args) => witness::story(args),
         Verb::Bench(args) => bench::command(args),
         Verb::Lint(args) => lint::command(args),

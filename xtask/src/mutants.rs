@@ -1,4 +1,4 @@
-//! `cargo xtask witness --mutate`: the mutants of our image, and the boots that they are tried in. Between them these execute whatever the
+//! `cargo xtask mutate`: the mutants of our image, and the boots that they are tried in. Between them these execute whatever the
 //! image can be brought to execute under QEMU; what no boot of it executes, a program does that makes every kind of request
 //! (tests/boot/src/bin/every_request.rs) and says after each that nothing is owed.
 
@@ -29,14 +29,25 @@ const OF_ROOT_SWITCHES: [Rule; 4] = [Rule::WindowAccess, Rule::WindowStores, Rul
 /// Command line of every boot.
 const APPEND: &str = "exit=semihosting";
 
-/// Builds everything and tries every `every`th mutant.
+/// `cargo xtask mutate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only every Nth mutant, and those that another instruction covers
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) every: usize,
+    /// Use this QEMU
+    #[arg(long, value_name = "FILE", env = "BREAKWATER_QEMU")]
+    pub(crate) qemu: Option<PathBuf>,
+}
+
+/// Builds everything and tries the mutants.
 ///
 /// # Errors
 /// Set-up or build failed, an unchanged image is not clean, a reason is out of date, or a mutant survived.
-pub(crate) fn command(qemu: Option<&Path>, every: usize) -> Result<()> {
-    let ready = setup::ready(qemu)?;
+pub(crate) fn command(args: &Args) -> Result<()> {
+    let ready = setup::ready(args.qemu.as_deref())?;
     let image = image::build(&ready.toolchain, &Recipe::default())?;
-    score(&ready, &image, &paths::out().join("mutate"), every)?.said()
+    score(&ready, &image, &paths::out().join("mutate"), args.every)?.said()
 }
 
 /// Tries every `every`th mutant of `image`. Files go to `scratch`.

@@ -43,7 +43,7 @@ pub(crate) struct Args {
     /// Watch the layout of this seed
     #[arg(long, value_name = "N", conflicts_with_all = ["image", "xen"])]
     layout_seed: Option<u64>,
-    /// Instead: take each DSB, ISB, TLBI, DC and IC of our image away, one at a time, and weaken and swap those of boot/; every mutant must be missed
+    /// Instead: what `cargo xtask mutate` does
     #[arg(long, conflicts_with_all = ["image", "layout_seed", "xen"], help_heading = "Mutants")]
     mutate: bool,
     /// Only every Nth of them, and those that another covers
@@ -74,7 +74,8 @@ pub(crate) struct StoryArgs {
 /// Set-up or build failed; the errors of [`watching::command`].
 pub(crate) fn watch(args: &Args) -> Result<()> {
     if args.mutate {
-        return mutants::command(args.watched.qemu.as_deref(), args.every);
+        let (qemu, every) = (args.watched.qemu.clone(), args.every);
+        return mutants::command(&mutants::Args { every, qemu });
     }
     args.watched.check()?;
     let mut watched = args.watched.clone();

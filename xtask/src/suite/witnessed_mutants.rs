@@ -1,4 +1,4 @@
-//! Some of the mutants of `cargo xtask witness --mutate` in every test run: every tenth, and all that another instruction is said to cover.
+//! Some of the mutants of `cargo xtask mutate` in every test run: every tenth, and all that another instruction is said to cover.
 
 use super::runner::Case;
 use crate::mutants;

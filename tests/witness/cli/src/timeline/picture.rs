@@ -6,7 +6,7 @@ use super::label::Labels;
 use super::lane::Lane;
 use super::mark::{Kind, Run, grouped};
 use super::record::Timeline;
-use super::sheet::{LEFT, RIGHT, Roots, Sheet, WIDTH, root, segments};
+use super::sheet::{LEFT, RIGHT, Roots, Segment, Sheet, WIDTH, root, segments};
 use super::{legend, row};
 
 const ROW: f64 = 12.0;
