@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use breakwater_trace::Feature;
 use breakwater_witness::qemu::Qemu;
 use breakwater_witness::watch::{OwnEnd, Start, Subject};
-use breakwater_witness::{Tools, measure as measuring, story as telling, watch as watching};
+use breakwater_witness::{Tools, measure as measuring, run as watching, story as telling};
 
 use crate::boot;
 use crate::image::{self, Image, Recipe};

@@ -11,7 +11,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSection};
 
-use breakwater_witness::measure::{Limits, Measurement, Options, measure};
+use breakwater_witness::measure::{Limits, Measurement, measure};
+use breakwater_witness::recorded::Options;
 
 /// Where everything that is needed for the check is.
 #[derive(Clone, Debug)]

@@ -6,7 +6,8 @@ use super::runner::Case;
 use super::variety::TIMEOUT;
 use crate::{paths, setup, witness};
 use anyhow::{Context as _, Result};
-use breakwater_witness::measure::{Options, in_order, measure};
+use breakwater_witness::measure::{in_order, measure};
+use breakwater_witness::recorded::Options;
 use std::path::Path;
 
 /// The measurements of every test run.

@@ -48,7 +48,8 @@ pub(crate) fn run(cases: &[Case], context: &Context) -> Vec<Done> {
     let progress = Progress::new(cases.len() as u64);
     let work = |_: usize, case: &Case| Ok(run_one(case, context, &progress));
     // No case ends the others: what became of each is in what is returned.
-    pool::each(AT_ONCE, cases, work, |_, _| {}).unwrap_or_default()
+    pool::each(AT_ONCE, cases, work, |_, _| {})
+        .unwrap_or_else(|error| vec![Done::failed("cases", Duration::ZERO, &error)])
 }
 
 fn run_one(case: &Case, context: &Context, progress: &Progress) -> Done {

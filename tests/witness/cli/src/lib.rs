@@ -6,7 +6,7 @@
 //! What must hold: nothing here knows the image that is watched, nor the repository that this command is developed in. What an image is
 //! asked besides (its own house rules, more features, mutants of it) comes by arguments.
 //!
-//! * [`watch`] runs an image under the recorder and judges it; [`order`] weighs what rests on the order between CPUs, [`thin`] keeps a
+//! * [`run`] is the command; [`watch`] boots an image under the recorder and judges it; [`order`] weighs what rests on the order between CPUs, [`thin`] keeps a
 //!   trace, [`timeline`] draws it, [`xen`] fetches Debian's Xen.
 //! * [`judge`] judges a trace that anybody wrote; [`measure`] takes figures; [`story`] tells the Xen story as a table.
 //! * [`finding`] folds what was found. [`mutate`] asks whether each barrier of an image is missed when it is gone.
@@ -31,6 +31,7 @@ pub mod plugin;
 pub mod pool;
 pub mod qemu;
 pub mod recorded;
+pub mod run;
 pub mod story;
 pub mod thin;
 pub mod timeline;

@@ -1,7 +1,9 @@
-//! Ways into the image: QEMU's own loader at any load address, or a shim that hands over any tree at any exception level.
+//! Ways into the image: QEMU's own loader at any load address, or a shim that hands over any tree at any exception level; and what then lies
+//! where in memory.
 
 use crate::machine::{Level, Machine, RAM_BASE};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use breakwater_oracle::tables::Memory;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -131,6 +133,47 @@ pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf> {
     let path = dir.join(name);
     fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
+}
+
+/// A file in physical memory before the first instruction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Loaded {
+    /// Physical address, a multiple of 8.
+    pub pa: u64,
+    /// Contents.
+    pub bytes: Vec<u8>,
+}
+
+impl Loaded {
+    /// Declares the contents to `memory`.
+    pub(crate) fn declare(&self, memory: &mut Memory) {
+        self.words().for_each(|(pa, value)| memory.declare(pa, value));
+    }
+
+    /// Physical address and value of each word of eight bytes, the last filled up with zeros.
+    pub fn words(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.bytes.chunks(8).zip((self.pa..).step_by(8)).map(|(chunk, pa)| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            (pa, u64::from_le_bytes(word))
+        })
+    }
+}
+
+/// Where QEMU's virt machine loads a Linux arm64 `Image`: its text offset above the start of RAM, 2 MiB further up if
+/// that would cover QEMU's own first instructions.
+///
+/// # Errors
+/// It is no such image.
+pub fn virt_load_address(image: &[u8]) -> Result<u64> {
+    const BOOT_CODE: u64 = 0x1000;
+    const BEYOND_BOOT_CODE: u64 = 0x20_0000;
+    ensure!(image.get(56..60) == Some(b"ARM\x64"), "this is no arm64 Image: say where it is loaded");
+    let mut offset = [0; 8];
+    offset.copy_from_slice(&image[8..16]);
+    let offset = u64::from_le_bytes(offset);
+    ensure!(offset < 1 << 48, "the text offset {offset:#x} is beyond any memory");
+    Ok(RAM_BASE + if offset < BOOT_CODE { offset + BEYOND_BOOT_CODE } else { offset })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use breakwater_witness::{Tools, judge, measure, mutate, paths, qemu, story, ui, watch};
+use breakwater_witness::{Tools, judge, measure, mutate, paths, qemu, run, story, ui, watch};
 use clap::{Parser, Subcommand};
 
 /// Watch an image boot at EL2 and say where it breaks the rules of the architecture
@@ -21,7 +21,7 @@ struct Cli {
 enum Verb {
     /// Watch an image boot under QEMU, instruction by instruction, and judge it
     #[command(after_help = watch::EXIT_STATUSES)]
-    Run(Box<watch::Args>),
+    Run(Box<run::Args>),
     /// Judge a trace, written by anyone
     #[command(after_help = judge::AFTER_HELP)]
     Judge(judge::Args),
@@ -46,7 +46,7 @@ fn command(verb: &Verb) -> Result<()> {
     match verb {
         Verb::Run(args) => {
             args.check()?;
-            with_tools(args.qemu.as_deref(), |tools| watch::command(args, tools))
+            with_tools(args.qemu.as_deref(), |tools| run::command(args, tools))
         }
         Verb::Judge(args) => judge::command(args),
         Verb::Measure(args) => with_tools(args.qemu.as_deref(), |tools| measure::command(args, tools)),

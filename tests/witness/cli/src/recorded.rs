@@ -9,26 +9,107 @@
 //! What it refuses: a trace that is malformed or breaks off.
 
 mod conduct;
+mod run;
 #[cfg(test)]
 mod tests;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use breakwater_oracle::obligations::{Obligations, Violation};
-use breakwater_trace::{HEADER, MemoryKind, Reader, Record};
+use breakwater_trace::{Feature, HEADER, MemoryKind, Reader, Record};
 
 pub(crate) use conduct::Conduct;
 pub use conduct::Lapse;
+pub(crate) use run::{command, run};
 
+use crate::Tools;
 use crate::elf::Names;
 use crate::finding::{By, Finding, fold};
 use crate::judge::beyond_limits;
+use crate::loader::{Loaded, virt_load_address};
 use crate::machine::{Machine, RAM_BASE};
-use crate::measure::{self, Loaded, Options};
+
+/// What to run, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The emulator and the recorder.
+    pub tools: Tools,
+    /// The raw image.
+    pub image: PathBuf,
+    /// Its ELF file, for symbols.
+    pub elf: Option<PathBuf>,
+    /// Where the image lies in physical memory; by default where QEMU's virt machine puts a Linux `Image` given as `-kernel`.
+    pub load_address: Option<u64>,
+    /// `-M`.
+    pub machine: String,
+    /// `-cpu`.
+    pub cpu: String,
+    /// `-smp`.
+    pub smp: u32,
+    /// `-m`.
+    pub memory: String,
+    /// `-append`.
+    pub append: String,
+    /// Adds `-icount shift=0,sleep=off`; one CPU only, because QEMU then gives plugins wrong CPU numbers.
+    pub icount: bool,
+    /// Further arguments. Without a `-kernel` or a loader device among them the image is passed as a kernel, with the command line.
+    pub extra: Vec<String>,
+    /// Where the trace goes.
+    pub trace: PathBuf,
+    /// Where the serial console's output goes; nowhere by default.
+    pub serial: Option<PathBuf>,
+    /// Ends the run after this many instructions of a CPU; for images that do not end by themselves.
+    pub limit: Option<u64>,
+    /// Records fetches too, for a profile and the image's entry among the milestones.
+    pub fetches: bool,
+    /// Records every load, not those with the MMU off alone.
+    pub loads: bool,
+    /// Records those besides that say something of the order between CPUs.
+    pub shared_loads: bool,
+    /// The largest trace; by default the recorder's own limit.
+    pub cap_bytes: Option<u64>,
+    /// Features and errata that every CPU is judged by.
+    pub features: Vec<Feature>,
+    /// The image is held to house rules besides.
+    pub house_rules: bool,
+    /// Ends the run, as a failure.
+    pub timeout: Duration,
+}
+
+impl Options {
+    /// One cortex-a57 with 2 GiB: the machine that this project's promises are about.
+    #[must_use]
+    pub fn new(tools: &Tools, image: &Path, trace: &Path) -> Self {
+        Self {
+            tools: tools.clone(),
+            image: image.into(),
+            elf: None,
+            load_address: None,
+            machine: "virt,virtualization=on,gic-version=3".into(),
+            cpu: "cortex-a57".into(),
+            smp: 1,
+            memory: "2G".into(),
+            append: String::new(),
+            icount: false,
+            extra: Vec::new(),
+            trace: trace.into(),
+            serial: None,
+            limit: None,
+            fetches: true,
+            loads: false,
+            shared_loads: false,
+            cap_bytes: None,
+            features: Vec::new(),
+            house_rules: false,
+            timeout: Duration::from_secs(60),
+        }
+    }
+}
 
 /// The image of `options`, where QEMU loads it.
 ///
@@ -36,7 +117,7 @@ use crate::measure::{self, Loaded, Options};
 /// The image cannot be read or is no arm64 Image.
 pub(crate) fn loaded(options: &Options) -> Result<Loaded> {
     let bytes = std::fs::read(&options.image).with_context(|| options.image.display().to_string())?;
-    let pa = options.load_address.map_or_else(|| measure::virt_load_address(&bytes), Ok)?;
+    let pa = options.load_address.map_or_else(|| virt_load_address(&bytes), Ok)?;
     Ok(Loaded { pa, bytes })
 }
 

@@ -1,4 +1,4 @@
-//! `run`: watches an image boot, instruction by instruction, and says where it breaks the architecture.
+//! Watches an image boot, instruction by instruction, and says where it breaks the architecture.
 //!
 //! Why it exists: no emulator and hardly a board shows a missing invalidation; whether one is missing can be seen from outside, in what the
 //! image does to its tables, registers and TLBs. The image needs no annotation and no cooperation, so it may be anyone's.
@@ -8,7 +8,6 @@
 //!
 //! What it refuses: `--icount` with several CPUs, because QEMU then gives plugins wrong CPU numbers.
 
-mod args;
 mod features;
 pub(crate) mod judge;
 mod report;
@@ -24,13 +23,13 @@ use anyhow::Result;
 use breakwater_oracle::obligations::Violation;
 use breakwater_trace::{End, Feature, Record};
 
-pub use args::{Args, command};
 pub use run::Ends;
 pub use subject::{OwnEnd, Start, Subject};
 pub use verdict::{EXIT_STATUSES, Outcome, Rejected, Verdict};
 
 pub use self::judge::CpuSeen;
 use self::judge::Judge;
+use crate::exec;
 use crate::finding::{self, Finding};
 use crate::measure::Measurement;
 use crate::order::{Effort, Recording};
@@ -70,6 +69,11 @@ pub struct Testimony {
     pub events: u64,
     /// Time for it all.
     pub seconds: f64,
+}
+
+/// QEMU's command line for a run, as a person would type it.
+pub(crate) fn shown(subject: &Subject, ends: &Ends, trace: &Path) -> String {
+    exec::shown(&run::command(subject, ends, trace))
 }
 
 /// Runs the subject under the recorder and judges it. The raw trace stays at `trace`. `each` is shown every record, and what has been found so far.

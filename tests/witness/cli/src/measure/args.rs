@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use breakwater_trace::Feature;
 
-use super::{Limits, Measurement, Options, measure};
+use super::{Limits, Measurement, measure};
+use crate::recorded::Options;
 use crate::{Tools, paths, recorded, ui};
 
 /// `measure`.

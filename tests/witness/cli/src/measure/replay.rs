@@ -8,11 +8,11 @@ use breakwater_oracle::regime::Control;
 use breakwater_oracle::tables::{Change, Memory, Root, Tree};
 use breakwater_trace::{Access, End, Event, Operation, Reader, Record, Register, Step};
 
-use super::Loaded;
 use super::cpu::Cpu;
 use super::history::{History, StoredTwice, TableStores};
 use super::live::Live;
 use super::result::{Measurement, Milestone, RootSwitch};
+use crate::loader::Loaded;
 
 /// A straight run is a translation block of QEMU's, which never grows longer.
 const LONGEST_RUN: u64 = 512;

@@ -3,9 +3,9 @@
 //! The machine: 39-bit addresses, so that walks begin at level 1. Each root holds one table entry for the GiB at 0x4000_0000; the level
 //! 2 table maps the code's 2 MiB at 0x4000_0000 (R-X) and the data's at 0x4020_0000 (RW-).
 
-use super::Loaded;
 use super::replay::replay;
 use super::result::{Limits, Measurement, RootSwitch};
+use crate::loader::Loaded;
 
 const TCR: u64 = 0x8080_3519;
 const WXN: u64 = 1 << 19;

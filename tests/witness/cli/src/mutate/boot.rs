@@ -12,10 +12,9 @@ use breakwater_trace::Feature;
 use super::hear::{Court, Ending, Seen, hear};
 use super::sites::Site;
 use crate::Tools;
-use crate::loader::{self, Entry};
+use crate::loader::{self, Entry, Loaded, virt_load_address};
 use crate::machine::Machine;
-use crate::measure::{Loaded, Options, virt_load_address};
-use crate::recorded;
+use crate::recorded::{self, Options};
 
 /// More than any unchanged image takes.
 const LONGEST: Duration = Duration::from_secs(180);

@@ -16,8 +16,7 @@ use anyhow::{Context, Result, ensure};
 use breakwater_oracle::obligations::Rule;
 use breakwater_trace::{Event, Reader, Record, Step};
 
-use crate::measure::{Options, run};
-use crate::recorded::Hearing;
+use crate::recorded::{self, Hearing, Options};
 
 /// How a boot went.
 #[derive(Debug)]
@@ -94,7 +93,7 @@ pub(super) fn hear(options: &Options, court: &Court, to_the_end: bool) -> Result
     let messages = options.image.with_extension("messages");
     let mut piped = options.clone();
     piped.trace = "/dev/stdout".into();
-    let mut command = run::command(&piped);
+    let mut command = recorded::command(&piped);
     command.stdout(Stdio::piped()).stderr(File::create(&messages)?);
     let mut child =
         command.spawn().with_context(|| format!("{} cannot be run", options.tools.qemu.program.display()))?;

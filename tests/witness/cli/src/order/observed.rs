@@ -13,7 +13,7 @@ use breakwater_trace::{Access, Call, Event, Record, Step};
 
 use super::history::{History, Load, Part, Source, Store};
 use super::{Edge, Moment};
-use crate::measure::Loaded;
+use crate::loader::Loaded;
 use breakwater_oracle::tables::Memory;
 
 /// PSCI CPU_ON for 32-bit and 64-bit callers.

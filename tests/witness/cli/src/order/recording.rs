@@ -14,7 +14,7 @@ use breakwater_trace::{End, Reader, Record};
 use super::observed::Observed;
 use super::weigh::{self, Effort, Weighed};
 use super::{Edge, observed};
-use crate::measure::Loaded;
+use crate::loader::Loaded;
 
 /// Records kept, some 80 bytes each.
 const MOST: usize = 6_000_000;

@@ -12,8 +12,8 @@ use breakwater_trace::{End, Feature, Reader, Record};
 
 use super::{Judged, Watch};
 use crate::machine::{Machine, RAM_BASE};
-use crate::measure::{Options, run};
-use crate::{Tools, loader, paths, recorded, ui};
+use crate::recorded::{self, Options};
+use crate::{Tools, loader, paths, ui};
 
 /// The smallest machine that is promised: a boot stores once for each page of its memory, and that is most of a trace.
 const MEMORY: &str = "256M";
@@ -66,7 +66,7 @@ impl Ours {
         (options.smp, options.memory, options.loads) = (self.cpus, MEMORY.to_owned(), true);
         (options.append, options.features) = (self.append.clone(), self.features.clone());
         options.timeout = Duration::from_secs(300);
-        let status = run::run(&options)?;
+        let status = recorded::run(&options)?;
         ensure!(status == Some(0), "the boot ended with {status:?}");
         let judged = watched(&options, Watch::new(page, boots))?;
         ensure!(judged.cpus == self.cpus as usize, "{} CPUs started of {}", judged.cpus, self.cpus);

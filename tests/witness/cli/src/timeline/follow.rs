@@ -11,7 +11,7 @@ use breakwater_trace::{Access, Event, Register, Step};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::mark::{Kind, Point, Run};
-use crate::measure::Loaded;
+use crate::loader::Loaded;
 
 const FRAME: u64 = !0xfff;
 /// Instructions between two stores to a frame beyond which they are different uses of it.

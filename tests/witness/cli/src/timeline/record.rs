@@ -9,7 +9,7 @@ use super::follow::Follow;
 use super::lane::Lane;
 use super::mark::{Kind, Point};
 
-use crate::measure::Loaded;
+use crate::loader::Loaded;
 
 /// A recording on its way to a picture.
 #[derive(Default)]

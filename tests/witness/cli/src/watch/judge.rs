@@ -82,7 +82,7 @@ impl Judge {
     pub(crate) fn new(subject: &Subject) -> Result<Self> {
         let ram = subject.ram.clone();
         let ram = ram.map(|ram| Record::Memory { start: ram.start, end_exclusive: ram.end, kind: MemoryKind::Ram });
-        let words = subject.loaded.iter().flat_map(crate::measure::Loaded::words);
+        let words = subject.loaded.iter().flat_map(crate::loader::Loaded::words);
         let words = words.map(|(pa, value)| Record::Word { pa, value });
         Ok(Self {
             obligations: Obligations::new(),

@@ -11,8 +11,8 @@ use crate::Tools;
 use crate::elf::{Elf, Names};
 use crate::guest::Finished;
 use crate::loader::{self, Entry};
+use crate::loader::{Loaded, virt_load_address};
 use crate::machine::{Machine, RAM_BASE};
-use crate::measure::{Loaded, virt_load_address};
 
 /// Where QEMU's virt machine loads a kernel that is neither an ELF file nor a Linux `Image`.
 const RAW_KERNEL: u64 = RAM_BASE + 0x8_0000;

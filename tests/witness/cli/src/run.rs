@@ -1,4 +1,4 @@
-//! The command line of `run`, and what it does.
+//! `run`: its command line, and what it does.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,12 +6,10 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use breakwater_trace::Feature;
 
-use super::subject::{Start, Subject};
-use super::verdict::{Rejected, Verdict};
-use super::{Ends, OwnEnd, Testimony, watch};
 use crate::machine::{self, Machine};
 use crate::timeline::{Standing, Timeline};
-use crate::{Tools, exec, ui, xen};
+use crate::watch::{self, Ends, OwnEnd, Rejected, Start, Subject, Testimony, Verdict};
+use crate::{Tools, ui, xen};
 
 const OTHER_IMAGE: &str = "What is watched";
 const END: &str = "End of the run, besides the image's own and --timeout";
@@ -97,9 +95,9 @@ pub fn command(args: &Args, tools: &Tools) -> Result<()> {
     let subject = args.subject(tools)?;
     let ends = args.ends(&subject)?;
     let trace = tools.scratch.join("raw.trace");
-    ui::command(&exec::shown(&super::run::command(&subject, &ends, &trace)));
+    ui::command(&watch::shown(&subject, &ends, &trace));
     let mut timeline = args.timeline.as_ref().map(|_| Timeline::new(&subject.loaded));
-    let testimony = watch(&subject, &ends, (&trace, !args.json), |line, record| {
+    let testimony = watch::watch(&subject, &ends, (&trace, !args.json), |line, record| {
         if let Some(timeline) = &mut timeline {
             timeline.record(line, record);
         }
