@@ -29,7 +29,7 @@ pub(super) fn run(filter: Option<&str>) -> Vec<Done> {
 fn all(filter: Option<&str>, done: &mut Vec<Done>) -> Result<(), (&'static str, Instant, anyhow::Error)> {
     let began = Instant::now();
     let programs = programs().map_err(|error| ("host/build", began, error))?;
-    let ran = pool::each(&programs, |_, program| program.run(filter), |_, _| {});
+    let ran = pool::each(pool::host_cpus(), &programs, |_, program| program.run(filter), |_, _| {});
     done.extend(ran.map_err(|error| ("host/run", began, error))?.into_iter().flatten());
     let began = Instant::now();
     let mut doctests = cargo();
