@@ -206,4 +206,11 @@ mod tests {
         assert_eq!(code[16..24], 0x1122_u64.to_le_bytes());
         assert_eq!(code[24..32], 0x3344_u64.to_le_bytes());
     }
+
+    #[test]
+    fn good_files_are_padded_to_words() {
+        let mut memory = Memory::default();
+        Loaded { pa: 0x1000, bytes: vec![1, 2, 3, 4, 5, 6, 7, 8, 9] }.declare(&mut memory);
+        assert_eq!((memory.word(0x1000), memory.word(0x1008)), (0x0807_0605_0403_0201, 9));
+    }
 }
