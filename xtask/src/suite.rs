@@ -8,7 +8,6 @@ mod figures;
 mod fixture;
 mod foreign;
 mod host;
-mod installed;
 mod junit;
 mod layout;
 mod measured;
@@ -19,7 +18,6 @@ mod times;
 mod uefi;
 mod variety;
 mod witnessed;
-mod witnessed_mutants;
 
 use crate::image::{self, Image, Recipe};
 use crate::lint::Lint;
@@ -198,9 +196,9 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>, cloc
         add("build/expansion", Ok(expansion::cases()));
         add("build/seeded", seeded::cases());
         add("build/story", Ok(story::cases()));
-        add("build/installed", Ok(installed::cases()));
+        add("build/installed", Ok(vec![witnessed::installed()]));
         add("build/uefi", Ok(uefi::cases()));
-        add("build/mutants", Ok(witnessed_mutants::cases()));
+        add("build/mutants", Ok(vec![witnessed::mutants()]));
         add("build/bench", Ok(bench::cases()));
     }
     if let Some(wanted) = filter {
