@@ -149,3 +149,14 @@ pub fn break_with_known_registers() -> ! {
         )
     }
 }
+
+/// What the debugger gives as the program's command line (Arm semihosting), in `into`: empty where it gives none, or more than fits.
+pub fn command_line(into: &mut [u8]) -> &[u8] {
+    const SYS_GET_CMDLINE: u64 = 0x15;
+    let mut block = [into.as_mut_ptr() as u64, into.len() as u64];
+    let failed: u64;
+    // SAFETY: the debugger writes no more than `into` holds, and how much that is to the block; both are borrowed for it.
+    unsafe { asm!("hlt #0xf000", inout("x0") SYS_GET_CMDLINE => failed, in("x1") block.as_mut_ptr(), options(nostack)) }
+    let bytes = if failed == 0 { block[1] as usize } else { 0 };
+    into.get(..bytes).unwrap_or_default()
+}

@@ -1,4 +1,4 @@
-//! On-target facts: one QEMU program each, with what it must print, from `tests/boot/facts.toml`.
+//! On-target facts: a run under QEMU each, with what it must print, from `tests/boot/facts.toml`.
 
 use super::Context;
 use super::runner::Case;
@@ -37,6 +37,7 @@ struct Facts {
 #[serde(deny_unknown_fields, default)]
 struct Fact {
     name: String,
+    /// The program; where it has several facts, a slash and which of them.
     bin: String,
     cpus: u32,
     memory: String,
@@ -162,7 +163,8 @@ fn build(context: &Context) -> Result<BTreeMap<String, PathBuf>> {
 }
 
 fn case(images: &BTreeMap<String, PathBuf>, fact: Fact) -> Result<Case> {
-    let img = images.get(&fact.bin).with_context(|| format!("fact {}: no program {}", fact.name, fact.bin))?.clone();
+    let (program, _) = fact.program();
+    let img = images.get(program).with_context(|| format!("fact {}: no program {program}", fact.name))?.clone();
     for pattern in fact.lines.iter().chain(&fact.never) {
         Pattern::new(pattern).with_context(|| format!("fact {}", fact.name))?;
     }
@@ -171,6 +173,10 @@ fn case(images: &BTreeMap<String, PathBuf>, fact: Fact) -> Result<Case> {
         let entry = fact.entry(context, &machine, scratch)?;
         let boot = Boot { qemu: &context.ready.qemu, img: &img, machine: &machine, entry: &entry, scratch };
         let mut command = boot.command()?;
+        if let (_, Some(which)) = fact.program() {
+            // Before boot there is no device tree to read, but there is a debugger.
+            command.args(["-semihosting-config", &format!("enable=on,target=native,arg={which}")]);
+        }
         if let Some(guest) = fact.guest {
             command.args(linux::arguments(guest, &context.ready.qemu, &machine, "", scratch)?);
         }
@@ -195,6 +201,11 @@ fn tail(finished: &Finished) -> String {
 }
 
 impl Fact {
+    /// The program, and which of its facts if it has several.
+    fn program(&self) -> (&str, Option<&str>) {
+        self.bin.split_once('/').map_or((&self.bin, None), |(program, which)| (program, Some(which)))
+    }
+
     fn machine(&self) -> Machine {
         Machine {
             cpu: self.cpu.clone(),
@@ -285,7 +296,26 @@ impl<'a> Pattern<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
     use std::time::Duration;
+
+    /// A program's table and facts.toml name the same facts: none is left out, and none asked for that is not there.
+    #[test]
+    fn good_each_fact_of_a_program_is_run() {
+        let mut there = BTreeSet::new();
+        for entry in std::fs::read_dir(paths::root().join("tests/boot/src/bin")).expect("the programs are there") {
+            let file = entry.expect("a program").path();
+            let text = std::fs::read_to_string(&file).expect("a program is text");
+            let program = file.file_stem().expect("a name").to_string_lossy().into_owned();
+            let Some((_, rest)) = text.split_once("::facts!(") else { continue };
+            let (table, _) = rest.split_once(");").expect("the table ends");
+            let facts = table.split(',').map(str::trim).filter(|fact| !fact.is_empty());
+            there.extend(facts.map(|fact| format!("{program}/{fact}")));
+        }
+        let asked: BTreeSet<String> = read().expect("facts.toml is good").into_iter().map(|fact| fact.bin).collect();
+        assert_eq!(there, asked.into_iter().filter(|bin| bin.contains('/')).collect());
+        assert!(!there.is_empty());
+    }
 
     fn judged(fact: &Fact, status: Option<i32>, serial: &str) -> Result<()> {
         fact.judge(&Finished {

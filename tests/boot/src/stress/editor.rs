@@ -2,7 +2,7 @@
 
 use super::area::{Area, BLOCK_PAGES, FRAMES, PAGES, RUN_PAGES, STAMP_WORD, address, span};
 use super::counts::Counts;
-use super::random::Random;
+use super::reader::Random;
 use super::shadow::{Frame, Phase, View};
 use crate::{Booted, probe};
 use breakwater::addr::{Level, VirtAddr};

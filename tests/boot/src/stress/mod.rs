@@ -20,8 +20,6 @@ mod counts;
 #[cfg(target_os = "none")]
 mod editor;
 #[cfg(target_os = "none")]
-mod random;
-#[cfg(target_os = "none")]
 mod reader;
 #[cfg(target_os = "none")]
 mod run;

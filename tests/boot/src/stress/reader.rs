@@ -1,12 +1,45 @@
 //! Reads and writes through pages that others may be changing, and the verdict on each.
+//!
+//! What is read is drawn at random, in the same order for the same seed.
 
 use super::area::{self, Area, PAGES, SCRATCH_WORD, WORDS, address};
 use super::counts::Counts;
-use super::random::Random;
 use super::shadow::{Seen, Verdict, View, judge};
 use crate::{Booted, probe};
 use breakwater::fault::FaultKind;
 use breakwater_boot::el2::Faulted;
+
+/// A generator of one CPU: xorshift64 (Marsaglia's triple 13, 7, 17), which never yields 0.
+#[derive(Debug)]
+pub(super) struct Random(u64);
+
+impl Random {
+    /// The generator of `cpu`, whose numbers have nothing to do with those of another.
+    pub(super) fn new(seed: u64, cpu: usize) -> Self {
+        let mut random = Self((seed << 8 | cpu as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        for _ in 0..16 {
+            random.next();
+        }
+        random
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        ((self.next() >> 16) % bound as u64) as usize
+    }
+
+    /// True once in `count` times.
+    pub(super) fn one_in(&mut self, count: usize) -> bool {
+        self.below(count) == 0
+    }
+}
 
 /// Reads or writes one word of one page, again and again until there is a verdict.
 pub(super) fn access(booted: &Booted, area: &Area, cpu: usize, random: &mut Random, counts: &mut Counts) {

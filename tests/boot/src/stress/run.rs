@@ -2,7 +2,7 @@
 
 use super::area::Area;
 use super::counts::Counts;
-use super::random::Random;
+use super::reader::Random;
 use super::{editor, reader, settle};
 use crate::{Booted, probe};
 use breakwater_boot::{el2, line};
