@@ -5,10 +5,9 @@
 //!
 //! What it refuses: a target run whose lines are not the same twice. It judges no time: a machine that is busy is not a fault.
 //!
-//! * `host` builds and runs tests/bench; `target` boots `request_costs` of tests/boot.
+//! * tests/bench is built and run here; `target` boots `request_costs` of tests/boot.
 //! * `report` is what they found, `print` its tables, `plot` its picture.
 
-mod host;
 mod plot;
 mod print;
 pub(crate) mod report;
@@ -16,10 +15,12 @@ pub(crate) mod target;
 #[cfg(test)]
 mod tests;
 
-use crate::{paths, ui};
-use anyhow::{Context, Result};
+use crate::{exec, paths, ui};
+use anyhow::{Context, Result, ensure};
 use report::Report;
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 /// Shown by `--help`.
 pub(crate) const AFTER_HELP: &str = "Host figures are medians of rounds in which every candidate has its turn, with their quartiles. \
@@ -56,7 +57,7 @@ pub(crate) struct Args {
 /// # Errors
 /// Set-up, build or a run failed, or the target's counts differ between two runs.
 pub(crate) fn command(args: &Args) -> Result<()> {
-    let host = if args.target { None } else { Some(host::run(args.rounds, args.filter.as_deref())?) };
+    let host = if args.target { None } else { Some(run_host(args.rounds, args.filter.as_deref())?) };
     let target = if args.host { None } else { Some(target::run(args.qemu.as_deref())?) };
     let report = Report { host, target };
     if args.json {
@@ -69,4 +70,46 @@ pub(crate) fn command(args: &Args) -> Result<()> {
     plot::draw(&report, &file)?;
     ui::step("Wrote", &paths::shown(&file));
     Ok(())
+}
+
+/// The package of the host's requests.
+const PACKAGE: &str = "breakwater-bench";
+
+/// Builds and runs tests/bench.
+///
+/// # Errors
+/// It does not build, does not end well, or does not say what it should.
+fn run_host(rounds: u32, filter: Option<&str>) -> Result<report::Host> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(paths::root()).args(["build", "--release", "--package", PACKAGE, "--bin", PACKAGE]);
+    exec::run(&mut cargo).context("the host's benchmark does not build")?;
+    let mut bench = Command::new(paths::target().join("release").join(PACKAGE));
+    bench.arg("--rounds").arg(rounds.to_string());
+    if let Some(filter) = filter {
+        bench.args(["--filter", filter]);
+    }
+    ui::command(&exec::shown(&bench));
+    let mut child = bench
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", exec::shown(&bench)))?;
+    let mut output = child.stdout.take().context("no standard output")?;
+    // Read beside, so that neither pipe fills up.
+    let json = std::thread::spawn(move || {
+        let mut json = String::new();
+        output.read_to_string(&mut json).map(|_| json)
+    });
+    for line in BufReader::new(child.stderr.take().context("no standard error")?).lines() {
+        let line = line?;
+        match line.strip_prefix("timing ") {
+            Some(title) => ui::step("Timing", title),
+            None => anstream::eprintln!("{line}"),
+        }
+    }
+    let status = child.wait()?;
+    ensure!(status.success(), "`{}` ended with {status}", exec::shown(&bench));
+    let json = json.join().ok().context("its output was not read")??;
+    serde_json::from_str(&json).context("the host's benchmark did not print its figures")
 }

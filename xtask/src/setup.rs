@@ -3,11 +3,9 @@
 //! package manager.
 
 mod fallback;
-mod firmware;
 mod qemu;
 
 pub(crate) use breakwater_witness::{apt, qemu::Qemu};
-pub(crate) use firmware::find as firmware;
 
 use crate::{exec, paths, ui};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -204,4 +202,27 @@ pub(crate) fn sysroot() -> Option<PathBuf> {
 /// Whether the pinned compiler has the target's library.
 fn there() -> bool {
     sysroot().is_some_and(|dir| dir.join("lib/rustlib").join(paths::TARGET).join("lib").is_dir())
+}
+
+/// Where the distribution has a UEFI firmware for QEMU's `virt`.
+const FIRMWARE_PACKAGE: &str = "qemu-efi-aarch64";
+const FIRMWARE: &str = "usr/share/qemu-efi-aarch64/QEMU_EFI.fd";
+
+/// Finds or fetches a UEFI firmware: the system's, or the distribution's package unpacked under target/.
+///
+/// # Errors
+/// There is none, and none can be fetched here.
+pub(crate) fn firmware() -> Result<PathBuf> {
+    let _lock = paths::lock()?;
+    let into = paths::out().join("firmware");
+    let places = [PathBuf::from("/").join(FIRMWARE), into.join(FIRMWARE)];
+    if let Some(there) = places.iter().find(|file| file.is_file()) {
+        return Ok(there.clone());
+    }
+    if !apt::usable() {
+        bail!("install a UEFI firmware for AArch64 (Debian and Ubuntu: {FIRMWARE_PACKAGE})");
+    }
+    let (_, codename) = apt::distribution().context("cannot tell which distribution this is")?;
+    apt::Apt::new(paths::out().join("apt"), &codename, &[])?.unpack(&[FIRMWARE_PACKAGE], None, &into, |_| Ok(()))?;
+    Ok(into.join(FIRMWARE))
 }

@@ -1,21 +1,17 @@
 //! `cargo xtask test` and `cargo xtask matrix`: host tests, lint, on-target facts, a matrix of machines, layouts, measurements. The last
 //! line is always `N passed, N failed`.
 
-mod bench;
 mod expansion;
 mod facts;
 mod figures;
 mod fixture;
 mod foreign;
 mod host;
-mod junit;
 mod layout;
 mod measured;
+mod results;
 mod runner;
 mod seeded;
-mod story;
-mod times;
-mod uefi;
 mod variety;
 mod witnessed;
 
@@ -24,10 +20,10 @@ use crate::lint::Lint;
 use crate::setup::{self, Ready};
 use crate::{paths, ui};
 use anyhow::{Result, anyhow, bail};
+use results::Clock;
 use runner::{Case, Done};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use times::Clock;
 
 /// Layouts that every test run boots.
 const SEEDS: u64 = 20;
@@ -195,11 +191,11 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>, cloc
         add("build/recorder", Ok(measured::cases()));
         add("build/expansion", Ok(expansion::cases()));
         add("build/seeded", seeded::cases());
-        add("build/story", Ok(story::cases()));
+        add("build/story", Ok(witnessed::story_cases()));
         add("build/installed", Ok(vec![witnessed::installed()]));
-        add("build/uefi", Ok(uefi::cases()));
+        add("build/uefi", Ok(variety::uefi_cases()));
         add("build/mutants", Ok(vec![witnessed::mutants()]));
-        add("build/bench", Ok(bench::cases()));
+        add("build/bench", Ok(measured::bench_cases()));
     }
     if let Some(wanted) = filter {
         cases.retain(|case| case.name.contains(wanted));
@@ -232,7 +228,7 @@ fn close(done: &[Done], junit: Option<&std::path::Path>, clock: &Clock) -> Resul
         ui::failure(&format!("{}: {}", bad.name, why.replace('\n', "\n             ")));
     }
     if let Some(file) = junit {
-        junit::write(done, file)?;
+        results::write_junit(done, file)?;
         ui::step("Wrote", &paths::shown(file));
     }
     clock.tell(done);

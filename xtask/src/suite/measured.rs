@@ -1,11 +1,14 @@
 //! What is promised in numbers, measured from outside the image by the recorder plugin; and the proof that the recorder counts right.
+//! So are the counts of `cargo xtask bench`: they are exact, and can be tested; its times are not, and are not.
 
 use super::Context;
 use super::fixture::{Tools as Assembling, VARIANTS};
 use super::runner::Case;
 use super::variety::TIMEOUT;
+use crate::bench::report::Cost;
+use crate::bench::target;
 use crate::{paths, setup, witness};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use breakwater_witness::measure::{in_order, measure};
 use breakwater_witness::recorded::Options;
 use std::path::Path;
@@ -46,4 +49,27 @@ fn tools(context: &Context, scratch: &Path) -> Result<Assembling> {
         source: paths::root().join("tests/witness/recorder/images/small_boot.S"),
         scratch: scratch.to_path_buf(),
     })
+}
+
+/// Two boots each with one CPU and with several say the same, and what they say can be.
+pub(super) fn bench_cases() -> Vec<Case> {
+    vec![Case::new("bench/exact-counts", |context: &Context, scratch: &Path| {
+        let target = target::counted(&context.ready, scratch)?;
+        for run in &target.runs {
+            run.requests.iter().try_for_each(plausible)?;
+        }
+        let names = |cost: &Cost| cost.name.clone();
+        let asked = target.runs.iter().map(|run| run.requests.iter().map(names).collect::<Vec<_>>());
+        let asked: Vec<_> = asked.collect();
+        ensure!(asked.windows(2).all(|pair| pair[0] == pair[1]), "other requests with more CPUs");
+        Ok(())
+    })]
+}
+
+/// Every request here changes tables in force: it stores, and no store goes without its barriers.
+fn plausible(cost: &Cost) -> Result<()> {
+    ensure!(cost.instructions > cost.stores, "{cost:?}");
+    ensure!(cost.stores > 0 && cost.dsbs > 0 && cost.isbs > 0, "{cost:?}");
+    ensure!(cost.name.starts_with("map-") == (cost.tlbis == 0), "a fill invalidates nothing, all else does: {cost:?}");
+    Ok(())
 }
