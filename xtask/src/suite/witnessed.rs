@@ -1,5 +1,5 @@
-//! Our image under the witness: on each CPU model, at each load address, in many layouts, again and again. The verdict is always the same:
-//! no violation, and not one instruction with memory both writable and executable.
+//! Our image under the witness: on each CPU model, at each load address, in many layouts, again and again. The verdict
+//! is always the same: no violation, and not one instruction with memory both writable and executable.
 //!
 //! Beside it what shows that the witness judges: a sample of its mutants, and the Xen story.
 
@@ -86,7 +86,8 @@ fn case(name: String, machine: Machine, load_address: Option<u64>) -> Case {
     })
 }
 
-/// The boot of 4 CPUs would have been as clean if they had acted in another order, as far as what they observed leaves one open.
+/// The boot of 4 CPUs would have been as clean if they had acted in another order, as far as what they observed leaves
+/// one open.
 fn in_any_order() -> Case {
     Case::new("witness/any-order-4-cpus", move |context, scratch| {
         let machine = Machine { smp: 4, ..Machine::default() };
@@ -215,7 +216,8 @@ fn far_away(context: &Context, far: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The Xen story at fewer page offsets than `cargo xtask story` tries: the boots of both of Xen's, and of ours on 1 and on 4 CPUs.
+/// The Xen story at fewer page offsets than `cargo xtask story` tries: the boots of both of Xen's, and of ours on 1 and
+/// on 4 CPUs.
 pub(super) fn story_cases() -> Vec<Case> {
     let xen = [("4.11", Story::Xen411), ("00c96d77422a", Story::Xen00c96d77422a)].map(|(name, story)| {
         Case::new(format!("story/xen-{name}"), move |_: &Context, _: &Path| {

@@ -9,13 +9,12 @@
 //! translation block would be wrong wherever an exception leaves a block early.
 //!
 //! `ffi` is the only unsafe code: QEMU's plugin interface, version 4, declared by hand. `recorder` decides what is written, with the help of
-//! `atomics` (did this store happen?), `shared` (does this load say anything about other CPUs?), `fetches` (can this fetch find anything
-//! new?) and `repeats` (a CPU that waits does the same again and again); `options` reads the plugin's arguments.
+//! `atomics` (did this store happen?), `shared` (does this load say anything about other CPUs?) and `repeats` (a CPU that waits does the same
+//! again and again; can this fetch find anything new?); `options` reads the plugin's arguments.
 
 #![deny(unsafe_code)]
 
 mod atomics;
-mod fetches;
 mod ffi;
 mod options;
 mod recorder;

@@ -13,10 +13,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use breakwater_trace::{Atomic, Call, Decoded, End, Event, HEADER, MOST_CPUS, Record, Register, Step, decode};
 
 use crate::atomics::Atomics;
-use crate::fetches::Fetches;
 use crate::ffi::{self, Access, Block, Counter, Registers};
 use crate::options::{Loads, Options, Runs};
-use crate::repeats::Repeats;
+use crate::repeats::{Fetches, Repeats};
 use crate::shared::Shared;
 
 /// Registers whose first values are written down, as far as QEMU shows them. VPIDR_EL2 and VMPIDR_EL2 are there for what QEMU resets them

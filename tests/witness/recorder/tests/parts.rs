@@ -3,8 +3,6 @@
 
 #[path = "../src/atomics.rs"]
 mod atomics;
-#[path = "../src/fetches.rs"]
-mod fetches;
 #[path = "../src/options.rs"]
 mod options;
 #[path = "../src/repeats.rs"]
@@ -15,9 +13,8 @@ mod shared;
 use atomics::Atomics;
 use breakwater_trace::atomic::Update;
 use breakwater_trace::{Access, Atomic, Barrier, Event, Step};
-use fetches::Fetches;
 use options::{Loads, Options, Runs};
-use repeats::Repeats;
+use repeats::{Fetches, Repeats};
 use shared::Shared;
 
 fn access(bytes: u8, pa: u64, value: u64) -> Access {

@@ -6,8 +6,7 @@ use super::harm::What;
 use super::memory::Memory;
 use super::path::{Ending, Path, Read};
 use super::permission::Permission;
-use super::run::is_mixed;
-use super::walk::overlapping;
+use super::walk::{is_mixed, overlapping};
 use super::{Adversary, HarmKind};
 
 type Debt = (HarmKind, Option<u64>, What);

@@ -24,7 +24,6 @@ mod memory;
 mod path;
 mod permission;
 mod roots;
-mod run;
 mod shared;
 mod walk;
 

@@ -172,7 +172,7 @@ impl Obligations {
 
     /// A table's words on one page, which walks read through the caches.
     pub(super) fn judge_lines(&mut self, place: &Place, pa: u64, lines: Lines) {
-        let own = super::bits::Words::span(index(pa), (place.entries - (pa - place.base) / 8) as usize);
+        let own = super::memory::Words::span(index(pa), (place.entries - (pa - place.base) / 8) as usize);
         let doubtful = lines.exposed.or(&lines.uncached).or(&lines.pushed).and(&own);
         if let Some(at) = doubtful.first() {
             let word = (pa & !0xfff) + 8 * at as u64;
@@ -211,7 +211,7 @@ impl Obligations {
             return;
         }
         for pa in std::mem::take(&mut self.pe(pe).unordered) {
-            self.memory.page_mut(pa).lines.unordered = super::bits::Words::default();
+            self.memory.page_mut(pa).lines.unordered = super::memory::Words::default();
         }
     }
 

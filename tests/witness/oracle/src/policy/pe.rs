@@ -10,7 +10,7 @@ use crate::regime::{Control, Controls, MemoryType};
 
 use super::cache::{Cache, Random, base_of};
 use super::memory::Memory;
-use super::part::{Ahead, Part};
+use super::{Ahead, Part};
 
 /// What a TLB entry says of its span, rights being those of the whole walk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,7 +2,7 @@
 
 use breakwater_oracle::adversary::{Adversary, HarmKind, Permission};
 
-use crate::world::*;
+use crate::*;
 
 /// A first enable by PE 0, a line each.
 const BOOT: &str = "0 start 2

@@ -2,7 +2,7 @@
 
 use breakwater_oracle::adversary::HarmKind;
 
-use crate::world::*;
+use crate::*;
 
 const MOVED: u64 = 0x5000_5000 | RW;
 const A: u64 = 0x4020_0000;

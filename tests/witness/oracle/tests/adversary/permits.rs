@@ -3,7 +3,7 @@
 
 use breakwater_oracle::adversary::{HarmKind, Permission};
 
-use crate::world::*;
+use crate::*;
 
 const A: u64 = 0x4020_0000;
 const MOVED: u64 = 0x5000_5000 | RW;

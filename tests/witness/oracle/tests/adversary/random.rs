@@ -4,7 +4,7 @@ use breakwater_oracle::adversary::Adversary;
 use breakwater_trace::text;
 use proptest::prelude::*;
 
-use crate::world::*;
+use crate::*;
 
 /// What a manager is asked to do with one of six pages of the tables at 0x12000 and 0x13000.
 #[derive(Clone, Copy, Debug)]

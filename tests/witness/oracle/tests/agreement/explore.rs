@@ -8,7 +8,7 @@ use breakwater_oracle::adversary::{Adversary, HarmKind};
 use breakwater_oracle::obligations::{Obligations, Rule};
 use breakwater_trace::Record;
 
-use crate::world::World;
+use crate::worlds_of::World;
 
 /// Both engines after some history.
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 use breakwater_trace::Record;
 
 use crate::explore::Pair;
-use crate::world::World;
+use crate::worlds_of::World;
 
 /// A small generator of pseudo-random numbers (SplitMix64): the same seed gives the same history on every machine.
 pub(crate) struct Random(pub(crate) u64);

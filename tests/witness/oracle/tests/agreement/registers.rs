@@ -1,6 +1,6 @@
 //! The worlds in which registers and data-cache lines are in question: the MMU turned on and off, roots, controls, what is written with caches off.
 
-use crate::world::{World, cleared, off, on};
+use crate::worlds_of::{World, cleared, off, on};
 use crate::worlds_of::{identity, two_leaves, zeros};
 
 /// A PE that starts with M = 0 and comes to M = 1; TCR, MAIR and TTBR0 are written already.

@@ -2,7 +2,7 @@
 
 use breakwater_oracle::obligations::Rule;
 
-use crate::world::{RO, RW, RW_OTHER, after, assert_broken, assert_clean, judged, machine, page, remade, table};
+use crate::{RO, RW, RW_OTHER, after, assert_broken, assert_clean, judged, machine, page, remade, table};
 
 /// Break, invalidate, make, for page 1 on PE 0.
 const BBM: &str = "0 store 8 40003008 40003008 0; 0 dsb ishst; 0 tlbi vae2is 1; 0 dsb ish;

@@ -2,7 +2,7 @@
 
 use breakwater_oracle::obligations::Rule;
 
-use crate::world::{assert_broken, assert_clean, machine, page};
+use crate::{assert_broken, assert_clean, machine, page};
 
 /// Entry `index` of a run of 16 pages from 50000000 on, with or without the bit.
 fn entry(index: u64, contiguous: bool) -> String {

@@ -2,7 +2,7 @@
 
 use breakwater_oracle::obligations::{Obligations, Rule};
 
-use crate::world::{RO, RW, after, assert_broken, assert_clean, judged, machine, page, records, remade};
+use crate::{RO, RW, after, assert_broken, assert_clean, judged, machine, page, records, remade};
 
 #[test]
 fn bad_unfinished_tlbi() {

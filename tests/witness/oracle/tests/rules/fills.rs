@@ -2,7 +2,7 @@
 
 use breakwater_oracle::obligations::Rule;
 
-use crate::world::{RW, assert_broken, assert_clean, machine, page};
+use crate::{RW, assert_broken, assert_clean, machine, page};
 
 /// Executable, read-only.
 const RX: &str = "50000783";

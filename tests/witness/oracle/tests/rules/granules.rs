@@ -2,7 +2,7 @@
 
 use breakwater_oracle::obligations::Rule;
 
-use crate::world::{assert_broken, assert_clean, table};
+use crate::{assert_broken, assert_clean, table};
 
 /// A PE with `tcr` and `features` whose root at 40000000 leads to tables at 40010000 and on, one for each level, with `leaf` in slot 1 of
 /// the last.

@@ -3,7 +3,7 @@
 use breakwater_oracle::obligations::Obligations;
 use breakwater_trace::Reader;
 
-use crate::world::{RW, judged, machine, on, records, table};
+use crate::{RW, judged, machine, on, records, table};
 
 #[test]
 fn good_tables_that_lead_to_themselves() {

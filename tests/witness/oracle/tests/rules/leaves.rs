@@ -2,7 +2,7 @@
 
 use breakwater_oracle::obligations::Rule;
 
-use crate::world::{RW, assert_broken, assert_clean, machine, memory, on, page};
+use crate::{RW, assert_broken, assert_clean, machine, memory, on, page};
 
 const RX: &str = "50000783";
 

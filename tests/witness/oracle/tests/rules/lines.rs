@@ -2,7 +2,7 @@
 
 use breakwater_oracle::obligations::Rule;
 
-use crate::world::{RW, assert_broken, assert_clean, machine, memory};
+use crate::{RW, assert_broken, assert_clean, machine, memory};
 
 /// PE 0 writes page 1 of the first tables with its MMU off, and turns it on.
 const BUILD: &str = "0 start 2; 0 found hcr_el2 0; 0 found sctlr_el2 30cd1838

@@ -2,7 +2,7 @@
 
 use breakwater_oracle::obligations::Rule;
 
-use crate::world::{MAIR, RW, TCR, assert_broken, assert_clean, judged, machine, memory, on};
+use crate::{MAIR, RW, TCR, assert_broken, assert_clean, judged, machine, memory, on};
 
 /// PE 0 from reset to its MMU on, barrier by barrier.
 const ENABLE: &str = "0 start 2; 0 found sctlr_el2 30cd1838

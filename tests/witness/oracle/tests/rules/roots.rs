@@ -2,7 +2,7 @@
 
 use breakwater_oracle::obligations::Rule;
 
-use crate::world::{RW, RW_OTHER, assert_broken, assert_clean, machine, table};
+use crate::{RW, RW_OTHER, assert_broken, assert_clean, machine, table};
 
 /// A second root at 40008000 with tables of its own, and `page` as page 1.
 fn second(page: &str) -> String {

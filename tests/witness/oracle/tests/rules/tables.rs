@@ -2,7 +2,7 @@
 
 use breakwater_oracle::obligations::Rule;
 
-use crate::world::{RW, after, assert_broken, assert_clean, broken, machine, page, table};
+use crate::{RW, after, assert_broken, assert_clean, broken, machine, page, table};
 
 /// The level 2 descriptor of the level 3 table, replaced by `word`.
 fn link(word: &str) -> String {
