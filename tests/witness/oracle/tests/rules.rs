@@ -14,8 +14,6 @@ mod contiguous;
 mod ends;
 #[path = "rules/fills.rs"]
 mod fills;
-#[path = "rules/granules.rs"]
-mod granules;
 #[path = "rules/hostile.rs"]
 mod hostile;
 #[path = "rules/leaves.rs"]
