@@ -13,6 +13,9 @@ use breakwater_witness::measure::{in_order, measure};
 use breakwater_witness::recorded::Options;
 use std::path::Path;
 
+/// Instructions that requests for one page may take on the target, by the pinned compiler.
+const MOST: [(&str, u64); 3] = [("map-1-page", 747), ("protect-1-page", 919), ("unmap-1-page", 1027)];
+
 /// The measurements of every test run.
 pub(super) fn cases() -> Vec<Case> {
     let promised = [("cortex-a57", 1), ("cortex-a57", 4), ("cortex-a76", 2), ("max", 8)].map(|(cpu, smp)| {
@@ -57,6 +60,11 @@ pub(super) fn bench_cases() -> Vec<Case> {
         let target = target::counted(&context.ready, scratch)?;
         for run in &target.runs {
             run.requests.iter().try_for_each(plausible)?;
+            for (name, most) in MOST {
+                let cost = run.requests.iter().find(|cost| cost.name == name).with_context(|| format!("no {name}"))?;
+                let (now, cpus) = (cost.instructions, run.cpus);
+                ensure!(now <= most, "{name}, {cpus} CPUs: {now} instructions, more than {most}");
+            }
         }
         let names = |cost: &Cost| cost.name.clone();
         let asked = target.runs.iter().map(|run| run.requests.iter().map(names).collect::<Vec<_>>());
