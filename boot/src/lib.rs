@@ -4,6 +4,28 @@
 //! the MMU off and puts W^X tables in force; `el2` holds every instruction that touches memory or a system register;
 //! `boot` runs the phases of the machine's boot; a `Handover` is what is left at the end.
 //!
+//! A project of its own on this crate is shown in the repository's README; `examples/guest.rs` is a hypervisor with a guest.
+//! What a build script of a dependent calls is `link()`.
+//!
+//! # The image and its options
+//!
+//! The linked image is at once a Linux arm64 `Image`, a PE/COFF EFI application and a raw binary, once `breakwater-image`
+//! has flattened it. It runs at any 4 KiB-aligned physical address below 10 TiB. Options come from the command line in the
+//! device tree's `/chosen`:
+//!
+//! | option | meaning | default |
+//! |---|---|---|
+//! | `exit=semihosting\|psci\|park` | how the run ends; `semihosting` is for a debugger or QEMU, never for a board without one | `park` |
+//! | `maxcpus=N` | at most N CPUs are brought up, the boot CPU included | all |
+//! | `livepatch=on\|off` | whether the livepatch slot gets its tables | `on` |
+//!
+//! An option matches whole. An unknown one is named in a warning and ignored; a known one with a malformed value is refused.
+//! A refusal says one line, and leaves its cause ([`breakwater::refusal::Cause`]) in x0 and at the symbol `refusal_cause` of
+//! the stopped CPU. What happens before the command line is read is said to a debugger only if the feature
+//! `earlycon-semihosting` is on, as it is in the images that `cargo xtask` builds for QEMU.
+//!
+//! Exit statuses under semihosting: 0 booted and audited, 2 refused, 3 panic, 4 exception, 5 the audit found a mismatch.
+//!
 //! On a host there is nothing to boot: only the console is there, for its tests.
 
 #![cfg_attr(target_os = "none", no_std)]

@@ -1,6 +1,7 @@
 //! `cargo xtask lint`: what Cargo's own tools say, and the few rules of this repository that no tool knows.
 
 mod rules;
+mod words;
 
 use crate::setup::{self, Install, Toolchain};
 use crate::{exec, paths, ui};

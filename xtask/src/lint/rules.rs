@@ -53,7 +53,8 @@ pub(super) fn check() -> Result<()> {
     for contract in &seen.contracts {
         ui::step("Unsafe", contract);
     }
-    let findings = seen.findings();
+    let mut findings = seen.findings();
+    findings.extend(super::words::findings()?);
     if findings.is_empty() { Ok(()) } else { bail!("{}", findings.join("\n")) }
 }
 

@@ -61,6 +61,7 @@ fn shown() -> Result<()> {
     let lines = program.lines().count();
     ensure!(lines <= PROGRAM_LINES, "the program has {lines} lines, more than {PROGRAM_LINES}");
     let readme = fs::read_to_string(paths::root().join("README.md"))?;
+    ensure!(readme.contains("<!-- tests/boot/door/src/main.rs -->"), "README does not show the program");
     let mut lines = readme.lines();
     while let Some(line) = lines.next() {
         let path = line.trim().strip_prefix("<!-- tests/boot/door/").and_then(|rest| rest.strip_suffix(" -->"));
