@@ -75,7 +75,14 @@ struct Package {
 struct Artifact {
     manifest_path: PathBuf,
     target: Target,
+    profile: Profile,
     executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    /// It is a program of tests, and not a command or an example that tests need.
+    test: bool,
 }
 
 #[derive(Deserialize)]
@@ -101,7 +108,7 @@ fn programs() -> Result<Vec<Program>> {
         let directory = package.manifest_path.parent()?.to_path_buf();
         Some(Program { package: package.name.clone(), target: artifact.target.name, directory, executable })
     };
-    let programs: Vec<Program> = artifacts.filter_map(program).collect();
+    let programs: Vec<Program> = artifacts.filter(|artifact| artifact.profile.test).filter_map(program).collect();
     ensure!(!programs.is_empty(), "cargo names no program with tests");
     Ok(programs)
 }
