@@ -1,11 +1,30 @@
 //! Breakwater on the machine: what a hypervisor links.
 //!
-//! [`breakwater`] decides what is mapped and in which order; this crate does it. Assembly (`*.S`) enters at EL2 with
-//! the MMU off and puts W^X tables in force; `el2` holds every instruction that touches memory or a system register;
-//! `boot` runs the phases of the machine's boot; a `Handover` is what is left at the end.
+//! The crate `breakwater` decides what is mapped and in which order; this crate does it. Assembly (`*.S`) enters at EL2
+//! with the MMU off and puts W^X tables in force; `el2` holds every instruction that touches memory or a system
+//! register; `boot` runs the phases of the machine's boot; a `Handover` is what is left at the end.
 //!
-//! A project of its own on this crate is shown in the repository's README; `examples/guest.rs` is a hypervisor with a guest.
-//! What a build script of a dependent calls is `link()`.
+//! # A hypervisor on it
+//!
+//! A package with `breakwater` and `breakwater-boot` as dependencies, `breakwater-boot` as a build-dependency too, and
+//! a build script whose `main` is one line (the module `link`, on a host):
+//!
+//! ```ignore
+//! breakwater_boot::link();
+//! ```
+//!
+//! And the program. [`entry!`] names its first function; `boot` returns when the tables are audited and every CPU
+//! waits for work:
+//!
+//! ```ignore
+#![doc = include_str!("../../tests/boot/door/src/main.rs")]
+//! ```
+//!
+//! `cargo build --target aarch64-unknown-none-softfloat` links it, `breakwater-image` checks it and writes the flat
+//! file that loaders take. No option of the compiler is needed. What stays of this crate and the core may be called
+//! after boot; what only boot needs is freed by then (`breakwater::device_tree`, `breakwater::command_line::parse`,
+//! `breakwater::regions::frametable`), and `breakwater-image` refuses an image that still calls it. Modules and crates
+//! of the hypervisor's own are never freed, whatever their names.
 //!
 //! # The image and its options
 //!
@@ -20,13 +39,16 @@
 //! | `livepatch=on\|off` | whether the livepatch slot gets its tables | `on` |
 //!
 //! An option matches whole. An unknown one is named in a warning and ignored; a known one with a malformed value is refused.
-//! A refusal says one line, and leaves its cause ([`breakwater::refusal::Cause`]) in x0 and at the symbol `refusal_cause` of
+//! A refusal says one line, and leaves its cause (`breakwater::refusal::Cause`) in x0 and at the symbol `refusal_cause` of
 //! the stopped CPU. What happens before the command line is read is said to a debugger only if the feature
 //! `earlycon-semihosting` is on, as it is in the images that `cargo xtask` builds for QEMU.
 //!
 //! Exit statuses under semihosting: 0 booted and audited, 2 refused, 3 panic, 4 exception, 5 the audit found a mismatch.
 //!
-//! On a host there is nothing to boot: only the console is there, for its tests.
+//! # Two crates in one
+//!
+//! For the target, all of the above. On a host there is nothing to boot: there are the console, for its tests, and what
+//! build scripts call.
 
 #![cfg_attr(target_os = "none", no_std)]
 #![deny(unsafe_code)]
@@ -46,8 +68,16 @@ pub use phases::{Console, Handover, boot};
 #[cfg(not(target_os = "none"))]
 pub use link::{Link, link};
 
-/// Names the function that an image runs once assembly has done its part: `entry!(main)` with `fn main(start: Start) ->
-/// !`. On a host, where there is nothing to boot, it leaves a `main` that says so.
+/// Names the function that an image runs once assembly has done its part.
+///
+/// `entry!(main)` takes a `fn main(start: Start) -> !`, once in an image, in the crate that is linked as it.
+///
+/// The function runs on the boot CPU, on the boot stack, at the link address, in the first tables, with interrupts
+/// masked; nothing of the machine is known yet. It usually gives `start` to `boot` at once. Without the macro the linker
+/// misses `breakwater_main`.
+///
+/// The macro makes the one symbol that assembly's side looks for, and checks the function's type; a crate that denies
+/// unsafe code may use it. On a host, where there is nothing to boot, it leaves a `main` that says so.
 #[macro_export]
 macro_rules! entry {
     ($function:path) => {
@@ -61,7 +91,7 @@ macro_rules! entry {
         };
         #[cfg(not(target_os = "none"))]
         fn main() {
-            eprintln!("this is a bare-metal image: `cargo xtask test boot` builds and boots it");
+            eprintln!("this is a bare-metal image: build it with --target aarch64-unknown-none-softfloat");
             std::process::exit(2);
         }
     };

@@ -14,6 +14,9 @@
 //!
 //! The hypervisor's own slot of the map, and with it the link address, is a constant of the core, which is compiled
 //! before any build script of a dependent runs. It comes from the environment: `breakwater::layout::XEN_SLOT`.
+//!
+//! Flags of the compiler are not set either: no build script can. None is needed. This repository builds its own images
+//! with `-Cforce-frame-pointers=no`, which saves instructions; an image without it is as good.
 
 #![forbid(unsafe_code)]
 
