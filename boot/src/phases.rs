@@ -144,7 +144,7 @@ impl Boot {
         let directmap = Directmap::new(base);
         // Frames outside the image enter the supply only once they are mapped, so the window may promise them now.
         self.bringup.machine_mut().reach_directmap(base);
-        let ram = machine.claim_ram(&self.start);
+        let ram = self.start.claim_ram(machine);
         directmap.map(&mut self.space(), ram).unwrap_or_else(mapping);
         self.close("directmap");
         frametable::map(&mut self.space(), &machine.memory, base).unwrap_or_else(mapping);

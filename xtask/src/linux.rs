@@ -9,6 +9,7 @@ use crate::image::{self, cargo};
 use crate::loader::{self, Entry, IMAGE_AT};
 use crate::machine::Machine;
 use crate::setup::{self, Qemu, Toolchain};
+use crate::trees::{GUEST_RAM as RAM, GUEST_RAM_BYTES as RAM_BYTES};
 use crate::{exec, guest, paths, trees, ui};
 use anyhow::{Context, Result, bail, ensure};
 use breakwater_image::Elf;
@@ -22,9 +23,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The guest's RAM, where boot/examples/guest.rs expects it, and what is loaded into it.
-pub(crate) const RAM: u64 = 0x8000_0000;
-pub(crate) const RAM_BYTES: u64 = 1 << 30;
+/// What is loaded into the guest's RAM.
 const KERNEL_AT: u64 = RAM + 0x20_0000;
 const TREE_AT: u64 = RAM + 0x800_0000;
 const INITRD_AT: u64 = RAM + 0x900_0000;

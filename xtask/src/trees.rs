@@ -3,7 +3,7 @@
 use crate::loader::{IMAGE_AT, TREE_AT};
 use crate::machine::{Machine, RAM_BASE};
 use crate::setup::Qemu;
-use crate::{exec, guest, linux};
+use crate::{exec, guest};
 use anyhow::{Context, Result, bail};
 use dtoolkit::Node;
 use dtoolkit::fdt::Fdt;
@@ -17,6 +17,9 @@ const TOTALSIZE: usize = 4;
 const LIMIT: usize = 2 << 20;
 /// A span of memory that nothing else uses.
 const SPARE: u64 = RAM_BASE + 0x600_0000;
+/// The RAM of a guest, where boot/examples/guest.rs expects it.
+pub(crate) const GUEST_RAM: u64 = 0x8000_0000;
+pub(crate) const GUEST_RAM_BYTES: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
 const TIB: u64 = 1 << 40;
 
@@ -67,7 +70,7 @@ pub(crate) const MUTATIONS: [Mutation; 26] = [
     }),
     edited("reserved", |tree| reserve(tree, SPARE, MIB, false)),
     edited("no-map", |tree| reserve(tree, SPARE, MIB, true)),
-    edited("guest", |tree| reserve(tree, linux::RAM, linux::RAM_BYTES, true)),
+    edited("guest", |tree| reserve(tree, GUEST_RAM, GUEST_RAM_BYTES, true)),
     edited("module", |tree| module(tree, SPARE, MIB)),
     edited("no-stdout", |tree| {
         node(tree, "/chosen")?.remove_property("stdout-path");

@@ -11,7 +11,7 @@ use breakwater_witness::{Tools, measure as measuring, run as watching, story as 
 
 use crate::boot;
 use crate::image::{self, Image, Recipe};
-use crate::{mutants, paths, setup, verdict};
+use crate::{paths, setup, verdict};
 
 /// What every CPU is judged by: errata that our image makes up for on every core, since the first tables are older than any knowledge of
 /// the part.
@@ -43,12 +43,6 @@ pub(crate) struct Args {
     /// Watch the layout of this seed
     #[arg(long, value_name = "N", conflicts_with_all = ["image", "xen"])]
     layout_seed: Option<u64>,
-    /// Instead: what `cargo xtask mutate` does
-    #[arg(long, conflicts_with_all = ["image", "layout_seed", "xen"], help_heading = "Mutants")]
-    mutate: bool,
-    /// Only every Nth of them, and those that another covers
-    #[arg(long, default_value_t = 1, value_name = "N", requires = "mutate", help_heading = "Mutants")]
-    every: usize,
 }
 
 /// `cargo xtask measure`.
@@ -73,10 +67,6 @@ pub(crate) struct StoryArgs {
 /// # Errors
 /// Set-up or build failed; the errors of [`watching::command`].
 pub(crate) fn watch(args: &Args) -> Result<()> {
-    if args.mutate {
-        let (qemu, every) = (args.watched.qemu.clone(), args.every);
-        return mutants::command(&mutants::Args { every, qemu });
-    }
     args.watched.check()?;
     let mut watched = args.watched.clone();
     if watched.image.is_none() && watched.xen.is_none() {

@@ -1,6 +1,6 @@
 //! From assembly to Rust, once, on the boot CPU.
 
-use super::image::{ImageMap, image_map};
+use super::image::{ImageMap, Known, image_map};
 use super::memory::El2;
 use super::window::Window;
 use breakwater::addr::{Frame, PhysAddr, PhysSpan, VirtSpan};
@@ -8,6 +8,7 @@ use breakwater::bringup::Bringup;
 use breakwater::command_line::Exit;
 use breakwater::errata::Errata;
 use breakwater::machine::Maintenance;
+use breakwater::memory_map::KnownRam;
 use breakwater::regions::image::{CODE, CONSTANTS, DATA, Image, Part};
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use static_assertions::const_assert_eq;
@@ -44,6 +45,8 @@ pub struct Start {
 
 /// Whether the machine was brought up.
 static BROUGHT_UP: AtomicBool = AtomicBool::new(false);
+/// Whether the RAM of the machine was claimed.
+static RAM_CLAIMED: AtomicBool = AtomicBool::new(false);
 
 impl Start {
     /// Where the image's first byte is.
@@ -121,6 +124,18 @@ impl Start {
         // names them. `boot`, which frees init, is not in it, and calls nothing of it afterwards: xtask refuses an
         // image that does. `BROUGHT_UP` lets this happen once.
         unsafe { Bringup::new(machine, Errata::empty(), self.described()) }
+    }
+
+    /// The RAM of the machine `known`, and the right to what is free there.
+    ///
+    /// # Panics
+    /// When it was claimed before.
+    pub(crate) fn claim_ram<'m>(&self, known: &Known<'m>) -> KnownRam<'m, El2> {
+        assert!(!RAM_CLAIMED.load(Ordering::Relaxed), "RAM is claimed once");
+        RAM_CLAIMED.store(true, Ordering::Relaxed);
+        // SAFETY: the map is what this machine's firmware says of it, and names whoever uses RAM but this image;
+        // `RAM_CLAIMED` lets this happen once, on the boot CPU, before there is another.
+        unsafe { KnownRam::claim(known.memory(), self.image()) }
     }
 
     fn described(&self) -> Image {

@@ -1,14 +1,11 @@
 //! Where the parts of the image are: linker.ld's symbols as addresses.
 
-use super::entry::Start;
-use super::memory::El2;
 use breakwater::addr::{PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use breakwater::device_tree;
 use breakwater::layout;
-use breakwater::memory_map::KnownRam;
+use breakwater::memory_map::MemoryMap;
 use breakwater::regions::{OnDemand, RegionMap};
 use core::ops::Deref;
-use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Mutex;
 
 macro_rules! symbols {
@@ -155,20 +152,10 @@ impl FirmwareTree {
 #[derive(Debug)]
 pub(crate) struct Known<'m>(&'m device_tree::Platform);
 
-/// Whether the RAM of the machine was claimed.
-static RAM_CLAIMED: AtomicBool = AtomicBool::new(false);
-
 impl<'m> Known<'m> {
-    /// Its RAM, and the right to what is free there.
-    ///
-    /// # Panics
-    /// When it was claimed before.
-    pub(crate) fn claim_ram(&self, start: &Start) -> KnownRam<'m, El2> {
-        assert!(!RAM_CLAIMED.load(Ordering::Relaxed), "RAM is claimed once");
-        RAM_CLAIMED.store(true, Ordering::Relaxed);
-        // SAFETY: the map is what this machine's firmware says of it, and names whoever uses RAM but this image;
-        // `RAM_CLAIMED` lets this happen once, on the boot CPU, before there is another.
-        unsafe { KnownRam::claim(&self.0.memory, start.image()) }
+    /// What it says of memory.
+    pub(super) fn memory(&self) -> &'m MemoryMap {
+        &self.0.memory
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every kind of request that a mapper takes, one after the other, in an area of its own: each shape of break, invalidation and make that the
 //! library has, on one CPU or among several. After each request every CPU that runs reads or looks where the pages are.
 //!
-//! What it is for besides: boot itself makes few kinds of request. `cargo xtask witness --mutate` takes the barriers and TLBIs of the others
+//! What it is for besides: boot itself makes few kinds of request. `cargo xtask mutate` takes the barriers and TLBIs of the others
 //! away here.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
