@@ -1,7 +1,7 @@
 //! `cargo xtask boot`: set up, build, boot, judge.
 
 use crate::image::{self, Image, Recipe};
-use crate::loader::{self, Entry};
+use crate::loader::{self, Loading};
 use crate::machine::{self, Machine};
 use crate::setup::{self, Qemu};
 use crate::verdict::{self, Failure};
@@ -49,7 +49,7 @@ pub(crate) struct Boot<'a> {
     pub(crate) qemu: &'a Qemu,
     pub(crate) img: &'a Path,
     pub(crate) machine: &'a Machine,
-    pub(crate) entry: &'a Entry,
+    pub(crate) entry: &'a Loading,
     /// Where files for this boot alone may go.
     pub(crate) scratch: &'a Path,
 }
@@ -96,7 +96,7 @@ pub(crate) fn command(args: &Args) -> Result<()> {
 }
 
 fn run(args: &Args, qemu: &Qemu, image: &Image) -> Result<Value> {
-    let entry = Entry::Kernel { load_address: args.load_address, append: with_exit(&args.append) };
+    let entry = Loading::Kernel { load_address: args.load_address, append: with_exit(&args.append) };
     let scratch = paths::out().join("boot");
     let boot = Boot { qemu, img: &image.img, machine: &args.machine, entry: &entry, scratch: &scratch };
     let mut command = boot.command()?;

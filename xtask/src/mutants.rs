@@ -10,12 +10,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use breakwater_oracle::obligations::Rule;
 use breakwater_witness::Tools;
-use breakwater_witness::mutate::{Boot, Plan, Program, Reasons, Score, Way};
+use breakwater_witness::mutate::{Boot, LoadedBy, Plan, Program, Reasons, Score};
 use serde_json::Value;
 
 use crate::boot::Boot as Booted;
 use crate::image::{self, Image, Recipe};
-use crate::loader::{Entry, IMAGE_AT};
+use crate::loader::{IMAGE_AT, Loading};
 use crate::machine::{Level, Machine};
 use crate::setup::{self, Qemu, Ready};
 use crate::{exec, guest, paths, trees, ui, verdict, witness};
@@ -110,7 +110,7 @@ fn plain(name: &str, cpu: &str) -> Boot {
 fn at_el3(tools: &Tools, name: &str, cpu: &str) -> Result<Boot> {
     let machine = machine(cpu, 1, Level::El3);
     let tree = trees::make("none-changed", &tools.qemu, &machine, APPEND, &tools.scratch)?;
-    let way = Way::Shim { tree: tree.bytes, tree_at: tree.at, image_at: IMAGE_AT };
+    let way = LoadedBy::Shim { tree: tree.bytes, tree_at: tree.at, image_at: IMAGE_AT };
     Ok(Boot { machine, way, ..plain(name, cpu) })
 }
 
@@ -125,13 +125,13 @@ fn under_firmware(image: &Image, tools: &Tools) -> Result<Option<Boot>> {
     };
     let mut boot = plain("UEFI", "cortex-a57");
     boot.machine.options.push("acpi=off".to_owned());
-    let entry = Entry::Kernel { load_address: None, append: APPEND.to_owned() };
+    let entry = Loading::Kernel { load_address: None, append: APPEND.to_owned() };
     let (qemu, img, machine): (&Qemu, _, _) = (&tools.qemu, &image.img, &boot.machine);
     let booted = Booted { qemu, img, machine, entry: &entry, scratch: &tools.scratch };
     let finished = guest::run(booted.command()?.arg("-bios").arg(&file), Duration::from_secs(180), false)?;
     let report = verdict::judge(&finished)?;
     let image_at = report.pointer("/image/start").and_then(Value::as_u64).context("no image.start in the report")?;
-    (boot.way, boot.excused) = (Way::Firmware { file, image_at }, OF_ROOT_SWITCHES.to_vec());
+    (boot.way, boot.excused) = (LoadedBy::Firmware { file, image_at }, OF_ROOT_SWITCHES.to_vec());
     Ok(Some(boot))
 }
 

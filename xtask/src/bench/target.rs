@@ -2,7 +2,7 @@
 
 use super::report::{Cost, Run, Target};
 use crate::boot::Boot;
-use crate::loader::Entry;
+use crate::loader::Loading;
 use crate::machine::Machine;
 use crate::setup::{self, Ready};
 use crate::{exec, guest, image, paths, ui};
@@ -83,7 +83,7 @@ fn build(ready: &Ready) -> Result<PathBuf> {
 
 fn boot_once(ready: &Ready, img: &Path, cpus: u32, scratch: &Path) -> Result<Vec<Cost>> {
     let machine = Machine { smp: cpus, icount: true, ..Machine::default() };
-    let entry = Entry::Kernel { load_address: None, append: "exit=semihosting".to_owned() };
+    let entry = Loading::Kernel { load_address: None, append: "exit=semihosting".to_owned() };
     let boot = Boot { qemu: &ready.qemu, img, machine: &machine, entry: &entry, scratch };
     let finished = guest::run(&mut boot.command()?, TIMEOUT, false)?;
     ensure!(!finished.timed_out, "{PROGRAM} with {}: no end within {} s", cpus_in_words(cpus), TIMEOUT.as_secs());

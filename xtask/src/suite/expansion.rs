@@ -32,7 +32,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 fn switch_root(elf: &Elf) -> Result<()> {
-    let mut cpu = Cpu::default();
+    let mut cpu = EnteringCpu::default();
     cpu.set(0, Some(ROOT));
     let rest = cpu.run(&routine(elf, "switch_root")?)?;
     ensure!(cpu.run(&routine(elf, "switch_root_window")?)?.is_empty(), "the window ends in its branch");
@@ -45,7 +45,7 @@ fn switch_root(elf: &Elf) -> Result<()> {
 }
 
 fn secondary(elf: &Elf) -> Result<()> {
-    let mut cpu = Cpu { mailbox: [Some(ROOT), Some(TCR), None], ..Cpu::default() };
+    let mut cpu = EnteringCpu { mailbox: [Some(ROOT), Some(TCR), None], ..EnteringCpu::default() };
     let rest = cpu.run(&routine(elf, "secondary_entry")?)?;
     let refusal: Vec<Decoded> = rest.iter().filter_map(|&word| decode(word)).collect();
     let stop = Decoded::Call { call: Call::Smc, immediate: 0 };
@@ -108,13 +108,13 @@ enum Actual {
 
 /// As much of a CPU as the routines need: what is known of each general register, and what the mailbox holds.
 #[derive(Default)]
-struct Cpu {
+struct EnteringCpu {
     registers: [Option<u64>; 31],
     mailbox: [Option<u64>; 3],
     events: Vec<Actual>,
 }
 
-impl Cpu {
+impl EnteringCpu {
     fn get(&self, register: u32) -> Option<u64> {
         self.registers.get(register as usize).copied().unwrap_or(Some(0))
     }

@@ -4,7 +4,7 @@ use super::Context;
 use super::runner::Case;
 use crate::boot::Boot;
 use crate::guest::{Finished, Limits};
-use crate::loader::{self, Entry};
+use crate::loader::{self, Loading};
 use crate::machine::{Level, Machine};
 use crate::{exec, guest, image, linux, paths, trees, ui, verdict};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -223,15 +223,15 @@ impl Fact {
         }
     }
 
-    fn entry(&self, context: &Context, machine: &Machine, scratch: &Path) -> Result<Entry> {
+    fn entry(&self, context: &Context, machine: &Machine, scratch: &Path) -> Result<Loading> {
         Ok(match self.enter {
             Enter::Kernel | Enter::El1 => {
-                Entry::Kernel { load_address: self.load_address, append: self.append.clone() }
+                Loading::Kernel { load_address: self.load_address, append: self.append.clone() }
             }
             Enter::Shim | Enter::El3 => {
                 let tree = trees::make(&self.tree, &context.ready.qemu, machine, &self.append, scratch)?;
                 let image_at = self.load_address.unwrap_or(loader::IMAGE_AT);
-                Entry::Shim { tree: tree.bytes, tree_at: tree.at, image_at }
+                Loading::Shim { tree: tree.bytes, tree_at: tree.at, image_at }
             }
         })
     }

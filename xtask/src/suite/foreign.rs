@@ -9,7 +9,7 @@ use super::runner::Case;
 use super::variety::TIMEOUT;
 use crate::boot::Boot;
 use crate::guest::{self, Finished};
-use crate::loader::Entry;
+use crate::loader::Loading;
 use crate::machine::Machine;
 use crate::setup::Toolchain;
 use crate::{exec, image, paths};
@@ -118,7 +118,7 @@ impl Project {
         let elf = Elf::read(&linked)?;
         elf.check()?;
         let image = image::place(&linked, &elf, scratch, "hypervisor")?;
-        let entry = Entry::Kernel { load_address: None, append: "exit=semihosting".to_owned() };
+        let entry = Loading::Kernel { load_address: None, append: "exit=semihosting".to_owned() };
         let machine = Machine::default();
         let boot = Boot { qemu: &context.ready.qemu, img: &image.img, machine: &machine, entry: &entry, scratch };
         let finished = guest::run(&mut boot.command()?, TIMEOUT, false)?;

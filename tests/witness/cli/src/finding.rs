@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 
-use breakwater_oracle::descriptor::{Descriptor, Format, Leaf, Table};
+use breakwater_oracle::descriptor::{Descriptor, Format, Leaf, TableDescriptor};
 use breakwater_oracle::obligations::{Rule, Violation};
 use serde_json::{Value, json};
 
@@ -195,7 +195,7 @@ fn spelled(word: u64, level: Option<i8>, format: Option<&Format>) -> String {
 pub(crate) fn in_words(descriptor: Descriptor, level: i8) -> String {
     match descriptor {
         Descriptor::Invalid => "invalid".to_owned(),
-        Descriptor::Table(Table { next, no_write, no_execute }) => {
+        Descriptor::Table(TableDescriptor { next, no_write, no_execute }) => {
             let rights = [(no_write, ", nothing writable below"), (no_execute, ", nothing executable below")];
             let rights: String = rights.iter().filter(|right| right.0).map(|right| right.1).collect();
             format!("table at {next:#x}{rights}")

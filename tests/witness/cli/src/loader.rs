@@ -21,7 +21,7 @@ pub const TREE_AT: u64 = RAM_BASE + 0x800_0000;
 
 /// How QEMU is told to start the image.
 #[derive(Debug, Clone)]
-pub enum Entry {
+pub enum Loading {
     /// `-kernel`, with QEMU's own tree and this command line.
     Kernel {
         /// Where the image is loaded, if not where its header asks for.
@@ -44,9 +44,9 @@ pub enum Entry {
 ///
 /// # Errors
 /// The load address cannot be had, or a file cannot be written.
-pub fn arguments(entry: &Entry, machine: &Machine, img: &Path, scratch: &Path) -> Result<Vec<String>> {
+pub fn arguments(entry: &Loading, machine: &Machine, img: &Path, scratch: &Path) -> Result<Vec<String>> {
     match entry {
-        Entry::Kernel { load_address, append } => {
+        Loading::Kernel { load_address, append } => {
             let img = match load_address {
                 None => img.to_path_buf(),
                 Some(address) => moved(img, *address, machine, scratch)?,
@@ -55,7 +55,7 @@ pub fn arguments(entry: &Entry, machine: &Machine, img: &Path, scratch: &Path) -
             let line = if append.is_empty() { vec![] } else { vec!["-append".to_owned(), append.clone()] };
             Ok([kernel.to_vec(), line].concat())
         }
-        Entry::Shim { tree, tree_at, image_at } => by_shim(tree, *tree_at, *image_at, machine.level, img, scratch),
+        Loading::Shim { tree, tree_at, image_at } => by_shim(tree, *tree_at, *image_at, machine.level, img, scratch),
     }
 }
 

@@ -30,7 +30,7 @@ use anyhow::{Context, Result};
 use crate::{Tools, ui};
 
 pub use args::{Args, command};
-pub use boot::{Boot, Way};
+pub use boot::{Boot, LoadedBy};
 pub use redundant::Reasons;
 pub use score::Score;
 use trial::Trial;

@@ -67,14 +67,14 @@ pub enum Descriptor {
     /// Translation fault or address size fault: never cached.
     Invalid,
     /// Leads to a table of the next level.
-    Table(Table),
+    Table(TableDescriptor),
     /// A block or a page.
     Leaf(Leaf),
 }
 
 /// A table descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub struct Table {
+pub struct TableDescriptor {
     /// Physical address of the next table.
     pub next: u64,
     /// APTable\[1\]: nothing below is writable. False where TCR_EL2.HPD disables it.
@@ -188,7 +188,7 @@ impl Format {
             }
             let obeyed = !self.hierarchy_disabled;
             let (no_write, no_execute) = (obeyed && word >> 62 & 1 != 0, obeyed && word >> 60 & 1 != 0);
-            return Descriptor::Table(Table { next, no_write, no_execute });
+            return Descriptor::Table(TableDescriptor { next, no_write, no_execute });
         }
         let is_page = level == 3 && word & 2 != 0;
         if !is_page && (level >= 3 || !self.has_blocks(level)) {

@@ -57,7 +57,7 @@ impl Ordering {
 
 /// What a TLBI of EL2 stage 1 is asked to invalidate.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Target {
+pub enum TlbiTarget {
     /// Everything of the regime (ALLE2).
     All,
     /// The walk of one address.
@@ -86,7 +86,7 @@ pub struct Invalidation {
     /// [`Reach::Own`] for the local forms, [`Reach::Inner`] or [`Reach::Outer`] for broadcast.
     pub reach: Reach,
     /// What it names.
-    pub target: Target,
+    pub target: TlbiTarget,
     /// The L forms: entries of the last level alone, pages and blocks (RVMSWQ, RLQLSD).
     pub last_level_only: bool,
     /// The nXS form.
@@ -114,7 +114,7 @@ impl Invalidation {
         };
         let target = match encoding.op2() {
             0 if is_range => return None,
-            0 => Target::All,
+            0 => TlbiTarget::All,
             _ if is_range => range(operand, format, features),
             _ => page(operand, format, features),
         };
@@ -133,35 +133,35 @@ const fn granule_of(code: u64) -> Option<Granule> {
 }
 
 /// VA\[55:12\] in 43:0, TTL in 47:44, 63:48 RES0. The bits of VA below a larger granule's page are ignored.
-fn page(operand: u64, format: &Format, features: &Features) -> Target {
+fn page(operand: u64, format: &Format, features: &Features) -> TlbiTarget {
     if operand >> 48 != 0 {
-        return Target::Nothing("operand bits 63:48 are RES0");
+        return TlbiTarget::Nothing("operand bits 63:48 are RES0");
     }
     let hint = operand >> 44 & 0xf;
     if hint != 0 && !features.ttl {
-        return Target::Nothing("operand bits 47:44 are RES0 without FEAT_TTL");
+        return TlbiTarget::Nothing("operand bits 47:44 are RES0 without FEAT_TTL");
     }
     let va = (operand & ((1 << 44) - 1)) << 12 & !(format.granule.page_bytes() - 1);
     let level = match (granule_of(hint >> 2), hint & 3) {
         (None, _) => None,
-        (Some(granule), _) if granule != format.granule => return Target::Nothing("TTL is of another granule"),
+        (Some(granule), _) if granule != format.granule => return TlbiTarget::Nothing("TTL is of another granule"),
         // Level 0 is reserved without blocks there, level 1 likewise: as if there were no hint.
         (Some(_), level) if level < 3 && !format.has_blocks(level as i8) => None,
         (Some(_), level) => Some(level as i8),
     };
-    Target::Page { va, level }
+    TlbiTarget::Page { va, level }
 }
 
 /// Base in 36:0 (in pages; in units of 64 KiB with DS), TTL 38:37, NUM 43:39, SCALE 45:44, TG 47:46, 63:48 RES0.
-fn range(operand: u64, format: &Format, features: &Features) -> Target {
+fn range(operand: u64, format: &Format, features: &Features) -> TlbiTarget {
     if !features.tlbi_range {
-        return Target::Nothing("this PE has no FEAT_TLBIRANGE");
+        return TlbiTarget::Nothing("this PE has no FEAT_TLBIRANGE");
     }
     if operand >> 48 != 0 {
-        return Target::Nothing("operand bits 63:48 are RES0");
+        return TlbiTarget::Nothing("operand bits 63:48 are RES0");
     }
     if granule_of(operand >> 46 & 3) != Some(format.granule) {
-        return Target::Nothing("TG is of another granule");
+        return TlbiTarget::Nothing("TG is of another granule");
     }
     let unit = if format.ds { 16 } else { format.granule.page_shift() };
     let first = (operand & ((1 << 37) - 1)) << unit;
@@ -170,11 +170,11 @@ fn range(operand: u64, format: &Format, features: &Features) -> Target {
     if let Some(level) = level.filter(|&level| level < 3)
         && first & (format.span(level) - 1) != 0
     {
-        return Target::Nothing("the base is not aligned to the level that TTL names");
+        return TlbiTarget::Nothing("the base is not aligned to the level that TTL names");
     }
     let pages = (num + 1) << (5 * scale + 1);
     let last = first.saturating_add((pages << format.granule.page_shift()) - 1);
-    Target::Range { first, last, level }
+    TlbiTarget::Range { first, last, level }
 }
 
 /// The aligned 8-byte words that a store touches: address, which bits, and their new value.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use breakwater_trace::Access;
 use rustc_hash::FxHashMap;
 
-use crate::descriptor::{Descriptor, Format, Granule, Table};
+use crate::descriptor::{Descriptor, Format, Granule, TableDescriptor};
 use crate::maintenance::stored_words;
 use crate::params::Features;
 use crate::regime::Controls;
@@ -19,7 +19,7 @@ const FRAME: u64 = !0xfff;
 
 /// A word that a store has touched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Change {
+pub struct WordChange {
     /// Physical address, a multiple of 8.
     pub pa: u64,
     /// Before.
@@ -53,20 +53,20 @@ impl Memory {
     }
 
     /// Performs a store; the words touched, lowest first (a misaligned one of 16 bytes touches three).
-    pub fn store(&mut self, access: &Access) -> Vec<Change> {
+    pub fn store(&mut self, access: &Access) -> Vec<WordChange> {
         stored_words(access).map(|(pa, mask, value)| self.change(pa, mask, value)).collect()
     }
 
     /// Zeroes `bytes` (a multiple of 8) at `pa`, as DC ZVA does.
-    pub fn zero(&mut self, pa: u64, bytes: u64) -> Vec<Change> {
+    pub fn zero(&mut self, pa: u64, bytes: u64) -> Vec<WordChange> {
         (0..bytes / 8).map(|index| self.change(pa + 8 * index, u64::MAX, 0)).collect()
     }
 
-    fn change(&mut self, pa: u64, mask: u64, value: u64) -> Change {
+    fn change(&mut self, pa: u64, mask: u64, value: u64) -> WordChange {
         let slot = self.slot(pa);
         let old = *slot;
         *slot = (old & !mask) | (value & mask);
-        Change { pa, old, new: *slot }
+        WordChange { pa, old, new: *slot }
     }
 
     fn slot(&mut self, pa: u64) -> &mut u64 {
@@ -111,14 +111,14 @@ struct Denied {
 }
 
 impl Denied {
-    const fn below(self, table: &Table) -> Self {
+    const fn below(self, table: &TableDescriptor) -> Self {
         Self { write: self.write || table.no_write, execute: self.execute || table.no_execute }
     }
 }
 
 /// One way in which a walk comes to a frame.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct TableUse {
     level: i8,
     denied: Denied,
     /// First slot that belongs to the table, and how many do: all 512 but for a small root.
@@ -130,7 +130,7 @@ struct Place {
     va: u64,
 }
 
-impl Place {
+impl TableUse {
     const fn holds(&self, slot: u64) -> bool {
         slot >= self.first_slot && slot - self.first_slot < self.slots
     }
@@ -156,7 +156,7 @@ pub struct Exposed {
 #[derive(Debug)]
 pub struct Tree {
     root: Root,
-    places: FxHashMap<u64, Vec<Place>>,
+    places: FxHashMap<u64, Vec<TableUse>>,
     exposed: u64,
     example: Option<Exposed>,
     stale: bool,
@@ -180,7 +180,7 @@ impl Tree {
         let Root { base, format } = self.root;
         let level = format.start_level;
         let (first_slot, slots) = ((base & !FRAME) / 8, format.entries(level));
-        let top = Place { level, denied: Denied::default(), first_slot, slots, times: 1, va: 0 };
+        let top = TableUse { level, denied: Denied::default(), first_slot, slots, times: 1, va: 0 };
         let mut places = BTreeMap::from([((base & FRAME, top.denied), top)]);
         while !places.is_empty() {
             let mut next = BTreeMap::new();
@@ -193,12 +193,12 @@ impl Tree {
     }
 
     /// Counts the leaves of one table and collects the tables below it.
-    fn visit(&mut self, memory: &Memory, frame: u64, place: Place, next: &mut BTreeMap<(u64, Denied), Place>) {
+    fn visit(&mut self, memory: &Memory, frame: u64, place: TableUse, next: &mut BTreeMap<(u64, Denied), TableUse>) {
         for slot in place.first_slot..place.first_slot + place.slots {
             let word = memory.word(frame + 8 * slot);
             if let Descriptor::Table(table) = self.root.format.decode(word, place.level) {
                 let (level, denied, va) = (place.level + 1, place.denied.below(&table), self.va_of(&place, slot));
-                let below = Place { level, denied, first_slot: 0, slots: WORDS as u64, times: 0, va };
+                let below = TableUse { level, denied, first_slot: 0, slots: WORDS as u64, times: 0, va };
                 let linked = next.entry((table.next, denied)).or_insert(below);
                 linked.times = linked.times.saturating_add(place.times);
             } else if self.is_exposed(word, &place) {
@@ -207,28 +207,28 @@ impl Tree {
         }
     }
 
-    const fn va_of(&self, place: &Place, slot: u64) -> u64 {
+    const fn va_of(&self, place: &TableUse, slot: u64) -> u64 {
         place.va + ((slot - place.first_slot) << self.root.format.shift(place.level))
     }
 
     /// True if `word` is a leaf through which memory can be both written and executed, WXN aside. Without the access flag it can be neither.
-    fn is_exposed(&self, word: u64, place: &Place) -> bool {
+    fn is_exposed(&self, word: u64, place: &TableUse) -> bool {
         let format = &self.root.format;
         let Descriptor::Leaf(leaf) = format.decode(word, place.level) else { return false };
         let (writable, executable) = (leaf.writable && !place.denied.write, leaf.executable && !place.denied.execute);
         writable && executable && format.may_be_cached(Descriptor::Leaf(leaf))
     }
 
-    fn add(&mut self, place: &Place, slot: u64, descriptor: u64) {
+    fn add(&mut self, place: &TableUse, slot: u64, descriptor: u64) {
         self.exposed = self.exposed.saturating_add(place.times);
         self.example = Some(Exposed { va: self.va_of(place, (slot & !FRAME) / 8), slot, descriptor });
     }
 
     /// Follows a store; true if it was one to these tables.
-    pub fn follow(&mut self, change: Change) -> bool {
+    pub fn follow(&mut self, change: WordChange) -> bool {
         let Some(places) = self.places.get(&(change.pa & FRAME)) else { return false };
         let slot = (change.pa & !FRAME) / 8;
-        let places: Vec<Place> = places.iter().filter(|place| place.holds(slot)).copied().collect();
+        let places: Vec<TableUse> = places.iter().filter(|place| place.holds(slot)).copied().collect();
         // The evidence is gone; there may be other.
         self.stale |= self.example.is_some_and(|leaf| leaf.slot == change.pa);
         for place in &places {
@@ -308,7 +308,7 @@ mod tests {
         memory.declare(0x1000, u64::MAX);
         assert_eq!(
             memory.store(&access(2, 0x1002, 0, 0)),
-            [Change { pa: 0x1000, old: u64::MAX, new: 0xffff_ffff_0000_ffff }]
+            [WordChange { pa: 0x1000, old: u64::MAX, new: 0xffff_ffff_0000_ffff }]
         );
         assert_eq!(memory.word(0x1008), 0);
     }
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn good_a_pair_is_two_words_and_a_misaligned_one_three() {
         let mut memory = Memory::default();
-        let news = |changes: Vec<Change>| changes.iter().map(|change| change.new).collect::<Vec<_>>();
+        let news = |changes: Vec<WordChange>| changes.iter().map(|change| change.new).collect::<Vec<_>>();
         assert_eq!(news(memory.store(&access(16, 0x1000, 1, 2))), [1, 2]);
         assert_eq!(news(memory.store(&access(16, 0x2004, 0x2_0000_0001, 4))), [1 << 32, 2 | 4 << 32, 0]);
     }

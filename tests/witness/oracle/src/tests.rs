@@ -3,7 +3,7 @@
 use breakwater_trace::{Access, Operation};
 
 use crate::descriptor::{Descriptor, Format, Granule};
-use crate::maintenance::{Invalidation, Reach, Target, stored_words};
+use crate::maintenance::{Invalidation, Reach, TlbiTarget, stored_words};
 use crate::params::Features;
 use crate::regime::{Controls, MemoryType};
 
@@ -59,19 +59,19 @@ fn good_operands_are_applied_as_they_are() {
         let operation = Operation::from_text(name).expect(name);
         Invalidation::decode(operation, operand, &format, features).expect(name).target
     };
-    assert_eq!(target("vae2is", 0x402, &weakest), Target::Page { va: 0x40_2000, level: None });
-    assert_eq!(target("vale2is", 0x7 << 44 | 0x402, &full), Target::Page { va: 0x40_2000, level: Some(3) });
-    assert!(matches!(target("vale2is", 0x7 << 44 | 0x402, &weakest), Target::Nothing(_)));
-    assert!(matches!(target("vale2is", 0xb << 44 | 0x402, &full), Target::Nothing(_)), "16 KiB");
-    assert!(matches!(target("vae2", 1 << 48, &full), Target::Nothing(_)));
+    assert_eq!(target("vae2is", 0x402, &weakest), TlbiTarget::Page { va: 0x40_2000, level: None });
+    assert_eq!(target("vale2is", 0x7 << 44 | 0x402, &full), TlbiTarget::Page { va: 0x40_2000, level: Some(3) });
+    assert!(matches!(target("vale2is", 0x7 << 44 | 0x402, &weakest), TlbiTarget::Nothing(_)));
+    assert!(matches!(target("vale2is", 0xb << 44 | 0x402, &full), TlbiTarget::Nothing(_)), "16 KiB");
+    assert!(matches!(target("vae2", 1 << 48, &full), TlbiTarget::Nothing(_)));
     let range = target("rvae2is", 1 << 46 | 3 << 39 | 0x400, &full);
-    assert_eq!(range, Target::Range { first: 0x40_0000, last: 0x40_7fff, level: None });
+    assert_eq!(range, TlbiTarget::Range { first: 0x40_0000, last: 0x40_7fff, level: None });
     assert!(
-        matches!(target("rvale2is", 1 << 46 | 2 << 37 | 0x401, &full), Target::Nothing(_)),
+        matches!(target("rvale2is", 1 << 46 | 2 << 37 | 0x401, &full), TlbiTarget::Nothing(_)),
         "misaligned for level 2"
     );
-    assert!(matches!(target("rvale2is", 1 << 46 | 0x400, &weakest), Target::Nothing(_)));
-    assert_eq!(target("alle2is", 0, &weakest), Target::All);
+    assert!(matches!(target("rvale2is", 1 << 46 | 0x400, &weakest), TlbiTarget::Nothing(_)));
+    assert_eq!(target("alle2is", 0, &weakest), TlbiTarget::All);
     let alle1 = Operation::from_text("vmalle1is").expect("a name");
     assert_eq!(Invalidation::decode(alle1, 0, &format, &full), None);
 }

@@ -10,7 +10,7 @@ use breakwater_trace::{Access, Atomic};
 
 /// Of one CPU.
 #[derive(Clone, Copy, Default)]
-struct State {
+struct AtomicState {
     /// By its last load-exclusive.
     exclusive: [u64; 2],
     /// What the instruction under way found in its register: expected value, or operand.
@@ -20,7 +20,7 @@ struct State {
 }
 
 /// Of all CPUs. Each is used by that CPU's thread alone: the locks are there for the compiler.
-pub(crate) struct Atomics(Vec<Mutex<State>>);
+pub(crate) struct Atomics(Vec<Mutex<AtomicState>>);
 
 impl Atomics {
     /// Nothing under way.
@@ -45,7 +45,7 @@ impl Atomics {
 
     /// `instruction` tried to store: what it did store.
     pub(crate) fn store(&self, cpu: u32, instruction: Atomic, access: Access) -> Option<Access> {
-        let State { exclusive, operand, loaded } = *self.of(cpu);
+        let AtomicState { exclusive, operand, loaded } = *self.of(cpu);
         match instruction {
             Atomic::LoadExclusive => None,
             Atomic::StoreExclusive => (loaded == exclusive).then_some(access),
@@ -57,7 +57,7 @@ impl Atomics {
         }
     }
 
-    fn of(&self, cpu: u32) -> MutexGuard<'_, State> {
+    fn of(&self, cpu: u32) -> MutexGuard<'_, AtomicState> {
         self.0[cpu as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -25,7 +25,7 @@ const REMEMBERED: usize = 32;
 
 /// What an event may be left out for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum Repeatable {
     Change,
     /// DSB: completes what others wait for.
     Completion,
@@ -36,7 +36,7 @@ enum Kind {
     Use,
 }
 
-impl Kind {
+impl Repeatable {
     fn of(event: &Event) -> Self {
         match event {
             Event::Dsb(_) => Self::Completion,
@@ -55,7 +55,7 @@ impl Kind {
 
 /// What one CPU did lately.
 #[derive(Clone, Default)]
-struct Cpu {
+struct RecentSteps {
     /// How many changes and completions there were when this was last looked at.
     as_of: Age,
     /// By address, what it did since.
@@ -73,7 +73,7 @@ struct Age {
 /// What all CPUs did lately.
 pub(crate) struct Repeats {
     now: Age,
-    cpus: Vec<Cpu>,
+    cpus: Vec<RecentSteps>,
     /// CPUs that have started.
     started: usize,
     /// Every fetch counts for as long as one CPU runs.
@@ -84,14 +84,14 @@ impl Repeats {
     /// Nothing done. With `all_fetches`, none is left out before a second CPU starts: until then there is nobody to wait for, and a profile
     /// is made of them.
     pub(crate) fn new(cpus: usize, all_fetches: bool) -> Self {
-        Self { now: Age::default(), cpus: vec![Cpu::default(); cpus], started: 0, all_fetches }
+        Self { now: Age::default(), cpus: vec![RecentSteps::default(); cpus], started: 0, all_fetches }
     }
 
     /// `step` happens: calls `write` with what is to be written by now, which may be nothing.
     pub(crate) fn happens(&mut self, step: Step, mut write: impl FnMut(&Step)) {
         self.started += usize::from(matches!(step.event, Event::Start { .. }));
-        let kind = Kind::of(&step.event);
-        if kind == Kind::Change {
+        let kind = Repeatable::of(&step.event);
+        if kind == Repeatable::Change {
             self.let_go(&mut write);
             self.now.changes += 1;
             return write(&step);
@@ -101,10 +101,10 @@ impl Repeats {
         cpu.age(self.now);
         let this = (step.pc, step.event);
         if !always && cpu.done.contains(&this) {
-            cpu.held = (kind != Kind::Use).then_some(step);
+            cpu.held = (kind != Repeatable::Use).then_some(step);
             return;
         }
-        if kind == Kind::Completion {
+        if kind == Repeatable::Completion {
             self.let_go(&mut write);
             self.now.completions += 1;
         }
@@ -118,8 +118,8 @@ impl Repeats {
                 let found = |event: &Event| matches!(event, Event::Load(other) if other.va == load.va);
                 cpu.done.retain(|(pc, event)| *pc != step.pc || !found(event));
             }
-            _ if kind == Kind::Use => {}
-            _ => cpu.done.retain(|(_, event)| Kind::of(event) != Kind::Use),
+            _ if kind == Repeatable::Use => {}
+            _ => cpu.done.retain(|(_, event)| Repeatable::of(event) != Repeatable::Use),
         }
         if cpu.done.len() == REMEMBERED {
             cpu.done.pop_front();
@@ -133,13 +133,13 @@ impl Repeats {
     }
 }
 
-impl Cpu {
+impl RecentSteps {
     /// Forgets what `now` may tell apart.
     fn age(&mut self, now: Age) {
         if self.as_of.changes != now.changes {
             self.done.clear();
         } else if self.as_of != now {
-            self.done.retain(|(_, event)| Kind::of(event).outlives_completion());
+            self.done.retain(|(_, event)| Repeatable::of(event).outlives_completion());
         }
         self.as_of = now;
     }

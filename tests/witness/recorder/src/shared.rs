@@ -42,7 +42,7 @@ pub(crate) struct Shared {
 
 /// A part of an access: one word, and which of its bytes.
 #[derive(Clone, Copy)]
-struct Part {
+struct WordPart {
     number: u64,
     value: u64,
     bytes: u8,
@@ -117,7 +117,7 @@ fn slot(seen: &mut [Word], number: u64) -> &mut Word {
 }
 
 /// Notes that the CPU knows `part` as of `stamp`.
-fn see(seen: &mut [Word], part: Part, stamp: u64) {
+fn see(seen: &mut [Word], part: WordPart, stamp: u64) {
     let word = slot(seen, part.number);
     if word.tag != part.number + 1 {
         *word = Word { tag: part.number + 1, ..Word::default() };
@@ -142,7 +142,7 @@ const fn spread(bytes: u8) -> u64 {
 }
 
 /// The words that an access touches, one to three of them.
-fn parts(access: &Access) -> impl Iterator<Item = Part> {
+fn parts(access: &Access) -> impl Iterator<Item = WordPart> {
     let (first, shift) = (access.pa >> 3, access.pa as u32 & 7);
     // 24 bytes from the first word's start: the value, and which bytes it has.
     let value = u128::from(access.value[0]) | u128::from(access.value[1]) << 64;
@@ -152,6 +152,6 @@ fn parts(access: &Access) -> impl Iterator<Item = Part> {
         let bytes = (bytes >> (8 * index)) as u8;
         let up = 8 * shift;
         let in_word = || if index == 0 { value << up } else { value >> (64 * index - up) };
-        (bytes != 0).then(|| Part { number, value: in_word() as u64, bytes })
+        (bytes != 0).then(|| WordPart { number, value: in_word() as u64, bytes })
     })
 }

@@ -8,7 +8,7 @@ use super::result::{CpuFigures, Enable, RootSwitch};
 
 /// A root switch that has begun: the MMU is off, or the new root is not yet synchronised.
 #[derive(Clone, Copy)]
-struct Pending {
+struct StartedSwitch {
     switch: RootSwitch,
     /// Ordinal of the instruction that cleared M, if one did.
     off_at: Option<u64>,
@@ -16,7 +16,7 @@ struct Pending {
 
 /// One CPU.
 #[derive(Default)]
-pub(super) struct Cpu {
+pub(super) struct MeasuredCpu {
     /// Ordinal of the instruction up to which everything is accounted for.
     accounted: u64,
     pub(super) regime: Controls,
@@ -26,13 +26,13 @@ pub(super) struct Cpu {
     exposed: Option<Exposed>,
     /// The same, by what is known now.
     exposed_now: Option<Exposed>,
-    pending: Option<Pending>,
+    pending: Option<StartedSwitch>,
     /// The DC ZVA block, in bytes; 64 where the trace does not tell.
     pub(super) zeroed_bytes: u64,
     pub(super) figures: CpuFigures,
 }
 
-impl Cpu {
+impl MeasuredCpu {
     /// A CPU of which nothing is known yet.
     pub(super) fn new(cpu: u32) -> Self {
         Self { zeroed_bytes: 64, figures: CpuFigures { cpu, ..CpuFigures::default() }, ..Self::default() }
@@ -87,13 +87,13 @@ impl Cpu {
         match (before.mmu_on(), self.regime.mmu_on()) {
             (true, false) => {
                 let switch = RootSwitch { from: before.ttbr0, began: instruction, pc, ..RootSwitch::default() };
-                self.pending = Some(Pending { switch, off_at: Some(instruction) });
+                self.pending = Some(StartedSwitch { switch, off_at: Some(instruction) });
             }
             (false, true) => {
                 let Controls { sctlr, ttbr0, tcr, mair, .. } = self.regime;
                 let wxn_before = before.wxn();
                 self.figures.enables.push(Enable { instruction, pc, sctlr, ttbr0, tcr, mair, wxn_before });
-                if let Some(Pending { switch, off_at: Some(off_at) }) = &mut self.pending {
+                if let Some(StartedSwitch { switch, off_at: Some(off_at) }) = &mut self.pending {
                     switch.mmu_off = instruction - *off_at;
                     switch.to = ttbr0;
                 }
@@ -108,7 +108,7 @@ impl Cpu {
         self.regime.ttbr0 = value;
         if self.regime.mmu_on() && from != value {
             let switch = RootSwitch { from, to: value, began: instruction, pc, mmu_on: true, ..RootSwitch::default() };
-            self.pending = Some(Pending { switch, off_at: None });
+            self.pending = Some(StartedSwitch { switch, off_at: None });
         }
     }
 

@@ -30,7 +30,7 @@ pub struct TableStores {
 }
 
 #[derive(Clone, Copy)]
-struct Stored {
+struct StoredValue {
     /// Position in the order of all stores.
     order: u64,
     instruction: u64,
@@ -41,17 +41,17 @@ struct Stored {
 #[derive(Default)]
 pub(super) struct History {
     next: u64,
-    words: FxHashMap<u64, Vec<Stored>>,
+    words: FxHashMap<u64, Vec<StoredValue>>,
 }
 
 impl History {
     /// Remembers that the word at `pa` now holds `value`.
     pub(super) fn add(&mut self, pa: u64, instruction: u64, value: u64) {
         self.next += 1;
-        self.words.entry(pa).or_default().push(Stored { order: self.next, instruction, value });
+        self.words.entry(pa).or_default().push(StoredValue { order: self.next, instruction, value });
     }
 
-    fn of(&self, pa: u64) -> &[Stored] {
+    fn of(&self, pa: u64) -> &[StoredValue] {
         self.words.get(&pa).map_or(&[], Vec::as_slice)
     }
 
@@ -72,7 +72,7 @@ impl History {
         for (slot, _) in tree.slots() {
             // The root itself is linked by the switch.
             let linked_at = linked.get(&(slot & !0xfff)).copied().unwrap_or(u64::MAX);
-            let counts = |stored: &&Stored| stored.value != 0 || stored.order > linked_at;
+            let counts = |stored: &&StoredValue| stored.value != 0 || stored.order > linked_at;
             let stores = self.of(slot).iter().filter(counts).count();
             if stores > 1 {
                 let instruction = self.of(slot).last().map_or(0, |stored| stored.instruction);

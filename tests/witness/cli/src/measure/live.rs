@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use breakwater_trace::Step;
 
 use breakwater_oracle::descriptor::{Descriptor, Format};
-use breakwater_oracle::tables::Change;
+use breakwater_oracle::tables::WordChange;
 
 /// A change of a live descriptor that lacks a step of break-before-make.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,8 +47,8 @@ pub(super) struct Live {
 
 impl Live {
     /// Judges a store to a slot that walks of a CPU with its MMU on read at `level`.
-    pub(super) fn changed(&mut self, step: &Step, change: Change, format: &Format, level: i8) {
-        let Change { pa, old, new } = change;
+    pub(super) fn changed(&mut self, step: &Step, change: WordChange, format: &Format, level: i8) {
+        let WordChange { pa, old, new } = change;
         let valid = |word| format.may_be_cached(format.decode(word, level));
         let broken = self.broken.get(&pa).copied();
         let (old, missing) = match (valid(old), valid(new), broken) {

@@ -5,10 +5,10 @@ use std::io::BufRead;
 
 use anyhow::{Context, Result, bail, ensure};
 use breakwater_oracle::regime::Control;
-use breakwater_oracle::tables::{Change, Memory, Root, Tree};
+use breakwater_oracle::tables::{Memory, Root, Tree, WordChange};
 use breakwater_trace::{Access, End, Event, Operation, Reader, Record, Register, Step};
 
-use super::cpu::Cpu;
+use super::cpu::MeasuredCpu;
 use super::history::{History, StoredTwice, TableStores};
 use super::live::Live;
 use super::result::{Measurement, Milestone, RootSwitch};
@@ -21,7 +21,7 @@ const LONGEST_RUN: u64 = 512;
 #[derive(Default)]
 pub(crate) struct Replay {
     memory: Memory,
-    cpus: Vec<Cpu>,
+    cpus: Vec<MeasuredCpu>,
     boot_cpu: Option<u32>,
     /// The trees below all roots in force.
     trees: FxHashMap<Root, Tree>,
@@ -97,9 +97,9 @@ impl Replay {
         self.finish(end).measurement
     }
 
-    fn cpu(&mut self, cpu: u32) -> &mut Cpu {
+    fn cpu(&mut self, cpu: u32) -> &mut MeasuredCpu {
         for index in self.cpus.len() as u32..=cpu {
-            self.cpus.push(Cpu::new(index));
+            self.cpus.push(MeasuredCpu::new(index));
         }
         &mut self.cpus[cpu as usize]
     }
@@ -195,7 +195,7 @@ impl Replay {
         Ok(())
     }
 
-    fn changed(&mut self, step: &Step, changes: &[Change]) {
+    fn changed(&mut self, step: &Step, changes: &[WordChange]) {
         let mut touched = false;
         for change in changes {
             if let Some(history) = &mut self.history {

@@ -12,7 +12,7 @@ use breakwater_trace::Feature;
 use super::hear::{Court, Ending, Seen, hear};
 use super::sites::Site;
 use crate::Tools;
-use crate::loader::{self, Entry, Loaded, virt_load_address};
+use crate::loader::{self, Loaded, Loading, virt_load_address};
 use crate::machine::Machine;
 use crate::recorded::{self, Options};
 
@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(180);
 
 /// How the image is entered.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Way {
+pub enum LoadedBy {
     /// By QEMU's own loader, as a Linux arm64 `Image`.
     Kernel,
     /// By a few instructions that hand over this tree at the exception level that the machine starts at.
@@ -50,7 +50,7 @@ pub struct Boot {
     /// The machine.
     pub machine: Machine,
     /// How the image is entered.
-    pub way: Way,
+    pub way: LoadedBy,
     /// The image's command line.
     pub append: String,
     /// What every CPU is judged by.
@@ -70,7 +70,7 @@ impl Boot {
         Self {
             name: name.to_owned(),
             machine,
-            way: Way::Kernel,
+            way: LoadedBy::Kernel,
             append: String::new(),
             features: Vec::new(),
             refuses: None,
@@ -81,7 +81,7 @@ impl Boot {
 
     /// Some ten seconds: firmware stores much before the image has its turn.
     pub(super) const fn is_long(&self) -> bool {
-        matches!(self.way, Way::Firmware { .. })
+        matches!(self.way, LoadedBy::Firmware { .. })
     }
 }
 
@@ -109,8 +109,8 @@ impl Stage {
     /// The boot fails, or the witness objects.
     pub(super) fn open(boot: Boot, image: &Linked<'_>, tools: &Tools) -> Result<Self> {
         let load = match boot.way {
-            Way::Kernel => virt_load_address(image.bytes)?,
-            Way::Shim { image_at, .. } | Way::Firmware { image_at, .. } => image_at,
+            LoadedBy::Kernel => virt_load_address(image.bytes)?,
+            LoadedBy::Shim { image_at, .. } | LoadedBy::Firmware { image_at, .. } => image_at,
         };
         let mut stage = Self { boot, load, executed: HashSet::new(), limit: LONGEST };
         let seen = stage.run(image, tools, 0, true)?;
@@ -161,12 +161,12 @@ impl Stage {
         (options.features, options.house_rules) = (self.boot.features.clone(), self.boot.house_rules);
         options.machine = machine.arguments()?.get(1).cloned().unwrap_or_default();
         match way {
-            Way::Kernel => {}
-            Way::Shim { tree, tree_at, image_at } => {
-                let entry = Entry::Shim { tree: tree.clone(), tree_at: *tree_at, image_at: *image_at };
+            LoadedBy::Kernel => {}
+            LoadedBy::Shim { tree, tree_at, image_at } => {
+                let entry = Loading::Shim { tree: tree.clone(), tree_at: *tree_at, image_at: *image_at };
                 options.extra = loader::arguments(&entry, machine, img, dir)?;
             }
-            Way::Firmware { file, .. } => {
+            LoadedBy::Firmware { file, .. } => {
                 options.extra = vec!["-bios".to_owned(), file.display().to_string()];
                 options.cap_bytes = Some(16 << 30);
             }

@@ -16,7 +16,7 @@ const SEQUENCED: [&str; 7] = ["sctlr_el2", "mair_el2", "tcr_el2", "tcr2_el2", "t
 
 /// What is done to an instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Change {
+pub(super) enum Mutation {
     /// It becomes a NOP.
     Removed,
     /// A barrier of loads and stores becomes one of stores.
@@ -33,18 +33,18 @@ pub(super) enum Change {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Mutant {
     pub(super) site: Site,
-    pub(super) change: Change,
+    pub(super) change: Mutation,
     pub(super) words: Vec<u32>,
 }
 
 impl fmt::Display for Mutant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let change = match self.change {
-            Change::Removed => "",
-            Change::StoresOnly => " of stores only",
-            Change::Nearer => " of this PE only",
-            Change::Other => " of another kind",
-            Change::Swapped => " after its successor",
+            Mutation::Removed => "",
+            Mutation::StoresOnly => " of stores only",
+            Mutation::Nearer => " of this PE only",
+            Mutation::Other => " of another kind",
+            Mutation::Swapped => " after its successor",
         };
         write!(f, "{}{change}", self.site)
     }
@@ -53,14 +53,14 @@ impl fmt::Display for Mutant {
 impl Mutant {
     /// Whether every image needs a reason to have the instruction, wherever it stands: others are tried in the first boot alone.
     pub(super) fn is_everywhere(&self) -> bool {
-        self.change == Change::Removed && is_everywhere(self.site.words.0)
+        self.change == Mutation::Removed && is_everywhere(self.site.words.0)
     }
 }
 
 /// All mutants of `site`: without it; and where its routine is `weakened`, all else that some rule forbids.
 pub(super) fn mutants(site: &Site, weakened: bool) -> Vec<Mutant> {
     let (word, next) = site.words;
-    let mut all = if weakened { changes(word, next) } else { vec![(Change::Removed, vec![NOP])] };
+    let mut all = if weakened { changes(word, next) } else { vec![(Mutation::Removed, vec![NOP])] };
     all.retain(|_| weakened || is_everywhere(word));
     all.into_iter().map(|(change, words)| Mutant { site: site.clone(), change, words }).collect()
 }
@@ -91,27 +91,27 @@ fn writes_hcr(word: u32) -> bool {
 }
 
 /// What can be done to `word` that some rule forbids.
-fn changes(word: u32, next: Option<u32>) -> Vec<(Change, Vec<u32>)> {
-    let mut changes = vec![(Change::Removed, vec![NOP])];
+fn changes(word: u32, next: Option<u32>) -> Vec<(Mutation, Vec<u32>)> {
+    let mut changes = vec![(Mutation::Removed, vec![NOP])];
     if let Some(Decoded::Dsb(barrier) | Decoded::Dmb(barrier)) = decode(word) {
         let Barrier { crm, .. } = barrier;
         let with = |crm: u8| vec![word & !0xf00 | u32::from(crm) << 8];
         if barrier.orders_everything() {
-            changes.push((Change::StoresOnly, with(crm & 0xc | 2)));
+            changes.push((Mutation::StoresOnly, with(crm & 0xc | 2)));
         }
         // The one before HCR_EL2 may be of this PE: it is for its own accesses.
         if crm >> 2 != 1 && !next.is_some_and(writes_hcr) {
-            changes.push((Change::Nearer, with(4 | crm & 3)));
+            changes.push((Mutation::Nearer, with(4 | crm & 3)));
         }
     }
     if word == ALLE2 {
-        changes.push((Change::Other, vec![ALLE1]));
+        changes.push((Mutation::Other, vec![ALLE1]));
     }
     if word & !31 == DC_IVAC {
-        changes.push((Change::Other, vec![DC_CVAC | word & 31]));
+        changes.push((Mutation::Other, vec![DC_CVAC | word & 31]));
     }
     if let Some(next) = next.filter(|next| is_sequenced(*next) && (orders(word) || orders(*next))) {
-        changes.push((Change::Swapped, vec![next, word]));
+        changes.push((Mutation::Swapped, vec![next, word]));
     }
     changes
 }
@@ -125,13 +125,13 @@ mod tests {
     const ISB: u32 = 0xd503_3fdf;
     const MSR_HCR: u32 = 0xd51c_1100;
 
-    fn kinds(word: u32, next: Option<u32>) -> Vec<Change> {
+    fn kinds(word: u32, next: Option<u32>) -> Vec<Mutation> {
         changes(word, next).into_iter().map(|(change, _)| change).collect()
     }
 
     #[test]
     fn good_each_instruction_has_the_mutants_that_matter() {
-        use Change::{Nearer, Other, Removed, StoresOnly, Swapped};
+        use Mutation::{Nearer, Other, Removed, StoresOnly, Swapped};
         assert_eq!(kinds(DSB_SY, None), [Removed, StoresOnly, Nearer]);
         assert_eq!(kinds(DSB_NSH, Some(ISB)), [Removed, StoresOnly, Swapped]);
         assert_eq!(kinds(DSB_SY, Some(MSR_HCR)), [Removed, StoresOnly, Swapped]);
@@ -145,9 +145,9 @@ mod tests {
     fn good_outside_of_weakened_routines_instructions_are_only_taken_away() {
         let site = |word| Site { words: (word, Some(ISB)), ..Site::lone(0x1000, word) };
         let changes = |word, weakened| mutants(&site(word), weakened).iter().map(|one| one.change).collect::<Vec<_>>();
-        assert_eq!(changes(DSB_SY, false), [Change::Removed]);
+        assert_eq!(changes(DSB_SY, false), [Mutation::Removed]);
         assert_eq!(changes(MSR_HCR, false), []);
-        assert_eq!(changes(MSR_HCR, true), [Change::Removed, Change::Swapped]);
+        assert_eq!(changes(MSR_HCR, true), [Mutation::Removed, Mutation::Swapped]);
         let swapped = &mutants(&site(MSR_HCR), true)[1];
         assert!(!swapped.is_everywhere() && swapped.to_string().ends_with("` after its successor"), "{swapped}");
     }

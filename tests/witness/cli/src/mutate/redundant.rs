@@ -15,7 +15,7 @@ use super::sites::Site;
 #[serde(deny_unknown_fields)]
 pub struct Reasons {
     #[serde(default)]
-    pub(super) redundant: Vec<Entry>,
+    pub(super) redundant: Vec<Reason>,
     #[serde(default)]
     pub(super) twins: Twins,
 }
@@ -34,7 +34,7 @@ pub(super) struct Twins {
 /// Names one site or several, and says why.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Entry {
+pub(super) struct Reason {
     pub(super) site: Which,
     /// What it is for: a feature or an erratum that the machines here do not have, in words.
     pub(super) feature: Option<String>,
@@ -96,7 +96,7 @@ impl Reasons {
 
     fn parse(text: &str) -> Result<Self> {
         let reasons: Self = toml::from_str(text)?;
-        for Entry { site, feature, pause, covered_by, .. } in &reasons.redundant {
+        for Reason { site, feature, pause, covered_by, .. } in &reasons.redundant {
             let given = [feature.is_some(), pause.is_some(), covered_by.is_some()].into_iter().filter(|&given| given);
             ensure!(given.count() == 1, "{site:?}: give one reason, feature, pause or covered_by");
         }

@@ -137,12 +137,12 @@ impl fmt::Display for Score {
 
 #[cfg(test)]
 mod tests {
-    use super::super::change::Change;
+    use super::super::change::Mutation;
     use super::super::sites::{NOP, Site};
     use super::*;
 
     fn mutant() -> Mutant {
-        Mutant { site: Site::lone(0, NOP), change: Change::Removed, words: vec![NOP] }
+        Mutant { site: Site::lone(0, NOP), change: Mutation::Removed, words: vec![NOP] }
     }
 
     fn score(fates: Vec<Fate>) -> Score {

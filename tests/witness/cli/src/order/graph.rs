@@ -148,7 +148,7 @@ impl<'a> Order<'a> {
     pub(crate) fn linear(&self, choice: Choice) -> Vec<usize> {
         let mut chooser = Chooser::new(self, choice);
         let mut sequence = self.head.clone();
-        let mut state = State { done: vec![0; self.lanes.len()], met: vec![0; self.lanes.len()] };
+        let mut state = Scheduled { done: vec![0; self.lanes.len()], met: vec![0; self.lanes.len()] };
         let mut ready: Vec<(usize, usize)> = Vec::new();
         loop {
             ready.clear();
@@ -171,12 +171,12 @@ impl<'a> Order<'a> {
 }
 
 /// How far a linear order has got: by CPU, its events, and those of its needs that are met or gone.
-struct State {
+struct Scheduled {
     done: Clock,
     met: Vec<usize>,
 }
 
-impl State {
+impl Scheduled {
     /// The next event of each CPU that has one.
     fn next(&self, order: &Order<'_>) -> impl Iterator<Item = (usize, usize)> {
         order

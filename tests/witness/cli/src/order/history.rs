@@ -17,12 +17,12 @@ pub(super) struct Store {
     pub(super) at: Moment,
     /// The line of its CPU's instruction before.
     pub(super) since: u64,
-    pub(super) part: Part,
+    pub(super) part: WordPart,
 }
 
 /// The bytes of an access that lie in one word.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Part {
+pub(super) struct WordPart {
     /// Physical address of the word, a multiple of 8.
     pub(super) pa: u64,
     /// A bit per byte.
@@ -31,7 +31,7 @@ pub(super) struct Part {
     pub(super) value: u64,
 }
 
-impl Part {
+impl WordPart {
     /// The parts of an access, lowest first.
     pub(super) fn all(access: &Access) -> impl Iterator<Item = Self> {
         let (first, shift) = (access.pa & !7, access.pa as u32 & 7);

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use breakwater_trace::{Access, Call, Event, Record, Step};
 
-use super::history::{History, Load, Part, Source, Store};
+use super::history::{History, Load, Source, Store, WordPart};
 use super::{Edge, Moment};
 use crate::loader::Loaded;
 use breakwater_oracle::tables::Memory;
@@ -24,7 +24,7 @@ const AFFINITY: u64 = 0xff_00ff_ffff;
 const MOST_WAITING: usize = 1 << 14;
 
 /// A load's bytes, and where each may have come from.
-struct Pending {
+struct UnresolvedLoad {
     load: Load,
     sources: [Source; 8],
     /// CPUs that have not been heard of since.
@@ -33,7 +33,7 @@ struct Pending {
 
 /// A CPU as heard of so far.
 #[derive(Default)]
-struct Cpu {
+struct HeardCpu {
     exists: bool,
     /// The instruction under way, the line of the last event, and that of the last event of an earlier instruction.
     instruction: u64,
@@ -59,9 +59,9 @@ pub(crate) struct Observed {
     /// What was in memory when a second CPU came.
     before: Memory,
     several: bool,
-    cpus: Vec<Cpu>,
+    cpus: Vec<HeardCpu>,
     words: HashMap<u64, History>,
-    pending: HashMap<usize, Pending>,
+    pending: HashMap<usize, UnresolvedLoad>,
     next: usize,
     calls: Vec<On>,
     edges: Vec<Edge>,
@@ -101,7 +101,7 @@ impl Observed {
         for cpu in 0..self.cpus.len() {
             self.name_starter(cpu, None);
         }
-        let pending: Vec<Pending> = self.pending.drain().map(|(_, pending)| pending).collect();
+        let pending: Vec<UnresolvedLoad> = self.pending.drain().map(|(_, pending)| pending).collect();
         pending.iter().for_each(|pending| self.resolve(pending));
         self.edges.sort_unstable();
         self.edges.dedup();
@@ -136,7 +136,7 @@ impl Observed {
     /// A CPU is heard of: if by a new instruction, whatever its last one may have stored is known.
     fn arrive(&mut self, index: usize, line: u64, instruction: u64) {
         if self.cpus.len() <= index {
-            self.cpus.resize_with(index + 1, Cpu::default);
+            self.cpus.resize_with(index + 1, HeardCpu::default);
         }
         if !self.cpus[index].exists {
             self.several |= self.cpus.iter().any(|cpu| cpu.exists);
@@ -167,14 +167,15 @@ impl Observed {
 
     fn store(&mut self, at: Moment, access: &Access) {
         let cpu = &self.cpus[at.cpu as usize];
-        for part in Part::all(access) {
+        for part in WordPart::all(access) {
             if !self.several {
                 let old = self.before.word(part.pa);
                 self.before.declare(part.pa, part.over(old));
                 continue;
             }
             for load in cpu.offered.iter().chain(&cpu.waiting) {
-                let seen = |pending: &&mut Pending| pending.load.part.pa == part.pa && cpu.since < pending.load.at.line;
+                let seen =
+                    |pending: &&mut UnresolvedLoad| pending.load.part.pa == part.pa && cpu.since < pending.load.at.line;
                 if let Some(pending) = self.pending.get_mut(load).filter(seen) {
                     pending.may_be(at, part);
                 }
@@ -185,7 +186,7 @@ impl Observed {
 
     fn load(&mut self, at: Moment, access: &Access) {
         let since = self.cpus[at.cpu as usize].since;
-        for part in Part::all(access) {
+        for part in WordPart::all(access) {
             let load = Load { at, since, part };
             let initial = self.before.word(part.pa);
             let nothing = History::default();
@@ -196,13 +197,13 @@ impl Observed {
             }
             let own = |source: &Source| matches!(source, Source::Store(store) if store.cpu == at.cpu);
             if !sources.iter().all(|source| *source == Source::Several || own(source)) {
-                self.wait(Pending { load, sources, waits_for: 0 });
+                self.wait(UnresolvedLoad { load, sources, waits_for: 0 });
             }
         }
     }
 
     /// Lets a load wait for every other CPU's next instruction.
-    fn wait(&mut self, mut pending: Pending) {
+    fn wait(&mut self, mut pending: UnresolvedLoad) {
         let load = self.next;
         self.next += 1;
         let own = pending.load.at.cpu as usize;
@@ -222,7 +223,7 @@ impl Observed {
     }
 
     /// Makes edges of what is known of a load: at most one for each CPU.
-    fn resolve(&mut self, pending: &Pending) {
+    fn resolve(&mut self, pending: &UnresolvedLoad) {
         let mut latest: Vec<Moment> = Vec::new();
         for source in pending.sources {
             let Source::Store(store) = source else { continue };
@@ -252,9 +253,9 @@ impl Observed {
     }
 }
 
-impl Pending {
+impl UnresolvedLoad {
     /// A store whose line came later may be where the value is from.
-    fn may_be(&mut self, at: Moment, stored: Part) {
+    fn may_be(&mut self, at: Moment, stored: WordPart) {
         for index in 0..8 {
             let byte = self.load.part.byte(index);
             if byte.is_some() && stored.byte(index) == byte {

@@ -18,7 +18,7 @@ use super::{Edge, Moment};
 /// What makes a violation of two orders the same.
 type Identity = (Rule, u32, u64, Option<u64>, Option<u64>, Option<u64>);
 /// A rule, a CPU, an instruction.
-type Kind = (Rule, u32, u64);
+type RuleSite = (Rule, u32, u64);
 
 /// How much may be done.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +113,7 @@ const fn identity(violation: &Violation) -> Identity {
     (*rule, *pe, *pc, *va, *old, *new)
 }
 
-const fn kind(violation: &Violation) -> Kind {
+const fn kind(violation: &Violation) -> RuleSite {
     (violation.rule, violation.pe, violation.pc)
 }
 
@@ -196,7 +196,7 @@ impl Weighing<'_> {
         let noticed: HashMap<Identity, Option<Moment>> =
             arrived.found.iter().map(identity).zip(arrived.noticed.iter().copied()).collect();
         self.keep(&mut open, violations, &arrived);
-        let known: HashSet<Kind> = violations.iter().chain(&self.bench.found).map(kind).collect();
+        let known: HashSet<RuleSite> = violations.iter().chain(&self.bench.found).map(kind).collect();
         let mut elsewhere = arrived.found;
         for seed in 0..self.effort.random {
             let Some(mut judged) = self.judge(Choice::Random(seed), None) else { break };
@@ -232,8 +232,8 @@ impl Weighing<'_> {
 
     /// Judges those that are still open with their events as early and as late as can be.
     fn decide(&mut self, open: &[usize], violations: &[Violation], noticed: &HashMap<Identity, Option<Moment>>) {
-        let mut kinds: Vec<(Kind, Vec<usize>)> = Vec::new();
-        let mut known: HashMap<Kind, usize> = HashMap::new();
+        let mut kinds: Vec<(RuleSite, Vec<usize>)> = Vec::new();
+        let mut known: HashMap<RuleSite, usize> = HashMap::new();
         for number in open {
             let kind = kind(&violations[*number]);
             let index = *known.entry(kind).or_insert(kinds.len());

@@ -9,7 +9,7 @@
 //! else, with everything invalidated before the new root is named.
 
 use breakwater_oracle::descriptor::Descriptor;
-use breakwater_oracle::maintenance::{Invalidation, Ordering, Reach, Target};
+use breakwater_oracle::maintenance::{Invalidation, Ordering, Reach, TlbiTarget};
 use breakwater_oracle::params::Features;
 use breakwater_oracle::regime::{Control, Controls};
 use breakwater_oracle::tables::Memory;
@@ -45,7 +45,7 @@ impl fmt::Display for Lapse {
 pub(crate) struct Conduct {
     image: Range<u64>,
     memory: Memory,
-    cpus: Vec<Cpu>,
+    cpus: Vec<Conducting>,
     line: u64,
     lapses: Vec<Lapse>,
 }
@@ -72,7 +72,7 @@ enum Hypervisor {
 
 /// One CPU.
 #[derive(Default)]
-struct Cpu {
+struct Conducting {
     controls: Controls,
     has_tcr2: bool,
     tcr2_written: bool,
@@ -125,7 +125,7 @@ impl Conduct {
     fn step(&mut self, step: &Step) {
         let index = step.cpu as usize;
         if self.cpus.len() <= index {
-            self.cpus.resize_with(index + 1, Cpu::default);
+            self.cpus.resize_with(index + 1, Conducting::default);
         }
         let mut cpu = std::mem::take(&mut self.cpus[index]);
         match step.event {
@@ -144,7 +144,7 @@ impl Conduct {
         self.cpus[index] = cpu;
     }
 
-    fn step_at_el2(&mut self, cpu: &mut Cpu, step: &Step) {
+    fn step_at_el2(&mut self, cpu: &mut Conducting, step: &Step) {
         if let Some(due) = cpu.isb_due.take() {
             let kept = step.event == Event::Isb && step.instruction == due;
             self.require(kept, step, promise::ISB_AFTER_M);
@@ -173,7 +173,7 @@ impl Conduct {
     }
 
     /// With M = 1 writes of registers are common and harmless; accesses are not.
-    fn vectors_are_live(&mut self, cpu: &Cpu, step: &Step) {
+    fn vectors_are_live(&mut self, cpu: &Conducting, step: &Step) {
         let may_fault = match step.event {
             Event::Load(_) | Event::Store(_) | Event::Maintain { .. } => true,
             Event::Msr { register, .. } => register.name() != Some("vbar_el2") && !cpu.controls.mmu_on(),
@@ -183,7 +183,7 @@ impl Conduct {
         self.require(!may_fault || live, step, promise::VECTORS);
     }
 
-    fn store(&mut self, cpu: &mut Cpu, step: &Step, access: &Access) {
+    fn store(&mut self, cpu: &mut Conducting, step: &Step, access: &Access) {
         cpu.stores_settled = false;
         if access.va != access.pa {
             let mapped = cpu.vectors.1.is_some_and(|vectors| self.executable(cpu, vectors).is_some());
@@ -192,7 +192,7 @@ impl Conduct {
         self.memory.store(access);
     }
 
-    fn write(&mut self, cpu: &mut Cpu, step: &Step, control: Control, value: u64) {
+    fn write(&mut self, cpu: &mut Conducting, step: &Step, control: Control, value: u64) {
         let old = cpu.controls;
         cpu.controls.set(control, value);
         match control {
@@ -219,7 +219,7 @@ impl Conduct {
         }
     }
 
-    fn turn_on(&mut self, cpu: &mut Cpu, step: &Step, old: u64, value: u64) {
+    fn turn_on(&mut self, cpu: &mut Conducting, step: &Step, old: u64, value: u64) {
         self.require(old & value & WXN != 0, step, promise::WXN_BEFORE_M);
         self.require(value & (C | I) == C | I, step, promise::CACHES_WITH_M);
         self.require(cpu.was_on || old & C == 0, step, promise::C_NOT_BEFORE_M);
@@ -232,7 +232,7 @@ impl Conduct {
         cpu.isb_due = Some(step.instruction + 1);
     }
 
-    fn turn_off(&mut self, cpu: &mut Cpu, step: &Step, old: Controls, value: u64) {
+    fn turn_off(&mut self, cpu: &mut Conducting, step: &Step, old: Controls, value: u64) {
         // From firmware's tables the caches go with M: the image sets up everything anew.
         self.require(!cpu.was_on || old.sctlr ^ value == M, step, promise::M_ALONE);
         self.require(cpu.stores_settled, step, promise::STORES_COMPLETE);
@@ -240,7 +240,7 @@ impl Conduct {
     }
 
     /// Where `va` leads if code may run there.
-    fn executable(&self, cpu: &Cpu, va: u64) -> Option<u64> {
+    fn executable(&self, cpu: &Conducting, va: u64) -> Option<u64> {
         let format = cpu.controls.format(&Features::default()).ok()?;
         let mut table = cpu.controls.root(&format);
         for level in format.start_level..=3 {
@@ -255,13 +255,13 @@ impl Conduct {
     }
 }
 
-impl Cpu {
+impl Conducting {
     fn maintain(&mut self, operation: Operation, operand: u64) {
         self.stores_settled &= !operation.zeroes();
         let features = Features::default();
         let Ok(format) = self.controls.format(&features) else { return };
         if let Some(tlbi) = Invalidation::decode(operation, operand, &format, &features)
-            && tlbi.target == Target::All
+            && tlbi.target == TlbiTarget::All
             && !self.controls.mmu_on()
             // Before an ISB walks may go on under the old registers, and old entries may come back.
             && self.isb_due.is_none()

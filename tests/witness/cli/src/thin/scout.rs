@@ -41,7 +41,7 @@ impl Interest {
 
 /// What one CPU did last.
 #[derive(Clone, Copy, Debug, Default)]
-struct Cpu {
+struct LastSteps {
     /// The line of its last event that counts for what stands directly before another.
     previous: Option<u64>,
     /// SCTLR_EL2.M as written.
@@ -54,7 +54,7 @@ struct Cpu {
 
 /// The last store to a word.
 #[derive(Clone, Copy, Debug)]
-struct Stored {
+struct Writer {
     cpu: u32,
     /// CPUs that have loaded it since.
     loaded_by: u128,
@@ -65,8 +65,8 @@ struct Stored {
 pub(super) struct Scout {
     engine: Obligations,
     interest: Interest,
-    cpus: Vec<Cpu>,
-    stored: HashMap<u64, Stored>,
+    cpus: Vec<LastSteps>,
+    stored: HashMap<u64, Writer>,
     /// What leaves that were read-only led to, by their slot.
     outputs: HashMap<u64, Vec<Range<u64>>>,
 }
@@ -104,10 +104,10 @@ impl Scout {
         (self.interest, self.engine)
     }
 
-    fn cpu(&mut self, cpu: u32) -> &mut Cpu {
+    fn cpu(&mut self, cpu: u32) -> &mut LastSteps {
         let index = cpu as usize;
         if self.cpus.len() <= index {
-            self.cpus.resize(index + 1, Cpu::default());
+            self.cpus.resize(index + 1, LastSteps::default());
         }
         &mut self.cpus[index]
     }
@@ -122,7 +122,7 @@ impl Scout {
                         self.interest.uncached.insert(pa >> SHIFT);
                     }
                     if matches!(step.event, Event::Store(_)) {
-                        self.stored.insert(pa, Stored { cpu: step.cpu, loaded_by: 0 });
+                        self.stored.insert(pa, Writer { cpu: step.cpu, loaded_by: 0 });
                     } else {
                         self.loaded(line, step.cpu, pa);
                     }
@@ -199,7 +199,7 @@ impl Scout {
     }
 }
 
-impl Cpu {
+impl LastSteps {
     /// A DSB on `line`.
     fn dsb(&mut self, line: u64, ordering: &Ordering) {
         if ordering.stores && ordering.reach != Reach::Own {

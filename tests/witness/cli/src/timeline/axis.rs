@@ -28,7 +28,7 @@ pub(super) struct Span {
 
 /// A part of the axis.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct Part {
+pub(super) struct AxisPart {
     /// Pixels.
     pub(super) from: f64,
     /// Pixels.
@@ -42,7 +42,7 @@ pub(super) struct Part {
 pub(super) struct Axis {
     /// Lines and their pixels, both rising.
     knots: Vec<(u64, f64)>,
-    parts: Vec<Part>,
+    parts: Vec<AxisPart>,
 }
 
 /// Between two lines at which a span begins or ends.
@@ -68,7 +68,7 @@ impl Axis {
         for interval in intervals {
             let next = x + interval.weight * unit;
             axis.knots.push((interval.first, x));
-            axis.extend(Part { from: x, to: next, is_scene: interval.is_scene });
+            axis.extend(AxisPart { from: x, to: next, is_scene: interval.is_scene });
             x = next;
             if let Some(last) = axis.knots.last().filter(|knot| knot.0 < interval.end_exclusive).copied() {
                 axis.knots.push((interval.end_exclusive.max(last.0), x));
@@ -77,7 +77,7 @@ impl Axis {
         axis
     }
 
-    fn extend(&mut self, part: Part) {
+    fn extend(&mut self, part: AxisPart) {
         match self.parts.last_mut().filter(|last| last.is_scene == part.is_scene) {
             Some(last) => last.to = part.to,
             None => self.parts.push(part),
@@ -85,7 +85,7 @@ impl Axis {
     }
 
     /// Scenes and stretches, from left to right.
-    pub(super) fn parts(&self) -> &[Part] {
+    pub(super) fn parts(&self) -> &[AxisPart] {
         &self.parts
     }
 

@@ -18,7 +18,7 @@ pub enum Standing {
 
 /// What broke at one event.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct BrokenAt {
     /// Where the instruction is, in words; nothing for what belongs to none.
     pub(super) at: String,
     /// How many distinct violations of each rule.
@@ -40,7 +40,7 @@ pub(super) struct Total {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Findings {
     /// By CPU and line.
-    pub(super) places: BTreeMap<(u32, u64), Place>,
+    pub(super) places: BTreeMap<(u32, u64), BrokenAt>,
     pub(super) rules: BTreeMap<(Standing, Rule), Total>,
     /// Those without a place on the picture.
     pub(super) unplaced: u64,
@@ -63,13 +63,13 @@ impl Findings {
             self.unplaced += 1;
             return;
         }
-        let new = || Place { at: at.clone(), rules: Rules::new(), missing: missing.clone() };
+        let new = || BrokenAt { at: at.clone(), rules: Rules::new(), missing: missing.clone() };
         let place = self.places.entry((*pe, line)).or_insert_with(new);
         *place.rules.entry((standing, *rule)).or_default() += 1;
     }
 
     /// Those of one CPU, by line.
-    pub(super) fn of(&self, cpu: u32) -> impl Iterator<Item = (u64, &Place)> {
+    pub(super) fn of(&self, cpu: u32) -> impl Iterator<Item = (u64, &BrokenAt)> {
         self.places.range((cpu, 0)..=(cpu, u64::MAX)).map(|((_, line), place)| (*line, place))
     }
 

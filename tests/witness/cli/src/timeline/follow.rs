@@ -6,11 +6,11 @@
 
 use breakwater_oracle::descriptor::Descriptor;
 use breakwater_oracle::regime::{Control, Controls};
-use breakwater_oracle::tables::{Change, Memory, Root, Tree};
+use breakwater_oracle::tables::{Memory, Root, Tree, WordChange};
 use breakwater_trace::{Access, Event, Register, Step};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::mark::{Kind, Point, Run};
+use super::mark::{MarkKind, Point, Run};
 use crate::loader::Loaded;
 
 const FRAME: u64 = !0xfff;
@@ -21,7 +21,7 @@ const MOST_USES: usize = 4;
 
 /// What a CPU translates by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct State {
+pub(super) struct TranslationState {
     /// SCTLR_EL2.M.
     pub(super) is_on: bool,
     /// SCTLR_EL2.WXN.
@@ -33,13 +33,13 @@ pub(super) struct State {
 }
 
 #[derive(Clone, Copy)]
-struct Cpu {
+struct TranslatingCpu {
     controls: Controls,
     zeroed_bytes: u64,
     root: Option<Root>,
 }
 
-impl Default for Cpu {
+impl Default for TranslatingCpu {
     fn default() -> Self {
         Self { controls: Controls::default(), zeroed_bytes: 64, root: None }
     }
@@ -55,7 +55,7 @@ struct Use {
 #[derive(Default)]
 pub(super) struct Follow {
     memory: Memory,
-    cpus: Vec<Cpu>,
+    cpus: Vec<TranslatingCpu>,
     trees: FxHashMap<Root, Tree>,
     uses: FxHashMap<u64, Vec<Use>>,
     /// Frames of the trees in force.
@@ -76,7 +76,7 @@ impl Follow {
     }
 
     /// Follows one step; the kinds of table stores that it was, one for each descriptor.
-    pub(super) fn step(&mut self, line: u64, step: &Step) -> Vec<Kind> {
+    pub(super) fn step(&mut self, line: u64, step: &Step) -> Vec<MarkKind> {
         match step.event {
             Event::Found { register, value } | Event::Msr { register, value } => {
                 self.write_register(step.cpu, register, value);
@@ -89,12 +89,12 @@ impl Follow {
     }
 
     /// What CPU `cpu` translates by now.
-    pub(super) fn state(&self, cpu: u32) -> State {
-        let Some(cpu) = self.cpus.get(cpu as usize) else { return State::default() };
+    pub(super) fn state(&self, cpu: u32) -> TranslationState {
+        let Some(cpu) = self.cpus.get(cpu as usize) else { return TranslationState::default() };
         let Controls { ttbr0, .. } = cpu.controls;
         let is_on = cpu.controls.mmu_on();
         let leaf = cpu.root.and_then(|root| self.trees.get(&root)?.exposed());
-        State { is_on, wxn: cpu.controls.wxn(), ttbr0, is_exposed: is_on && leaf.is_some() }
+        TranslationState { is_on, wxn: cpu.controls.wxn(), ttbr0, is_exposed: is_on && leaf.is_some() }
     }
 
     /// The fills that became known since this was called last, and whose they are.
@@ -105,7 +105,7 @@ impl Follow {
     fn write_register(&mut self, cpu: u32, register: Register, value: u64) {
         let index = cpu as usize;
         if self.cpus.len() <= index {
-            self.cpus.resize_with(index + 1, Cpu::default);
+            self.cpus.resize_with(index + 1, TranslatingCpu::default);
         }
         let cpu = &mut self.cpus[index];
         if register.name() == Some("dczid_el0") {
@@ -136,13 +136,14 @@ impl Follow {
         self.tables = tables;
     }
 
-    fn store(&mut self, line: u64, step: &Step, access: &Access) -> Vec<Kind> {
+    fn store(&mut self, line: u64, step: &Step, access: &Access) -> Vec<MarkKind> {
         let changes = self.memory.store(access);
         self.changed(line, step, &changes)
     }
 
-    fn zero(&mut self, line: u64, step: &Step, operand: u64) -> Vec<Kind> {
-        let Cpu { zeroed_bytes: bytes, root, .. } = self.cpus.get(step.cpu as usize).copied().unwrap_or_default();
+    fn zero(&mut self, line: u64, step: &Step, operand: u64) -> Vec<MarkKind> {
+        let TranslatingCpu { zeroed_bytes: bytes, root, .. } =
+            self.cpus.get(step.cpu as usize).copied().unwrap_or_default();
         let va = operand & !(bytes - 1);
         let pa = match root.and_then(|root| self.trees.get(&root)) {
             Some(tree) => tree.translate(&self.memory, va),
@@ -154,7 +155,7 @@ impl Follow {
         self.changed(line, step, &changes)
     }
 
-    fn changed(&mut self, line: u64, step: &Step, changes: &[Change]) -> Vec<Kind> {
+    fn changed(&mut self, line: u64, step: &Step, changes: &[WordChange]) -> Vec<MarkKind> {
         let mut kinds = Vec::new();
         let mut touched = false;
         for change in changes {
@@ -162,7 +163,7 @@ impl Follow {
             if let Some((format, level)) = self.trees.values().find_map(place) {
                 let is_valid = |word| format.decode(word, level) != Descriptor::Invalid;
                 let broke = is_valid(change.old) && !is_valid(change.new);
-                kinds.push(if broke { Kind::Break } else { Kind::Store });
+                kinds.push(if broke { MarkKind::Break } else { MarkKind::Store });
                 for tree in self.trees.values_mut() {
                     touched |= tree.follow(*change);
                 }
@@ -177,7 +178,7 @@ impl Follow {
     }
 
     fn remember(&mut self, line: u64, step: &Step, frame: u64) {
-        let one = Run::new(Kind::Fill, None, Point { line, instruction: step.instruction });
+        let one = Run::new(MarkKind::Fill, None, Point { line, instruction: step.instruction });
         let uses = self.uses.entry(frame).or_default();
         let same = uses.last_mut().filter(|last| {
             last.cpu == step.cpu && step.instruction.saturating_sub(last.run.last.instruction) <= SAME_USE

@@ -1,7 +1,7 @@
 //! What breaks a rule, over and through a lane: a pointer at each place, and words where there is room for them.
 
 use super::canvas::{Anchor, Area, Style, colour};
-use super::findings::{self, Place, Rules, Standing};
+use super::findings::{self, BrokenAt, Rules, Standing};
 use super::mark::{counted, grouped};
 use super::sheet::{RIGHT, Sheet};
 
@@ -46,7 +46,7 @@ impl Cluster {
         if self.places > 1 { format!("{rules}, at {}", counted(self.places as u64, "place")) } else { rules }
     }
 
-    fn add(&mut self, x: f64, line: u64, place: &Place) {
+    fn add(&mut self, x: f64, line: u64, place: &BrokenAt) {
         self.to = x;
         self.places += 1;
         for (rule, count) in &place.rules {

@@ -1,6 +1,6 @@
 //! One CPU: its marks, and what it translated by from when to when.
 
-use super::follow::State;
+use super::follow::TranslationState;
 use super::mark::{Point, Run, Runs};
 
 /// Changes of state of one CPU that are shown; those beyond are counted.
@@ -8,11 +8,11 @@ const MOST_CHANGES: usize = 1024;
 
 /// From this moment on the CPU translates so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Change {
+pub(super) struct StateSince {
     /// The instruction after which it holds.
     pub(super) point: Point,
     /// What.
-    pub(super) state: State,
+    pub(super) state: TranslationState,
 }
 
 /// One CPU.
@@ -26,11 +26,11 @@ pub(super) struct Lane {
     total: Option<u64>,
     pub(super) marks: Runs,
     pub(super) fills: Runs,
-    pub(super) changes: Vec<Change>,
+    pub(super) changes: Vec<StateSince>,
     pub(super) unshown_changes: u64,
-    state: State,
+    state: TranslationState,
     /// Another CPU changed the tables: in force here from the next event on, at the latest.
-    pending: Option<State>,
+    pending: Option<TranslationState>,
     /// Instructions with M = 1 and a writable and executable leaf: with WXN clear, and with WXN set.
     exposed: [u64; 2],
     since: u64,
@@ -47,7 +47,7 @@ impl Lane {
     }
 
     /// The state after this CPU's own event at `point`.
-    pub(super) fn change(&mut self, point: Point, state: State) {
+    pub(super) fn change(&mut self, point: Point, state: TranslationState) {
         if state == self.state {
             return;
         }
@@ -56,13 +56,13 @@ impl Lane {
         let count = self.changes.len();
         match self.changes.last_mut() {
             Some(last) if last.point.instruction == point.instruction => last.state = state,
-            _ if count < MOST_CHANGES => self.changes.push(Change { point, state }),
+            _ if count < MOST_CHANGES => self.changes.push(StateSince { point, state }),
             _ => self.unshown_changes += 1,
         }
     }
 
     /// The state after another CPU's event on `line`. When this one noticed is not known: the worst counts.
-    pub(super) fn change_from_outside(&mut self, line: u64, state: State) {
+    pub(super) fn change_from_outside(&mut self, line: u64, state: TranslationState) {
         if self.started.is_none() || state == self.state {
             self.pending = None;
         } else if state.is_exposed {
@@ -103,12 +103,12 @@ impl Lane {
 
     /// What this CPU translated by, and the moments from which and to which: the last lasts to the end. With the MMU off, nothing
     /// else matters.
-    pub(super) fn states(&self) -> Vec<(Point, Point, State)> {
+    pub(super) fn states(&self) -> Vec<(Point, Point, TranslationState)> {
         let Some(start) = self.started else { return Vec::new() };
-        let first = Change { point: start, state: State::default() };
-        let mut all: Vec<Change> = [first].into_iter().chain(self.changes.iter().copied()).collect();
+        let first = StateSince { point: start, state: TranslationState::default() };
+        let mut all: Vec<StateSince> = [first].into_iter().chain(self.changes.iter().copied()).collect();
         for change in all.iter_mut().filter(|change| !change.state.is_on) {
-            change.state = State::default();
+            change.state = TranslationState::default();
         }
         all.dedup_by_key(|change| change.state);
         let end = Point { line: u64::MAX, instruction: self.instructions() };

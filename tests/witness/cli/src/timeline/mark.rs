@@ -17,7 +17,7 @@ const MOST_NAMES: usize = 4;
 
 /// A kind of mark: each has a row of its own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Kind {
+pub(super) enum MarkKind {
     /// A store to a frame that became a table later.
     Fill,
     /// A store to a table in force.
@@ -37,7 +37,7 @@ pub(super) enum Kind {
     Call,
 }
 
-impl Kind {
+impl MarkKind {
     pub(super) const ALL: [Self; 11] = [
         Self::Control,
         Self::Fill,
@@ -91,7 +91,7 @@ pub(super) struct Point {
 /// One or more marks of a kind with none of another kind between them, or merged for want of room.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Run {
-    pub(super) kind: Kind,
+    pub(super) kind: MarkKind,
     pub(super) first: Point,
     pub(super) last: Point,
     pub(super) count: u64,
@@ -102,7 +102,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn new(kind: Kind, name: Option<&'static str>, point: Point) -> Self {
+    pub(super) fn new(kind: MarkKind, name: Option<&'static str>, point: Point) -> Self {
         let names = name.into_iter().collect();
         Self { kind, first: point, last: point, count: 1, names, is_near: false }
     }
@@ -175,9 +175,9 @@ pub(super) struct Runs {
 
 impl Runs {
     /// One mark more.
-    pub(super) fn add(&mut self, kind: Kind, name: Option<&'static str>, point: Point) {
+    pub(super) fn add(&mut self, kind: MarkKind, name: Option<&'static str>, point: Point) {
         let one = Run::new(kind, name, point);
-        if let Some(last) = self.runs.last_mut().filter(|last| last.kind == kind && kind != Kind::Control) {
+        if let Some(last) = self.runs.last_mut().filter(|last| last.kind == kind && kind != MarkKind::Control) {
             last.absorb(&one);
             return;
         }
@@ -241,7 +241,7 @@ impl Runs {
 
     /// For each run, the one of its kind before it and how many lines lie between; nothing where a change of control does.
     fn gaps(&self) -> Vec<Option<(usize, u64)>> {
-        let mut previous: [Option<usize>; Kind::ALL.len()] = [None; _];
+        let mut previous: [Option<usize>; MarkKind::ALL.len()] = [None; _];
         let gap = |(index, run): (usize, &Run)| {
             if run.is_near {
                 previous.fill(None);

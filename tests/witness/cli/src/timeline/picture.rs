@@ -4,9 +4,9 @@ use super::axis::{Axis, Span};
 use super::canvas::{Anchor, Area, Canvas, Style, colour};
 use super::label::Labels;
 use super::lane::Lane;
-use super::mark::{Kind, Run, grouped};
+use super::mark::{MarkKind, Run, grouped};
 use super::record::Timeline;
-use super::sheet::{LEFT, RIGHT, Roots, Segment, Sheet, WIDTH, root, segments};
+use super::sheet::{LEFT, LaneSegment, RIGHT, Roots, Sheet, WIDTH, root, segments};
 use super::{legend, row};
 
 const ROW: f64 = 12.0;
@@ -70,8 +70,8 @@ impl Sheet<'_> {
         let labels = Labels::of(self, cpu);
         let state_top = top + 20.0 + labels.height();
         let is_exposed = lane.changes.iter().any(|change| change.state.is_exposed);
-        let has = |kind: &Kind| lane.runs().any(|run| run.kind == *kind);
-        let rows: Vec<Kind> = Kind::ALL.into_iter().filter(has).collect();
+        let has = |kind: &MarkKind| lane.runs().any(|run| run.kind == *kind);
+        let rows: Vec<MarkKind> = MarkKind::ALL.into_iter().filter(has).collect();
         let rows_top = state_top + STATE + 3.0 + if is_exposed { ROW } else { 0.0 };
         let bottom = rows_top + ROW * rows.len() as f64;
         self.background(lane, state_top, bottom);
@@ -105,7 +105,7 @@ impl Sheet<'_> {
 
     fn states(&mut self, lane: &Lane, top: f64) {
         self.row_name(top + 3.0, "MMU, root");
-        for Segment { from, to, state, when } in segments(&self.axis, lane, self.column) {
+        for LaneSegment { from, to, state, when } in segments(&self.axis, lane, self.column) {
             let letter = self.roots.letter(root(state));
             let wxn = if state.wxn { ", WXN" } else { "" };
             let (fill, long, short) = if state.is_on {
@@ -133,7 +133,7 @@ impl Sheet<'_> {
     fn exposures(&mut self, lane: &Lane, top: f64) {
         self.row_name(top, "W+X");
         let exposed = segments(&self.axis, lane, self.column).into_iter().filter(|segment| segment.state.is_exposed);
-        for Segment { from, to, state, when } in exposed {
+        for LaneSegment { from, to, state, when } in exposed {
             let (fill, held) = if state.wxn { (colour::ALARM_HELD, ", held back by WXN") } else { (colour::ALARM, "") };
             let hover = format!("a leaf is writable and executable{held}, {when}");
             self.canvas.area(Area::new(from, top, to - from, ROW - 3.0), fill, &hover);

@@ -7,7 +7,7 @@ use breakwater_trace::{Call, Event, Operation, Record, Register, Step};
 use super::findings::{Findings, Standing};
 use super::follow::Follow;
 use super::lane::Lane;
-use super::mark::{Kind, Point};
+use super::mark::{MarkKind, Point};
 
 use crate::loader::Loaded;
 
@@ -101,15 +101,15 @@ fn is_change_of_control(event: &Event) -> bool {
 }
 
 /// The mark that an event leaves, tables aside, and the name of the instruction.
-fn mark(event: &Event) -> Option<(Kind, Option<&'static str>)> {
+fn mark(event: &Event) -> Option<(MarkKind, Option<&'static str>)> {
     Some(match event {
-        Event::Msr { register, .. } => (Kind::Control, Some(control(*register)?)),
+        Event::Msr { register, .. } => (MarkKind::Control, Some(control(*register)?)),
         Event::Maintain { operation, .. } => (maintenance(*operation)?, operation.name()),
-        Event::Dsb(barrier) => (Kind::Dsb, Some(barrier.name())),
-        Event::Isb => (Kind::Isb, None),
-        Event::Exception { .. } => (Kind::Exception, None),
-        Event::Call { call: Call::Smc, .. } => (Kind::Call, Some("SMC")),
-        Event::Call { call: Call::Hvc, .. } => (Kind::Call, Some("HVC")),
+        Event::Dsb(barrier) => (MarkKind::Dsb, Some(barrier.name())),
+        Event::Isb => (MarkKind::Isb, None),
+        Event::Exception { .. } => (MarkKind::Exception, None),
+        Event::Call { call: Call::Smc, .. } => (MarkKind::Call, Some("SMC")),
+        Event::Call { call: Call::Hvc, .. } => (MarkKind::Call, Some("HVC")),
         _ => return None,
     })
 }
@@ -119,11 +119,11 @@ fn control(register: Register) -> Option<&'static str> {
     register.name().filter(|name| name.ends_with("_el2") && *name != "tpidr_el2")
 }
 
-fn maintenance(operation: Operation) -> Option<Kind> {
+fn maintenance(operation: Operation) -> Option<MarkKind> {
     match operation.family()? {
-        Family::Tlbi => Some(Kind::Tlbi),
-        Family::Dc => Some(Kind::Dc),
-        Family::Ic => Some(Kind::Ic),
+        Family::Tlbi => Some(MarkKind::Tlbi),
+        Family::Dc => Some(MarkKind::Dc),
+        Family::Ic => Some(MarkKind::Ic),
         Family::At => None,
     }
 }

@@ -3,7 +3,7 @@
 use super::axis::Axis;
 use super::canvas::{Anchor, Area, Style, colour};
 use super::lane::Lane;
-use super::mark::{Kind, Run};
+use super::mark::{MarkKind, Run};
 use super::record::Timeline;
 use super::sheet::{LEFT, RIGHT, Sheet, segments};
 
@@ -22,7 +22,7 @@ struct Mark {
 }
 
 /// The marks of one kind, merged where they would cover each other.
-fn marks(axis: &Axis, lane: &Lane, kind: Kind, column: f64) -> Vec<Mark> {
+fn marks(axis: &Axis, lane: &Lane, kind: MarkKind, column: f64) -> Vec<Mark> {
     let mut runs: Vec<&Run> = lane.runs().filter(|run| run.kind == kind).collect();
     runs.sort_by_key(|run| run.first.line);
     let mut marks: Vec<Mark> = Vec::new();
@@ -45,7 +45,7 @@ fn marks(axis: &Axis, lane: &Lane, kind: Kind, column: f64) -> Vec<Mark> {
 pub(super) fn column(timeline: &Timeline, axis: &Axis) -> f64 {
     let mut column = NARROWEST;
     loop {
-        let of_lane = |lane| Kind::ALL.into_iter().map(move |kind| marks(axis, lane, kind, column).len());
+        let of_lane = |lane| MarkKind::ALL.into_iter().map(move |kind| marks(axis, lane, kind, column).len());
         let states: usize = timeline.lanes.iter().map(|lane| segments(axis, lane, column).len()).sum();
         // The states stand in the picture twice, and they say much.
         let all = timeline.lanes.iter().flat_map(of_lane).sum::<usize>() + 3 * states;
@@ -56,21 +56,21 @@ pub(super) fn column(timeline: &Timeline, axis: &Axis) -> f64 {
     }
 }
 
-pub(super) const fn colour_of(kind: Kind) -> &'static str {
+pub(super) const fn colour_of(kind: MarkKind) -> &'static str {
     match kind {
-        Kind::Control => colour::INK,
-        Kind::Fill => colour::SKY,
-        Kind::Store => colour::BLUE,
-        Kind::Break | Kind::Exception => colour::ORANGE,
-        Kind::Tlbi => colour::PURPLE,
-        Kind::Dsb => colour::BLACK,
-        Kind::Isb | Kind::Call => colour::FAINT,
-        Kind::Dc | Kind::Ic => colour::GREEN,
+        MarkKind::Control => colour::INK,
+        MarkKind::Fill => colour::SKY,
+        MarkKind::Store => colour::BLUE,
+        MarkKind::Break | MarkKind::Exception => colour::ORANGE,
+        MarkKind::Tlbi => colour::PURPLE,
+        MarkKind::Dsb => colour::BLACK,
+        MarkKind::Isb | MarkKind::Call => colour::FAINT,
+        MarkKind::Dc | MarkKind::Ic => colour::GREEN,
     }
 }
 
 /// Draws the row of `kind`.
-pub(super) fn draw(sheet: &mut Sheet<'_>, lane: &Lane, kind: Kind, top: f64) {
+pub(super) fn draw(sheet: &mut Sheet<'_>, lane: &Lane, kind: MarkKind, top: f64) {
     let style = Style::new(10).anchored(Anchor::End).coloured(colour::FAINT);
     sheet.canvas.text((LEFT - 8.0, top + 9.5), style, kind.name());
     for Mark { first_column, end_column, run } in marks(&sheet.axis, lane, kind, sheet.column) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::axis::Axis;
 use super::canvas::{Canvas, colour};
-use super::follow::State;
+use super::follow::TranslationState;
 use super::lane::Lane;
 use super::mark::grouped;
 use super::record::Timeline;
@@ -53,22 +53,22 @@ impl Roots {
 }
 
 /// Where the tables begin: TTBR0_EL2 without CnP.
-pub(super) const fn root(state: State) -> u64 {
+pub(super) const fn root(state: TranslationState) -> u64 {
     state.ttbr0 & !1
 }
 
 /// A state in its place.
-pub(super) struct Segment {
+pub(super) struct LaneSegment {
     pub(super) from: f64,
     pub(super) to: f64,
-    pub(super) state: State,
+    pub(super) state: TranslationState,
     /// In words: from which instruction to which.
     pub(super) when: String,
 }
 
 /// The states of `lane`; those too short for `column` pixels are one, which is exposed if one of them is.
-pub(super) fn segments(axis: &Axis, lane: &Lane, column: f64) -> Vec<Segment> {
-    let mut segments: Vec<(Segment, u64, u64)> = Vec::new();
+pub(super) fn segments(axis: &Axis, lane: &Lane, column: f64) -> Vec<LaneSegment> {
+    let mut segments: Vec<(LaneSegment, u64, u64)> = Vec::new();
     for (index, (start, end, state)) in lane.states().into_iter().enumerate() {
         // A state begins behind the instruction that makes it, but for the first.
         let from = axis.x(start.line.saturating_add(u64::from(index > 0)));
@@ -77,15 +77,17 @@ pub(super) fn segments(axis: &Axis, lane: &Lane, column: f64) -> Vec<Segment> {
             Some((last, _, until)) => {
                 let is_exposed = last.state.is_exposed || state.is_exposed;
                 last.to = to;
-                last.state = State { is_exposed, wxn: last.state.wxn && state.wxn, ..state };
+                last.state = TranslationState { is_exposed, wxn: last.state.wxn && state.wxn, ..state };
                 *until = end.instruction;
             }
-            None => {
-                segments.push((Segment { from, to, state, when: String::new() }, start.instruction, end.instruction))
-            }
+            None => segments.push((
+                LaneSegment { from, to, state, when: String::new() },
+                start.instruction,
+                end.instruction,
+            )),
         }
     }
-    let in_words = |(mut segment, first, last): (Segment, u64, u64)| {
+    let in_words = |(mut segment, first, last): (LaneSegment, u64, u64)| {
         segment.when = format!("after instruction {} to {}", grouped(first), grouped(last));
         segment
     };

@@ -5,7 +5,7 @@ use breakwater_trace::{HEADER, Reader};
 use svg::parser::Event as Parsed;
 
 use super::axis::{Axis, Span};
-use super::mark::{Kind, MOST_RUNS, Point, Runs};
+use super::mark::{MOST_RUNS, MarkKind, Point, Runs};
 use super::{Standing, Timeline};
 
 /// Two CPUs with root 80001000: a block read-only at 40000000 of virtual memory, two writable ones after it.
@@ -281,11 +281,11 @@ fn bad_numbers_at_their_ends_neither_panic_nor_leave_the_page() {
 fn good_merging_loses_no_count_and_spares_the_neighbours_of_a_change() {
     let mut runs = Runs::default();
     let at = |line| Point { line, instruction: line };
-    let kinds = [Kind::Dsb, Kind::Isb, Kind::Tlbi];
+    let kinds = [MarkKind::Dsb, MarkKind::Isb, MarkKind::Tlbi];
     for line in 0..20 {
         runs.add(kinds[line as usize % 3], None, at(line));
     }
-    runs.add(Kind::Control, Some("sctlr_el2"), at(20));
+    runs.add(MarkKind::Control, Some("sctlr_el2"), at(20));
     runs.protect();
     for line in 21..100_000 {
         runs.add(kinds[line as usize % 3], None, at(line));

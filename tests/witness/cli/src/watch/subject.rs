@@ -10,7 +10,7 @@ use breakwater_trace::Feature;
 use crate::Tools;
 use crate::elf::{Elf, Names};
 use crate::guest::Finished;
-use crate::loader::{self, Entry};
+use crate::loader::{self, Loading};
 use crate::loader::{Loaded, virt_load_address};
 use crate::machine::{Machine, RAM_BASE};
 
@@ -131,7 +131,7 @@ fn way_in(start: &Start<'_>, bytes: &[u8], scratch: &Path) -> Result<(Vec<String
         None if linux => Ok((kernel(), at(virt_load_address(bytes)?))),
         None => Ok((kernel(), at(RAW_KERNEL))),
         Some(address) if linux => {
-            let entry = Entry::Kernel { load_address, append: String::new() };
+            let entry = Loading::Kernel { load_address, append: String::new() };
             let words = loader::arguments(&entry, machine, image, scratch)?;
             let moved = words.last().context("the loader names no file")?;
             Ok((words.clone(), vec![Loaded { pa: address, bytes: fs::read(moved)? }]))

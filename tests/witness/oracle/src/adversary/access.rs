@@ -4,7 +4,7 @@ use breakwater_trace::{Access, Operation};
 
 use crate::regime::{Control, Controls};
 
-use super::element::{Element, Regime};
+use super::element::{Element, TableEncoding};
 use super::entry::Translation;
 use super::harm::What;
 use super::memory::Memory;
@@ -281,7 +281,7 @@ impl Element {
 
     /// Whether the code at `pc` stands, executable, at its own physical address under `controls`; where nothing is known, yes.
     pub(super) fn runs_in_place(&self, memory: &Memory, controls: &Controls, pc: u64) -> bool {
-        let Some(regime) = Regime::of(controls, &self.features) else { return true };
+        let Some(regime) = TableEncoding::of(controls, &self.features) else { return true };
         let Some(va) = controls.input(pc, &regime.format) else { return false };
         match Path::from(root_of(controls, &regime.format), &regime, memory, va).ending {
             Ending::Leaf(leaf) => {

@@ -1,6 +1,6 @@
 //! Pending TLBIs: what each names, and which DSB will complete it.
 
-use crate::maintenance::{Invalidation, Ordering, Reach, Target};
+use crate::maintenance::{Invalidation, Ordering, Reach, TlbiTarget};
 
 use super::element::Element;
 use super::entry::{TableEntry, Translation};
@@ -27,10 +27,10 @@ impl Scope {
     pub(super) fn of(invalidation: &Invalidation, page_bytes: u64) -> Option<Self> {
         let leaves_only = invalidation.last_level_only;
         Some(match invalidation.target {
-            Target::All => Self { first: 0, last: u64::MAX, level: None, leaves_only: false },
-            Target::Page { va, level } => Self { first: va, last: va | (page_bytes - 1), level, leaves_only },
-            Target::Range { first, last, level } => Self { first, last, level, leaves_only },
-            Target::Nothing(_) => return None,
+            TlbiTarget::All => Self { first: 0, last: u64::MAX, level: None, leaves_only: false },
+            TlbiTarget::Page { va, level } => Self { first: va, last: va | (page_bytes - 1), level, leaves_only },
+            TlbiTarget::Range { first, last, level } => Self { first, last, level, leaves_only },
+            TlbiTarget::Nothing(_) => return None,
         })
     }
 

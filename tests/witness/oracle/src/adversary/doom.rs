@@ -1,7 +1,7 @@
 //! What a TLBI that is being issued will remove from one PE: what it names, but for what walks bring back.
 
 use super::class::{FORGOTTEN, ISSUED, Scope};
-use super::element::{Context, Regime, WalkedFrame};
+use super::element::{TableEncoding, TableUse, WalkedFrame};
 use super::entry::Held;
 use super::walk::Walker;
 
@@ -93,19 +93,19 @@ impl Walker<'_> {
         }
     }
 
-    fn bring_back_below(&mut self, bit: u32, scope: &Scope, regime: &Regime) {
+    fn bring_back_below(&mut self, bit: u32, scope: &Scope, regime: &TableEncoding) {
         // Sorted by level: what a table leads to is decided before it is walked.
         let mut at = 0;
         while let Some(Held { what: table, doom }) = self.element.tables.get(at).copied() {
             let overlaps = table.va <= scope.last && scope.first <= table.last();
             if doom & bit == 0 && overlaps && table.level < 3 {
-                self.bring_back_in(&Context::below(&table, doom), regime, scope);
+                self.bring_back_in(&TableUse::below(&table, doom), regime, scope);
             }
             at += 1;
         }
     }
 
-    fn bring_back_in(&mut self, context: &Context, regime: &Regime, scope: &Scope) {
+    fn bring_back_in(&mut self, context: &TableUse, regime: &TableEncoding, scope: &Scope) {
         let shift = regime.format.shift(context.level);
         let entries = regime.format.entries(context.level);
         let first = scope.first.saturating_sub(context.va) >> shift;

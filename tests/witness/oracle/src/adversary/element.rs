@@ -92,7 +92,7 @@ pub(super) enum Neighbour {
 
 /// Where a table is walked from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Context {
+pub(super) struct TableUse {
     /// Level of the descriptors in the table.
     pub(super) level: i8,
     pub(super) va: u64,
@@ -104,13 +104,13 @@ pub(super) struct Context {
 
 /// How the descriptors of a table are read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Regime {
+pub(super) struct TableEncoding {
     pub(super) format: Format,
     pub(super) mair: u64,
     pub(super) big_endian: bool,
 }
 
-impl Regime {
+impl TableEncoding {
     pub(super) fn of(controls: &Controls, features: &Features) -> Option<Self> {
         let format = controls.format(features).ok()?;
         Some(Self { format, mair: controls.mair, big_endian: controls.big_endian() })
@@ -135,7 +135,7 @@ pub(super) struct Element {
     /// The controls as last written.
     pub(super) controls: Controls,
     /// How descriptors are read under them; nothing if no walk can follow.
-    regime: Hint<Option<Regime>>,
+    regime: Hint<Option<TableEncoding>>,
     /// Values of controls that may still be in force until the next context synchronisation, each whatever the others are.
     pub(super) older_controls: Vec<(Control, u64)>,
     /// A bit per [`Control`] that still has its reset value, whatever it was found to be.
@@ -190,7 +190,7 @@ impl Element {
             pe,
             features: Hint(features),
             controls: Controls::default(),
-            regime: Hint(Regime::of(&Controls::default(), &features)),
+            regime: Hint(TableEncoding::of(&Controls::default(), &features)),
             older_controls: Vec::new(),
             // All but TCR2_EL2, which may not exist.
             unknown_controls: 0x1f,
@@ -271,13 +271,13 @@ impl Element {
         self.is_on() && self.controls.cache_on()
     }
 
-    pub(super) const fn regime(&self) -> Option<Regime> {
+    pub(super) const fn regime(&self) -> Option<TableEncoding> {
         self.regime.0
     }
 
     pub(super) fn set_features(&mut self, features: Features) {
         self.features = Hint(features);
-        self.regime = Hint(Regime::of(&self.controls, &features));
+        self.regime = Hint(TableEncoding::of(&self.controls, &features));
         self.suspect_everything();
     }
 
@@ -286,7 +286,7 @@ impl Element {
         // Without FEAT_TTCNP the bit is RES0: nothing can be kept of it.
         let res0 = u64::from(control == Control::Ttbr0 && !self.features.cnp);
         self.controls.set(control, value & !res0);
-        self.regime = Hint(Regime::of(&self.controls, &self.features));
+        self.regime = Hint(TableEncoding::of(&self.controls, &self.features));
         self.suspect_everything();
     }
 

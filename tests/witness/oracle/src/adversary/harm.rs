@@ -129,7 +129,7 @@ impl fmt::Display for Translation {
 
 /// A harm before it has a line.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Finding {
+pub(super) struct UnplacedHarm {
     pub(super) kind: HarmKind,
     pub(super) va: Option<u64>,
     pub(super) what: What,

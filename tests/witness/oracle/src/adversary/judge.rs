@@ -9,7 +9,7 @@ use super::permission::Permission;
 use super::walk::{is_mixed, overlapping};
 use super::{Adversary, HarmKind};
 
-type Debt = (HarmKind, Option<u64>, What);
+type OwedHarm = (HarmKind, Option<u64>, What);
 
 impl Adversary {
     /// `settled` by `at`: nothing is owed on the machine.
@@ -65,7 +65,7 @@ impl Adversary {
     }
 
     /// Older values that walks may still see in place of what tables now say.
-    fn pending_stores(&self, at: usize, debts: &mut Vec<Debt>) {
+    fn pending_stores(&self, at: usize, debts: &mut Vec<OwedHarm>) {
         let element = &self.elements[at];
         for (slot, older) in self.memory.older(0, u64::MAX).filter(|(_, older)| older.is_seen_by(element.pe)) {
             for (context, regime) in element.contexts_of(slot) {
@@ -153,7 +153,7 @@ fn is_current(element: &Element, memory: &Memory, leaf: &Translation) -> bool {
     Path::of(element, memory, leaf.va).is_some_and(|path| path.says(leaf))
 }
 
-fn stale_leaves(element: &Element, memory: &Memory, debts: &mut Vec<Debt>) {
+fn stale_leaves(element: &Element, memory: &Memory, debts: &mut Vec<OwedHarm>) {
     for (first, last) in element.suspects.0.iter() {
         for leaf in overlapping(&element.leaves, *first, *last) {
             match Path::of(element, memory, leaf.va) {
@@ -174,7 +174,7 @@ fn stale_leaves(element: &Element, memory: &Memory, debts: &mut Vec<Debt>) {
     }
 }
 
-fn stale_tables(element: &Element, memory: &Memory, debts: &mut Vec<Debt>) {
+fn stale_tables(element: &Element, memory: &Memory, debts: &mut Vec<OwedHarm>) {
     for table in element.tables.iter().map(|held| held.what) {
         let is_suspect = element.suspects.0.iter().any(|(first, last)| table.va <= *last && *first <= table.last());
         if is_suspect && !Path::of(element, memory, table.va).is_some_and(|path| path.holds_table(&table)) {
@@ -221,7 +221,7 @@ fn leads_into(element: &Element, memory: &Memory, first: u64, last: u64) -> Opti
         let regime = element.regime()?;
         let (root, _) = element.roots().first().copied()?;
         (regime.format.start_level..=3).find(|level| {
-            let context = super::element::Context { level: *level, ..root };
+            let context = super::element::TableUse { level: *level, ..root };
             match context.read(0, 0, regime.value(value), &regime) {
                 Read::Leaf(leaf) => leaf.leads_into(first, last),
                 Read::Table(table) => within(table.next),

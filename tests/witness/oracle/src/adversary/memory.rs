@@ -34,7 +34,7 @@ impl Older {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Page {
+struct KnownPage {
     base: u64,
     /// Known words by index.
     words: Vec<(u16, u64)>,
@@ -53,7 +53,7 @@ pub(super) struct Memory {
     /// A sum over all known words, so that hashing does not read them.
     sum: u64,
     /// As long as nobody shares them they are written; then changes are kept apart.
-    pages: Arc<Vec<Arc<Page>>>,
+    pages: Arc<Vec<Arc<KnownPage>>>,
     /// Words that differ from those of the pages, by address.
     changed: Vec<(u64, u64)>,
     unsettled: Vec<Unsettled>,
@@ -81,7 +81,7 @@ impl Hash for Memory {
 
 /// What a store did to a word.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Change {
+pub(super) struct WordChange {
     pub(super) old: Option<u64>,
     pub(super) new: u64,
 }
@@ -142,7 +142,7 @@ impl Memory {
 
     /// The bits `mask` of a word become those of `value`. With `remember`, walks may see what it held until a DSB of `storer`. Nothing if it
     /// held that before, or if a part of it stays unknown.
-    pub(super) fn store(&mut self, storer: u32, word: (u64, u64, u64), remember: bool) -> Option<Change> {
+    pub(super) fn store(&mut self, storer: u32, word: (u64, u64, u64), remember: bool) -> Option<WordChange> {
         let (pa, mask, value) = word;
         let old = self.get(pa);
         if old.is_none() && mask != u64::MAX {
@@ -156,7 +156,7 @@ impl Memory {
         if remember {
             self.remember(storer, pa, old, new);
         }
-        Some(Change { old, new })
+        Some(WordChange { old, new })
     }
 
     fn remember(&mut self, storer: u32, pa: u64, old: Option<u64>, new: u64) {
@@ -258,12 +258,12 @@ fn complete_page(page: &mut Unsettled, storer: u32, gone: u128, certain: &mut Ve
     page.older.retain(|entry| entry.seen_by != 0);
 }
 
-fn set_in(pages: &mut Vec<Arc<Page>>, pa: u64, value: u64) {
+fn set_in(pages: &mut Vec<Arc<KnownPage>>, pa: u64, value: u64) {
     let base = pa & !(PAGE - 1);
     let at = match pages.binary_search_by_key(&base, |page| page.base) {
         Ok(at) => at,
         Err(at) => {
-            pages.insert(at, Arc::new(Page { base, words: Vec::new() }));
+            pages.insert(at, Arc::new(KnownPage { base, words: Vec::new() }));
             at
         }
     };

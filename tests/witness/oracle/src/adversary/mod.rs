@@ -38,7 +38,7 @@ use crate::params::{Features, Params};
 use class::Class;
 use element::{Element, Neighbour};
 use entry::{Exclusion, Held};
-use harm::Finding;
+use harm::UnplacedHarm;
 
 use lines::Lines;
 use memory::Memory;
@@ -362,7 +362,7 @@ impl Adversary {
             is_linked: false,
         };
         let result = walks(&mut walker);
-        for Finding { kind, va, what } in findings {
+        for UnplacedHarm { kind, va, what } in findings {
             self.harm(at, kind, va, what);
         }
         if fresh.len() > 1 {

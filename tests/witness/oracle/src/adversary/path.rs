@@ -2,7 +2,7 @@
 
 use crate::descriptor::Descriptor;
 
-use super::element::{Context, Element, Regime};
+use super::element::{Element, TableEncoding, TableUse};
 use super::entry::{TableEntry, Translation};
 use super::memory::Memory;
 use super::roots::root_of;
@@ -38,7 +38,7 @@ impl Path {
         Some(Self::from(root_of(&element.controls, &regime.format), &regime, memory, va))
     }
 
-    pub(super) fn from(root: Context, regime: &Regime, memory: &Memory, va: u64) -> Self {
+    pub(super) fn from(root: TableUse, regime: &TableEncoding, memory: &Memory, va: u64) -> Self {
         let mut path = Self { tables: [None; MOST_LEVELS], slot: 0, level: 3, ending: Ending::Fault };
         let mut context = root;
         for step in 0..MOST_LEVELS {
@@ -56,7 +56,7 @@ impl Path {
                 }
                 Read::Table(table) => {
                     path.tables[step] = Some(table);
-                    context = Context::below(&table, 0);
+                    context = TableUse::below(&table, 0);
                 }
                 Read::Fault => break,
             }
@@ -93,7 +93,7 @@ pub(super) enum Read {
     Table(TableEntry),
 }
 
-impl Context {
+impl TableUse {
     /// The table that `entry` leads to.
     pub(super) const fn below(entry: &TableEntry, doom: u32) -> Self {
         let TableEntry { level, va, next, no_write, no_execute, .. } = *entry;
@@ -101,7 +101,7 @@ impl Context {
     }
 
     /// Reads the descriptor `word` at `slot`, which is for addresses from `va`.
-    pub(super) fn read(&self, slot: u64, va: u64, word: u64, regime: &Regime) -> Read {
+    pub(super) fn read(&self, slot: u64, va: u64, word: u64, regime: &TableEncoding) -> Read {
         let format = &regime.format;
         let descriptor = format.decode(word, self.level);
         if !format.may_be_cached(descriptor) {
@@ -128,12 +128,12 @@ impl Context {
     }
 
     /// Bytes of the table.
-    pub(super) const fn bytes(&self, regime: &Regime) -> u64 {
+    pub(super) const fn bytes(&self, regime: &TableEncoding) -> u64 {
         8 * regime.format.entries(self.level)
     }
 
     /// First address of the descriptor at `slot`, if that stands in the table.
-    pub(super) fn va_of(&self, slot: u64, regime: &Regime) -> Option<u64> {
+    pub(super) fn va_of(&self, slot: u64, regime: &TableEncoding) -> Option<u64> {
         let offset = slot.checked_sub(self.table)?;
         (offset < self.bytes(regime)).then(|| self.va | (offset / 8) << regime.format.shift(self.level))
     }

@@ -6,7 +6,7 @@
 use crate::descriptor::Format;
 use crate::regime::{Control, Controls};
 
-use super::element::{Context, Element, Regime, WalkedFrame};
+use super::element::{Element, TableEncoding, TableUse, WalkedFrame};
 use super::entry::Held;
 
 /// So many sets of controls are told apart.
@@ -47,13 +47,13 @@ impl Element {
     }
 
     /// The roots that walks may begin from: those in force, and former ones.
-    pub(super) fn roots(&self) -> Vec<(Context, Regime)> {
+    pub(super) fn roots(&self) -> Vec<(TableUse, TableEncoding)> {
         let mut roots = self.roots_in_force();
         if !self.former_roots.is_empty() && self.walks() {
             for regime in self.regimes() {
                 let of = |held: &Held<WalkedFrame>| {
                     let WalkedFrame { table, level } = held.what;
-                    (Context { level, va: 0, table, no_write: false, no_execute: false, doom: held.doom }, regime)
+                    (TableUse { level, va: 0, table, no_write: false, no_execute: false, doom: held.doom }, regime)
                 };
                 roots.extend(self.former_roots.iter().map(of));
             }
@@ -62,7 +62,7 @@ impl Element {
     }
 
     /// Roots are in force, or no longer.
-    pub(super) fn retire_roots(&mut self, before: &[(Context, Regime)]) {
+    pub(super) fn retire_roots(&mut self, before: &[(TableUse, TableEncoding)]) {
         let now = self.roots_in_force();
         for (root, _) in before.iter().filter(|(root, _)| !now.iter().any(|(other, _)| other.table == root.table)) {
             let what = WalkedFrame { table: root.table, level: root.level };
@@ -73,8 +73,8 @@ impl Element {
         self.former_roots.retain(|held| !now.iter().any(|(root, _)| root.table == held.what.table));
     }
 
-    pub(super) fn roots_in_force(&self) -> Vec<(Context, Regime)> {
-        let mut roots: Vec<(Context, Regime)> = Vec::new();
+    pub(super) fn roots_in_force(&self) -> Vec<(TableUse, TableEncoding)> {
+        let mut roots: Vec<(TableUse, TableEncoding)> = Vec::new();
         if self.older_controls.is_empty() {
             let regime = self.regime().filter(|_| self.is_on());
             roots.extend(regime.map(|regime| (root_of(&self.controls, &regime.format), regime)));
@@ -82,7 +82,7 @@ impl Element {
         }
         let possible = if self.at_el3 { Vec::new() } else { self.possible_controls() };
         for controls in possible.iter().filter(|controls| controls.mmu_on()) {
-            let Some(regime) = Regime::of(controls, &self.features) else { continue };
+            let Some(regime) = TableEncoding::of(controls, &self.features) else { continue };
             let root = root_of(controls, &regime.format);
             if !roots.iter().any(|other| other.0.table == root.table && other.1 == regime) {
                 roots.push((root, regime));
@@ -92,11 +92,11 @@ impl Element {
     }
 
     /// How walks may read descriptors below the root.
-    pub(super) fn regimes(&self) -> Vec<Regime> {
+    pub(super) fn regimes(&self) -> Vec<TableEncoding> {
         if self.older_controls.is_empty() {
             return self.regime().into_iter().collect();
         }
-        let mut regimes: Vec<Regime> = Vec::new();
+        let mut regimes: Vec<TableEncoding> = Vec::new();
         for (_, regime) in self.roots_in_force() {
             if !regimes.contains(&regime) {
                 regimes.push(regime);
@@ -106,12 +106,12 @@ impl Element {
     }
 
     /// The tables that `slot` stands in.
-    pub(super) fn contexts_of(&self, slot: u64) -> Vec<(Context, Regime)> {
+    pub(super) fn contexts_of(&self, slot: u64) -> Vec<(TableUse, TableEncoding)> {
         let mut contexts = self.roots();
         contexts.retain(|(context, regime)| context.va_of(slot, regime).is_some());
         for regime in self.regimes() {
             for held in self.tables.iter().filter(|held| held.what.next <= slot) {
-                let context = Context::below(&held.what, held.doom);
+                let context = TableUse::below(&held.what, held.doom);
                 if context.level <= 3 && context.va_of(slot, &regime).is_some() {
                     contexts.push((context, regime));
                 }
@@ -121,7 +121,7 @@ impl Element {
     }
 }
 
-pub(super) fn root_of(controls: &Controls, format: &Format) -> Context {
+pub(super) fn root_of(controls: &Controls, format: &Format) -> TableUse {
     let table = controls.root(format);
-    Context { level: format.start_level, va: 0, table, no_write: false, no_execute: false, doom: 0 }
+    TableUse { level: format.start_level, va: 0, table, no_write: false, no_execute: false, doom: 0 }
 }

@@ -8,12 +8,12 @@ use crate::descriptor::Descriptor;
 use crate::regime::{Control, MemoryType};
 
 use super::class::{Class, ISSUED};
-use super::element::{CachedWord, Context, Element, FaultView, Regime, WalkedFrame};
+use super::element::{CachedWord, Element, FaultView, TableEncoding, TableUse, WalkedFrame};
 use super::entry::{Exclusion, Held, TableEntry, Translation};
-use super::harm::{Finding, HarmKind, What};
+use super::harm::{HarmKind, UnplacedHarm, What};
 
 use super::lines::Lines;
-use super::memory::{Change, Memory};
+use super::memory::{Memory, WordChange};
 use super::path::{Path, Read};
 use super::permission::{Permission, Permissions};
 
@@ -29,7 +29,7 @@ pub(super) struct Walker<'a> {
     pub(super) permissions: Permissions,
     pub(super) exclusion: Exclusion,
     pub(super) element: &'a mut Element,
-    pub(super) findings: &'a mut Vec<Finding>,
+    pub(super) findings: &'a mut Vec<UnplacedHarm>,
     /// Leaves that a walk has read anew, not doomed.
     pub(super) fresh: &'a mut Vec<Translation>,
     /// A fault has become a table: what is below it is read anew, held or not.
@@ -41,7 +41,7 @@ type Visible = (u64, u64, u32);
 
 impl Walker<'_> {
     pub(super) fn find(&mut self, kind: HarmKind, va: u64, what: impl Into<What>) {
-        self.findings.push(Finding { kind, va: Some(va), what: what.into() });
+        self.findings.push(UnplacedHarm { kind, va: Some(va), what: what.into() });
     }
 
     /// Every walk from every root in force.
@@ -54,7 +54,7 @@ impl Walker<'_> {
         let held = self.element.tables.clone();
         for regime in self.element.regimes() {
             for Held { what: table, doom } in held.iter().filter(|held| held.what.level < 3) {
-                self.explore(Context::below(table, *doom), &regime);
+                self.explore(TableUse::below(table, *doom), &regime);
             }
         }
     }
@@ -76,7 +76,7 @@ impl Walker<'_> {
     }
 
     /// Every walk from `context` on.
-    pub(super) fn explore(&mut self, context: Context, regime: &Regime) {
+    pub(super) fn explore(&mut self, context: TableUse, regime: &TableEncoding) {
         self.note_walked(&context);
         let (first, bytes) = (context.table, context.bytes(regime));
         let visible = self.visible(first, bytes, regime);
@@ -100,7 +100,7 @@ impl Walker<'_> {
     }
 
     /// Every value that a walk may read in `bytes` from `first`, and that matters: invalid descriptors only where a line may hide another.
-    pub(super) fn visible(&self, first: u64, bytes: u64, regime: &Regime) -> Vec<Visible> {
+    pub(super) fn visible(&self, first: u64, bytes: u64, regime: &TableEncoding) -> Vec<Visible> {
         let all = self.lines.may_harm_walks(&self.element.controls);
         let matters = |value: u64| all || regime.value(value) & 1 != 0;
         let early = self.permissions.has(Permission::SeeStoreBeforeDsb);
@@ -116,7 +116,7 @@ impl Walker<'_> {
         all
     }
 
-    fn note_walked(&mut self, context: &Context) {
+    fn note_walked(&mut self, context: &TableUse) {
         if self.element.features.ntlbpa || !self.permissions.has(Permission::CacheByPhysicalAddress) {
             return;
         }
@@ -130,7 +130,7 @@ impl Walker<'_> {
     }
 
     /// A walk through `context` reads a value. With `deep` it goes on below.
-    pub(super) fn derive(&mut self, context: &Context, visible: Visible, regime: &Regime, deep: bool) {
+    pub(super) fn derive(&mut self, context: &TableUse, visible: Visible, regime: &TableEncoding, deep: bool) {
         let (slot, word, doom) = visible;
         let Some(va) = context.va_of(slot, regime) else { return };
         if let Some(what) = self.lines.harm_to_walk(slot, &self.element.controls) {
@@ -151,7 +151,7 @@ impl Walker<'_> {
                     && deep
                     && table.level < 3
                 {
-                    self.explore(Context::below(&table, doom), regime);
+                    self.explore(TableUse::below(&table, doom), regime);
                 }
             }
         }
@@ -254,7 +254,7 @@ impl Walker<'_> {
 
     /// The value of `slot` has changed.
     /// Returns whether it is now broken, if it is walked and this changed.
-    pub(super) fn changed(&mut self, slot: u64, change: Change, storer: u32) -> Option<bool> {
+    pub(super) fn changed(&mut self, slot: u64, change: WordChange, storer: u32) -> Option<bool> {
         self.keep_by_physical_address(slot, change);
         if !self.element.walks() {
             return None;
@@ -268,10 +268,10 @@ impl Walker<'_> {
 
     fn changed_in(
         &mut self,
-        context: &Context,
-        regime: &Regime,
+        context: &TableUse,
+        regime: &TableEncoding,
         slot: u64,
-        change: Change,
+        change: WordChange,
         storer: u32,
     ) -> Option<bool> {
         let va = context.va_of(slot, regime)?;
@@ -300,7 +300,7 @@ impl Walker<'_> {
     }
 
     /// Every value of `slot` that a walk through `context` may read.
-    pub(super) fn derive_all(&mut self, context: &Context, regime: &Regime, slot: u64) {
+    pub(super) fn derive_all(&mut self, context: &TableUse, regime: &TableEncoding, slot: u64) {
         for visible in self.visible(slot, 8, regime) {
             self.derive(context, visible, regime, true);
         }
@@ -313,7 +313,7 @@ impl Walker<'_> {
     }
 
     /// The descriptor that `slot` held stays in a cache indexed by its address.
-    fn keep_by_physical_address(&mut self, slot: u64, change: Change) {
+    fn keep_by_physical_address(&mut self, slot: u64, change: WordChange) {
         let Some(regime) = self.element.regime().filter(|_| !self.element.walked.is_empty()) else { return };
         let page = regime.format.granule.page_bytes();
         let is_in = |held: &&Held<WalkedFrame>| slot.checked_sub(held.what.table).is_some_and(|offset| offset < page);
@@ -356,7 +356,7 @@ pub(super) fn overlapping(leaves: &[Held<Translation>], first: u64, last: u64) -
 // of it says. Invalid descriptors may stand among set ones (IPGVGZ); they translate nothing.
 
 /// Whether the run of which `leaf` is one translates as its descriptors say.
-fn is_aligned(leaf: &Translation, regime: &Regime) -> bool {
+fn is_aligned(leaf: &Translation, regime: &TableEncoding) -> bool {
     let bytes = regime.format.run_entries(leaf.level) << leaf.shift;
     leaf.va % bytes == leaf.output % bytes
 }
@@ -397,7 +397,7 @@ pub(super) fn is_mixed(element: &Element, memory: &Memory, leaf: &Translation, p
     let table = path.slot & !(regime.format.granule.page_bytes() - 1);
     let entries = regime.format.entries(leaf.level);
     let va = leaf.va & !((entries << leaf.shift) - 1);
-    let context = Context { level: leaf.level, va, table, no_write: false, no_execute: false, doom: 0 };
+    let context = TableUse { level: leaf.level, va, table, no_write: false, no_execute: false, doom: 0 };
     let said = |slot: u64, word: u64| {
         let va = context.va_of(slot, &regime)?;
         let Read::Leaf(leaf) = context.read(slot, va, regime.value(word), &regime) else { return None };

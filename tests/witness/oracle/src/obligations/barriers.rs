@@ -7,12 +7,12 @@ use breakwater_trace::{Barrier, Operation};
 use super::Obligations;
 use super::debt::{Debt, Key, Note};
 use super::holder::{Pes, Shot, Walks, bit};
-use super::pe::{Cause, Progress};
-use super::report::{Evidence, Finding};
+use super::pe::{ControlCause, Progress};
+use super::report::{Evidence, UnplacedViolation};
 use super::switching::Stores;
 use super::{Rule, lines::Upkeep};
 use crate::descriptor::{Descriptor, Format, Granule};
-use crate::maintenance::{Invalidation, Ordering, Reach, Target};
+use crate::maintenance::{Invalidation, Ordering, Reach, TlbiTarget};
 
 /// How operands are read on a PE whose TCR_EL2 no walk could follow.
 const FALLBACK: Format = Format {
@@ -66,7 +66,7 @@ impl Obligations {
         self.pe(pe).unfinished.hold(bit(pe));
         self.pe(pe).unfinished.invalidate(Shot { walks: Walks::None, ..shot }, bit(pe));
         let applied = Applied { shot, invalidation, reached };
-        if invalidation.target == Target::All {
+        if invalidation.target == TlbiTarget::All {
             self.invalidate_everything(&applied);
         }
         for key in self.touched_by(&invalidation.target, &format) {
@@ -107,7 +107,7 @@ impl Obligations {
             let own = bit(index as u32) & reached;
             for owed in &mut Arc::make_mut(state).owed {
                 let Progress::Cached(holder) = &mut owed.progress else { continue };
-                if owed.cause != Cause::Reset || shot.issuer == index as u32 {
+                if owed.cause != ControlCause::Reset || shot.issuer == index as u32 {
                     holder.invalidate(shot, own);
                 }
             }
@@ -115,13 +115,13 @@ impl Obligations {
     }
 
     /// The places with debts that `target` may name.
-    fn touched_by(&self, target: &Target, format: &Format) -> Vec<Key> {
+    fn touched_by(&self, target: &TlbiTarget, format: &Format) -> Vec<Key> {
         let (first, last) = match *target {
-            Target::All => return self.debts.keys(),
-            Target::Page { va, .. } => (va, va),
-            Target::Range { first, last, .. } => (first, last),
-            Target::Nothing(_) if self.debts.len() > 64 => return Vec::new(),
-            Target::Nothing(_) => return self.debts.keys(),
+            TlbiTarget::All => return self.debts.keys(),
+            TlbiTarget::Page { va, .. } => (va, va),
+            TlbiTarget::Range { first, last, .. } => (first, last),
+            TlbiTarget::Nothing(_) if self.debts.len() > 64 => return Vec::new(),
+            TlbiTarget::Nothing(_) => return self.debts.keys(),
         };
         let mut keys = Vec::new();
         for level in (-1..=3).filter(|level| self.debts.count(*level) != 0) {
@@ -271,7 +271,7 @@ impl Obligations {
         };
         if self.pes[pe as usize].is_uncertain() {
             let missing = || "ISB after the write of SCTLR_EL2.M, before this DC".into();
-            self.report.add(Finding::of(Rule::ControlSync).va(operand), missing);
+            self.report.add(UnplacedViolation::of(Rule::ControlSync).va(operand), missing);
         }
         if let Some(pa) = self.translate(pe, operand) {
             self.issue_line(pe, pa, upkeep);
@@ -280,7 +280,7 @@ impl Obligations {
 
     fn zero_line(&mut self, pe: u32, operand: u64) {
         if !self.pes[pe as usize].may_translate() && !self.pes[pe as usize].at_el3 {
-            self.report.add(Finding::of(Rule::ZeroMmuOff).va(operand), || "plain stores of zero".into());
+            self.report.add(UnplacedViolation::of(Rule::ZeroMmuOff).va(operand), || "plain stores of zero".into());
             return;
         }
         self.note_access(pe, operand);
@@ -294,9 +294,9 @@ impl Obligations {
 /// Whether `invalidation`, of whose addresses `debt` is, names its descriptor of `level`.
 fn names(level: i8, debt: &Debt, invalidation: &Invalidation, line: u64) -> Result<(), Note> {
     let hint = match invalidation.target {
-        Target::All => return Ok(()),
-        Target::Nothing(why) => return Err(Note::Void(line, why)),
-        Target::Page { level, .. } | Target::Range { level, .. } => level,
+        TlbiTarget::All => return Ok(()),
+        TlbiTarget::Nothing(why) => return Err(Note::Void(line, why)),
+        TlbiTarget::Page { level, .. } | TlbiTarget::Range { level, .. } => level,
     };
     match debt.said {
         Descriptor::Table(_) if invalidation.last_level_only => Err(Note::LastLevelOnly(line)),

@@ -5,7 +5,7 @@
 //! ghosts, until nobody can walk through its old descriptor.
 
 use super::change::Weakest;
-use super::debt::{NOWHERE, Way};
+use super::debt::{NOWHERE, WalkTables};
 use super::fast::FastMap;
 use super::holder::{Holder, Pes};
 use super::memory::{Memory, SHIFT, index};
@@ -49,7 +49,7 @@ impl Context {
 
 /// Where a table is reached.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Place {
+pub(super) struct TableUse {
     pub(super) context: usize,
     pub(super) level: i8,
     /// First address that its first descriptor translates.
@@ -62,14 +62,14 @@ pub(super) struct Place {
     /// The descriptor that leads here; the root has none.
     pub(super) link: u64,
     /// The tables of the way to it, itself included.
-    pub(super) way: Way,
+    pub(super) way: WalkTables,
     /// Descriptors are read byte-swapped.
     pub(super) swapped: bool,
     /// That descriptor is gone from memory, but may still be cached.
     pub(super) ghost: bool,
 }
 
-impl Place {
+impl TableUse {
     pub(super) const fn root(context: usize, regime: &Regime) -> Self {
         let Regime { format, root, big_endian: swapped, .. } = *regime;
         let (level, entries) = (format.start_level, format.entries(format.start_level));
@@ -92,7 +92,7 @@ impl Place {
 
 /// A descriptor where it stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Slot {
+pub(super) struct PlacedWord {
     pub(super) pa: u64,
     pub(super) level: i8,
     pub(super) va: u64,
@@ -101,9 +101,9 @@ pub(super) struct Slot {
     pub(super) said: Descriptor,
 }
 
-impl Place {
+impl TableUse {
     /// The place of the table that `slot` of this table leads to.
-    pub(super) fn below(&self, slot: &Slot, format: &Format) -> Option<Self> {
+    pub(super) fn below(&self, slot: &PlacedWord, format: &Format) -> Option<Self> {
         let Descriptor::Table(table) = slot.said else { return None };
         let (level, mut way) = (self.level + 1, self.way);
         way[(level + 1) as usize % 5] = table.next;
@@ -121,7 +121,7 @@ impl Place {
     }
 
     /// Entry `index` of this table, holding `word`.
-    pub(super) fn slot(&self, index: u64, word: u64, format: &Format) -> Slot {
+    pub(super) fn slot(&self, index: u64, word: u64, format: &Format) -> PlacedWord {
         let word = if self.swapped { word.swap_bytes() } else { word };
         let decoded = format.decode(word, self.level);
         let said = match decoded {
@@ -133,7 +133,7 @@ impl Place {
             }),
             table => table,
         };
-        Slot {
+        PlacedWord {
             pa: self.base + 8 * index,
             level: self.level,
             va: self.va + (index << format.shift(self.level)),
@@ -146,9 +146,9 @@ impl Place {
 /// Tables and what stands in them, from some place down.
 #[derive(Debug, Default)]
 pub(super) struct Subtree {
-    pub(super) places: Vec<Place>,
+    pub(super) places: Vec<TableUse>,
     /// Descriptors that may be cached, each with the index of its place.
-    pub(super) slots: Vec<(usize, Slot)>,
+    pub(super) slots: Vec<(usize, PlacedWord)>,
     /// There is more than an event may visit.
     pub(super) is_cut: bool,
 }
@@ -156,7 +156,7 @@ pub(super) struct Subtree {
 impl Subtree {
     /// Everything that `memory` is known to hold from `top` down.
     /// As many descriptors as `left` allows, which becomes less.
-    pub(super) fn of(memory: &Memory, top: Place, format: &Format, left: &mut u64) -> Self {
+    pub(super) fn of(memory: &Memory, top: TableUse, format: &Format, left: &mut u64) -> Self {
         let mut tree = Self { places: vec![top], slots: Vec::new(), is_cut: false };
         let mut next = 0;
         while let Some(place) = tree.places.get(next).copied().filter(|place| *left >= place.entries) {
@@ -169,7 +169,7 @@ impl Subtree {
         tree
     }
 
-    fn read(&mut self, memory: &Memory, number: usize, place: &Place, format: &Format) {
+    fn read(&mut self, memory: &Memory, number: usize, place: &TableUse, format: &Format) {
         let mut entry = 0;
         while entry < place.entries {
             let pa = place.base + 8 * entry;
@@ -197,14 +197,14 @@ impl Subtree {
 /// Which memory is a table.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Frames {
-    by_page: FastMap<u64, Vec<Place>>,
+    by_page: FastMap<u64, Vec<TableUse>>,
     /// Pages that are or were part of a table.
     ever: FastMap<u64, ()>,
 }
 
 impl Frames {
     /// Notes a place; false if a table has too many of them already.
-    pub(super) fn add(&mut self, place: Place) -> bool {
+    pub(super) fn add(&mut self, place: TableUse) -> bool {
         let mut fits = true;
         for page in place.pages() {
             self.ever.insert(page, ());
@@ -220,7 +220,7 @@ impl Frames {
         fits
     }
 
-    pub(super) fn remove(&mut self, place: &Place) {
+    pub(super) fn remove(&mut self, place: &TableUse) {
         for page in place.pages() {
             if let Some(places) = self.by_page.get_mut(&page) {
                 places.retain(|other| other != place);
@@ -232,7 +232,7 @@ impl Frames {
     }
 
     /// The tables that the word at `pa` may be part of.
-    pub(super) fn at(&self, pa: u64) -> &[Place] {
+    pub(super) fn at(&self, pa: u64) -> &[TableUse] {
         self.by_page.get(&(pa >> SHIFT)).map_or(&[], Vec::as_slice)
     }
 
@@ -242,8 +242,8 @@ impl Frames {
     }
 
     /// A table in use that has a word in `first` to `last`.
-    pub(super) fn in_use(&self, first: u64, last: u64) -> Option<Place> {
-        let meets = |place: &&Place| {
+    pub(super) fn in_use(&self, first: u64, last: u64) -> Option<TableUse> {
+        let meets = |place: &&TableUse| {
             !place.ghost && place.base <= last && place.base.saturating_add(8 * place.entries - 1) >= first
         };
         let (from, to) = (first >> SHIFT, last >> SHIFT);

@@ -8,10 +8,10 @@ use crate::descriptor::Descriptor;
 pub(super) type Key = (i8, u64);
 
 /// The tables of a walk, by level, -1 first.
-pub(super) type Way = [u64; 5];
+pub(super) type WalkTables = [u64; 5];
 
 /// No table.
-pub(super) const NOWHERE: Way = [u64::MAX; 5];
+pub(super) const NOWHERE: WalkTables = [u64::MAX; 5];
 
 /// Why a TLBI that came near did not count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -41,7 +41,7 @@ pub(super) struct Debt {
     /// Where the descriptor stood.
     pub(super) slot: u64,
     /// The tables of its walk, from the root on; those that are not there are [`u64::MAX`].
-    pub(super) way: Way,
+    pub(super) way: WalkTables,
     /// The descriptor.
     pub(super) word: u64,
     /// What it said; [`Descriptor::Invalid`] for anything that is not cached.

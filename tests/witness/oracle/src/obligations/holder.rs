@@ -3,7 +3,7 @@
 //! A TLBI removes nothing by itself: it is complete at a DSB of the PE that issued it (RPSMWS), and under the repeat errata only after a
 //! second round. Until then its PEs count as holding.
 
-use crate::maintenance::{Invalidation, Ordering, Reach, Target};
+use crate::maintenance::{Invalidation, Ordering, Reach, TlbiTarget};
 
 /// A set of PEs.
 pub(super) type Pes = u128;
@@ -54,11 +54,11 @@ impl Walks {
     /// Of what `invalidation` names.
     pub(super) const fn of(invalidation: &Invalidation) -> Self {
         match invalidation.target {
-            Target::All => Self::All,
+            TlbiTarget::All => Self::All,
             _ if invalidation.last_level_only => Self::None,
-            Target::Page { va, level: None } => Self::Of(va, va),
-            Target::Range { first, last, level: None } => Self::Of(first, last),
-            Target::Page { .. } | Target::Range { .. } | Target::Nothing(_) => Self::None,
+            TlbiTarget::Page { va, level: None } => Self::Of(va, va),
+            TlbiTarget::Range { first, last, level: None } => Self::Of(first, last),
+            TlbiTarget::Page { .. } | TlbiTarget::Range { .. } | TlbiTarget::Nothing(_) => Self::None,
         }
     }
 
@@ -78,7 +78,7 @@ impl Walks {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-struct Pending {
+struct InFlight {
     shot: Shot,
     stage: Stage,
     pes: Pes,
@@ -88,7 +88,7 @@ struct Pending {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Holder {
     held: Pes,
-    pending: Vec<Pending>,
+    pending: Vec<InFlight>,
 }
 
 impl Holder {
@@ -114,7 +114,7 @@ impl Holder {
         self.hold(other.held & !other.on_its_way());
         let more = other.held & !self.held;
         self.held |= more;
-        self.pending.extend(other.pending.iter().map(|pending| Pending { pes: pending.pes & more, ..*pending }));
+        self.pending.extend(other.pending.iter().map(|pending| InFlight { pes: pending.pes & more, ..*pending }));
         self.pending.retain(|pending| pending.pes != 0);
         self.pending.sort_unstable();
     }
@@ -122,7 +122,7 @@ impl Holder {
     /// Whatever is on its way for `other` removes this as well, where both are held.
     pub(super) fn go_with(&mut self, other: &Self) {
         let pes = self.held;
-        let both = other.pending.iter().map(|pending| Pending { pes: pending.pes & pes, ..*pending });
+        let both = other.pending.iter().map(|pending| InFlight { pes: pending.pes & pes, ..*pending });
         self.pending.extend(both.filter(|pending| pending.pes != 0));
         self.pending.sort_unstable();
     }
@@ -135,7 +135,7 @@ impl Holder {
         }
         match self.pending.iter_mut().find(|pending| pending.shot == shot && pending.stage == Stage::Issued) {
             Some(pending) => pending.pes |= pes,
-            None => self.pending.push(Pending { shot, stage: Stage::Issued, pes }),
+            None => self.pending.push(InFlight { shot, stage: Stage::Issued, pes }),
         }
         self.pending.sort_unstable();
     }
@@ -153,7 +153,7 @@ impl Holder {
     pub(super) fn complete(&mut self, pe: u32, ordering: &Ordering, repeats: bool) -> Pes {
         let mut gone = 0;
         for pending in &mut self.pending {
-            let Pending { shot, .. } = *pending;
+            let InFlight { shot, .. } = *pending;
             let far_enough = !shot.broadcast || ordering.reach >= Reach::Inner;
             let of_its_kind = !ordering.without_xs || shot.without_xs;
             if shot.issuer != pe || !ordering.is_full() || !far_enough || !of_its_kind {
@@ -206,7 +206,7 @@ impl Holder {
 
     /// What is wanting after the TLBI.
     pub(super) fn wanting(&self) -> String {
-        let Some(Pending { shot, stage, .. }) = self.pending.first() else {
+        let Some(InFlight { shot, stage, .. }) = self.pending.first() else {
             return "a TLBI".into();
         };
         let Shot { issuer, broadcast, without_xs, .. } = *shot;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use breakwater_trace::MemoryKind;
 
-use super::context::{Context, MOST_SLOTS, Place, Regime, Slot, Subtree};
+use super::context::{Context, MOST_SLOTS, PlacedWord, Regime, Subtree, TableUse};
 use super::fast::FastMap;
-use super::report::Finding;
+use super::report::UnplacedViolation;
 use super::{Obligations, Rule};
 use crate::descriptor::{Descriptor, Leaf};
 use crate::regime::MemoryType;
@@ -47,16 +47,16 @@ impl Ranges {
 }
 
 /// Type and shareability as a small number.
-type Class = u8;
+type TypeClass = u8;
 
 /// How often frames are mapped, by size, type and shareability.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outputs {
     classes: Vec<(MemoryType, u8)>,
     /// By log2 of the size, number of the frame and class: leaves of that size, and smaller ones inside.
-    counts: FastMap<(u8, u64, Class), (u32, u32)>,
+    counts: FastMap<(u8, u64, TypeClass), (u32, u32)>,
     /// Contiguous runs, by table and first entry, that were not uniform when last looked at.
-    unsettled: Vec<(Place, u64)>,
+    unsettled: Vec<(TableUse, u64)>,
 }
 
 /// Sizes of blocks that the granules have, as log2, the smallest first.
@@ -66,19 +66,19 @@ fn sizes(regime: &Regime) -> impl Iterator<Item = u8> + use<> {
 }
 
 impl Outputs {
-    fn class(&mut self, leaf: Leaf, regime: &Regime) -> Option<Class> {
+    fn class(&mut self, leaf: Leaf, regime: &Regime) -> Option<TypeClass> {
         let class = (MemoryType::of(regime.mair, leaf.attr_index), leaf.shareability);
         match self.classes.iter().position(|known| *known == class) {
-            Some(index) => Some(index as Class),
+            Some(index) => Some(index as TypeClass),
             None if self.classes.len() < 200 => {
                 self.classes.push(class);
-                Some((self.classes.len() - 1) as Class)
+                Some((self.classes.len() - 1) as TypeClass)
             }
             None => None,
         }
     }
 
-    fn adjust(&mut self, slot: &Slot, leaf: Leaf, regime: &Regime, change: impl Fn(u32) -> u32) {
+    fn adjust(&mut self, slot: &PlacedWord, leaf: Leaf, regime: &Regime, change: impl Fn(u32) -> u32) {
         let Some(class) = self.class(leaf, regime) else { return };
         let own = regime.format.shift(slot.level);
         for size in sizes(regime).filter(|size| *size >= own) {
@@ -92,25 +92,25 @@ impl Outputs {
         }
     }
 
-    fn unsettled(&mut self, place: &Place, start: u64) {
+    fn unsettled(&mut self, place: &TableUse, start: u64) {
         if self.unsettled.len() < 4096 && !self.unsettled.contains(&(*place, start)) {
             self.unsettled.push((*place, start));
         }
     }
 
     /// A leaf goes.
-    pub(super) fn remove(&mut self, slot: &Slot, regime: &Regime) {
+    pub(super) fn remove(&mut self, slot: &PlacedWord, regime: &Regime) {
         if let Descriptor::Leaf(leaf) = slot.said {
             self.adjust(slot, leaf, regime, |count| count.saturating_sub(1));
         }
     }
 
     /// A leaf comes; returns true if its frame, or a part of it, is mapped with another type or shareability.
-    fn add(&mut self, slot: &Slot, leaf: Leaf, regime: &Regime) -> bool {
+    fn add(&mut self, slot: &PlacedWord, leaf: Leaf, regime: &Regime) -> bool {
         self.adjust(slot, leaf, regime, |count| count.saturating_add(1));
         let Some(own_class) = self.class(leaf, regime) else { return false };
         let own = regime.format.shift(slot.level);
-        let others = (0..self.classes.len() as Class).filter(|class| *class != own_class);
+        let others = (0..self.classes.len() as TypeClass).filter(|class| *class != own_class);
         others.into_iter().any(|class| {
             sizes(regime).filter(|size| *size >= own).any(|size| {
                 let (equal, smaller) =
@@ -123,11 +123,12 @@ impl Outputs {
 
 impl Obligations {
     /// Judges a leaf that comes into force.
-    pub(super) fn judge_leaf(&mut self, context: usize, slot: &Slot, leaf: Leaf) {
+    pub(super) fn judge_leaf(&mut self, context: usize, slot: &PlacedWord, leaf: Leaf) {
         let Context { regime, .. } = self.contexts[context];
         let memory_type = MemoryType::of(regime.mair, leaf.attr_index);
-        let finding =
-            |rule| Finding::of(rule).va(slot.va).pa(leaf.output).now(slot.word).read_as(slot.level, regime.format);
+        let finding = |rule| {
+            UnplacedViolation::of(rule).va(slot.va).pa(leaf.output).now(slot.word).read_as(slot.level, regime.format)
+        };
         if leaf.executable && leaf.writable {
             self.report.add(finding(Rule::WriteExecute), || "XN, or AP[2] and no DBM, in the descriptor".into());
         }
@@ -148,7 +149,7 @@ impl Obligations {
     }
 
     /// IPGVGZ, RQTRPM: the run around `slot` after a store to it.
-    pub(super) fn judge_run(&mut self, place: &Place, slot: &Slot) {
+    pub(super) fn judge_run(&mut self, place: &TableUse, slot: &PlacedWord) {
         let Context { regime: Regime { format, .. }, weakest, .. } = self.contexts[place.context];
         let Descriptor::Leaf(leaf) = slot.said else { return };
         if !weakest.contiguous {
@@ -173,7 +174,8 @@ impl Obligations {
             if beside != expected && alike(Leaf { contiguous: bit, ..beside }) == alike(expected) {
                 Arc::make_mut(&mut self.outputs).unsettled(place, start);
             } else if beside != expected || first & (run * span - 1) != 0 {
-                let finding = Finding::of(Rule::RunMisprogrammed).va(slot.va).pa(slot.pa).old(word).now(slot.word);
+                let finding =
+                    UnplacedViolation::of(Rule::RunMisprogrammed).va(slot.va).pa(slot.pa).old(word).now(slot.word);
                 let finding = finding.read_as(slot.level, format);
                 let missing = || format!("an invalid entry at VA {:x}, or one of the same run", other.va);
                 self.report.add(finding, missing);
@@ -204,7 +206,7 @@ impl Obligations {
             let Some((_, first)) = leaves.next() else { return false };
             let Some((slot, _)) = leaves.find(|(_, leaf)| *leaf != first) else { return false };
             if first.contiguous || matches!(slot.said, Descriptor::Leaf(leaf) if leaf.contiguous) {
-                let finding = Finding::of(Rule::RunMisprogrammed).va(slot.va).pa(slot.pa).now(slot.word);
+                let finding = UnplacedViolation::of(Rule::RunMisprogrammed).va(slot.va).pa(slot.pa).now(slot.word);
                 let missing = || "the same bit and rights in each valid entry of the run".into();
                 self.report.add(finding.read_as(slot.level, format), missing);
                 return true;
@@ -217,14 +219,14 @@ impl Obligations {
     /// After boot: no page writable through one address and executable through another.
     pub(super) fn judge_aliases(&mut self) {
         let mut left = 8 * MOST_SLOTS;
-        let mut executable: Vec<(u64, u64, Slot)> = Vec::new();
-        let mut writable: Vec<(u64, u64, Slot)> = Vec::new();
+        let mut executable: Vec<(u64, u64, PlacedWord)> = Vec::new();
+        let mut writable: Vec<(u64, u64, PlacedWord)> = Vec::new();
         for index in 0..self.contexts.len() {
             let Context { regime, walkers, .. } = self.contexts[index];
             if walkers & self.walking == 0 {
                 continue;
             }
-            for slot in Subtree::of(&self.memory, Place::root(index, &regime), &regime.format, &mut left).slots {
+            for slot in Subtree::of(&self.memory, TableUse::root(index, &regime), &regime.format, &mut left).slots {
                 let (_, slot) = slot;
                 let Descriptor::Leaf(leaf) = slot.said else { continue };
                 let last = leaf.output.saturating_add(regime.format.span(slot.level) - 1);
@@ -250,7 +252,7 @@ impl Obligations {
             let met =
                 writable[from..].iter().take_while(|(start, ..)| *start <= last).find(|(_, end, _)| *end >= first);
             if let Some((start, _, other)) = met {
-                let finding = Finding::of(Rule::WriteExecuteAlias)
+                let finding = UnplacedViolation::of(Rule::WriteExecuteAlias)
                     .va(slot.va)
                     .pa(first.max(*start))
                     .old(other.word)

@@ -26,7 +26,7 @@ const PIECE: usize = 64;
 
 /// What is known of 4 KiB.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Page {
+pub(super) struct KnownPage {
     /// In pieces that states of one history share.
     words: [Arc<[u64; PIECE]>; 512 / PIECE],
     pub(super) known: Words,
@@ -36,11 +36,11 @@ pub(super) struct Page {
     fresh: Words,
     /// The same, and no DSB that reaches the other PEs.
     fresh_elsewhere: Words,
-    /// Words of which [`Page::older`] has values.
+    /// Words of which [`KnownPage::older`] has values.
     risky: Words,
     /// Words with older values that were too many to keep.
     lost: Words,
-    /// The PE whose stores these are; a second one's are all in [`Page::older`].
+    /// The PE whose stores these are; a second one's are all in [`KnownPage::older`].
     storer: u32,
     /// Values that walkers may still see.
     older: Vec<(u16, Unseen)>,
@@ -59,7 +59,7 @@ pub(super) struct Unseen {
     pub(super) older: Option<u64>,
 }
 
-impl Page {
+impl KnownPage {
     fn new() -> Self {
         let (words, empty) = (Arc::new([0; PIECE]), Words::default());
         Self {
@@ -168,7 +168,7 @@ impl Page {
 
 /// What a store did to one word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Stored {
+pub(super) struct WordChange {
     pub(super) old: Option<u64>,
     pub(super) new: Option<u64>,
 }
@@ -176,7 +176,7 @@ pub(super) struct Stored {
 /// The memory.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
-    pages: FastMap<u64, Arc<Page>>,
+    pages: FastMap<u64, Arc<KnownPage>>,
     /// A hash of all words that are known, kept up to date store by store.
     digest: u64,
     /// Pages with stores of a PE since its last DSB; follows from the pages.
@@ -185,7 +185,7 @@ pub(super) struct Memory {
 
 impl PartialEq for Memory {
     fn eq(&self, other: &Self) -> bool {
-        let same = |(number, page): (&u64, &Arc<Page>)| {
+        let same = |(number, page): (&u64, &Arc<KnownPage>)| {
             other.pages.get(number).is_some_and(|theirs| Arc::ptr_eq(page, theirs) || page == theirs)
         };
         self.digest == other.digest && self.pages.len() == other.pages.len() && self.pages.iter().all(same)
@@ -205,12 +205,12 @@ impl Hash for Memory {
 }
 
 impl Memory {
-    pub(super) fn page(&self, pa: u64) -> Option<&Page> {
+    pub(super) fn page(&self, pa: u64) -> Option<&KnownPage> {
         self.pages.get(&(pa >> SHIFT)).map(Arc::as_ref)
     }
 
-    pub(super) fn page_mut(&mut self, pa: u64) -> &mut Page {
-        Arc::make_mut(self.pages.entry(pa >> SHIFT).or_insert_with(|| Arc::new(Page::new())))
+    pub(super) fn page_mut(&mut self, pa: u64) -> &mut KnownPage {
+        Arc::make_mut(self.pages.entry(pa >> SHIFT).or_insert_with(|| Arc::new(KnownPage::new())))
     }
 
     /// The word at `pa`, if it is known.
@@ -248,7 +248,7 @@ impl Memory {
         (pa, mask, bits): (u64, u64, u64),
         cached: bool,
         line_bytes: u16,
-    ) -> Stored {
+    ) -> WordChange {
         let before = self.read(pa);
         let new = if mask == u64::MAX { Some(bits) } else { before.map(|word| word & !mask | bits) };
         let old = self.set(pa, new);
@@ -257,7 +257,7 @@ impl Memory {
         if page.overwrite(pe, index(pa), old) {
             self.touched(pe).push(pa >> SHIFT);
         }
-        Stored { old, new }
+        WordChange { old, new }
     }
 
     fn touched(&mut self, pe: u32) -> &mut Vec<u64> {
@@ -292,7 +292,7 @@ impl Memory {
 
     /// Whether every store to the page of `pa` is seen by all.
     pub(super) fn is_seen(&self, pa: u64) -> bool {
-        self.page(pa).is_none_or(Page::is_seen)
+        self.page(pa).is_none_or(KnownPage::is_seen)
     }
 
     /// Whether the line of `pa` holds words written with caches on and not cleaned.

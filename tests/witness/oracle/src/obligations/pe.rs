@@ -5,12 +5,12 @@ use std::sync::Arc;
 use super::Rule;
 use super::holder::Holder;
 use super::report::{At, Evidence};
-use super::switching::{Stores, Window};
+use super::switching::{OffWindow, Stores};
 use crate::regime::{Control, Controls};
 
 /// Why a PE owes an invalidation of everything.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub(super) enum Cause {
+pub(super) enum ControlCause {
     /// Its TLBs have held anything since reset.
     Reset,
     /// TCR_EL2 changed.
@@ -27,7 +27,7 @@ pub(super) enum Cause {
     E2h,
 }
 
-impl Cause {
+impl ControlCause {
     pub(super) const fn rule(self) -> Rule {
         match self {
             Self::Reset => Rule::FirstEnable,
@@ -86,7 +86,7 @@ pub(super) enum Progress {
 /// An invalidation of everything that a PE owes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Owed {
-    pub(super) cause: Cause,
+    pub(super) cause: ControlCause,
     pub(super) progress: Progress,
     pub(super) at: Evidence<At>,
 }
@@ -144,7 +144,7 @@ pub(super) struct Pe {
     /// It had a fetch: its program counters mean something.
     pub(super) fetched: bool,
     /// The time with its MMU off between two with it on.
-    pub(super) window: Window,
+    pub(super) window: OffWindow,
     /// Its stores without DSB.
     pub(super) stores: Stores,
     pub(super) last: Last,
@@ -190,7 +190,7 @@ impl Pe {
     }
 
     /// Notes that it owes an invalidation of everything because of `cause`.
-    pub(super) fn owe(&mut self, cause: Cause, progress: Progress, at: At) {
+    pub(super) fn owe(&mut self, cause: ControlCause, progress: Progress, at: At) {
         self.owed.retain(|owed| owed.cause != cause);
         self.owed.push(Owed { cause, progress, at: Evidence(at) });
         self.owed.sort_unstable_by_key(|owed| owed.cause);

@@ -8,8 +8,8 @@ use super::Obligations;
 use super::change::Weakest;
 use super::context::{Context, Regime};
 use super::holder::bit;
-use super::pe::{Cause, Last, Progress};
-use super::report::{At, Evidence, Finding};
+use super::pe::{ControlCause, Last, Progress};
+use super::report::{At, Evidence, UnplacedViolation};
 use super::{Rule, holder::Holder};
 use crate::maintenance::Ordering;
 use crate::regime::{Control, Controls};
@@ -53,7 +53,7 @@ impl Obligations {
                 self.walk_what_may_be(pe);
             } else {
                 let garbage = Progress::Cached(Holder::by(bit(pe)));
-                self.pe(pe).owe(Cause::Reset, garbage, at);
+                self.pe(pe).owe(ControlCause::Reset, garbage, at);
                 self.pe(pe).from_reset = true;
             }
         }
@@ -73,7 +73,8 @@ impl Obligations {
         if self.pes[pe as usize].hcr_written {
             self.pe(pe).hcr_written = false;
             if !matches!(event, Event::Isb) {
-                self.report.add(Finding::of(Rule::HcrBarriers), || "ISB directly after the write of HCR_EL2".into());
+                self.report
+                    .add(UnplacedViolation::of(Rule::HcrBarriers), || "ISB directly after the write of HCR_EL2".into());
             }
         }
         let last = match event {
@@ -102,9 +103,9 @@ impl Obligations {
         let is_first = first && matches!(control, Control::Tcr | Control::Mair | Control::Ttbr0);
         let old = (state.known & known(control) != 0 && !is_first).then_some(before);
         state.known |= known(control);
-        for cause in Cause::of_write(control, old, after) {
+        for cause in ControlCause::of_write(control, old, after) {
             // A bit that is RES0 changes nothing.
-            if cnp || cause != Cause::Cnp {
+            if cnp || cause != ControlCause::Cnp {
                 state.owe(cause, Progress::Written, at);
             }
         }
@@ -116,7 +117,9 @@ impl Obligations {
         if control == Control::Hcr && self.params.of(pe).hcr_barriers {
             self.pe(pe).hcr_written = true;
             if last != Last::Dsb {
-                self.report.add(Finding::of(Rule::HcrBarriers), || "DSB directly before the write of HCR_EL2".into());
+                self.report.add(UnplacedViolation::of(Rule::HcrBarriers), || {
+                    "DSB directly before the write of HCR_EL2".into()
+                });
             }
         }
         if turned_off {
@@ -125,7 +128,7 @@ impl Obligations {
         }
         if turned_on {
             if tables_unsynchronised {
-                let finding = Finding::of(Rule::ControlSync).old(before.sctlr).now(after.sctlr);
+                let finding = UnplacedViolation::of(Rule::ControlSync).old(before.sctlr).now(after.sctlr);
                 self.report.add(finding, || "ISB between the write of TTBR0_EL2 and M = 1".into());
             }
             self.turn_on(pe);
@@ -141,7 +144,7 @@ impl Obligations {
     /// RVNRFW: until it is invalidated, a changed EE may be cached as it was, and be in force with whatever is written since.
     fn judge_cached_endianness(&mut self, pe: u32) {
         let state = &self.pes[pe as usize];
-        if !state.owed.iter().any(|owed| owed.cause == Cause::Ee && owed.progress != Progress::Invalidated) {
+        if !state.owed.iter().any(|owed| owed.cause == ControlCause::Ee && owed.progress != Progress::Invalidated) {
             return;
         }
         for mut controls in state.candidates() {
@@ -166,7 +169,7 @@ impl Obligations {
     fn turn_off(&mut self, pe: u32, last: Last, before: &Controls, after: &Controls) {
         if last != Last::Isb && self.params.of(pe).isb_before_mmu_off {
             let missing = || "ISB directly before the write that takes M from 1 to 0".into();
-            self.report.add(Finding::of(Rule::IsbBeforeMmuOff), missing);
+            self.report.add(UnplacedViolation::of(Rule::IsbBeforeMmuOff), missing);
         }
         self.open_window(pe, before, after);
     }
@@ -183,7 +186,7 @@ impl Obligations {
     /// What has to be invalidated before M = 1, or before nothing is owed.
     pub(super) fn judge_owed(&mut self, pe: u32) {
         for owed in &self.pes[pe as usize].owed {
-            self.report.add(Finding::of(owed.cause.rule()).about(owed.cause.name()), || owed.missing());
+            self.report.add(UnplacedViolation::of(owed.cause.rule()).about(owed.cause.name()), || owed.missing());
         }
     }
 
@@ -192,7 +195,7 @@ impl Obligations {
         for (other, state) in (0..).zip(&self.pes).filter(|(other, _)| *other != pe && self.walking & bit(*other) != 0)
         {
             for owed in state.owed.iter().filter(|owed| owed.progress != Progress::Invalidated) {
-                self.report.add(Finding::of(owed.cause.rule()).about(owed.cause.name()), || {
+                self.report.add(UnplacedViolation::of(owed.cause.rule()).about(owed.cause.name()), || {
                     format!("{}, on PE {other}", owed.missing())
                 });
             }
@@ -204,11 +207,12 @@ impl Obligations {
             return;
         }
         if controls.permission_indirection() {
-            let finding = Finding::of(Rule::PermissionIndirection).now(controls.tcr2);
+            let finding = UnplacedViolation::of(Rule::PermissionIndirection).now(controls.tcr2);
             self.report.add(finding, || "TCR2_EL2.PIE = 0 before M = 1".into());
         }
         if controls.e2h() {
-            self.report.add(Finding::of(Rule::HostUnsupported).now(controls.hcr), || "HCR_EL2.E2H = 0".into());
+            self.report
+                .add(UnplacedViolation::of(Rule::HostUnsupported).now(controls.hcr), || "HCR_EL2.E2H = 0".into());
         }
     }
 
@@ -219,7 +223,7 @@ impl Obligations {
         if state.is_uncertain() {
             let rule = if state.window.open { Rule::WindowAccess } else { Rule::ControlSync };
             let missing = || "ISB after the write of SCTLR_EL2.M, before this access".into();
-            self.report.add(Finding::of(rule).va(va), missing);
+            self.report.add(UnplacedViolation::of(rule).va(va), missing);
         } else if state.window.open {
             self.pe(pe).window.access.get_or_insert(Evidence((at, va)));
         }
@@ -333,7 +337,7 @@ impl Obligations {
                 continue;
             }
             if state.walks.iter().any(|walked| self.contexts[*walked].regime.root != root) {
-                let finding = Finding::of(Rule::CommonNotPrivate).pa(root);
+                let finding = UnplacedViolation::of(Rule::CommonNotPrivate).pa(root);
                 self.report.add(finding, || format!("CnP = 0, here or on PE {other}, which uses other tables"));
             }
         }

@@ -84,7 +84,7 @@ pub(super) struct At {
 
 /// A violation without its place and its missing event.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Finding {
+pub(super) struct UnplacedViolation {
     pub(super) rule: Rule,
     pub(super) va: Option<u64>,
     pub(super) pa: Option<u64>,
@@ -95,7 +95,7 @@ pub(super) struct Finding {
     pub(super) about: &'static str,
 }
 
-impl Finding {
+impl UnplacedViolation {
     pub(super) const fn of(rule: Rule) -> Self {
         Self { rule, va: None, pa: None, old: None, new: None, read_as: None, about: "" }
     }
@@ -151,13 +151,13 @@ pub(super) struct Report {
 
 impl Report {
     /// Notes what `finding` says of the event being judged.
-    pub(super) fn add(&mut self, finding: Finding, missing: impl FnOnce() -> String) {
+    pub(super) fn add(&mut self, finding: UnplacedViolation, missing: impl FnOnce() -> String) {
         self.add_at(self.at, finding, missing);
     }
 
     /// Notes what `finding` says of an earlier event.
-    pub(super) fn add_at(&mut self, at: At, finding: Finding, missing: impl FnOnce() -> String) {
-        let Finding { rule, va, pa, old, new, read_as, about } = finding;
+    pub(super) fn add_at(&mut self, at: At, finding: UnplacedViolation, missing: impl FnOnce() -> String) {
+        let UnplacedViolation { rule, va, pa, old, new, read_as, about } = finding;
         let At { line, pe, pc } = at;
         if self.off == Some(rule) {
             return;

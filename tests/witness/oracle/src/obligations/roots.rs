@@ -1,21 +1,21 @@
 //! A PE that begins to walk a root while it may hold what another root, or an older state of this one, said.
 
 use super::change::same_leaf;
-use super::context::{Context, MOST_SLOTS, Place, Slot};
+use super::context::{Context, MOST_SLOTS, PlacedWord, TableUse};
 use super::holder::bit;
-use super::report::Finding;
+use super::report::UnplacedViolation;
 use super::{Obligations, Rule};
 use crate::descriptor::{Descriptor, Format, Leaf};
 
 /// Two tables, of two roots, for the same addresses.
-type Pair = (Place, Place);
+type Pair = (TableUse, TableUse);
 
 impl Obligations {
     /// The descriptor at the end of the walk for `va`: a leaf, or the invalid one where it ends. Nothing where memory is unknown.
-    pub(super) fn walk(&self, context: usize, va: u64) -> Option<Slot> {
+    pub(super) fn walk(&self, context: usize, va: u64) -> Option<PlacedWord> {
         let regime = self.contexts[context].regime;
         let format = regime.format;
-        let mut place = Place::root(context, &regime);
+        let mut place = TableUse::root(context, &regime);
         loop {
             let entry = format.index(va, place.level);
             let slot = place.slot(entry, self.memory.read(place.base + 8 * entry)?, &format);
@@ -48,7 +48,7 @@ impl Obligations {
             self.roots_differ(0, 0, 0);
             return;
         }
-        let place_of = |index: usize| Place::root(index, &self.contexts[index].regime);
+        let place_of = |index: usize| TableUse::root(index, &self.contexts[index].regime);
         let (mut one_place, mut other_place) = (place_of(old), place_of(new));
         let formats = (one.format, other.format);
         // Roots of different sizes: descend the larger one's first entry to the level of the other.
@@ -68,7 +68,7 @@ impl Obligations {
     }
 
     fn roots_differ(&mut self, va: u64, old: u64, new: u64) {
-        self.report.add(Finding::of(Rule::RootSwitch).va(va).old(old).now(new), || {
+        self.report.add(UnplacedViolation::of(Rule::RootSwitch).va(va).old(old).now(new), || {
             "M = 0, ISB, TLBI ALLE2, DSB NSH, ISB before the new root, or roots that agree wherever both map".into()
         });
     }
@@ -85,7 +85,7 @@ impl Obligations {
             }
             for entry in 0..one.entries.min(other.entries) {
                 left = left.checked_sub(1)?;
-                let read = |place: &Place, format| {
+                let read = |place: &TableUse, format| {
                     let word = self.memory.read(place.base + 8 * entry).unwrap_or(0);
                     let slot = place.slot(entry, word, format);
                     (place.below(&slot, format), slot)
@@ -103,8 +103,15 @@ impl Obligations {
         None
     }
 
-    fn disagree(&self, one: &Place, before: &Slot, other: &Place, after: &Slot, formats: &(Format, Format)) -> bool {
-        let types = |place: &Place, leaf: Leaf| {
+    fn disagree(
+        &self,
+        one: &TableUse,
+        before: &PlacedWord,
+        other: &TableUse,
+        after: &PlacedWord,
+        formats: &(Format, Format),
+    ) -> bool {
+        let types = |place: &TableUse, leaf: Leaf| {
             crate::regime::MemoryType::of(self.contexts[place.context].regime.mair, leaf.attr_index)
         };
         match (before.said, after.said) {
@@ -118,14 +125,14 @@ impl Obligations {
         }
     }
 
-    fn maps_anything(&self, place: &Place, slot: &Slot, format: &Format) -> bool {
+    fn maps_anything(&self, place: &TableUse, slot: &PlacedWord, format: &Format) -> bool {
         let Some(below) = place.below(slot, format) else { return false };
         let tree = super::context::Subtree::of(&self.memory, below, format, &mut { MOST_SLOTS });
         tree.slots.iter().any(|(_, slot)| matches!(slot.said, Descriptor::Leaf(_)))
     }
 
     /// A descriptor appears in `context`: whoever walks it may also hold what other roots say of the same address.
-    pub(super) fn judge_other_roots(&mut self, context: usize, slot: &Slot) {
+    pub(super) fn judge_other_roots(&mut self, context: usize, slot: &PlacedWord) {
         if self.contexts.len() < 2 {
             return;
         }
@@ -177,10 +184,10 @@ impl Obligations {
     }
 
     /// The descriptors of the walk for `va` that may be cached.
-    fn path(&self, context: usize, va: u64) -> Vec<Slot> {
+    fn path(&self, context: usize, va: u64) -> Vec<PlacedWord> {
         let Context { regime, .. } = &self.contexts[context];
         let mut path = Vec::new();
-        let mut place = Place::root(context, regime);
+        let mut place = TableUse::root(context, regime);
         if va >> regime.format.input_bits != 0 {
             return path;
         }

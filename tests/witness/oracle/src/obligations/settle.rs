@@ -2,7 +2,7 @@
 
 use super::debt::{Debt, Key};
 use super::holder::{Pes, bit, first};
-use super::report::Finding;
+use super::report::UnplacedViolation;
 use super::{Obligations, Rule};
 use crate::descriptor::Descriptor;
 use crate::regime::Controls;
@@ -25,7 +25,7 @@ impl Obligations {
         // Two writes that cancel each other are two writes: either may be in force.
         let differs = state.between.iter().any(|written| *written != state.now);
         if differs && (state.now.mmu_on() || state.between.iter().any(Controls::mmu_on)) {
-            let finding = Finding::of(Rule::ControlSync);
+            let finding = UnplacedViolation::of(Rule::ControlSync);
             self.report.add(finding, || "ISB after the last write of a control register".into());
         }
     }
@@ -42,7 +42,7 @@ impl Obligations {
             }
             let state = &self.pes[pe as usize];
             if state.unfinished.held() != 0 {
-                self.report.add(Finding::of(Rule::UnfinishedTlbi), || state.unfinished.wanting());
+                self.report.add(UnplacedViolation::of(Rule::UnfinishedTlbi), || state.unfinished.wanting());
             }
             self.judge_unsynchronised(pe);
         }
@@ -57,7 +57,10 @@ impl Obligations {
         }
         for pe in (0..self.pes.len() as u32).filter(|pe| synced & bit(*pe) != 0) {
             if let Some(((_, va), ..)) = self.debts.own_lags(pe).find(|lag| self.is_filled(*lag)) {
-                found.push((Finding::of(Rule::FillSync).va(va), format!("ISB by PE {pe} after the DSB of its fill")));
+                found.push((
+                    UnplacedViolation::of(Rule::FillSync).va(va),
+                    format!("ISB by PE {pe} after the DSB of its fill"),
+                ));
             }
         }
         found.sort_by_key(|(finding, _)| (finding.va, finding.rule));
@@ -73,10 +76,10 @@ impl Obligations {
         format.zip(word).is_none_or(|(format, word)| format.may_be_cached(format.decode(word, level)))
     }
 
-    fn open(&self, (level, va): Key, debt: &Debt, synced: Pes) -> Option<(Finding, String)> {
+    fn open(&self, (level, va): Key, debt: &Debt, synced: Pes) -> Option<(UnplacedViolation, String)> {
         let context = self.contexts.get(debt.context)?;
         let format = context.regime.format;
-        let finding = |rule| Finding::of(rule).va(va).pa(debt.slot).old(debt.word).read_as(level, format);
+        let finding = |rule| UnplacedViolation::of(rule).va(va).pa(debt.slot).old(debt.word).read_as(level, format);
         let visible = self.seen((level, va), debt);
         if debt.is_fill() {
             if visible != 0 {
@@ -113,11 +116,11 @@ impl Obligations {
             let rereading = (0..self.pes.len() as u32).filter(|pe| left & bit(*pe) != 0 && rereads(*pe));
             let left = left & !rereading.fold(0, |pes, pe| pes | bit(pe));
             if left == 0 && context.latent & synced & self.walking != 0 {
-                let finding = Finding::of(Rule::CompletionSync).pa(context.regime.root);
+                let finding = UnplacedViolation::of(Rule::CompletionSync).pa(context.regime.root);
                 self.report.add(finding, || "ISB after the DSB that completed ALLE2".into());
             }
             if left != 0 {
-                let finding = Finding::of(Rule::StaleTable).va(0).pa(context.regime.root);
+                let finding = UnplacedViolation::of(Rule::StaleTable).va(0).pa(context.regime.root);
                 self.report.add(finding, || match context.reach.on_its_way() & left {
                     0 => format!("TLBI ALLE2 that reaches PE {}, after it left this root", first(left)),
                     _ => context.reach.wanting(),
@@ -141,7 +144,7 @@ impl Obligations {
         }
         let (from, to) = (pa, pa.saturating_add(bytes - 1));
         if let Some(place) = self.frames.in_use(from, to) {
-            let finding = Finding::of(Rule::FrameInUse).va(place.va).pa(place.base);
+            let finding = UnplacedViolation::of(Rule::FrameInUse).va(place.va).pa(place.base);
             self.report.add(finding, || "unlinking of the table before its frame is given back".into());
         }
         let meets = |first: u64, span: u64| first <= to && first.saturating_add(span - 1) >= from;
@@ -160,7 +163,8 @@ impl Obligations {
             // RRVJDB: what a TLB holds may be its walk, indexed by the address alone.
             let through = held != 0 && debt.way().any(|table| meets(table, format.granule.page_bytes()));
             if pes != 0 && (led || through) {
-                let finding = Finding::of(Rule::FrameReuse).va(key.1).pa(pa).old(debt.word).read_as(key.0, format);
+                let finding =
+                    UnplacedViolation::of(Rule::FrameReuse).va(key.1).pa(pa).old(debt.word).read_as(key.0, format);
                 found.push((finding, debt.missing(pes, seen)));
             }
         }

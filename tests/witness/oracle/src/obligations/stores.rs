@@ -5,13 +5,13 @@ use std::sync::Arc;
 use breakwater_trace::Access;
 
 use super::change::{Terms, same};
-use super::context::{Context, Place, Slot};
+use super::context::{Context, PlacedWord, TableUse};
 use super::debt::Debt;
 use super::holder::{Holder, Pes};
-use super::report::Finding;
+use super::report::UnplacedViolation;
 use super::switching::Stores;
 use super::{Obligations, Rule};
-use crate::descriptor::{Descriptor, Table};
+use crate::descriptor::Descriptor;
 use crate::maintenance::stored_words;
 
 impl Obligations {
@@ -46,7 +46,7 @@ impl Obligations {
             self.pe(pe).unordered.push(pa);
         }
         if !cached && self.memory.is_dirty(pa, line_bytes) {
-            let finding = Finding::of(Rule::LineBefore).pa(pa);
+            let finding = UnplacedViolation::of(Rule::LineBefore).pa(pa);
             self.report.add(finding, || "DC CIVAC of the line, which is dirty, and DSB before this store".into());
         }
         let stored = self.memory.store(pe, (pa, mask, bits), cached, line_bytes);
@@ -65,7 +65,7 @@ impl Obligations {
     }
 
     /// Who may see a change in the table at `place`.
-    fn viewers_of(&self, place: &Place) -> Pes {
+    fn viewers_of(&self, place: &TableUse) -> Pes {
         if !place.ghost {
             return self.viewers(place.context);
         }
@@ -74,7 +74,7 @@ impl Obligations {
     }
 
     /// One descriptor of a table that may be walked changes.
-    fn change(&mut self, pe: u32, place: &Place, old: &Slot, new: &Slot) {
+    fn change(&mut self, pe: u32, place: &TableUse, old: &PlacedWord, new: &PlacedWord) {
         let Context { regime, ref reach, .. } = self.contexts[place.context];
         let (reach, key) = (reach.held(), (new.level, new.va));
         if same(old.said, new.said, regime.mair) {
@@ -121,7 +121,7 @@ impl Obligations {
     }
 
     /// Nothing is filled in at `slot` any more.
-    fn unfill(&mut self, context: usize, slot: &Slot) {
+    fn unfill(&mut self, context: usize, slot: &PlacedWord) {
         let key = (slot.level, slot.va);
         let fills = |debt: &Debt| debt.is_fill() && (debt.context, debt.slot) == (context, slot.pa);
         if self.debts.at(key).iter().any(fills) {
@@ -133,7 +133,7 @@ impl Obligations {
     }
 
     /// A new descriptor in a table that only old table descriptors lead to: it may be cached, and is stale at once.
-    fn haunt(&mut self, place: &Place, new: &Slot, pe: u32, viewers: Pes) {
+    fn haunt(&mut self, place: &TableUse, new: &PlacedWord, pe: u32, viewers: Pes) {
         if new.said == Descriptor::Invalid || viewers == 0 {
             return;
         }
@@ -144,7 +144,7 @@ impl Obligations {
     }
 
     /// The old table descriptors that lead to `place`.
-    fn ways_to(&self, place: &Place) -> impl Iterator<Item = &Debt> {
+    fn ways_to(&self, place: &TableUse) -> impl Iterator<Item = &Debt> {
         let format = self.contexts[place.context].regime.format;
         let (level, base, link) = (place.level - 1, place.base, place.link);
         let key = (level, place.va & !(format.span(level) - 1));
@@ -155,7 +155,7 @@ impl Obligations {
 
     /// What is on its way to the walk of `slot`, in a table that only old table descriptors lead to: the TLBI that removes those takes with
     /// it what is walked through them for the addresses that it names.
-    fn doomed(&self, place: &Place, slot: &Slot) -> Holder {
+    fn doomed(&self, place: &TableUse, slot: &PlacedWord) -> Holder {
         let Context { regime, walkers, .. } = &self.contexts[place.context];
         let last = slot.va + (regime.format.span(slot.level) - 1);
         let mut doomed: Option<Holder> = None;
@@ -168,7 +168,13 @@ impl Obligations {
     }
 
     /// Old and new may be cached at once by `viewers`.
-    pub(super) fn judge_in_place(&mut self, place: &Place, old: &Slot, new: &Slot, viewers: Pes) -> bool {
+    pub(super) fn judge_in_place(
+        &mut self,
+        place: &TableUse,
+        old: &PlacedWord,
+        new: &PlacedWord,
+        viewers: Pes,
+    ) -> bool {
         if viewers == 0 {
             return false;
         }
@@ -176,10 +182,10 @@ impl Obligations {
         let bytes = regime.format.span(new.level);
         let terms = Terms { memory: &self.memory, mair: regime.mair, weakest, bytes };
         let Some(rule) = terms.conflict(old.said, new.said) else { return false };
-        let finding = Finding::of(rule).va(new.va).pa(new.pa).old(old.word).now(new.word);
+        let finding = UnplacedViolation::of(rule).va(new.va).pa(new.pa).old(old.word).now(new.word);
         let finding = finding.read_as(new.level, regime.format);
         let non_l = match (old.said, new.said) {
-            (Descriptor::Table(_), _) | (_, Descriptor::Table(Table { .. })) => "a non-L TLBI",
+            (Descriptor::Table(_), _) | (_, Descriptor::Table(_)) => "a non-L TLBI",
             _ => "TLBI",
         };
         self.report.add(finding, || {

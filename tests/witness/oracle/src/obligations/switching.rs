@@ -2,7 +2,7 @@
 
 use super::holder::bit;
 use super::pe::Pe;
-use super::report::{At, Evidence, Finding};
+use super::report::{At, Evidence, UnplacedViolation};
 use super::{Obligations, Rule};
 use crate::descriptor::Descriptor;
 use crate::maintenance::{Ordering, Reach};
@@ -10,7 +10,7 @@ use crate::regime::{Control, Controls};
 
 /// What a PE did when it turned its MMU off that does harm if it turns it on again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub(super) struct Window {
+pub(super) struct OffWindow {
     /// Its MMU was on and is off, or is not certainly on again.
     pub(super) open: bool,
     /// The first data access since.
@@ -45,7 +45,7 @@ impl Obligations {
     pub(super) fn open_window(&mut self, pe: u32, before: &Controls, after: &Controls) {
         let at = Evidence(self.report.at);
         let state = self.pe(pe);
-        state.window = Window {
+        state.window = OffWindow {
             open: true,
             access: None,
             unfinished: state.stores.any.then_some(at),
@@ -59,14 +59,15 @@ impl Obligations {
         self.pe(pe).window.open = window.open;
         if let Some(Evidence((at, va))) = window.access {
             let missing = || "M = 1 and ISB before this access".into();
-            self.report.add_at(at, Finding::of(Rule::WindowAccess).va(va), missing);
+            self.report.add_at(at, UnplacedViolation::of(Rule::WindowAccess).va(va), missing);
         }
         if let Some(Evidence(at)) = window.unfinished {
             let missing = || "DSB ISH or wider between the last store and M = 0".into();
-            self.report.add_at(at, Finding::of(Rule::WindowStores), missing);
+            self.report.add_at(at, UnplacedViolation::of(Rule::WindowStores), missing);
         }
         if let Some(Evidence(at)) = window.toggled {
-            self.report.add_at(at, Finding::of(Rule::WindowCache), || "the same SCTLR_EL2.C as before".into());
+            self.report
+                .add_at(at, UnplacedViolation::of(Rule::WindowCache), || "the same SCTLR_EL2.C as before".into());
         }
     }
 
@@ -85,7 +86,7 @@ impl Obligations {
         let indirect = indirect.then_some((Control::Tcr2, "TCR2_EL2"));
         if let Some((_, name)) = unwritten.or(unknown).or(indirect) {
             let missing = || format!("a write of {name}, whose reset value is unknown, before M = 1");
-            self.report.add(Finding::of(Rule::ControlUnknown), missing);
+            self.report.add(UnplacedViolation::of(Rule::ControlUnknown), missing);
         }
     }
 
@@ -94,7 +95,7 @@ impl Obligations {
         let written = self.pes[pe as usize].written;
         if written >> Control::Sctlr as u8 & 1 == 0 {
             let missing = || "a write of SCTLR_EL2 before the ERET to EL2".into();
-            self.report.add(Finding::of(Rule::ControlUnknown), missing);
+            self.report.add(UnplacedViolation::of(Rule::ControlUnknown), missing);
         }
     }
 
@@ -113,7 +114,7 @@ impl Obligations {
             let runs = matches!(slot.said, Descriptor::Leaf(leaf)
                 if leaf.executable && !(next.wxn() && leaf.writable) && leaf.output.wrapping_add(offset) == va);
             if !runs {
-                let finding = Finding::of(Rule::IdentityCode).va(va).pa(slot.pa).old(slot.word);
+                let finding = UnplacedViolation::of(Rule::IdentityCode).va(va).pa(slot.pa).old(slot.word);
                 self.report.add(finding, || "an executable mapping of this address to itself".into());
                 return;
             }
@@ -123,7 +124,8 @@ impl Obligations {
     /// A call to firmware: what was stored with the MMU off has to be there.
     pub(super) fn judge_call(&mut self, pe: u32) {
         if self.pes[pe as usize].stores.uncached {
-            self.report.add(Finding::of(Rule::CallStores), || "DSB SY between the last store and the call".into());
+            self.report
+                .add(UnplacedViolation::of(Rule::CallStores), || "DSB SY between the last store and the call".into());
         }
     }
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::Obligations;
 use super::change::{Terms, same};
-use super::context::{Context, Place, Regime, Slot, Subtree};
+use super::context::{Context, PlacedWord, Regime, Subtree, TableUse};
 use super::debt::{Debt, Key};
 use super::holder::{Holder, Pes};
-use super::report::{Evidence, Finding};
+use super::report::{Evidence, UnplacedViolation};
 use super::{Rule, change::Weakest};
 use crate::descriptor::{Descriptor, Leaf};
 
@@ -32,7 +32,7 @@ impl Obligations {
 
     /// Looks at all tables of a context that comes into use.
     pub(super) fn build(&mut self, index: usize) {
-        let root = Place::root(index, &self.contexts[index].regime);
+        let root = TableUse::root(index, &self.contexts[index].regime);
         self.link(root, false, false);
     }
 
@@ -43,7 +43,7 @@ impl Obligations {
             if self.contexts[index].in_use() || regime.root == u64::MAX {
                 continue;
             }
-            let tree = Subtree::of(&self.memory, Place::root(index, &regime), &regime.format, &mut self.budget);
+            let tree = Subtree::of(&self.memory, TableUse::root(index, &regime), &regime.format, &mut self.budget);
             tree.slots.iter().for_each(|(_, slot)| Arc::make_mut(&mut self.outputs).remove(slot, &regime));
             tree.places.iter().for_each(|place| Arc::make_mut(&mut self.frames).remove(place));
             for key in self.debts.keys() {
@@ -59,7 +59,7 @@ impl Obligations {
 
     /// A table becomes reachable at `top`; `by_store` if a store of a table descriptor did it.
     /// With `judged`, that store has been found wanting already: it is not said again for each descriptor below.
-    pub(super) fn link(&mut self, top: Place, by_store: bool, judged: bool) {
+    pub(super) fn link(&mut self, top: TableUse, by_store: bool, judged: bool) {
         let Context { regime, .. } = self.contexts[top.context];
         let tree = Subtree::of(&self.memory, top, &regime.format, &mut self.budget);
         for place in &tree.places {
@@ -83,7 +83,7 @@ impl Obligations {
     }
 
     /// RTGRMW: what a table holds is known and visible before it is linked.
-    fn judge_contents(&mut self, place: &Place, regime: &Regime, by_store: bool) {
+    fn judge_contents(&mut self, place: &TableUse, regime: &Regime, by_store: bool) {
         let mut entry = 0;
         while entry < place.entries {
             let pa = place.base + 8 * entry;
@@ -95,7 +95,7 @@ impl Obligations {
                 self.judge_lines(place, pa, lines);
             }
             if by_store && !self.is_known(pa, here) {
-                let finding = Finding::of(Rule::ChildContents).va(place.va).pa(place.base);
+                let finding = UnplacedViolation::of(Rule::ChildContents).va(place.va).pa(place.base);
                 self.report
                     .add(finding, || format!("stores that fill {pa:x}, and DSB ISHST, before the table is linked"));
             }
@@ -113,16 +113,16 @@ impl Obligations {
     }
 
     /// What walkers may still see in the place of a word is judged as a change of that word.
-    fn judge_unseen(&mut self, place: &Place, entry: u64) {
+    fn judge_unseen(&mut self, place: &TableUse, entry: u64) {
         let Context { regime, walkers, .. } = self.contexts[place.context];
         let pa = place.base + 8 * entry;
         let now = place.slot(entry, self.memory.read(pa).unwrap_or(0), &regime.format);
-        let mut earlier: Vec<(Slot, Pes)> = Vec::new();
+        let mut earlier: Vec<(PlacedWord, Pes)> = Vec::new();
         for unseen in self.memory.unseen(pa) {
             let by = unseen.by & walkers;
             let Some(word) = unseen.older else {
                 if by != 0 {
-                    let finding = Finding::of(Rule::ChildContents).va(place.va).pa(place.base);
+                    let finding = UnplacedViolation::of(Rule::ChildContents).va(place.va).pa(place.base);
                     let storer = unseen.storer;
                     self.report.add(finding, || {
                         format!(
@@ -148,20 +148,20 @@ impl Obligations {
             let debt = self.debt_for(place, &now, older.said, older.word, unseen.storer, held, walkers);
             self.debts().owe((now.level, now.va), Debt { visible: unseen.by, ..debt });
             if let Some(below) = place.below(&older, &regime.format).filter(|_| held != 0) {
-                self.unlink(Place { ghost: true, ..below }, unseen.storer, held);
+                self.unlink(TableUse { ghost: true, ..below }, unseen.storer, held);
             }
         }
     }
 
     /// A table stops being reachable at `top`: whoever may hold the descriptor that led there may hold what is below.
-    pub(super) fn unlink(&mut self, top: Place, pe: u32, viewers: Pes) {
+    pub(super) fn unlink(&mut self, top: TableUse, pe: u32, viewers: Pes) {
         let Context { regime, .. } = self.contexts[top.context];
         let tree = Subtree::of(&self.memory, top, &regime.format, &mut self.budget);
         for place in &tree.places {
             if !place.ghost {
                 Arc::make_mut(&mut self.frames).remove(place);
             }
-            let fits = Arc::make_mut(&mut self.frames).add(Place { ghost: true, ..*place });
+            let fits = Arc::make_mut(&mut self.frames).add(TableUse { ghost: true, ..*place });
             self.note_limits(tree.is_cut || !fits);
         }
         for (number, slot) in &tree.slots {
@@ -177,8 +177,8 @@ impl Obligations {
     #[allow(clippy::too_many_arguments)]
     pub(super) fn debt_for(
         &self,
-        place: &Place,
-        slot: &Slot,
+        place: &TableUse,
+        slot: &PlacedWord,
         said: Descriptor,
         word: u64,
         storer: u32,
@@ -189,7 +189,7 @@ impl Obligations {
             Descriptor::Invalid | Descriptor::Leaf(_) => viewers,
             Descriptor::Table(_) => 0,
         };
-        let Place { context, way, .. } = *place;
+        let TableUse { context, way, .. } = *place;
         let (holder, note) = (Holder::by(held), Evidence::default());
         Debt { context, slot: slot.pa, way, word, said, storer, visible: Pes::MAX, holder, unsynced, latent: 0, note }
     }
@@ -209,7 +209,7 @@ impl Obligations {
 
     /// A descriptor that may be cached appears in `context`: is anything cached that may not be beside it?
     /// Returns true if there is; with `judged` that is not asked.
-    pub(super) fn made(&mut self, context: usize, slot: &Slot, judged: bool) -> bool {
+    pub(super) fn made(&mut self, context: usize, slot: &PlacedWord, judged: bool) -> bool {
         let key = (slot.level, slot.va);
         if !self.broken.is_empty() {
             self.broken.remove(&key);
@@ -239,7 +239,7 @@ impl Obligations {
     }
 
     /// Judges `slot`, which `viewers` may cache, against what they may hold already.
-    pub(super) fn judge_beside(&mut self, context: usize, slot: &Slot, viewers: Pes) -> bool {
+    pub(super) fn judge_beside(&mut self, context: usize, slot: &PlacedWord, viewers: Pes) -> bool {
         let (format, mut found) = (self.contexts[context].regime.format, Vec::new());
         self.for_each_beside(context, slot, |key, debt| {
             let seen = self.seen(key, debt);
@@ -249,8 +249,12 @@ impl Obligations {
             }
             if let Some(rule) = self.beside(context, key, debt.said, slot) {
                 let rule = if debt.holder.wants_repeat(pes) { Rule::RepeatTlbi } else { rule };
-                let finding =
-                    Finding::of(rule).va(slot.va).pa(slot.pa).old(debt.word).now(slot.word).read_as(slot.level, format);
+                let finding = UnplacedViolation::of(rule)
+                    .va(slot.va)
+                    .pa(slot.pa)
+                    .old(debt.word)
+                    .now(slot.word)
+                    .read_as(slot.level, format);
                 found.push((finding, debt.missing(pes, seen)));
             }
         });
@@ -283,7 +287,7 @@ impl Obligations {
     }
 
     /// The debts for places that overlap with `slot`'s.
-    fn for_each_beside(&self, context: usize, slot: &Slot, mut visit: impl FnMut(Key, &Debt)) {
+    fn for_each_beside(&self, context: usize, slot: &PlacedWord, mut visit: impl FnMut(Key, &Debt)) {
         let format = self.contexts[context].regime.format;
         let span = format.span(slot.level);
         self.debts.at((slot.level, slot.va)).iter().for_each(|debt| visit((slot.level, slot.va), debt));
@@ -312,7 +316,7 @@ impl Obligations {
     }
 
     /// The rule by which `old`, of the place `key`, and `slot` may not be cached together.
-    fn beside(&self, context: usize, key: Key, old: Descriptor, slot: &Slot) -> Option<Rule> {
+    fn beside(&self, context: usize, key: Key, old: Descriptor, slot: &PlacedWord) -> Option<Rule> {
         let Context { regime, weakest, .. } = &self.contexts[context];
         let bytes = regime.format.span(slot.level.max(key.0));
         let terms = Terms { memory: &self.memory, mair: regime.mair, weakest: *weakest, bytes };

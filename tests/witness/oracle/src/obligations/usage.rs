@@ -2,12 +2,12 @@
 
 use breakwater_trace::Access;
 
-use super::context::{Context, Place};
+use super::context::{Context, TableUse};
 use super::debt::Key;
 use super::holder::bit;
 use super::lines::{Lines, Upkeep};
 use super::memory::index;
-use super::report::Finding;
+use super::report::UnplacedViolation;
 use super::{Obligations, Rule};
 use crate::descriptor::Descriptor;
 use crate::maintenance::{Ordering, Reach, stored_words};
@@ -23,7 +23,7 @@ impl Obligations {
             let Some(page) = self.memory.page(pa) else { continue };
             let lines = page.lines;
             let at = index(pa);
-            let finding = |rule| Finding::of(rule).va(access.va).pa(pa);
+            let finding = |rule| UnplacedViolation::of(rule).va(access.va).pa(pa);
             if self.pes[pe as usize].caches() {
                 self.judge_word(at, &lines, access.va, pa);
             } else if !self.pes[pe as usize].now.mmu_on() && lines.dirty.has(at) {
@@ -51,7 +51,7 @@ impl Obligations {
         }
         let Some(page) = self.memory.page(pc) else { return };
         if page.lines.dirty.has(index(pc)) {
-            let finding = Finding::of(Rule::NotCleaned).va(pc).pa(pc & !7);
+            let finding = UnplacedViolation::of(Rule::NotCleaned).va(pc).pa(pc & !7);
             self.report.add(finding, || {
                 "DC CVAC of the code's line and DSB, after it was written and before this fetch".into()
             });
@@ -98,14 +98,14 @@ impl Obligations {
         let Descriptor::Leaf(leaf) = slot.said else { return };
         let offset = input & (format.span(slot.level) - 1);
         if uncertain && leaf.output.wrapping_add(offset) != va {
-            let finding = Finding::of(Rule::ControlSync).va(va).old(now.sctlr).now(next.sctlr);
+            let finding = UnplacedViolation::of(Rule::ControlSync).va(va).old(now.sctlr).now(next.sctlr);
             self.report.add(finding, || "ISB after the write of SCTLR_EL2.M, before this use".into());
         }
         for other in 0..self.contexts.len() {
             let held = others(&self.contexts[other]) && other != context;
             let new_only = held && self.walk(other, input).is_some_and(|old| old.said == Descriptor::Invalid);
             if new_only {
-                let finding = Finding::of(Rule::RootSwitch).va(va).now(slot.word);
+                let finding = UnplacedViolation::of(Rule::RootSwitch).va(va).now(slot.word);
                 self.report.add(finding, || {
                     "TLBI ALLE2, DSB and ISB before the use of an address that the old root does not map".into()
                 });
@@ -145,7 +145,7 @@ impl Obligations {
             return;
         }
         if let Some((rule, slot, missing)) = found {
-            let finding = Finding::of(rule).va(va);
+            let finding = UnplacedViolation::of(rule).va(va);
             self.report.add(if slot == 0 { finding } else { finding.pa(slot) }, || missing);
         }
     }
@@ -165,13 +165,13 @@ impl Obligations {
         }
         let breaker = self.broken.get(&(slot.level, slot.va)).copied();
         if breaker.is_some_and(|breaker| breaker == pe || is_fetch) {
-            let finding = Finding::of(Rule::BrokenUse).va(va).pa(slot.pa);
+            let finding = UnplacedViolation::of(Rule::BrokenUse).va(va).pa(slot.pa);
             self.report.add(finding, || "the store that makes a valid descriptor, before this use".into());
         }
     }
 
     /// A table's words on one page, which walks read through the caches.
-    pub(super) fn judge_lines(&mut self, place: &Place, pa: u64, lines: Lines) {
+    pub(super) fn judge_lines(&mut self, place: &TableUse, pa: u64, lines: Lines) {
         let own = super::memory::Words::span(index(pa), (place.entries - (pa - place.base) / 8) as usize);
         let doubtful = lines.exposed.or(&lines.uncached).or(&lines.pushed).and(&own);
         if let Some(at) = doubtful.first() {
@@ -181,7 +181,7 @@ impl Obligations {
     }
 
     fn judge_word(&mut self, at: usize, lines: &Lines, va: u64, pa: u64) {
-        let finding = |rule| Finding::of(rule).va(va).pa(pa);
+        let finding = |rule| UnplacedViolation::of(rule).va(va).pa(pa);
         if lines.exposed.has(at) {
             self.report.add(finding(Rule::LineBefore), || "DC IVAC of the line and DSB before it is written".into());
         }

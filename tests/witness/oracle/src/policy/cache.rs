@@ -38,7 +38,7 @@ type Span = (u8, u64);
 
 /// An entry, and when it was last used.
 #[derive(Clone, Copy, Debug)]
-struct Slot<T> {
+struct CacheEntry<T> {
     span: Span,
     entry: T,
     used: u64,
@@ -48,7 +48,7 @@ struct Slot<T> {
 #[derive(Clone, Debug)]
 pub(super) struct Cache<T> {
     shape: Shape,
-    slots: Vec<Slot<T>>,
+    slots: Vec<CacheEntry<T>>,
     /// Which spans have ever been entered: bit n for 2^n bytes.
     spans: u64,
     clock: u64,
@@ -96,7 +96,7 @@ impl<T: Copy> Cache<T> {
     pub(super) fn enter(&mut self, va: u64, shift: u8, entry: T, random: &mut Random) {
         let span = (shift, base_of(va, shift));
         self.clock += 1;
-        let slot = Slot { span, entry, used: self.clock };
+        let slot = CacheEntry { span, entry, used: self.clock };
         if let Ok(place) = self.find(span) {
             self.slots[place] = slot;
         } else if self.make_room(span, random) {

@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 const WORDS: usize = 512;
 
 /// 4 KiB: which bits of each word are known, and their values.
-struct Frame {
+struct KnownPage {
     known: [u64; WORDS],
     value: [u64; WORDS],
     /// Words that once had bit 0 set and lost it: broken, if they are descriptors.
@@ -15,7 +15,7 @@ struct Frame {
 /// Memory, all PEs' stores in it at once: a concrete part need not be as slow as the architecture allows.
 #[derive(Default)]
 pub(super) struct Memory {
-    frames: FxHashMap<u64, Box<Frame>>,
+    frames: FxHashMap<u64, Box<KnownPage>>,
 }
 
 const fn place(pa: u64) -> (u64, usize) {
@@ -26,7 +26,7 @@ impl Memory {
     /// The bits of `mask` in the word at `pa` become those of `value`.
     pub(super) fn set(&mut self, pa: u64, mask: u64, value: u64) {
         let (number, word) = place(pa);
-        let unknown = || Box::new(Frame { known: [0; WORDS], value: [0; WORDS], broken: [0; WORDS / 64] });
+        let unknown = || Box::new(KnownPage { known: [0; WORDS], value: [0; WORDS], broken: [0; WORDS / 64] });
         let frame = self.frames.entry(number).or_insert_with(unknown);
         let old = frame.value[word];
         let new = (old & !mask) | (value & mask);

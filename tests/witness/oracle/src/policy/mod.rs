@@ -43,7 +43,7 @@ enum Ahead {
 /// How a core is built: what its caches look like. Sizes are of the order of a small core's first-level TLB, where
 /// conflicts are noticed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Part {
+struct Core {
     /// Its TLB.
     leaves: Shape,
     /// Its walk cache, for descriptors that lead to tables.
@@ -113,7 +113,7 @@ impl Policy {
         matches!(self, Self::Eager | Self::Predictive)
     }
 
-    const fn part(self) -> Part {
+    const fn part(self) -> Core {
         let (leaves, links, ahead, joins_runs) = match self {
             Self::Eager => (Shape::Random(16), Shape::Random(4), Ahead::Neighbours, true),
             Self::Lazy => (Shape::LeastRecent(8), Shape::Absent, Ahead::Nothing, false),
@@ -121,6 +121,6 @@ impl Policy {
             Self::DirectMapped => (Shape::Direct(32), Shape::Absent, Ahead::Nothing, false),
             Self::Predictive => (Shape::Random(32), Shape::Absent, Ahead::Predicted, false),
         };
-        Part { leaves, links, ahead, joins_runs }
+        Core { leaves, links, ahead, joins_runs }
     }
 }

@@ -3,18 +3,18 @@
 //! A register write is in force at once, a TLBI acts at once, an entry is made when an access (or the part's own guess)
 //! needs it. Turning the MMU off clears nothing (RNDCMB), and no entry carries the root it came from (EL2 has no ASID).
 
-use crate::descriptor::{Descriptor, Format, Leaf, Table};
-use crate::maintenance::{Invalidation, Target};
+use crate::descriptor::{Descriptor, Format, Leaf, TableDescriptor};
+use crate::maintenance::{Invalidation, TlbiTarget};
 use crate::params::Features;
 use crate::regime::{Control, Controls, MemoryType};
 
 use super::cache::{Cache, Random, base_of};
 use super::memory::Memory;
-use super::{Ahead, Part};
+use super::{Ahead, Core};
 
 /// What a TLB entry says of its span, rights being those of the whole walk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Entry {
+pub(super) struct TlbEntry {
     /// Physical address of the first byte of the span.
     output: u64,
     memory_type: MemoryType,
@@ -27,7 +27,7 @@ pub(super) struct Entry {
 /// What a walk cache says of a span: where the next table is, and the rights taken away so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Link {
-    table: Table,
+    table: TableDescriptor,
     level: i8,
 }
 
@@ -63,13 +63,13 @@ pub(super) struct Conflict {
 
 /// One PE.
 pub(super) struct Pe {
-    part: Part,
+    part: Core,
     controls: Controls,
     /// EL3 runs until its ERET: nothing is translated.
     pub(super) is_above: bool,
     format: Option<Format>,
     contiguous: bool,
-    leaves: Cache<Entry>,
+    leaves: Cache<TlbEntry>,
     links: Cache<Link>,
     random: Random,
     used: Used,
@@ -100,12 +100,12 @@ impl Used {
 
 /// A walk that met a leaf: its entry, the log2 of its span, and the links on the way.
 struct Walked {
-    entry: Entry,
+    entry: TlbEntry,
     shift: u8,
 }
 
 impl Pe {
-    pub(super) fn new(part: Part, seed: u64, features: &Features) -> Self {
+    pub(super) fn new(part: Core, seed: u64, features: &Features) -> Self {
         let (leaves, links) = (Cache::new(part.leaves), Cache::new(part.links));
         let controls = Controls::default();
         let mut new = Self {
@@ -155,9 +155,9 @@ impl Pe {
     }
 
     /// The level and the table where a walk from TTBR0_EL2 begins.
-    fn root(&self, format: &Format) -> (i8, Table) {
+    fn root(&self, format: &Format) -> (i8, TableDescriptor) {
         let next = self.controls.root(format);
-        (format.start_level, Table { next, no_write: false, no_execute: false })
+        (format.start_level, TableDescriptor { next, no_write: false, no_execute: false })
     }
 
     /// Translates as this part does, with what its caches hold, and lets them take what they take.
@@ -170,7 +170,7 @@ impl Pe {
             (matching.next(), matching.next())
         };
         if let (Some((shift, entry)), Some((larger, other))) = (first, second) {
-            let leads = |entry: Entry, shift| (shift, entry.output);
+            let leads = |entry: TlbEntry, shift| (shift, entry.output);
             return Err(Conflict { smaller: leads(entry, shift), larger: leads(other, larger) });
         }
         self.used.note(va & !(self.page_bytes() - 1), is_code);
@@ -237,9 +237,9 @@ impl Pe {
         &self,
         va: u64,
         level: i8,
-        mut table: Table,
+        mut table: TableDescriptor,
         memory: &Memory,
-        mut met: impl FnMut(i8, Table),
+        mut met: impl FnMut(i8, TableDescriptor),
     ) -> Result<Walked, Translated> {
         let Some(format) = self.format else { return Err(Translated::Unknown) };
         for level in level..=3 {
@@ -248,8 +248,8 @@ impl Pe {
             let word = if self.controls.big_endian() { word.swap_bytes() } else { word };
             let descriptor = format.decode(word, level);
             match descriptor {
-                Descriptor::Table(Table { next, no_write, no_execute }) => {
-                    table = Table {
+                Descriptor::Table(TableDescriptor { next, no_write, no_execute }) => {
+                    table = TableDescriptor {
                         next,
                         no_write: table.no_write || no_write,
                         no_execute: table.no_execute || no_execute,
@@ -267,7 +267,7 @@ impl Pe {
 
     /// The entry that `leaf` becomes: of its own span, or of its whole contiguous run where this part makes use of the
     /// hint.
-    fn walked(&self, va: u64, leaf: Leaf, level: i8, above: Table, format: &Format) -> Walked {
+    fn walked(&self, va: u64, leaf: Leaf, level: i8, above: TableDescriptor, format: &Format) -> Walked {
         let own = format.shift(level);
         let is_run = leaf.contiguous && self.contiguous && self.part.joins_runs;
         let shift = if is_run { own + format.run_entries(level).ilog2() as u8 } else { own };
@@ -275,20 +275,20 @@ impl Pe {
         let writable = leaf.writable && !above.no_write;
         let executable = leaf.executable && !above.no_execute && !(writable && self.controls.wxn());
         let memory_type = MemoryType::of(self.controls.mair, leaf.attr_index);
-        let entry = Entry { output, memory_type, shareability: leaf.shareability, writable, executable, level };
+        let entry = TlbEntry { output, memory_type, shareability: leaf.shareability, writable, executable, level };
         Walked { entry, shift }
     }
 
     /// Drops what `invalidation` names.
     pub(super) fn invalidate(&mut self, invalidation: &Invalidation) {
         let (wanted, level) = match invalidation.target {
-            Target::All => ((0, u64::MAX), None),
-            Target::Page { va, level } => ((va, va), level),
-            Target::Range { first, last, level } => ((first, last), level),
-            Target::Nothing(_) => return,
+            TlbiTarget::All => ((0, u64::MAX), None),
+            TlbiTarget::Page { va, level } => ((va, va), level),
+            TlbiTarget::Range { first, last, level } => ((first, last), level),
+            TlbiTarget::Nothing(_) => return,
         };
         let overlaps = |first, last| first <= wanted.1 && wanted.0 <= last;
-        let is_level = |entry: &Entry| level.is_none_or(|level| level == entry.level);
+        let is_level = |entry: &TlbEntry| level.is_none_or(|level| level == entry.level);
         self.leaves.invalidate(|first, last, entry| overlaps(first, last) && is_level(entry));
         if !invalidation.last_level_only && level.is_none() {
             self.links.invalidate(|first, last, _| overlaps(first, last));
@@ -296,7 +296,7 @@ impl Pe {
     }
 }
 
-impl Entry {
+impl TlbEntry {
     const fn translate(&self, va: u64, shift: u8) -> Translated {
         let pa = self.output + (va - base_of(va, shift));
         Translated::To { pa, writable: self.writable, executable: self.executable }

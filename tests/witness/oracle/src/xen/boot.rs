@@ -4,7 +4,7 @@ use breakwater_trace::{MemoryKind, Record};
 
 use super::image::{
     self, BOOT_FDT, BOOT_FIRST, BOOT_PGTABLE, BOOT_RELOC, BOOT_SECOND, BOOT_THIRD, CODE_BYTES, COPY_FROM_PADDR, FDT,
-    FIXMAP, Image, LINE_BYTES, LINE_BYTES_BYTES, MODULE, Page, RAM, RELOCATE_XEN, SET_FIXMAP, SETUP_PAGETABLES,
+    FIXMAP, Image, ImagePage, LINE_BYTES, LINE_BYTES_BYTES, MODULE, RAM, RELOCATE_XEN, SET_FIXMAP, SETUP_PAGETABLES,
     SLOT_CONSOLE, SLOT_MISC, STACK, STACK_BYTES, TABLE_BYTES, UART, XEN, XEN_FIRST, XEN_FIXMAP, XEN_PGTABLE,
     XEN_SECOND, XEN_XENMAP,
 };
@@ -45,7 +45,7 @@ pub(super) struct Boot {
 }
 
 /// What of the image this boot needs: declared in the loaded image, and copied.
-const KEPT: [(Page, (u64, u64)); 11] = [
+const KEPT: [(ImagePage, (u64, u64)); 11] = [
     (RELOCATE_XEN, CODE_BYTES),
     (SET_FIXMAP, CODE_BYTES),
     (LINE_BYTES, LINE_BYTES_BYTES),
@@ -60,7 +60,7 @@ const KEPT: [(Page, (u64, u64)); 11] = [
 ];
 
 /// The tables of head.S, which nobody walks in the copy.
-const BOOT_TABLES: [Page; 4] = [BOOT_PGTABLE, BOOT_FIRST, BOOT_SECOND, BOOT_THIRD];
+const BOOT_TABLES: [ImagePage; 4] = [BOOT_PGTABLE, BOOT_FIRST, BOOT_SECOND, BOOT_THIRD];
 
 impl Boot {
     pub(super) fn new(story: Story, rights: Rights, page_offset: u16) -> Self {
@@ -78,7 +78,7 @@ impl Boot {
     }
 
     /// Virtual and physical address of a byte of the image, to read it.
-    const fn read(&self, page: Page, byte: u64) -> (u64, u64) {
+    const fn read(&self, page: ImagePage, byte: u64) -> (u64, u64) {
         let pa = match self.phase {
             Phase::Loaded => self.image.loaded(page),
             Phase::Block | Phase::Pages => self.image.copy(page),
@@ -87,7 +87,7 @@ impl Boot {
     }
 
     /// The same, to write it.
-    fn write(&self, page: Page, byte: u64) -> (u64, u64) {
+    fn write(&self, page: ImagePage, byte: u64) -> (u64, u64) {
         let (va, pa) = self.read(page, byte);
         if self.phase == Phase::Block && self.rights == Rights::Separate {
             (self.image.reloc_va(page) + byte, pa)
@@ -96,18 +96,18 @@ impl Boot {
         }
     }
 
-    fn store(&mut self, page: Page, byte: u64, value: u64) {
+    fn store(&mut self, page: ImagePage, byte: u64, value: u64) {
         let (va, pa) = self.write(page, byte);
         self.script.store(va, pa, value);
     }
 
-    fn load(&mut self, page: Page, byte: u64) {
+    fn load(&mut self, page: ImagePage, byte: u64) {
         let (va, pa) = self.read(page, byte);
         self.script.load(va, pa);
     }
 
     /// `write_pte` of entry `index` of the table in `page`.
-    fn write_pte(&mut self, page: Page, index: u64, value: u64) {
+    fn write_pte(&mut self, page: ImagePage, index: u64, value: u64) {
         let (va, pa) = self.write(page, 8 * index);
         self.script.write_pte(va, pa, value);
     }
@@ -139,7 +139,7 @@ impl Boot {
         self.script.found(self.image.va(SETUP_PAGETABLES), &registers);
     }
 
-    fn declare_page(&mut self, page: Page, (first, end): (u64, u64)) {
+    fn declare_page(&mut self, page: ImagePage, (first, end): (u64, u64)) {
         let pa = self.image.loaded(page);
         for byte in (first..end).step_by(8) {
             let value = self.initially(page, byte);
@@ -148,7 +148,7 @@ impl Boot {
     }
 
     /// A word of the image as head.S leaves it.
-    fn initially(&self, page: Page, byte: u64) -> u64 {
+    fn initially(&self, page: ImagePage, byte: u64) -> u64 {
         let (index, image) = (byte / 8, self.image);
         match page {
             BOOT_PGTABLE if index == 0 => image::table(image.loaded(BOOT_FIRST)),

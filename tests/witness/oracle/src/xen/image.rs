@@ -32,31 +32,31 @@ const TABLE_PAGES: u64 = 512;
 
 /// A page of the image, by what is in it: pages from the one that holds `relocate_xen`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Page(pub(super) u64);
+pub(super) struct ImagePage(pub(super) u64);
 
 /// Of .text.
-pub(super) const RELOCATE_XEN: Page = Page(0);
+pub(super) const RELOCATE_XEN: ImagePage = ImagePage(0);
 /// `set_fixmap`, of .text.
-pub(super) const SET_FIXMAP: Page = Page(37);
+pub(super) const SET_FIXMAP: ImagePage = ImagePage(37);
 /// `dcache_line_bytes`, of .data.
-pub(super) const LINE_BYTES: Page = Page(118);
+pub(super) const LINE_BYTES: ImagePage = ImagePage(118);
 /// `setup_pagetables`, of .init.text.
-pub(super) const SETUP_PAGETABLES: Page = Page(153);
+pub(super) const SETUP_PAGETABLES: ImagePage = ImagePage(153);
 /// `copy_from_paddr`, of .init.text.
-pub(super) const COPY_FROM_PADDR: Page = Page(149);
+pub(super) const COPY_FROM_PADDR: ImagePage = ImagePage(149);
 /// The stack of the boot CPU.
-pub(super) const STACK: Page = Page(186);
+pub(super) const STACK: ImagePage = ImagePage(186);
 /// The tables of head.S.
-pub(super) const BOOT_PGTABLE: Page = Page(192);
-pub(super) const BOOT_FIRST: Page = Page(193);
-pub(super) const BOOT_SECOND: Page = Page(195);
-pub(super) const BOOT_THIRD: Page = Page(196);
+pub(super) const BOOT_PGTABLE: ImagePage = ImagePage(192);
+pub(super) const BOOT_FIRST: ImagePage = ImagePage(193);
+pub(super) const BOOT_SECOND: ImagePage = ImagePage(195);
+pub(super) const BOOT_THIRD: ImagePage = ImagePage(196);
 /// The tables of mm.c.
-pub(super) const XEN_PGTABLE: Page = Page(200);
-pub(super) const XEN_FIRST: Page = Page(201);
-pub(super) const XEN_SECOND: Page = Page(202);
-pub(super) const XEN_FIXMAP: Page = Page(204);
-pub(super) const XEN_XENMAP: Page = Page(205);
+pub(super) const XEN_PGTABLE: ImagePage = ImagePage(200);
+pub(super) const XEN_FIRST: ImagePage = ImagePage(201);
+pub(super) const XEN_SECOND: ImagePage = ImagePage(202);
+pub(super) const XEN_FIXMAP: ImagePage = ImagePage(204);
+pub(super) const XEN_XENMAP: ImagePage = ImagePage(205);
 
 /// Pages of code, of .text and .init.text.
 const CODE: [core::ops::Range<u64>; 2] = [0..90, 140..165];
@@ -77,31 +77,31 @@ pub(super) struct Image {
 
 impl Image {
     /// The page's index in the 2 MiB.
-    pub(super) const fn index(self, page: Page) -> u64 {
+    pub(super) const fn index(self, page: ImagePage) -> u64 {
         (self.offset + page.0) % TABLE_PAGES
     }
 
     /// The page at an index in the 2 MiB.
-    pub(super) const fn page_at(self, index: u64) -> Page {
-        Page((index + TABLE_PAGES - self.offset) % TABLE_PAGES)
+    pub(super) const fn page_at(self, index: u64) -> ImagePage {
+        ImagePage((index + TABLE_PAGES - self.offset) % TABLE_PAGES)
     }
 
-    pub(super) const fn va(self, page: Page) -> u64 {
+    pub(super) const fn va(self, page: ImagePage) -> u64 {
         XEN + PAGE * self.index(page)
     }
 
     /// Where the copy's page is mapped to be written.
-    pub(super) const fn reloc_va(self, page: Page) -> u64 {
+    pub(super) const fn reloc_va(self, page: ImagePage) -> u64 {
         BOOT_RELOC + PAGE * self.index(page)
     }
 
     /// Physical address in the image as it was loaded.
-    pub(super) const fn loaded(self, page: Page) -> u64 {
+    pub(super) const fn loaded(self, page: ImagePage) -> u64 {
         LOADED + PAGE * self.offset + PAGE * self.index(page)
     }
 
     /// Physical address in the copy.
-    pub(super) const fn copy(self, page: Page) -> u64 {
+    pub(super) const fn copy(self, page: ImagePage) -> u64 {
         COPY + PAGE * self.index(page)
     }
 
@@ -145,7 +145,7 @@ const fn page(pa: u64) -> u64 {
 }
 
 /// A page with the rights that it has in the end.
-pub(super) fn protected(which: Page, pa: u64) -> u64 {
+pub(super) fn protected(which: ImagePage, pa: u64) -> u64 {
     if CODE.iter().any(|code| code.contains(&which.0)) {
         page(pa) | READ_ONLY
     } else if CONSTANTS.contains(&which.0) {
@@ -156,7 +156,7 @@ pub(super) fn protected(which: Page, pa: u64) -> u64 {
 }
 
 /// A page as head.S maps it.
-pub(super) fn first(which: Page, pa: u64, rights: Rights) -> u64 {
+pub(super) fn first(which: ImagePage, pa: u64, rights: Rights) -> u64 {
     match rights {
         Rights::Separate => protected(which, pa),
         Rights::AsWritten => page(pa),

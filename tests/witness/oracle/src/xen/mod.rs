@@ -30,7 +30,7 @@ mod table;
 use breakwater_trace::Record;
 
 pub use image::{BOOT_RELOC, FIXMAP, XEN};
-pub use table::{Table, table};
+pub use table::{StoryTable, table};
 
 /// Which Xen.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -17,7 +17,7 @@ struct Boots {
 
 /// The table of one story.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Table {
+pub struct StoryTable {
     title: String,
     seeds: u64,
     /// In the order of [`Policy::ALL`].
@@ -39,15 +39,15 @@ struct Row {
 /// # Panics
 /// `records` does.
 #[must_use]
-pub fn table(title: &str, seeds: u64, records: impl Fn(u16) -> Vec<Record> + Sync) -> Table {
+pub fn table(title: &str, seeds: u64, records: impl Fn(u16) -> Vec<Record> + Sync) -> StoryTable {
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u16;
     let per_thread = PAGES.div_ceil(threads);
     let part = |first: u16| {
-        let mut part = Table::new(title, seeds);
+        let mut part = StoryTable::new(title, seeds);
         (first..PAGES.min(first + per_thread)).for_each(|offset| part.add(offset, &records(offset)));
         part
     };
-    let mut table = Table::new(title, seeds);
+    let mut table = StoryTable::new(title, seeds);
     std::thread::scope(|scope| {
         let firsts = (0..PAGES).step_by(per_thread.into());
         let parts: Vec<_> = firsts.map(|first| scope.spawn(move || part(first))).collect();
@@ -64,7 +64,7 @@ const fn seed_of(page_offset: u16, boot: u64) -> u64 {
     boot << 9 | page_offset as u64
 }
 
-impl Table {
+impl StoryTable {
     /// An empty one.
     #[must_use]
     pub fn new(title: &str, seeds: u64) -> Self {
@@ -135,10 +135,10 @@ fn runs(row: &[(u16, Boots)]) -> Vec<(u16, u16, Boots)> {
     runs
 }
 
-/// The first of a row's crashing stretches; the rest are in [`Table::details`].
+/// The first of a row's crashing stretches; the rest are in [`StoryTable::details`].
 const SHOWN: usize = 6;
 
-impl fmt::Display for Table {
+impl fmt::Display for StoryTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.title)?;
         for (policy, Row { first, .. }) in Policy::ALL.iter().zip(&self.rows) {
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn good_every_policy_has_a_row_and_random_ones_a_boot_for_each_seed() {
-        let mut table = Table::new("nothing happens", 5);
+        let mut table = StoryTable::new("nothing happens", 5);
         table.add(3, &[]);
         assert_eq!(table.boots_that_crash(Policy::Eager), (0, 5));
         assert_eq!(table.boots_that_crash(Policy::Lazy), (0, 1));
