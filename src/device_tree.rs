@@ -23,7 +23,7 @@ use dtoolkit::Node;
 use dtoolkit::fdt::{Fdt, FdtNode};
 
 pub use console::{Console, ConsoleKind};
-pub use cpus::{Conduit, Cpu, CpuList, EnableMethod};
+pub use cpus::{Conduit, CpuList, CpuNode, EnableMethod};
 pub use error::{Error, NodeName};
 pub use structure::MAX_DEPTH;
 

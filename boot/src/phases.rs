@@ -142,7 +142,7 @@ impl Boot {
         let limits = Limits { directmap_bytes: layout::DIRECTMAP.bytes(), phys_bits: self.cpu.output_bits.into() };
         let base = machine.memory.check(image, limits).unwrap_or_else(|error| refuse(Cause::Memory, error)).start();
         let directmap = Directmap::new(base);
-        // Frames outside the image enter the supply only once they are mapped, so the window may promise them now.
+        // Frames outside the image enter the supply only once they are mapped, so they may be promised as reached now.
         self.bringup.machine_mut().reach_directmap(base);
         let ram = self.start.claim_ram(machine);
         directmap.map(&mut self.space(), ram).unwrap_or_else(mapping);
@@ -173,8 +173,8 @@ impl Boot {
     }
 
     fn audit(&mut self, machine: &Platform) -> Audit {
-        let window = self.bringup.protocol().machine().window();
-        let audit = bringup::audit(self.tables.root(), &window, &self.regions, &machine.memory);
+        let phys_to_virt = self.bringup.protocol().machine().phys_to_virt();
+        let audit = bringup::audit(self.tables.root(), &phys_to_virt, &self.regions, &machine.memory);
         self.close("audit");
         audit
     }

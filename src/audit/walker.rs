@@ -18,7 +18,7 @@ pub(super) struct Walker<'a, R> {
 
 /// A table on the way: where it is, what it translates, and what the tables above forbid.
 #[derive(Clone, Copy)]
-struct Table {
+struct TableUse {
     frame: Frame,
     level: Level,
     virt: VirtAddr,
@@ -31,7 +31,7 @@ impl<'a, R: ReadTable> Walker<'a, R> {
     }
 
     pub(super) fn walk(&mut self, root: Frame) {
-        self.visit(Table { frame: root, level: Level::L0, virt: VirtAddr::at(0), forbidden: 0 });
+        self.visit(TableUse { frame: root, level: Level::L0, virt: VirtAddr::at(0), forbidden: 0 });
     }
 
     /// What was counted and found, the runs in ascending virtual order, and the tables.
@@ -42,7 +42,7 @@ impl<'a, R: ReadTable> Walker<'a, R> {
     }
 
     /// At most four deep: levels only go down.
-    fn visit(&mut self, table: Table) {
+    fn visit(&mut self, table: TableUse) {
         if !self.enter(table) {
             return;
         }
@@ -65,8 +65,8 @@ impl<'a, R: ReadTable> Walker<'a, R> {
     }
 
     /// Notes a table; `false` when it must not be read, or was already.
-    fn enter(&mut self, table: Table) -> bool {
-        let Table { frame, virt, .. } = table;
+    fn enter(&mut self, table: TableUse) -> bool {
+        let TableUse { frame, virt, .. } = table;
         let Some(span) = PhysSpan::of(frame.start(), PAGE_BYTES) else { return false };
         if self.memory.outside_ram(span).is_some() || self.memory.in_no_map(span).is_some() {
             self.audit.report(Finding::TableOutsideRam { table: frame, virt });
@@ -95,7 +95,7 @@ impl<'a, R: ReadTable> Walker<'a, R> {
         }
         // 48 bits by the mask, so the address is always in range.
         let frame = Frame::containing(PhysAddr::at(bits::address(raw, PAGE_BYTES)));
-        self.visit(Table { frame, level, virt: place.virt, forbidden: bits::forbidden_below(raw, forbidden) });
+        self.visit(TableUse { frame, level, virt: place.virt, forbidden: bits::forbidden_below(raw, forbidden) });
     }
 
     fn leaf(&mut self, place: Position, raw: u64, forbidden: u64) {

@@ -28,9 +28,9 @@ pub enum EnableMethod {
     None,
 }
 
-/// A CPU.
+/// A CPU as the device tree names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Cpu {
+pub struct CpuNode {
     /// The affinity fields of its MPIDR_EL1.
     pub mpidr: u64,
     /// How it is started.
@@ -42,7 +42,7 @@ pub struct Cpu {
 /// The CPUs in the tree's order: at most [`MAX_CPUS`], no two with one identity; further ones are counted.
 #[derive(Clone, Debug)]
 pub struct CpuList {
-    cpus: [Cpu; MAX_CPUS],
+    cpus: [CpuNode; MAX_CPUS],
     len: usize,
     dropped: usize,
 }
@@ -51,13 +51,13 @@ impl CpuList {
     /// The list of no CPUs.
     #[must_use]
     pub const fn new() -> Self {
-        const NOBODY: Cpu = Cpu { mpidr: 0, enable_method: EnableMethod::None, enabled: false };
+        const NOBODY: CpuNode = CpuNode { mpidr: 0, enable_method: EnableMethod::None, enabled: false };
         Self { cpus: [NOBODY; MAX_CPUS], len: 0, dropped: 0 }
     }
 
     /// The CPUs that were kept.
     #[must_use]
-    pub fn as_slice(&self) -> &[Cpu] {
+    pub fn as_slice(&self) -> &[CpuNode] {
         self.cpus.get(..self.len).unwrap_or(&[])
     }
 
@@ -67,7 +67,7 @@ impl CpuList {
         self.dropped
     }
 
-    fn push(&mut self, cpu: Cpu) -> Result<(), Error> {
+    fn push(&mut self, cpu: CpuNode) -> Result<(), Error> {
         if self.as_slice().iter().any(|other| other.mpidr == cpu.mpidr) {
             return Err(Error::DuplicateCpu { mpidr: cpu.mpidr });
         }
@@ -110,12 +110,12 @@ fn is_cpu(node: &FdtNode<'_>) -> bool {
     node.name_without_address() == "cpu" || string(*node, "device_type") == Some(b"cpu")
 }
 
-fn read_cpu(node: FdtNode<'_>) -> Result<Cpu, Error> {
+fn read_cpu(node: FdtNode<'_>) -> Result<CpuNode, Error> {
     // A CPU's reg may hold one identity per thread, but Arm gives every thread a node: the first is the CPU's.
     let first = reg(node)?.next().transpose()?;
     let mpidr = first.map(|(mpidr, _)| mpidr).filter(|mpidr| mpidr & !AFFINITY_MASK == 0);
     let mpidr = mpidr.ok_or(Error::MalformedReg { node: NodeName::new(node.name()) })?;
-    Ok(Cpu { mpidr, enable_method: enable_method(node)?, enabled: is_available(node) })
+    Ok(CpuNode { mpidr, enable_method: enable_method(node)?, enabled: is_available(node) })
 }
 
 fn enable_method(node: FdtNode<'_>) -> Result<EnableMethod, Error> {

@@ -2,8 +2,8 @@
 
 use super::instruction::{self, Line};
 use super::memory::El2;
+use super::phys_to_virt::PhysToVirt;
 use super::registers::{self, Deadline, Translation};
-use super::window::Window;
 use super::{image, power};
 use breakwater::addr::{VirtAddr, VirtSpan};
 use breakwater::features::{CpuFeatures, RELIED_ON};
@@ -134,11 +134,11 @@ pub fn common() -> Option<CpuFeatures> {
 
 /// Leaves what secondaries load with their MMU off where they find it: the tables in force here, cleaned to the point of
 /// coherency; [`start`] waits for that before it releases a CPU.
-pub(crate) fn prepare_mailbox(window: Window) {
+pub(crate) fn prepare_mailbox(phys_to_virt: PhysToVirt) {
     let translation = *EXPECTED.call_once(registers::translation);
     secondary_mailbox.root.store(translation.ttbr0, Ordering::Relaxed);
     secondary_mailbox.tcr.store(translation.tcr, Ordering::Relaxed);
-    secondary_mailbox.link_offset.store(window.link_offset(), Ordering::Relaxed);
+    secondary_mailbox.link_offset.store(phys_to_virt.link_offset(), Ordering::Relaxed);
     let start: *const u8 = (&raw const secondary_mailbox).cast();
     for offset in (0..MAILBOX_BYTES).step_by(data_line_bytes()) {
         instruction::dc_civac(start.wrapping_add(offset));
@@ -151,7 +151,7 @@ fn data_line_bytes() -> usize {
 }
 
 /// Starts the CPU that firmware knows by `affinity` on `stacks`, and waits until it has reported or cannot any more.
-pub(crate) fn start(affinity: u64, stacks: MappedStacks<El2>, window: Window) -> Outcome {
+pub(crate) fn start(affinity: u64, stacks: MappedStacks<El2>, phys_to_virt: PhysToVirt) -> Outcome {
     let Some(record) = RECORDS.get(stacks.index()) else { return Outcome::NotStarted };
     let stacks = stacks.stacks();
     record.affinity.store(affinity, Ordering::Relaxed);
@@ -160,8 +160,8 @@ pub(crate) fn start(affinity: u64, stacks: MappedStacks<El2>, window: Window) ->
     let refused: *const u8 = (&raw const record.refused).cast();
     instruction::dc_civac(refused);
     instruction::dsb_sy(); // mailbox, record and refusal line are in memory before the CPU runs with its caches off
-    let context = (&raw const *record as u64).wrapping_sub(window.link_offset());
-    if power::cpu_on(affinity, image::secondary_entry_address(window.link_offset()), context).is_err() {
+    let context = (&raw const *record as u64).wrapping_sub(phys_to_virt.link_offset());
+    if power::cpu_on(affinity, image::secondary_entry_address(phys_to_virt.link_offset()), context).is_err() {
         return Outcome::NotStarted;
     }
     let deadline = Deadline::after(REPORT_LIMIT_MS);

@@ -2,7 +2,7 @@
 
 use super::image::{ImageMap, Known, image_map};
 use super::memory::El2;
-use super::window::Window;
+use super::phys_to_virt::PhysToVirt;
 use breakwater::addr::{Frame, PhysAddr, PhysSpan, VirtSpan};
 use breakwater::bringup::Bringup;
 use breakwater::command_line::Exit;
@@ -118,7 +118,7 @@ impl Start {
         // Boot asks before there is another CPU; any that asks later sees its answer.
         assert!(!BROUGHT_UP.load(Ordering::Relaxed), "there is one machine, and one protocol for its tables");
         BROUGHT_UP.store(true, Ordering::Relaxed);
-        let machine = El2::new(self.window());
+        let machine = El2::new(self.phys_to_virt());
         // SAFETY: the parts are linker.ld's symbols of the image that executes this, and head.S measured where it lies.
         // Nothing is linked into .pool; the first tables are what tables.S built between their symbols, and no Rust
         // names them. `boot`, which frees init, is not in it, and calls nothing of it afterwards: xtask refuses an
@@ -160,8 +160,8 @@ impl Start {
     }
 
     /// How physical memory is reached at first.
-    fn window(&self) -> Window {
-        Window::image_only(self.image())
+    fn phys_to_virt(&self) -> PhysToVirt {
+        PhysToVirt::image_only(self.image())
     }
 }
 
@@ -183,7 +183,7 @@ extern "C" fn breakwater_start(record: &BootRecord) -> ! {
         identity: Frame::containing(PhysAddr::at(record.identity)),
         map: image_map(),
     };
-    start.window().publish();
+    start.phys_to_virt().publish();
     breakwater_main(start)
 }
 

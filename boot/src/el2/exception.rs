@@ -1,8 +1,8 @@
 //! The end of every unexpected exception and every panic: say what happened, and stop. Takes no lock and never returns.
 
 use super::cpu;
+use super::phys_to_virt::tables_in_force;
 use super::power::{self, Status};
-use super::window::tables_in_force;
 use crate::console;
 use breakwater::addr::VirtAddr;
 use breakwater::fault::Syndrome;
@@ -59,12 +59,12 @@ extern "C" fn breakwater_exception(vector: u64, frame: &ExceptionFrame) -> ! {
 
 /// The walk of `address` through the tables in force, level by level.
 fn say_walk(address: u64) {
-    let (Some(virt), Some((root, window))) = (VirtAddr::new(address), tables_in_force()) else {
+    let (Some(virt), Some((root, phys_to_virt))) = (VirtAddr::new(address), tables_in_force()) else {
         say!("  no walk: the address has more than 48 bits, or the tables cannot be reached yet");
         return;
     };
     // One line a level.
-    console::print_unlocked(format_args!("{}", walk::walk(&window, root, virt)));
+    console::print_unlocked(format_args!("{}", walk::walk(&phys_to_virt, root, virt)));
 }
 
 #[panic_handler]

@@ -1,28 +1,28 @@
 //! [`Machine`] on the target.
 
-use super::window::Window;
+use super::phys_to_virt::PhysToVirt;
 use super::{footing, instruction};
 use breakwater::addr::{Frame, PAGE_BYTES, PhysAddr, VirtSpan};
 use breakwater::bbm::Permit;
 use breakwater::geometry::{Granule4K, Slot};
 use breakwater::machine::{Footing, Machine, Maintenance, Reach, Reached, Scope, Tlbi};
 
-/// This machine, whose memory is reached through a [`Window`]. There is one, which [`super::Start::bring_up`] makes.
+/// This machine, whose memory is reached by a [`PhysToVirt`]. There is one, which [`super::Start::bring_up`] makes.
 #[derive(Debug)]
 pub struct El2 {
-    window: Window,
+    phys_to_virt: PhysToVirt,
 }
 
 impl El2 {
-    /// The machine behind `window`: for [`super::Start::bring_up`], once.
-    pub(super) fn new(window: Window) -> Self {
-        Self { window }
+    /// The machine whose memory is reached by `phys_to_virt`: for [`super::Start::bring_up`], once.
+    pub(super) fn new(phys_to_virt: PhysToVirt) -> Self {
+        Self { phys_to_virt }
     }
 
     /// How physical memory is reached now.
     #[must_use]
-    pub(crate) fn window(&self) -> Window {
-        self.window
+    pub(crate) fn phys_to_virt(&self) -> PhysToVirt {
+        self.phys_to_virt
     }
 
     /// Reaches what is not the image's through the directmap from here on, whose first byte is `base`: before anything
@@ -31,15 +31,15 @@ impl El2 {
     /// # Panics
     /// When it does already.
     pub(crate) fn reach_directmap(&mut self, base: PhysAddr) {
-        self.window = self.window.with_directmap(base);
-        self.window.publish();
+        self.phys_to_virt = self.phys_to_virt.with_directmap(base);
+        self.phys_to_virt.publish();
     }
 
     /// Reaches the image's first pages, up to `start`, through the directmap from here on: they are about to be
     /// unmapped.
     pub(crate) fn leave_init(&mut self, start: PhysAddr) {
-        self.window = self.window.without_init(start);
-        self.window.publish();
+        self.phys_to_virt = self.phys_to_virt.without_init(start);
+        self.phys_to_virt.publish();
     }
 }
 
@@ -48,14 +48,14 @@ impl Machine for El2 {
 
     #[inline]
     fn load(&self, slot: Slot) -> u64 {
-        let address = self.window.address(slot.table()) + 8 * slot.index();
-        // SAFETY: the window yields mapped Normal memory; a slot is 8-byte aligned within its frame.
+        let address = self.phys_to_virt.address(slot.table()) + 8 * slot.index();
+        // SAFETY: `phys_to_virt` yields mapped Normal memory; a slot is 8-byte aligned within its frame.
         unsafe { instruction::load(address) }
     }
 
     #[inline]
     fn first_used(&self, first: Slot, count: u64) -> Option<u64> {
-        let start = self.window.address(first.table()) + 8 * first.index();
+        let start = self.phys_to_virt.address(first.table()) + 8 * first.index();
         let end = start + 8 * count as usize;
         let mut address = start;
         // Four at a time: boot counts instructions.
@@ -73,7 +73,7 @@ impl Machine for El2 {
 
     #[inline]
     fn alike(&self, first: Slot, count: u64, mask: u64, bits: u64) -> u64 {
-        let start = self.window.address(first.table()) + 8 * first.index();
+        let start = self.phys_to_virt.address(first.table()) + 8 * first.index();
         let end = start + 8 * count as usize;
         let mut address = start;
         while address < end && word(address) & mask == bits {
@@ -84,14 +84,14 @@ impl Machine for El2 {
 
     #[inline]
     fn store(&mut self, _permit: &Permit, slot: Slot, descriptor: u64) {
-        let address = self.window.address(slot.table()) + 8 * slot.index();
-        // SAFETY: the window yields mapped, writable Normal memory; table frames come from the supply, where no Rust object lives.
+        let address = self.phys_to_virt.address(slot.table()) + 8 * slot.index();
+        // SAFETY: `phys_to_virt` yields mapped, writable Normal memory; table frames come from the supply, where no Rust object lives.
         unsafe { instruction::store(address, descriptor) }
     }
 
     #[inline]
     fn store_run(&mut self, _permit: &Permit, first: Slot, count: u64, descriptor: u64, step: u64) {
-        let mut address = self.window.address(first.table()) + 8 * first.index();
+        let mut address = self.phys_to_virt.address(first.table()) + 8 * first.index();
         let end = address + 8 * count as usize;
         let mut descriptor = descriptor;
         let mut store = |address| {
@@ -110,7 +110,7 @@ impl Machine for El2 {
     }
 
     fn zero_frame(&mut self, _permit: &Permit, frame: Frame) {
-        zero(self.window.address(frame));
+        zero(self.phys_to_virt.address(frame));
     }
 
     fn dsb_ishst(&mut self) {
@@ -149,12 +149,12 @@ impl Machine for El2 {
     }
 
     fn reached(&self, span: VirtSpan) -> [Option<Reached>; 2] {
-        self.window.reached(span)
+        self.phys_to_virt.reached(span)
     }
 
     #[inline(always)]
     fn is_reached(&self, span: VirtSpan) -> bool {
-        self.window.meets(span) || footing::meets_stacks(span)
+        self.phys_to_virt.meets(span) || footing::meets_stacks(span)
     }
 
     fn guard(&self, span: VirtSpan) -> Option<Footing> {
@@ -163,7 +163,7 @@ impl Machine for El2 {
 
     fn switch_root(&mut self, _permit: &Permit, root: Frame) -> Maintenance {
         // SAFETY: this PE alone uses the tables (Protocol checks), and both roots map the identity page, the image and this stack alike.
-        let done = unsafe { switch_root(root.start().raw(), self.window.link_offset()) };
+        let done = unsafe { switch_root(root.start().raw(), self.phys_to_virt.link_offset()) };
         let count = |shift: u32| ((done >> shift) & 0xff) as u32;
         Maintenance { isbs: count(0), dsbs: count(8), tlbis: count(16) }
     }
@@ -177,21 +177,21 @@ unsafe extern "C" {
     fn switch_root(root: u64, link_offset: u64) -> u64;
 }
 
-/// The word at `address`, in a table that the window has given.
+/// The word at `address`, in a table that `phys_to_virt` has given.
 #[inline(always)]
 fn word(address: usize) -> u64 {
-    // SAFETY: the window yields mapped Normal memory; the address is 8-byte aligned within a table.
+    // SAFETY: `phys_to_virt` yields mapped Normal memory; the address is 8-byte aligned within a table.
     unsafe { instruction::load(address) }
 }
 
 macro_rules! store_zero_pairs {
     ($address:ident, $($offset:literal)*) => {$(
-        // SAFETY: the window yields mapped, writable Normal memory of a frame that no Rust object lives in.
+        // SAFETY: `phys_to_virt` yields mapped, writable Normal memory of a frame that no Rust object lives in.
         unsafe { instruction::store_zero_pair::<$offset>($address) }
     )*};
 }
 
-/// Zeroes the page at `address`, which the window has given: 32 pairs an iteration, so that a table costs few instructions.
+/// Zeroes the page at `address`, which `phys_to_virt` has given: 32 pairs an iteration, so that a table costs few instructions.
 fn zero(address: usize) {
     let mut at = address;
     while at < address + PAGE_BYTES as usize {

@@ -5,7 +5,7 @@ use crate::el2::cpu::Outcome;
 use crate::el2::{self, power};
 use crate::line;
 use breakwater::command_line::Options;
-use breakwater::device_tree::{Cpu, EnableMethod, Platform};
+use breakwater::device_tree::{CpuNode, EnableMethod, Platform};
 use breakwater::errata::Errata;
 use breakwater::layout::MAX_CPUS;
 use breakwater::regions::stacks;
@@ -44,11 +44,11 @@ pub(super) fn start(boot: &mut Boot, machine: &Platform, options: Options) -> Se
     let mut all = Secondaries { lines: [nobody; MAX_CPUS], count: 0, identity_stays: false };
     let own = el2::own_affinity();
     all.note(own, "boot CPU", true);
-    let window = boot.bringup.protocol().machine().window();
+    let phys_to_virt = boot.bringup.protocol().machine().phys_to_virt();
     if power::is_available() {
         // From the first CPU_ON on, another PE may use the tables: invalidations are broadcast.
         boot.bringup.share(Errata::empty());
-        el2::cpu::prepare_mailbox(window);
+        el2::cpu::prepare_mailbox(phys_to_virt);
     }
     let limit = options.max_cpus.map_or(MAX_CPUS, |limit| limit.get() as usize).min(MAX_CPUS);
     for cpu in machine.cpus.as_slice().iter().filter(|cpu| cpu.mpidr != own && cpu.enabled) {
@@ -71,13 +71,13 @@ pub(super) fn start(boot: &mut Boot, machine: &Platform, options: Options) -> Se
     all
 }
 
-fn start_one(boot: &mut Boot, cpu: &Cpu, index: usize) -> Result<Outcome, &'static str> {
+fn start_one(boot: &mut Boot, cpu: &CpuNode, index: usize) -> Result<Outcome, &'static str> {
     if cpu.enable_method != EnableMethod::Psci || !power::is_available() {
         return Err("left off: no PSCI to start it");
     }
     let stacks = stacks::map(&mut boot.space(), index, el2::settings().cpu_stack_bytes).unwrap_or_else(mapping);
-    let window = boot.bringup.protocol().machine().window();
-    let outcome = el2::cpu::start(cpu.mpidr, stacks, window);
+    let phys_to_virt = boot.bringup.protocol().machine().phys_to_virt();
+    let outcome = el2::cpu::start(cpu.mpidr, stacks, phys_to_virt);
     if let Some(common) = el2::cpu::common() {
         // Errata united over the CPUs that share the tables: one affected core obliges every PE.
         boot.bringup.share(common.errata);

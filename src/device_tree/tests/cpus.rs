@@ -38,7 +38,7 @@ fn good_cpus_with_their_enable_methods() {
         (2, table, true),
         (3, EnableMethod::Psci, false),
     ];
-    let expected = expected.map(|(mpidr, enable_method, enabled)| Cpu { mpidr, enable_method, enabled });
+    let expected = expected.map(|(mpidr, enable_method, enabled)| CpuNode { mpidr, enable_method, enabled });
     let machine = read(&tree).unwrap();
     assert_eq!(machine.cpus.as_slice(), expected);
     assert_eq!(machine.cpus.dropped(), 0);

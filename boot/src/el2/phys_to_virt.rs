@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Physical to virtual: what lies in the image through its link address, the rest through the directmap once that exists.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Window {
+pub(crate) struct PhysToVirt {
     /// What is reached at the link address.
     image: PhysSpan,
     /// Link address - physical address.
@@ -18,12 +18,12 @@ pub(crate) struct Window {
     directmap_offset: u64,
 }
 
-/// The window that the exception path uses, kept apart because that path can be given nothing.
-#[unsafe(link_section = ".sealed.window")]
+/// What the exception path uses, kept apart because that path can be given nothing.
+#[unsafe(link_section = ".sealed.phys_to_virt")]
 static PUBLISHED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
-impl Window {
-    /// The window before there is a directmap: it reaches the image, `image`, alone.
+impl PhysToVirt {
+    /// What holds before there is a directmap: it reaches the image, `image`, alone.
     #[must_use]
     pub(super) fn image_only(image: PhysSpan) -> Self {
         Self { image, link_offset: layout::LINK_ADDRESS.wrapping_sub(image.start().raw()), directmap_offset: 0 }
@@ -80,7 +80,7 @@ impl Window {
         start < image_end && image < end_exclusive || start < directmap_end && directmap < end_exclusive
     }
 
-    /// Lets the exception path use this window.
+    /// Lets the exception path use it.
     pub(super) fn publish(self) {
         let words =
             [self.image.start().raw(), self.image.end_exclusive().raw(), self.link_offset, self.directmap_offset];
@@ -89,7 +89,7 @@ impl Window {
         }
     }
 
-    /// The window that was published last.
+    /// What was published last.
     pub(super) fn published() -> Option<Self> {
         let [start, end_exclusive, link_offset, directmap_offset] =
             [0, 1, 2, 3].map(|index| PUBLISHED[index].load(Ordering::Relaxed));
@@ -98,19 +98,19 @@ impl Window {
     }
 }
 
-/// The root in force and how its tables are reached, once there is a window.
-pub(crate) fn tables_in_force() -> Option<(Frame, Window)> {
+/// The root in force and how its tables are reached, once something was published.
+pub(crate) fn tables_in_force() -> Option<(Frame, PhysToVirt)> {
     let root = PhysAddr::new(registers::translation().ttbr0 & 0x0000_ffff_ffff_f000)?;
-    Some((Frame::containing(root), Window::published()?))
+    Some((Frame::containing(root), PhysToVirt::published()?))
 }
 
-impl ReadTable for Window {
+impl ReadTable for PhysToVirt {
     fn descriptor(&self, table: Frame, index: usize) -> u64 {
         if self.directmap_offset == 0 && !self.image.contains(table.start()) {
             return 0; // what cannot be reached reads as no descriptor: the exception path must not fault on a corrupt one
         }
         let address = self.address(table) + 8 * (index % SLOTS);
-        // SAFETY: walks start at the root in force, whose tables all lie where the window reaches; 8-byte aligned within its frame.
+        // SAFETY: walks start at the root in force, whose tables are all reached; 8-byte aligned within its frame.
         unsafe { instruction::load(address) }
     }
 }
