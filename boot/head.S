@@ -57,19 +57,19 @@ END_ROUTINE primary_entry
 // Clobbers x0-x3. MMU: off.
 ROUTINE check_machine, .init.text.boot
     mrs x0, id_aa64dfr0_el1
-    ubfx x0, x0, #8, #4         // PMUVer: 0 none, 15 not architected
+    ubfx x0, x0, #{PMUVER_SHIFT}, #{PMUVER_BITS}
     cbz x0, .Lno_counter
-    cmp x0, #15
+    cmp x0, #{PMUVER_NOT_ARCHITECTED}
     b.eq .Lno_counter
     mrs x1, pmcr_el0
-    ubfx x2, x1, #11, #5        // N: event counters
+    ubfx x2, x1, #{PMCR_N_SHIFT}, #{PMCR_N_BITS}        // event counters
     cbz x2, .Lno_counter
-    mov x0, #0x08               // INST_RETIRED
-    movk x0, #0x0800, lsl #16   // NSH: count at EL2 too
+    mov x0, #({PMEVTYPER_INSTRUCTIONS} & 0xffff)
+    movk x0, #({PMEVTYPER_INSTRUCTIONS} >> 16), lsl #16
     msr pmevtyper0_el0, x0
-    mov x0, #1
+    mov x0, #{PMCNTENSET_FIRST}
     msr pmcntenset_el0, x0
-    orr x1, x1, #3              // E: enable, P: event counters from 0
+    orr x1, x1, #{PMCR_START}
     msr pmcr_el0, x1
 .Lno_counter:
     COUNT_DSB                   // the two of SET_HCR

@@ -17,12 +17,38 @@ pub use attributes::{Access, Attributes, DataAccess, DeviceKind, Rights};
 
 use crate::addr::{Frame, Level, PhysAddr};
 use crate::geometry::{Geometry, Granule4K, HighBits};
-use fields::DESCRIPTOR;
+use fields::DESCRIPTOR::ATTR_INDX;
+use fields::{DESCRIPTOR, MAIR_ATTR};
+use static_assertions::const_assert_eq;
+use tock_registers::fields::FieldValue;
 
 /// The fields. The macro's items are documented where they are declared, but rustc does not see that.
 #[allow(missing_docs, unreachable_pub)]
 mod fields {
     use tock_registers::register_bitfields;
+
+    register_bitfields! [u8,
+        /// One of the eight bytes of MAIR_EL2.
+        pub(super) MAIR_ATTR [
+            /// Device memory; the other bits are 0.
+            DEVICE OFFSET(2) NUMBITS(2) [
+                Ngnrne = 0,
+                Ngnre = 1,
+                Gre = 3
+            ],
+            /// Normal memory: the outer caches. Allocating is on reads and on writes.
+            OUTER OFFSET(4) NUMBITS(4) [
+                NonCacheable = 4,
+                WriteBackAllocating = 15
+            ],
+            /// Normal memory: the inner caches; or, below an outer 15, that it is Tagged.
+            INNER_OR_TAGGED OFFSET(0) NUMBITS(4) [
+                Tagged = 0,
+                NonCacheable = 4,
+                WriteBackAllocating = 15
+            ]
+        ]
+    ];
 
     register_bitfields! [u64,
         /// A stage 1 descriptor of the EL2 regime.
@@ -63,9 +89,30 @@ mod fields {
     ];
 }
 
-/// MAIR_EL2 that gives each `ATTR_INDX` its meaning: 0 Device-nGnRnE, 1 Normal Non-cacheable, 4 Device-nGnRE, 5 Device-GRE, 6 Tagged
-/// Normal, 7 Normal Write-Back Read/Write-Allocate. The unused ones are Device-nGnRnE, the strictest. Without FEAT_MTE2 no leaf says 6.
-pub const MAIR: u64 = 0xfff0_0c04_0000_4400;
+/// MAIR_EL2 that gives each `ATTR_INDX` its meaning. The unused ones are Device-nGnRnE, the strictest. Without FEAT_MTE2 no leaf says
+/// Tagged.
+pub const MAIR: u64 = mair_byte(ATTR_INDX::DeviceNgnrne, MAIR_ATTR::DEVICE::Ngnrne.value)
+    | mair_byte(
+        ATTR_INDX::NonCacheable,
+        MAIR_ATTR::OUTER::NonCacheable.value | MAIR_ATTR::INNER_OR_TAGGED::NonCacheable.value,
+    )
+    | mair_byte(ATTR_INDX::DeviceNgnre, MAIR_ATTR::DEVICE::Ngnre.value)
+    | mair_byte(ATTR_INDX::DeviceGre, MAIR_ATTR::DEVICE::Gre.value)
+    | mair_byte(
+        ATTR_INDX::Tagged,
+        MAIR_ATTR::OUTER::WriteBackAllocating.value | MAIR_ATTR::INNER_OR_TAGGED::Tagged.value,
+    )
+    | mair_byte(
+        ATTR_INDX::Normal,
+        MAIR_ATTR::OUTER::WriteBackAllocating.value | MAIR_ATTR::INNER_OR_TAGGED::WriteBackAllocating.value,
+    );
+
+const_assert_eq!(MAIR, 0xfff0_0c04_0000_4400);
+
+/// `byte` where MAIR_EL2 has that of `index`.
+const fn mair_byte(index: FieldValue<u64, DESCRIPTOR::Register>, byte: u8) -> u64 {
+    (byte as u64) << (8 * (index.value >> DESCRIPTOR::ATTR_INDX.shift))
+}
 
 /// A block or page. Holding one proves that its output address is aligned to what its level spans.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

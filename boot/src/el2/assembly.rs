@@ -2,6 +2,8 @@
 
 use super::cpu::CPU_RECORD_REFUSED;
 use super::exception::EXCEPTION_FRAME_BYTES;
+use super::registers::pmu::{ID_AA64DFR0, PMCR};
+use super::registers::{PMCNTENSET_FIRST, PMCR_START, PMEVTYPER_INSTRUCTIONS};
 use aarch64_cpu::registers::{HCR_EL2, SCR_EL3, SCTLR_EL2, SPSR_EL3, TCR_EL2};
 use breakwater::addr::{ADDRESS_BITS, Level, PAGE_BYTES};
 use breakwater::descriptor::{Access, Attributes, MAIR, TABLE_BITS, leaf_bits};
@@ -67,6 +69,8 @@ const_assert_eq!(SCTLR_OFF, 0x30cd_0838);
 const_assert_eq!(SCTLR_ON, 0x30cd_183d);
 const_assert_eq!(SCR, 0x5b1);
 const_assert_eq!(SPSR, 0x3c9);
+const_assert_eq!(PMEVTYPER_INSTRUCTIONS, 0x0800_0008);
+const_assert_eq!(PMCR_START, 3);
 
 const CODE: u64 = leaf_bits(Attributes::Normal(Access::ReadExecute), Level::L3);
 const CONSTANT_DATA: u64 = leaf_bits(Attributes::Normal(Access::ReadOnly), Level::L3);
@@ -110,6 +114,14 @@ global_asm!(
     SCR_TCR2EN = const SCR_TCR2EN,
     SPSR = const SPSR,
     MAIR = const MAIR,
+    PMUVER_SHIFT = const ID_AA64DFR0::PMUVER.shift,
+    PMUVER_BITS = const ID_AA64DFR0::PMUVER.mask.count_ones(),
+    PMUVER_NOT_ARCHITECTED = const ID_AA64DFR0::PMUVER::NotArchitected.value >> ID_AA64DFR0::PMUVER.shift,
+    PMCR_N_SHIFT = const PMCR::N.shift,
+    PMCR_N_BITS = const PMCR::N.mask.count_ones(),
+    PMCR_START = const PMCR_START,
+    PMEVTYPER_INSTRUCTIONS = const PMEVTYPER_INSTRUCTIONS,
+    PMCNTENSET_FIRST = const PMCNTENSET_FIRST,
     LINK_ADDRESS = const layout::LINK_ADDRESS,
     IMAGE_L0_SLOT = const layout::IMAGE.start().slot(Level::L0),
     IMAGE_L1_SLOT = const layout::IMAGE.start().slot(Level::L1),

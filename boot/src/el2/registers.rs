@@ -6,6 +6,58 @@ use aarch64_cpu::registers::{
 };
 use breakwater::features::IdRegisters;
 use core::arch::asm;
+use pmu::{ID_AA64DFR0, PMCEID0, PMCNTENSET, PMCR, PMEVTYPER};
+
+/// The fields of the PMU's registers. The macro's items are documented where they are declared, but rustc does not see that.
+#[allow(missing_docs, unreachable_pub)]
+pub(super) mod pmu {
+    use tock_registers::register_bitfields;
+
+    register_bitfields! [u64,
+        /// ID_AA64DFR0_EL1, of which only this is asked.
+        pub ID_AA64DFR0 [
+            /// PMUVer.
+            PMUVER OFFSET(8) NUMBITS(4) [
+                None = 0,
+                NotArchitected = 15
+            ]
+        ],
+        /// PMCR_EL0.
+        pub PMCR [
+            /// The counters count.
+            E OFFSET(0) NUMBITS(1) [],
+            /// Event counters begin at 0.
+            P OFFSET(1) NUMBITS(1) [],
+            /// How many event counters there are.
+            N OFFSET(11) NUMBITS(5) []
+        ],
+        /// PMEVTYPER0_EL0.
+        pub PMEVTYPER [
+            /// What is counted.
+            EVENT OFFSET(0) NUMBITS(16) [
+                InstRetired = 8
+            ],
+            /// At EL2 too.
+            NSH OFFSET(27) NUMBITS(1) []
+        ],
+        /// PMCNTENSET_EL0.
+        pub PMCNTENSET [
+            /// Event counter 0.
+            P0 OFFSET(0) NUMBITS(1) []
+        ],
+        /// PMCEID0_EL0: which common events can be counted.
+        pub PMCEID0 [
+            INST_RETIRED OFFSET(8) NUMBITS(1) []
+        ]
+    ];
+}
+
+/// PMEVTYPER0_EL0 that counts instructions.
+pub(super) const PMEVTYPER_INSTRUCTIONS: u64 = PMEVTYPER::EVENT::InstRetired.value | PMEVTYPER::NSH::SET.value;
+/// PMCNTENSET_EL0 that enables that counter.
+pub(super) const PMCNTENSET_FIRST: u64 = PMCNTENSET::P0::SET.value;
+/// Bits of PMCR_EL0 that start the counters from 0.
+pub(super) const PMCR_START: u64 = PMCR::E::SET.value | PMCR::P::SET.value;
 
 macro_rules! read {
     ($($(#[$doc:meta])* $name:ident = $register:literal;)*) => {$(
@@ -81,9 +133,10 @@ pub fn own_affinity() -> u64 {
 /// can under -icount).
 #[must_use]
 pub fn instructions_retired() -> Option<u32> {
-    const INST_RETIRED: u64 = 1 << 8;
-    let version = (ID_AA64DFR0_EL1.get() >> 8) & 0xf;
-    if version == 0 || version == 15 || pmceid0() & INST_RETIRED == 0 {
+    let dfr0 = ID_AA64DFR0_EL1.get();
+    let is_absent =
+        ID_AA64DFR0::PMUVER::None.matches_all(dfr0) || ID_AA64DFR0::PMUVER::NotArchitected.matches_all(dfr0);
+    if is_absent || !PMCEID0::INST_RETIRED::SET.matches_all(pmceid0()) {
         return None;
     }
     Some(pmevcntr0() as u32)
