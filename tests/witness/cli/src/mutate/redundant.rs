@@ -46,11 +46,14 @@ pub(super) struct Reason {
     pub(super) because: Option<String>,
 }
 
-/// Names sites. A `*` stands for anything.
+/// Names sites by where they are, or by what they come from, or both. A `*` stands for anything.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
-    pub(super) function: String,
+    /// The function of the image.
+    pub(super) function: Option<String>,
+    /// A function of the source, wherever the compiler has inlined it to: one of those that [`Site::lines`] names.
+    pub(super) from: Option<String>,
     pub(super) instruction: String,
     /// The nearest named instruction before it.
     pub(super) before: Option<String>,
@@ -64,7 +67,11 @@ impl Which {
         let neighbour = |wanted: &Option<String>, found: &Option<String>| {
             wanted.as_ref().is_none_or(|wanted| found.as_ref().is_some_and(|found| matches(wanted, found)))
         };
-        matches(&self.function, &site.function)
+        let comes_from = |wanted: &str| {
+            site.lines.iter().filter_map(|line| line.rsplit_once(':')).any(|(function, _)| matches(wanted, function))
+        };
+        self.function.as_ref().is_none_or(|wanted| matches(wanted, &site.function))
+            && self.from.as_ref().is_none_or(|wanted| comes_from(wanted))
             && matches(&self.instruction, &site.instruction)
             && neighbour(&self.before, &site.before)
             && neighbour(&self.after, &site.after)
@@ -99,6 +106,9 @@ impl Reasons {
         for Reason { site, feature, pause, covered_by, .. } in &reasons.redundant {
             let given = [feature.is_some(), pause.is_some(), covered_by.is_some()].into_iter().filter(|&given| given);
             ensure!(given.count() == 1, "{site:?}: give one reason, feature, pause or covered_by");
+            for which in [Some(site), covered_by.as_ref()].into_iter().flatten() {
+                ensure!(which.function.is_some() || which.from.is_some(), "{which:?}: say function or from");
+            }
         }
         Ok(reasons)
     }
@@ -119,6 +129,20 @@ mod tests {
     }
 
     #[test]
+    fn good_what_was_inlined_is_named_by_its_source() {
+        let lines = ["<El2 as Machine>::dsb_ishst:117", "bbm::live::<impl Protocol>::replace_block:174", "commit:31"];
+        let lines = lines.map(str::to_owned).to_vec();
+        let site = Site { lines, ..Site::lone(0x1000, 0xd503_3a9f) };
+        let which = |from: &str, instruction: &str| {
+            toml::from_str::<Which>(&format!("from = '{from}'\ninstruction = '{instruction}'")).expect("it names sites")
+        };
+        assert!(which("bbm::*::replace_block", "dsb ishst").names(&site) && which("commit", "dsb ishst").names(&site));
+        assert!(!which("bbm::*::replace_block", "dsb ish").names(&site), "another barrier of the same function");
+        assert!(!which("bbm::*::fill", "dsb ishst").names(&site), "the same barrier of another function");
+        assert!(!which("*", "dsb ishst").names(&Site::lone(0x1000, 0xd503_3a9f)), "assembly comes from no function");
+    }
+
+    #[test]
     fn bad_an_entry_without_one_reason() {
         let with = |reasons: &str| {
             Reasons::parse(&format!("[[redundant]]\nsite = {{ function = 'f', instruction = 'isb' }}\n{reasons}"))
@@ -128,5 +152,6 @@ mod tests {
         assert!(with("").is_err());
         assert!(with("pause = 'a lock'\nfeature = 'another'").is_err());
         assert!(with("no_reason = 'because'").is_err());
+        assert!(Reasons::parse("[[redundant]]\nsite = { instruction = 'isb' }\npause = 'a lock'").is_err());
     }
 }
