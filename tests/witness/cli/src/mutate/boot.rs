@@ -16,7 +16,7 @@ use crate::loader::{self, Loaded, Loading, virt_load_address};
 use crate::machine::Machine;
 use crate::recorded::{self, Options};
 
-/// More than any unchanged image takes.
+/// More than any image takes, by the clock and in work; who waits so long without working waits for ever.
 const LONGEST: Duration = Duration::from_secs(180);
 
 /// How the image is entered.
@@ -92,7 +92,7 @@ pub(super) struct Stage {
     load: u64,
     /// Link addresses of the instructions in question that it executes.
     executed: HashSet<u64>,
-    /// How long a run may take.
+    /// How long QEMU may work.
     limit: Duration,
 }
 
@@ -121,8 +121,8 @@ impl Stage {
         let extent = stage.load..stage.load + image.bytes.len() as u64;
         let linked = |pc: u64| if extent.contains(&pc) { pc - stage.load + image.link } else { pc };
         stage.executed = seen.executed.into_iter().map(linked).collect();
-        // The host may have other things to do: four times as long is a hang, and a little more for small boots.
-        stage.limit = seen.took * 4 + Duration::from_secs(3);
+        // Four times the work is a hang, and a little more for small boots. What else the host has to do does not count.
+        stage.limit = seen.worked * 4 + Duration::from_secs(3);
         Ok(stage)
     }
 
@@ -148,14 +148,15 @@ impl Stage {
         let own_only = under_firmware.then_some(image.link..image.link + length);
         let house = self.boot.house_rules;
         let excused = self.boot.excused.clone();
-        hear(&options, &Court { declared, image: self.load..self.load + length, house, own_only, excused }, to_the_end)
+        let court = Court { declared, image: self.load..self.load + length, house, own_only, excused };
+        hear(&options, &court, self.limit, to_the_end)
     }
 
     fn options(&self, img: &Path, dir: &Path, tools: &Tools) -> Result<Options> {
         let Boot { machine, way, append, refuses, .. } = &self.boot;
         let mut options = Options::new(tools, img, &dir.join("unused"));
         (options.cpu, options.smp, options.memory) = (machine.cpu.clone(), machine.smp, machine.memory.clone());
-        (options.fetches, options.timeout, options.append) = (false, self.limit, append.clone());
+        (options.fetches, options.timeout, options.append) = (false, LONGEST, append.clone());
         // What a refused CPU leaves behind is loaded with the MMU on, and its line judged then.
         options.shared_loads = refuses.is_some();
         (options.features, options.house_rules) = (self.boot.features.clone(), self.boot.house_rules);

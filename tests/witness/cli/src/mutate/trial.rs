@@ -115,11 +115,7 @@ impl<'a> Subject<'a> {
     /// The image with `patches`, as `boot` has it.
     fn patched(&self, patches: &[Patch<'_>], boot: &Boot) -> Result<Vec<u8>> {
         let mut bytes = self.bytes.clone();
-        let mut put = |address: u64, words: &[u32]| {
-            let at = (address - self.link) as usize;
-            let there = bytes[at..].chunks_mut(4);
-            there.zip(words).for_each(|(there, word)| there.copy_from_slice(&word.to_le_bytes()));
-        };
+        let mut put = |address: u64, words: &[u32]| put(&mut bytes, (address - self.link) as usize, words);
         patches.iter().for_each(|(address, words)| put(*address, words));
         if let Some(routine) = &boot.refuses {
             let (address, word) = self.last_branch(routine)?;
@@ -187,6 +183,12 @@ impl<'a> Subject<'a> {
             (None, Ending::Status(_) | Ending::Stopped) => None,
         })
     }
+}
+
+/// Writes `words` over the instructions from `at` on.
+fn put(bytes: &mut [u8], at: usize, words: &[u32]) {
+    let there = bytes[at..].chunks_mut(4);
+    there.zip(words).for_each(|(there, word)| there.copy_from_slice(&word.to_le_bytes()));
 }
 
 /// Whether a word is B.cond.
@@ -322,6 +324,15 @@ impl<'a> Trial<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn good_a_mutant_changes_its_words_only() {
+        const ISB: u32 = 0xd503_3fdf;
+        let mut bytes = [0xaa; 16];
+        put(&mut bytes, 4, &[ISB, NOP]);
+        let expected: Vec<u8> = [[0xaa; 4], ISB.to_le_bytes(), NOP.to_le_bytes(), [0xaa; 4]].concat();
+        assert_eq!(bytes.as_slice(), expected);
+    }
 
     #[test]
     fn good_a_branch_is_taken_always() {
