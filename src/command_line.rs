@@ -32,13 +32,15 @@ pub struct Options {
     pub exit: Exit,
     /// `maxcpus=N`: at most N CPUs are brought up, the boot CPU included; all by default.
     pub max_cpus: Option<NonZeroU32>,
+    /// `cpu-timeout=N`: a CPU that was started may take N seconds to report; 1 by default.
+    pub cpu_timeout_seconds: NonZeroU32,
     /// `livepatch=on|off`: whether the livepatch slot is configured; `on` by default.
     pub livepatch: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { exit: Exit::default(), max_cpus: None, livepatch: true }
+        Self { exit: Exit::default(), max_cpus: None, cpu_timeout_seconds: NonZeroU32::MIN, livepatch: true }
     }
 }
 
@@ -97,7 +99,8 @@ pub fn parse<'a>(line: &'a [u8], mut unknown: impl FnMut(&'a [u8])) -> Result<Op
         };
         match name {
             b"exit" => options.exit = exit(value)?,
-            b"maxcpus" => options.max_cpus = Some(max_cpus(value)?),
+            b"maxcpus" => options.max_cpus = Some(positive("maxcpus", value)?),
+            b"cpu-timeout" => options.cpu_timeout_seconds = positive("cpu-timeout", value)?,
             b"livepatch" => options.livepatch = livepatch(value)?,
             _ => unknown(word),
         }
@@ -114,11 +117,11 @@ fn exit(value: Option<&[u8]>) -> Result<Exit, Error<'_>> {
     }
 }
 
-fn max_cpus(value: Option<&[u8]>) -> Result<NonZeroU32, Error<'_>> {
+fn positive<'a>(option: &'static str, value: Option<&'a [u8]>) -> Result<NonZeroU32, Error<'a>> {
     // Digits only: the standard parser would take a sign as well.
     let digits = value.filter(|value| value.iter().all(u8::is_ascii_digit));
     let number = digits.and_then(|digits| str::from_utf8(digits).ok()).and_then(|digits| digits.parse().ok());
-    number.ok_or(Error { option: "maxcpus", value, takes: "a decimal number from 1" })
+    number.ok_or(Error { option, value, takes: "a decimal number from 1" })
 }
 
 fn livepatch(value: Option<&[u8]>) -> Result<bool, Error<'_>> {

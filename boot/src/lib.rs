@@ -29,13 +29,14 @@
 //! # The image and its options
 //!
 //! The linked image is at once a Linux arm64 `Image`, a PE/COFF EFI application and a raw binary, once `breakwater-image`
-//! has flattened it. It runs at any 4 KiB-aligned physical address below 10 TiB. Options come from the command line in the
-//! device tree's `/chosen`:
+//! has flattened it. It runs at any 4 KiB-aligned physical address below the map of the hypervisor, which begins at
+//! 10 TiB unless `BREAKWATER_XEN_SLOT` says otherwise. Options come from the command line in the device tree's `/chosen`:
 //!
 //! | option | meaning | default |
 //! |---|---|---|
 //! | `exit=semihosting\|psci\|park` | how the run ends; `semihosting` is for a debugger or QEMU, never for a board without one | `park` |
 //! | `maxcpus=N` | at most N CPUs are brought up, the boot CPU included | all |
+//! | `cpu-timeout=N` | a CPU that was started may take N seconds to report; then it is left off or, if it may still arrive, expected | 1 |
 //! | `livepatch=on\|off` | whether the livepatch slot gets its tables | `on` |
 //!
 //! An option matches whole. An unknown one is named in a warning and ignored; a known one with a malformed value is refused.

@@ -15,7 +15,7 @@ fn refusal(line: &str) -> String {
 
 #[test]
 fn good_defaults() {
-    let defaults = Options { exit: Exit::Park, max_cpus: None, livepatch: true };
+    let defaults = Options { exit: Exit::Park, max_cpus: None, cpu_timeout_seconds: NonZeroU32::MIN, livepatch: true };
     for line in ["", "   ", "\t\r\n"] {
         assert_eq!(read(line.as_bytes()), (defaults, vec![]));
     }
@@ -34,6 +34,7 @@ fn good_every_value() {
     }
     assert_eq!(read(b"maxcpus=4").0.max_cpus, NonZeroU32::new(4));
     assert_eq!(read(b"maxcpus=4294967295").0.max_cpus, NonZeroU32::new(u32::MAX));
+    assert_eq!(read(b"cpu-timeout=600").0.cpu_timeout_seconds.get(), 600);
     assert!(read(b"livepatch=on").0.livepatch);
     assert!(!read(b"livepatch=off").0.livepatch);
 }
@@ -41,7 +42,8 @@ fn good_every_value() {
 #[test]
 fn good_several_options_and_the_last_counts() {
     let (options, unknown) = read(b"  exit=psci\tmaxcpus=2 livepatch=off exit=park  exit=semihosting ");
-    let expected = Options { exit: Exit::Semihosting, max_cpus: NonZeroU32::new(2), livepatch: false };
+    let expected =
+        Options { exit: Exit::Semihosting, max_cpus: NonZeroU32::new(2), livepatch: false, ..Options::default() };
     assert_eq!((options, unknown), (expected, vec![]));
 }
 
@@ -68,16 +70,23 @@ fn bad_malformed_values_are_refused_with_option_and_value() {
     }
     for value in ["", "0", "x", "+1", "-1", " 1", "1x", "4294967296", "0x4", "1.5"] {
         assert!(parse(format!("maxcpus={value}").as_bytes(), |_| {}).is_err(), "{value}");
+        assert!(parse(format!("cpu-timeout={value}").as_bytes(), |_| {}).is_err(), "{value}");
     }
     assert_eq!(refusal("maxcpus=0"), "command line: maxcpus=0 is malformed: maxcpus takes a decimal number from 1");
+    let takes = "cpu-timeout takes a decimal number from 1";
+    assert_eq!(refusal("cpu-timeout=0"), format!("command line: cpu-timeout=0 is malformed: {takes}"));
     assert_eq!(refusal("livepatch=yes"), "command line: livepatch=yes is malformed: livepatch takes on or off");
 }
 
 #[test]
 fn bad_known_options_without_a_value() {
-    for (option, takes) in
-        [("exit", "semihosting, psci or park"), ("maxcpus", "a decimal number from 1"), ("livepatch", "on or off")]
-    {
+    let number = "a decimal number from 1";
+    for (option, takes) in [
+        ("exit", "semihosting, psci or park"),
+        ("maxcpus", number),
+        ("cpu-timeout", number),
+        ("livepatch", "on or off"),
+    ] {
         let expected = format!("command line: {option} without a value: {option} takes {takes}");
         assert_eq!(refusal(&format!("a {option} b")), expected);
         // Spaces round the equals sign make three words.

@@ -76,6 +76,11 @@ pub(crate) fn with_exit(append: &str) -> String {
     format!("{append} exit=semihosting").trim().to_owned()
 }
 
+/// The command line of a test's boot: it waits for every CPU, however long the host has other things to do.
+pub(crate) fn patient(append: &str) -> String {
+    format!("{append} cpu-timeout=600")
+}
+
 /// Runs `boot`. A failed boot is an error of type [`Failure`].
 ///
 /// # Errors
@@ -130,5 +135,6 @@ mod tests {
         assert_eq!(with_exit(""), "exit=semihosting");
         assert_eq!(with_exit("exit=psci"), "exit=psci");
         assert_eq!(with_exit("noexit=1"), "noexit=1 exit=semihosting");
+        assert_eq!(patient("exit=psci"), "exit=psci cpu-timeout=600");
     }
 }

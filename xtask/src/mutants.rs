@@ -13,7 +13,7 @@ use breakwater_witness::Tools;
 use breakwater_witness::mutate::{Boot, LoadedBy, Plan, Program, Reasons, Score};
 use serde_json::Value;
 
-use crate::boot::Boot as Booted;
+use crate::boot::{Boot as Booted, patient};
 use crate::image::{self, Image, Recipe};
 use crate::loader::{IMAGE_AT, Loading};
 use crate::machine::{Level, Machine};
@@ -25,9 +25,6 @@ const REQUESTS: (&str, &str) = ("breakwater-boot-tests", "every_request");
 
 /// What is asked of a root switch: leaving firmware's tables is none, for the image starts anew with memory that it has cleaned.
 const OF_ROOT_SWITCHES: [Rule; 4] = [Rule::WindowAccess, Rule::WindowStores, Rule::WindowCache, Rule::RootSwitch];
-
-/// Command line of every boot.
-const APPEND: &str = "exit=semihosting";
 
 /// `cargo xtask mutate`.
 #[derive(Debug, clap::Args)]
@@ -103,13 +100,13 @@ fn machine(cpu: &str, smp: u32, level: Level) -> Machine {
 
 fn plain(name: &str, cpu: &str) -> Boot {
     let boot = Boot::new(name, machine(cpu, 2, Level::El2));
-    Boot { append: APPEND.to_owned(), features: witness::weakest(cpu), house_rules: true, ..boot }
+    Boot { append: patient("exit=semihosting"), features: witness::weakest(cpu), house_rules: true, ..boot }
 }
 
 /// Handed QEMU's own tree, without firmware.
 fn at_el3(tools: &Tools, name: &str, cpu: &str) -> Result<Boot> {
     let machine = machine(cpu, 1, Level::El3);
-    let tree = trees::make("none-changed", &tools.qemu, &machine, APPEND, &tools.scratch)?;
+    let tree = trees::make("none-changed", &tools.qemu, &machine, &patient("exit=semihosting"), &tools.scratch)?;
     let way = LoadedBy::Shim { tree: tree.bytes, tree_at: tree.at, image_at: IMAGE_AT };
     Ok(Boot { machine, way, ..plain(name, cpu) })
 }
@@ -125,7 +122,7 @@ fn under_firmware(image: &Image, tools: &Tools) -> Result<Option<Boot>> {
     };
     let mut boot = plain("UEFI", "cortex-a57");
     boot.machine.options.push("acpi=off".to_owned());
-    let entry = Loading::Kernel { load_address: None, append: APPEND.to_owned() };
+    let entry = Loading::Kernel { load_address: None, append: patient("exit=semihosting") };
     let (qemu, img, machine): (&Qemu, _, _) = (&tools.qemu, &image.img, &boot.machine);
     let booted = Booted { qemu, img, machine, entry: &entry, scratch: &tools.scratch };
     let finished = guest::run(booted.command()?.arg("-bios").arg(&file), Duration::from_secs(180), false)?;

@@ -14,8 +14,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use spin::{Mutex, Once};
 use static_assertions::const_assert_eq;
 
-/// How long a started CPU may take to report, in milliseconds.
-const REPORT_LIMIT_MS: u64 = 1000;
+/// How often firmware is asked whether a CPU that has not reported yet is off again, in milliseconds.
+const OFF_AGAIN_MS: u64 = 100;
 
 const NOT_STARTED: u32 = 0;
 const ONLINE: u32 = 1;
@@ -150,8 +150,9 @@ fn data_line_bytes() -> usize {
     common().map_or(16, |cpu| cpu.data_line_bytes.into())
 }
 
-/// Starts the CPU that firmware knows by `affinity` on `stacks`, and waits until it has reported or cannot any more.
-pub(crate) fn start(affinity: u64, stacks: MappedStacks<El2>, phys_to_virt: PhysToVirt) -> Outcome {
+/// Starts the CPU that firmware knows by `affinity` on `stacks`, and waits until it has reported or cannot any more, at most so many
+/// milliseconds.
+pub(crate) fn start(affinity: u64, stacks: MappedStacks<El2>, phys_to_virt: PhysToVirt, milliseconds: u64) -> Outcome {
     let Some(record) = RECORDS.get(stacks.index()) else { return Outcome::NotStarted };
     let stacks = stacks.stacks();
     record.affinity.store(affinity, Ordering::Relaxed);
@@ -164,27 +165,36 @@ pub(crate) fn start(affinity: u64, stacks: MappedStacks<El2>, phys_to_virt: Phys
     if power::cpu_on(affinity, image::secondary_entry_address(phys_to_virt.link_offset()), context).is_err() {
         return Outcome::NotStarted;
     }
-    let deadline = Deadline::after(REPORT_LIMIT_MS);
+    let deadline = Deadline::after(milliseconds);
+    let mut look = Deadline::after(OFF_AGAIN_MS);
     loop {
         match record.state.load(Ordering::Acquire) {
             ONLINE => return Outcome::Online,
             UNSUITED => return Outcome::Refused(breakwater::refusal::Cause::Secondary as u32),
-            _ if deadline.has_passed() => return silent(record, affinity),
+            _ if deadline.has_passed() => return off_again(record, affinity).unwrap_or(Outcome::MayStillArrive),
+            _ if look.has_passed() => {
+                // Off without a refusal: some firmware says so of a CPU that has not begun yet.
+                if let Some(outcome @ Outcome::Refused(_)) = off_again(record, affinity) {
+                    return outcome;
+                }
+                look = Deadline::after(OFF_AGAIN_MS);
+            }
             _ => core::hint::spin_loop(),
         }
     }
 }
 
-fn silent(record: &CpuRecord, affinity: u64) -> Outcome {
+/// What a CPU has left that is off; nothing while it is not.
+fn off_again(record: &CpuRecord, affinity: u64) -> Option<Outcome> {
     if !power::is_off(affinity) {
-        return Outcome::MayStillArrive;
+        return None;
     }
     instruction::dc_ivac(&raw const record.refused);
     instruction::dsb_sy(); // what it stored with its MMU off is read from memory, not from a stale line
-    match record.refused.load() {
+    Some(match record.refused.load() {
         0 => Outcome::Silent,
         cause => Outcome::Refused(cause),
-    }
+    })
 }
 
 /// secondary.S, secondary_on_link_address: MMU on, on this CPU's own stack.

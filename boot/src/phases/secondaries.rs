@@ -53,7 +53,9 @@ pub(super) fn start(boot: &mut Boot, machine: &Platform, options: Options) -> Se
     let limit = options.max_cpus.map_or(MAX_CPUS, |limit| limit.get() as usize).min(MAX_CPUS);
     for cpu in machine.cpus.as_slice().iter().filter(|cpu| cpu.mpidr != own && cpu.enabled) {
         let index = all.count;
-        let outcome = if index < limit { start_one(boot, cpu, index) } else { Err("left off: over the limit") };
+        let seconds = options.cpu_timeout_seconds.get();
+        let outcome =
+            if index < limit { start_one(boot, cpu, index, seconds) } else { Err("left off: over the limit") };
         match outcome {
             Ok(outcome) => {
                 all.identity_stays |= outcome == Outcome::MayStillArrive;
@@ -71,13 +73,13 @@ pub(super) fn start(boot: &mut Boot, machine: &Platform, options: Options) -> Se
     all
 }
 
-fn start_one(boot: &mut Boot, cpu: &CpuNode, index: usize) -> Result<Outcome, &'static str> {
+fn start_one(boot: &mut Boot, cpu: &CpuNode, index: usize, seconds: u32) -> Result<Outcome, &'static str> {
     if cpu.enable_method != EnableMethod::Psci || !power::is_available() {
         return Err("left off: no PSCI to start it");
     }
     let stacks = stacks::map(&mut boot.space(), index, el2::settings().cpu_stack_bytes).unwrap_or_else(mapping);
     let phys_to_virt = boot.bringup.protocol().machine().phys_to_virt();
-    let outcome = el2::cpu::start(cpu.mpidr, stacks, phys_to_virt);
+    let outcome = el2::cpu::start(cpu.mpidr, stacks, phys_to_virt, 1000 * u64::from(seconds));
     if let Some(common) = el2::cpu::common() {
         // Errata united over the CPUs that share the tables: one affected core obliges every PE.
         boot.bringup.share(common.errata);

@@ -1,7 +1,7 @@
 //! Boots `request_costs` of tests/boot where QEMU counts instructions, and reads its lines.
 
 use super::report::{Cost, Run, Target};
-use crate::boot::Boot;
+use crate::boot::{Boot, patient};
 use crate::loader::Loading;
 use crate::machine::Machine;
 use crate::setup::{self, Ready};
@@ -83,7 +83,7 @@ fn build(ready: &Ready) -> Result<PathBuf> {
 
 fn boot_once(ready: &Ready, img: &Path, cpus: u32, scratch: &Path) -> Result<Vec<Cost>> {
     let machine = Machine { smp: cpus, icount: true, ..Machine::default() };
-    let entry = Loading::Kernel { load_address: None, append: "exit=semihosting".to_owned() };
+    let entry = Loading::Kernel { load_address: None, append: patient("exit=semihosting") };
     let boot = Boot { qemu: &ready.qemu, img, machine: &machine, entry: &entry, scratch };
     let finished = guest::run(&mut boot.command()?, TIMEOUT, false)?;
     ensure!(!finished.timed_out, "{PROGRAM} with {}: no end within {} s", cpus_in_words(cpus), TIMEOUT.as_secs());

@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::runner::Case;
-use crate::boot::Boot;
+use crate::boot::{Boot, patient};
 use crate::guest::{Finished, Limits};
 use crate::loader::{self, Loading};
 use crate::machine::{Level, Machine};
@@ -224,12 +224,11 @@ impl Fact {
     }
 
     fn entry(&self, context: &Context, machine: &Machine, scratch: &Path) -> Result<Loading> {
+        let append = patient(&self.append);
         Ok(match self.enter {
-            Enter::Kernel | Enter::El1 => {
-                Loading::Kernel { load_address: self.load_address, append: self.append.clone() }
-            }
+            Enter::Kernel | Enter::El1 => Loading::Kernel { load_address: self.load_address, append },
             Enter::Shim | Enter::El3 => {
-                let tree = trees::make(&self.tree, &context.ready.qemu, machine, &self.append, scratch)?;
+                let tree = trees::make(&self.tree, &context.ready.qemu, machine, &append, scratch)?;
                 let image_at = self.load_address.unwrap_or(loader::IMAGE_AT);
                 Loading::Shim { tree: tree.bytes, tree_at: tree.at, image_at }
             }

@@ -7,6 +7,7 @@ use super::runner::Case;
 use super::variety::TIMEOUT;
 use crate::bench::report::Cost;
 use crate::bench::target;
+use crate::boot::patient;
 use crate::{paths, setup, witness};
 use anyhow::{Context as _, Result, ensure};
 use breakwater_witness::measure::{in_order, measure};
@@ -39,7 +40,7 @@ fn options(context: &Context, (cpu, smp): (&str, u32), scratch: &Path) -> Result
     options.elf = Some(context.image.elf.clone());
     (options.cpu, options.smp) = (cpu.to_owned(), smp);
     (options.features, options.house_rules) = (witness::weakest(cpu), true);
-    (options.append, options.timeout) = ("exit=semihosting".to_owned(), TIMEOUT);
+    (options.append, options.timeout) = (patient("exit=semihosting"), TIMEOUT);
     Ok(options)
 }
 

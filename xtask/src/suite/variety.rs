@@ -2,7 +2,7 @@
 
 use super::runner::Case;
 use super::{Context, figures};
-use crate::boot::Boot;
+use crate::boot::{Boot, patient};
 use crate::guest::{self, Finished, Limits};
 use crate::loader::Loading;
 use crate::machine::Machine;
@@ -122,7 +122,7 @@ fn finished(
     load_address: Option<u64>,
     scratch: &Path,
 ) -> Result<Finished> {
-    let entry = Loading::Kernel { load_address, append: "exit=semihosting".to_owned() };
+    let entry = Loading::Kernel { load_address, append: patient("exit=semihosting") };
     let boot = Boot { qemu: &context.ready.qemu, img, machine, entry: &entry, scratch };
     guest::run(&mut boot.command()?, TIMEOUT, false)
 }
@@ -174,7 +174,7 @@ fn run_uefi(
     scratch: &Path,
     limits: &Limits,
 ) -> Result<Finished> {
-    let entry = Loading::Kernel { load_address: None, append: "exit=semihosting".to_owned() };
+    let entry = Loading::Kernel { load_address: None, append: patient("exit=semihosting") };
     let boot = Boot { qemu: &context.ready.qemu, img: &context.image.img, machine, entry: &entry, scratch };
     let mut command = boot.command()?;
     command.arg("-bios").arg(firmware);
