@@ -129,7 +129,7 @@ refusal_messages:
 .Lmisaligned_image:
     .asciz "breakwater: refused: the image is not loaded at a multiple of 4 KiB\n"
 .Ltoo_high_image:
-    .asciz "breakwater: refused: the image ends above 10 TiB; no room there for its identity page\n"
+    .asciz "breakwater: refused: the image ends above {IDENTITY_LIMIT_GIB} GiB, where the map of the hypervisor begins: no room for its identity page\n"
 .Lexception_before_mmu:
     .asciz "(ESR ELR FAR) breakwater: exception before the MMU was on\n"
 .Lexception_in_exception:

@@ -21,7 +21,7 @@ pub enum Cause {
     SmallerPaRange = 5,
     /// The image is not loaded at a multiple of 4 KiB.
     ImageMisaligned = 6,
-    /// The image ends above 10 TiB.
+    /// The image ends above [`crate::layout::IDENTITY`].
     ImageTooHigh = 7,
     /// An exception before the MMU was on.
     ExceptionBeforeMmu = 8,

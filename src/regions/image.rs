@@ -57,7 +57,7 @@ impl Image {
     /// The physical address of what is linked at `virt`.
     #[must_use]
     pub fn physical(&self, virt: VirtAddr) -> PhysAddr {
-        // The image lies below 10 TiB: head.S refuses it otherwise.
+        // The image lies in IDENTITY: head.S refuses it otherwise.
         PhysAddr::at(self.start.raw() + (virt.raw() - layout::LINK_ADDRESS))
     }
 
@@ -65,7 +65,7 @@ impl Image {
     #[must_use]
     pub fn physical_span(&self, part: VirtSpan) -> PhysSpan {
         PhysSpan::of(self.physical(part.start()), part.bytes())
-            .unwrap_or_else(|| unreachable!("the image lies below 10 TiB"))
+            .unwrap_or_else(|| unreachable!("the image lies in IDENTITY"))
     }
 
     /// Declares each part.
@@ -95,7 +95,7 @@ impl Image {
     pub fn identity_page(&self) -> Declared {
         let output = self.identity.start();
         let virt = VirtSpan::of(VirtAddr::at(output.raw()), PAGE_BYTES)
-            .unwrap_or_else(|| unreachable!("the identity page lies below 10 TiB"));
+            .unwrap_or_else(|| unreachable!("the identity page lies in IDENTITY"));
         Declared { name: "identity page", virt, output: Some(output), attributes: CODE }
     }
 

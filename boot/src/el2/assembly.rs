@@ -104,6 +104,7 @@ global_asm!(
     PS_MAX = const PS_MAX,
     PS_SHIFT = const PS_SHIFT,
     IDENTITY_LIMIT = const layout::IDENTITY.end_exclusive().raw(),
+    IDENTITY_LIMIT_GIB = const layout::IDENTITY.end_exclusive().raw() >> 30,
     SCTLR_RESET = const SCTLR_RESET,
     SCTLR_OFF = const SCTLR_OFF,
     SCTLR_ON = const SCTLR_ON,

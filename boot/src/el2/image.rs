@@ -77,9 +77,9 @@ impl ImageMap {
     #[must_use]
     pub fn physical(&self, image_start: PhysAddr, part: VirtSpan) -> PhysSpan {
         let offset = part.start().raw() - self.whole.start().raw();
-        // The image lies below 10 TiB (head.S refuses it otherwise), so the sum is in range.
+        // The image lies in IDENTITY (head.S refuses it otherwise), so the sum is in range.
         let start = PhysAddr::at(image_start.raw() + offset);
-        PhysSpan::of(start, part.bytes()).unwrap_or_else(|| unreachable!("the image lies below 10 TiB"))
+        PhysSpan::of(start, part.bytes()).unwrap_or_else(|| unreachable!("the image lies in IDENTITY"))
     }
 }
 

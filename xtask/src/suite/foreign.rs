@@ -7,7 +7,7 @@
 use super::Context;
 use super::runner::Case;
 use super::variety::TIMEOUT;
-use crate::boot::Boot;
+use crate::boot::{Boot, patient};
 use crate::guest::{self, Finished};
 use crate::loader::Loading;
 use crate::machine::Machine;
@@ -118,7 +118,7 @@ impl Project {
         let elf = Elf::read(&linked)?;
         elf.check()?;
         let image = image::place(&linked, &elf, scratch, "hypervisor")?;
-        let entry = Loading::Kernel { load_address: None, append: "exit=semihosting".to_owned() };
+        let entry = Loading::Kernel { load_address: None, append: patient("exit=semihosting") };
         let machine = Machine::default();
         let boot = Boot { qemu: &context.ready.qemu, img: &image.img, machine: &machine, entry: &entry, scratch };
         let finished = guest::run(&mut boot.command()?, TIMEOUT, false)?;
@@ -160,6 +160,10 @@ impl Project {
             let bytes = number(&report, "regions", name, "bytes");
             ensure!(bytes == Some(kib << 10), "{name}: {bytes:?} bytes, not {kib} KiB");
         }
+        let linked = fs::read(paths::out().join("foreign").join(paths::TARGET).join("release/hypervisor"))?;
+        let refusal = format!("the image ends above {} GiB,", SLOT << 9);
+        let says = |text: &str| linked.windows(text.len()).any(|bytes| bytes == text.as_bytes());
+        ensure!(says(&refusal), "`{refusal}` is not among the refusals");
         let image = number(&report, "areas", "image", "va");
         ensure!(image == Some((SLOT << 39) + (2 << 20)), "the image is linked at {image:x?}");
         let frames = |report| number(report, "phases", "vmap, livepatch", "frames");
