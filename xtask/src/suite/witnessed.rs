@@ -6,6 +6,7 @@
 use super::Context;
 use super::runner::Case;
 use super::variety::{ADDRESSES, CPUS, TIMEOUT};
+use crate::boot::patient;
 use crate::image::{self, Image};
 use crate::machine::Machine;
 use crate::{exec, mutants, paths, witness};
@@ -117,7 +118,7 @@ pub(super) fn watched(
         machine,
         board: None,
         load_address,
-        append: "exit=semihosting",
+        append: &patient("exit=semihosting"),
         more: &[],
     };
     let subject = witness::subject(&witness::tools(&context.ready.qemu, scratch)?, image, &start)?;
@@ -191,8 +192,9 @@ fn far_away(context: &Context, far: &Path) -> Result<()> {
         fs::copy(from, to).with_context(|| from.display().to_string())?;
     }
     let mut witness = Command::new(far.join("breakwater-witness"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    witness.current_dir(far).env_clear().env("PATH", path).env("HOME", far).env("TMPDIR", far);
+    // As a service runs it: no way to anything of ours by PATH, and no home to keep files in, for this one is a file.
+    let home = far.join("boot.img");
+    witness.current_dir(far).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home).env("TMPDIR", far);
     witness.args([
         "run",
         "--image",
@@ -200,7 +202,7 @@ fn far_away(context: &Context, far: &Path) -> Result<()> {
         "--elf",
         "boot.elf",
         "--append",
-        "exit=semihosting",
+        &patient("exit=semihosting"),
         "--timeout",
         "60",
     ]);
@@ -228,7 +230,7 @@ pub(super) fn story_cases() -> Vec<Case> {
     let ours = [(1, 8), (4, 2)].map(|(cpus, offsets)| {
         Case::new(format!("story/ours-{cpus}-cpus"), move |context: &Context, scratch: &Path| {
             let tools = witness::tools(&context.ready.qemu, scratch)?;
-            let ours = Ours::new(&tools, &context.image.img, cpus, "exit=semihosting", &witness::FEATURES);
+            let ours = Ours::new(&tools, &context.image.img, cpus, &patient("exit=semihosting"), &witness::FEATURES);
             as_told(&story::our_row("Breakwater", &ours, extent(offsets), None)?)
         })
     });

@@ -64,7 +64,9 @@ impl Tools {
     pub fn new(qemu: qemu::Qemu, scratch: &Path, cache: &Path) -> Result<Self> {
         std::fs::create_dir_all(scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
         let (scratch, cache) = (scratch.to_path_buf(), cache.to_path_buf());
-        Ok(Self { qemu, plugin: plugin::unpack(&cache)?, scratch, cache })
+        // Who has no directory that outlives a run, as a service has none, still gets the recorder.
+        let plugin = plugin::unpack(&cache).or_else(|_| plugin::unpack(&scratch))?;
+        Ok(Self { qemu, plugin, scratch, cache })
     }
 }
 

@@ -134,6 +134,9 @@ pub(crate) fn fetch(version: &str, home: &Path) -> Result<Xen> {
         apt::usable(),
         "Xen is a Debian package, and this machine has no apt-get, apt-cache and dpkg-deb to fetch it"
     );
+    fs::create_dir_all(&home).with_context(|| {
+        format!("cannot keep Xen in {}: set XDG_CACHE_HOME to a directory of yours", home.display())
+    })?;
     let (mirrors, said) = Apt::foreign(home.join("apt"), ARCHITECTURE, &sources(&apt::configured())?)?;
     let chosen = choose(&mirrors, &wanted, &said)?;
     ui::step("Fetching", &format!("{} {} from {}", wanted.package(), chosen.version, chosen.suite));
