@@ -7,7 +7,6 @@
 //! model must complain each time. `properties` does all of it at random, `matrix` one request at a time on everything that a slot may hold.
 
 mod manager {
-    mod adapter;
     mod bench;
     mod bits;
     mod booted;
@@ -18,7 +17,6 @@ mod manager {
     mod demand;
     mod directmap;
     mod does_not_compile;
-    mod doomed;
     mod errors;
     #[allow(dead_code)] // xtask compares more of boot/ than the host machine does in its place
     mod expansion;
@@ -36,7 +34,6 @@ mod manager {
     mod peers;
     mod picture;
     mod places;
-    mod pool;
     mod properties;
     mod raw;
     mod reference;

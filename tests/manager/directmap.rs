@@ -1,11 +1,14 @@
-//! The directmap: all RAM that may be mapped, nothing else, by the fewest leaves that the granule and alignment allow.
+//! The directmap: all RAM that may be mapped, nothing else, by the fewest leaves that the granule and alignment allow. The link-time pool is
+//! enough for its tables, whatever the machine: the stated worst case is reached, and never passed.
 
-use super::booted::{Booted, IMAGE_PAGES, Setup};
+use super::booted::{Booted, FIRST_TABLES, IMAGE_PAGES, Setup};
 use super::raw;
 use super::rig::{GIB, MIB, PAGE, phys};
 use breakwater::addr::PhysSpan;
-use breakwater::layout::DIRECTMAP;
+use breakwater::layout::{DIRECTMAP, POOL_FRAMES, POOL_FRAMES_WORST_CASE};
+use breakwater::mapper::Error;
 use breakwater::memory_map::KnownRam;
+use breakwater::regions::Failure;
 
 /// The fewest leaves for a span whose addresses agree modulo 1 GiB: every whole GiB is one, what is left of whole 2 MiB is one each, the
 /// rest are pages.
@@ -170,4 +173,70 @@ fn good_span_with_most_free_memory_comes_first() {
     let tiny = (0..40).map(|index| phys((8 + index) * GIB + 64 * MIB, PAGE));
     let banks: Vec<PhysSpan> = [first].into_iter().chain(tiny).chain([phys(100 * GIB, 256 * MIB)]).collect();
     assert_directmap(&Setup::new(&banks, image, tree));
+}
+
+const TIB: u64 = 1 << 40;
+
+/// Ten level 0 slots of RAM with two ragged ends, the greatest device tree at the worst offset, an identity page with tables of its own.
+fn worst() -> Setup {
+    let start = GIB + PAGE;
+    let bank = phys(start, 5 * TIB - 2 * PAGE);
+    let mut setup = Setup::new(&[bank], 4 * GIB + PAGE, phys(5 * TIB - 4 * MIB + PAGE - 8, 2 * MIB));
+    // Up to the image, so that what is left is one span with two ragged ends.
+    setup.memory.add_no_map(phys(start, 3 * GIB)).unwrap();
+    setup
+}
+
+/// Boots up to the directmap with a pool of so many frames.
+fn bootstrap(mut setup: Setup, pool_frames: u64) -> Result<Booted, Failure> {
+    setup.pool_frames = pool_frames;
+    let mut booted = Booted::switched(&setup)?;
+    booted.map_fixed()?;
+    let (directmap, memory, image) = (booted.directmap, setup.memory.clone(), booted.image);
+    directmap.map(&mut booted.space(), KnownRam::simulated(&memory, image))?;
+    booted.settled("directmap");
+    Ok(booted)
+}
+
+/// Frames of the first tables, which come back at the root switch.
+const RETURNED: u64 = FIRST_TABLES;
+
+#[test]
+fn good_pool_is_enough_for_the_worst_machine() {
+    let booted = bootstrap(worst(), POOL_FRAMES as u64).unwrap();
+    let audit = booted.audit();
+    assert_eq!((audit.mismatches, audit.writable_executable), (0, 0), "{:?}", audit.first);
+}
+
+#[test]
+fn good_stated_worst_case_without_counting_on_returned_frames() {
+    const { assert!(POOL_FRAMES >= POOL_FRAMES_WORST_CASE) };
+    assert!(bootstrap(worst(), POOL_FRAMES_WORST_CASE as u64).is_ok());
+    let least = (8..).find(|&frames| bootstrap(worst(), frames).is_ok()).unwrap();
+    assert_eq!(least + RETURNED, POOL_FRAMES_WORST_CASE as u64, "the stated worst case is met, frame by frame");
+}
+
+#[test]
+fn bad_pool_that_is_too_small_is_refused_by_name() {
+    for frames in 8..20 {
+        match bootstrap(worst(), frames) {
+            Err(Failure::Mapping { error: Error::OutOfFrames { needed, available }, .. }) => {
+                assert!(needed > available)
+            }
+            other => {
+                assert!(other.is_ok(), "nothing but frames can run out");
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn good_first_span_takes_its_tables_from_the_pool_alone() {
+    let booted = bootstrap(worst(), POOL_FRAMES as u64).unwrap();
+    assert_eq!(
+        booted.bringup.frames().taken(),
+        POOL_FRAMES_WORST_CASE as u64,
+        "there is one span, and RAM gave nothing"
+    );
 }

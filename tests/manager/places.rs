@@ -1,7 +1,6 @@
 //! Where a store may go: what a walk of the tables leads to, and nothing else that has the form of a slot.
 
-use super::doomed::dies_saying;
-use super::rig::{DATA, GIB, PAGE, Rig, frame, request};
+use super::rig::{DATA, GIB, PAGE, Rig, dies_saying, frame, request};
 use breakwater::addr::{Level, PhysAddr, VirtAddr};
 use breakwater::bbm::{After, Broken, Detached, Filled, Live, Reach};
 use breakwater::descriptor::Leaf;

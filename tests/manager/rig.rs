@@ -14,6 +14,7 @@ use breakwater::geometry::Slot;
 use breakwater::geometry::{Geometry, Granule4K};
 use breakwater::mapper::{ChangePlan, Cost, Error, FillPlan, Mapper, Request};
 use breakwater_trace::Event;
+use std::process::Command;
 
 pub(crate) const DATA: Attributes = Attributes::Normal(Access::ReadWrite);
 pub(crate) const CONSTANTS: Attributes = Attributes::Normal(Access::ReadOnly);
@@ -351,4 +352,18 @@ struct Standing {
 /// The frame at a physical address.
 pub(crate) fn frame(start: u64) -> Frame {
     Frame::new(PhysAddr::at(start)).unwrap()
+}
+
+/// Runs `doomed` in a process of its own, which must die saying `promise`: there a debt is dropped while another panic unwinds, and two
+/// panics end a process. `module` and `name` are the calling test's.
+pub(super) fn dies_saying(module: &str, name: &str, promise: &str, doomed: impl FnOnce()) {
+    const CHILD: &str = "BREAKWATER_DOOMED_TEST";
+    if std::env::var_os(CHILD).is_some() {
+        return doomed();
+    }
+    let full_name = format!("{}::{name}", module.split_once("::").unwrap().1);
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let output = child.args(["--exact", &full_name, "--nocapture"]).env(CHILD, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains(promise), "{said}");
 }

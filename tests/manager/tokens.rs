@@ -1,7 +1,6 @@
 //! Debts that are dropped, and proofs that do not prove: each panics with the promise that was broken.
 
-use super::doomed::dies_saying;
-use super::rig::{DATA, GIB, PAGE, POOL, Rig, request};
+use super::rig::{DATA, GIB, PAGE, POOL, Rig, dies_saying, request};
 use super::world::World;
 use breakwater::addr::{Level, PhysAddr, VirtAddr};
 use breakwater::bbm::{
