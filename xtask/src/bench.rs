@@ -1,30 +1,34 @@
 //! `cargo xtask bench`: what requests cost, on the host beside a peer, and on the target by exact counts.
 //!
-//! Why it exists: the manager claims to validate everything, to do all maintenance, and still to be fast. The host's figures are times, and
-//! therefore ratios with their spread; the target's are counts, and therefore the same in every run.
-//!
-//! What it refuses: a target run whose lines are not the same twice. It judges no time: a machine that is busy is not a fault.
-//!
-//! * tests/bench is built and run here; `target` boots `request_costs` of tests/boot.
-//! * `report` is what they found, `print` its tables, `plot` its picture.
+//! The figures are those of tests/bench, which times the host's requests, and reads, checks and shows what the target counted. Here
+//! `request_costs` of tests/boot is booted for it where QEMU counts instructions. It judges no time: a machine that is busy is not a fault.
 
-mod plot;
-mod print;
-pub(crate) mod report;
-pub(crate) mod target;
-#[cfg(test)]
-mod tests;
-
-use crate::{exec, paths, ui};
+use crate::boot::{Boot, patient};
+use crate::loader::Loading;
+use crate::machine::Machine;
+use crate::setup::{self, Ready};
+use crate::{child, exec, image, paths, ui};
 use anyhow::{Context, Result, ensure};
-use report::Report;
-use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 /// Shown by `--help`.
 pub(crate) const AFTER_HELP: &str = "Host figures are medians of rounds in which every candidate has its turn, with their quartiles. \
     Compare ratios, not times, and only within one run. Target figures are exact: the same compiler gives the same numbers";
+
+/// The package that times and tells.
+pub(crate) const PACKAGE: &str = "breakwater-bench";
+/// The package and the program that the target counts.
+const COUNTED: [&str; 4] = ["--package", "breakwater-boot-tests", "--bin", "request_costs"];
+/// Alone, where invalidations are local, and with others, where they are broadcast.
+const CPUS: [u32; 2] = [1, 4];
+/// Boots with each number of CPUs: all must say the same.
+const BOOTS: usize = 2;
+const TIMEOUT: Duration = Duration::from_secs(300);
+/// What the program says when all is well.
+const END: &str = "fact holds:";
 
 /// `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
@@ -55,61 +59,67 @@ pub(crate) struct Args {
 /// Runs `bench`.
 ///
 /// # Errors
-/// Set-up, build or a run failed, or the target's counts differ between two runs.
+/// Set-up, build or a run failed, or the target's counts are not what they must be.
 pub(crate) fn command(args: &Args) -> Result<()> {
-    let host = if args.target { None } else { Some(run_host(args.rounds, args.filter.as_deref())?) };
-    let target = if args.host { None } else { Some(target::run(args.qemu.as_deref())?) };
-    let report = Report { host, target };
-    if args.json {
-        let json = serde_json::to_string(&report).context("the figures are not JSON")?;
-        anstream::println!("BENCH-REPORT {json}");
-    } else {
-        anstream::print!("{}", print::text(&report));
+    let counted =
+        if args.host { None } else { Some(boots(&setup::ready(args.qemu.as_deref())?, &paths::out().join("bench"))?) };
+    let mut bench = paths::cargo();
+    bench.args([
+        "run",
+        "--quiet",
+        "--release",
+        "--package",
+        PACKAGE,
+        "--",
+        "--rounds",
+        &if args.target { 0 } else { args.rounds }.to_string(),
+    ]);
+    bench.args(args.filter.iter().flat_map(|filter| ["--filter", filter]));
+    bench.args(args.json.then_some("--json"));
+    bench.arg("--plot").arg(args.plot.clone().unwrap_or_else(|| paths::target().join("bench.svg")));
+    if let Some(file) = counted {
+        bench.arg("--target").arg(file);
     }
-    let file = args.plot.clone().unwrap_or_else(|| paths::target().join("bench.svg"));
-    plot::draw(&report, &file)?;
-    ui::step("Wrote", &paths::shown(&file));
+    ui::command(&exec::shown(&bench));
+    let status = bench.status().context("cannot start cargo")?;
+    ensure!(status.success(), "the figures are not as they must be, or cannot be had: see above");
     Ok(())
 }
 
-/// The package of the host's requests.
-const PACKAGE: &str = "breakwater-bench";
-
-/// Builds and runs tests/bench.
+/// Builds and boots; what every boot said is in the file that is returned, in `scratch`.
 ///
 /// # Errors
-/// It does not build, does not end well, or does not say what it should.
-fn run_host(rounds: u32, filter: Option<&str>) -> Result<report::Host> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(paths::root()).args(["build", "--release", "--package", PACKAGE, "--bin", PACKAGE]);
-    exec::run(&mut cargo).context("the host's benchmark does not build")?;
-    let mut bench = Command::new(paths::target().join("release").join(PACKAGE));
-    bench.arg("--rounds").arg(rounds.to_string());
-    if let Some(filter) = filter {
-        bench.args(["--filter", filter]);
-    }
-    ui::command(&exec::shown(&bench));
-    let mut child = bench
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start `{}`", exec::shown(&bench)))?;
-    let mut output = child.stdout.take().context("no standard output")?;
-    // Read beside, so that neither pipe fills up.
-    let json = std::thread::spawn(move || {
-        let mut json = String::new();
-        output.read_to_string(&mut json).map(|_| json)
-    });
-    for line in BufReader::new(child.stderr.take().context("no standard error")?).lines() {
-        let line = line?;
-        match line.strip_prefix("timing ") {
-            Some(title) => ui::step("Timing", title),
-            None => anstream::eprintln!("{line}"),
+/// It does not build, or a boot does not end well.
+pub(crate) fn boots(ready: &Ready, scratch: &Path) -> Result<PathBuf> {
+    let img = image::program(&ready.toolchain, &COUNTED)?.img;
+    std::fs::create_dir_all(scratch)?;
+    let progress = ui::Progress::new((BOOTS * CPUS.len()) as u64);
+    let mut runs = Vec::new();
+    for cpus in CPUS {
+        let mut said = Vec::new();
+        for boot in 1..=BOOTS {
+            said.push(boot_once(ready, &img, cpus, scratch).with_context(|| format!("{cpus} CPUs, boot {boot}"))?);
+            progress.done(true, Some(&format!("boot {boot}, CPUs: {cpus}")));
         }
+        runs.push(json!({"cpus": cpus, "boots": said}));
     }
-    let status = child.wait()?;
-    ensure!(status.success(), "`{}` ended with {status}", exec::shown(&bench));
-    let json = json.join().ok().context("its output was not read")??;
-    serde_json::from_str(&json).context("the host's benchmark did not print its figures")
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let compiler = exec::ask(Command::new(rustc).arg("--version"))?;
+    let (compiler, qemu, cpu) = (compiler.trim(), &ready.qemu.version, Machine::default().cpu);
+    let file = scratch.join("target.json");
+    let text = json!({"compiler": compiler, "qemu": qemu, "cpu": cpu, "runs": runs}).to_string();
+    std::fs::write(&file, text).with_context(|| paths::shown(&file))?;
+    Ok(file)
+}
+
+fn boot_once(ready: &Ready, img: &Path, cpus: u32, scratch: &Path) -> Result<String> {
+    let machine = Machine { smp: cpus, icount: true, ..Machine::default() };
+    let entry = Loading::Kernel { load_address: None, append: patient("exit=semihosting") };
+    let boot = Boot { qemu: &ready.qemu, img, machine: &machine, entry: &entry, scratch };
+    let finished = child::run(&mut boot.command()?, TIMEOUT, false)?;
+    ensure!(!finished.timed_out, "no end within {} s", TIMEOUT.as_secs());
+    let last = finished.serial.lines().next_back().unwrap_or_default();
+    let held = finished.status == Some(0) && finished.serial.contains(END);
+    ensure!(held, "it ended with {:?}; it said last: {last}", finished.status);
+    Ok(finished.serial)
 }

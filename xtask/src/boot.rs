@@ -5,8 +5,9 @@ use crate::loader::{self, Loading};
 use crate::machine::{self, Machine};
 use crate::setup::{self, Qemu};
 use crate::verdict::{self, Failure};
-use crate::{exec, guest, paths, ui};
+use crate::{child, exec, paths, ui};
 use anyhow::Result;
+use breakwater_witness::qemu::quiet_console;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -63,7 +64,7 @@ impl Boot<'_> {
         let mut command = self.qemu.command();
         command.args(self.machine.arguments()?);
         command.args(loader::arguments(self.entry, self.machine, self.img, self.scratch)?);
-        guest::quiet_console(&mut command);
+        quiet_console(&mut command, "stdio");
         Ok(command)
     }
 }
@@ -112,7 +113,7 @@ fn run(args: &Args, qemu: &Qemu, image: &Image) -> Result<Value> {
     }
     ui::command(&exec::shown(&command));
     let timeout = if args.gdb { Duration::from_secs(24 * 3600) } else { Duration::from_secs(args.timeout) };
-    let finished = guest::run(&mut command, timeout, !args.json)?;
+    let finished = child::run(&mut command, timeout, !args.json)?;
     for line in finished.messages.lines() {
         anstream::eprintln!("{line}");
     }

@@ -147,8 +147,8 @@ impl Link {
 
 /// `cargo build` or the like for the image's target, with either toolchain.
 pub(crate) fn cargo(toolchain: &Toolchain, verb: &str, target_dir: Option<&Path>) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(paths::root()).args([verb, "--release", "--target", paths::TARGET]);
+    let mut command = paths::cargo();
+    command.args([verb, "--release", "--target", paths::TARGET]);
     if let Some(dir) = target_dir {
         command.arg("--target-dir").arg(dir);
     }
@@ -162,23 +162,29 @@ pub(crate) fn cargo(toolchain: &Toolchain, verb: &str, target_dir: Option<&Path>
     command
 }
 
-/// Checks a linked image and puts ELF and flat file where they belong.
-fn finish(linked: &Path, dir: &Path, name: &str) -> Result<Image> {
+/// Builds, checks and flattens a program that is linked on Breakwater; `what` is told to Cargo, the program's name last.
+///
+/// # Errors
+/// It does not build, a check found something, or a file cannot be written.
+pub(crate) fn program(toolchain: &Toolchain, what: &[&str]) -> Result<Image> {
+    let name = what.last().context("a program has a name")?;
+    exec::run(cargo(toolchain, "build", None).args(what)).with_context(|| format!("{name} does not build"))?;
+    let below = if what.contains(&"--example") { "release/examples" } else { "release" };
+    finish(&paths::target().join(paths::TARGET).join(below).join(name), &paths::out().join("tests"), name)
+}
+
+/// Checks a linked image and puts ELF and flat file into `dir`.
+///
+/// # Errors
+/// A check found something, or a file cannot be written.
+pub(crate) fn finish(linked: &Path, dir: &Path, name: &str) -> Result<Image> {
     let elf = Elf::read(linked)?;
     elf.check()?;
     fs::create_dir_all(dir)?;
-    place(linked, &elf, dir, name)
-}
-
-/// Copies the ELF to its place and flattens it beside.
-///
-/// # Errors
-/// A file cannot be written.
-pub(crate) fn place(linked: &Path, elf: &Elf, dir: &Path, name: &str) -> Result<Image> {
     let image = Image {
         elf: dir.join(format!("{name}.elf")),
         img: dir.join(format!("{name}.img")),
-        order_hash: order_hash(elf),
+        order_hash: order_hash(&elf),
     };
     replace(&image.elf, &fs::read(linked)?)?;
     replace(&image.img, &elf.flatten()?)?;
@@ -196,7 +202,7 @@ fn order_hash(elf: &Elf) -> u64 {
 
 /// A link that can be repeated: the objects, the script and the options of the first.
 pub(crate) struct Relink {
-    linker: PathBuf,
+    toolchain: Toolchain,
     dir: PathBuf,
 }
 
@@ -207,10 +213,6 @@ impl Relink {
     /// There is no linker, or the archive cannot be unpacked.
     fn new(toolchain: &Toolchain, link: &Link) -> Result<Self> {
         let (inputs, into) = (link.inputs(), link.out().join(format!("{}.link", link.name)));
-        let linker = match toolchain {
-            Toolchain::BuildStd { linker, .. } => linker.clone(),
-            Toolchain::Pinned => setup::linker()?,
-        };
         let made = |path: &Path| fs::metadata(path).and_then(|file| file.modified());
         let fresh = matches!((made(&into), made(&inputs)), (Ok(unpacked), Ok(archive)) if unpacked >= archive);
         if !fresh {
@@ -218,7 +220,7 @@ impl Relink {
                 exec::run(Command::new("tar").arg("-xf").arg(&inputs).arg("-C").arg(dir).arg("--strip-components=1"))
             })?;
         }
-        Ok(Self { linker, dir: into })
+        Ok(Self { toolchain: toolchain.clone(), dir: into })
     }
 
     /// Links once more, in the order and with the gaps that `seed` says.
@@ -226,10 +228,7 @@ impl Relink {
     /// # Errors
     /// The link fails, for example because an ASSERT of the linker script does not hold.
     pub(crate) fn seed(&self, seed: u64, linked: &Path, more: &[&str]) -> Result<()> {
-        let mut command = Command::new(&self.linker);
-        if self.linker.file_name().is_some_and(|name| name == "rust-lld") {
-            command.args(["-flavor", "gnu"]);
-        }
+        let mut command = setup::linker(&self.toolchain)?;
         command.current_dir(&self.dir).arg("@response.txt").args(more).arg("-o").arg(linked);
         command.arg(format!("--shuffle-sections=*={}", seed & 0x7fff_ffff));
         command.args(gaps(seed).into_iter().map(|(place, bytes)| format!("--defsym=layout_pad_{place}={bytes}")));

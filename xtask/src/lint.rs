@@ -109,8 +109,8 @@ fn every(is_pinned: bool) -> Result<Vec<Check>> {
     const RUSTFMT: Option<(&str, &str)> = Some(("rustfmt", "cargo-fmt"));
     const CLIPPY: Option<(&str, &str)> = Some(("clippy", "cargo-clippy"));
     let cargo = |words: &[&str]| {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.current_dir(paths::root()).args(words);
+        let mut command = paths::cargo();
+        command.args(words);
         command
     };
     let denied = ["--", "-D", "warnings"];

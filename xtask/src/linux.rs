@@ -5,14 +5,13 @@
 //! own, less what the hypervisor does not give: other CPUs, and devices that are not mapped in stage 2.
 
 use crate::boot::Boot;
-use crate::image::{self, cargo};
+use crate::image;
 use crate::loader::{self, IMAGE_AT, Loading};
 use crate::machine::Machine;
 use crate::setup::{self, Qemu, Toolchain};
 use crate::trees::{GUEST_RAM as RAM, GUEST_RAM_BYTES as RAM_BYTES};
-use crate::{exec, guest, paths, trees, ui};
+use crate::{child, exec, paths, trees, ui};
 use anyhow::{Context, Result, bail, ensure};
-use breakwater_image::Elf;
 use breakwater_witness::apt::{self, Apt};
 use cpio::{NewcBuilder, newc};
 use dtoolkit::Node;
@@ -81,7 +80,7 @@ pub(crate) fn command(args: &Args) -> Result<()> {
     let mut qemu = boot.command()?;
     qemu.args(arguments(guest, &ready.qemu, &machine, &args.append, &scratch)?);
     ui::command(&exec::shown(&qemu));
-    let finished = guest::run(&mut qemu, Duration::from_secs(args.timeout), true)?;
+    let finished = child::run(&mut qemu, Duration::from_secs(args.timeout), true)?;
     ensure!(!finished.timed_out, "the guest still runs after {} s", args.timeout);
     let wanted = if args.twin { 4 } else { 0 };
     ensure!(finished.status == Some(wanted), "QEMU's status is {:?}, not {wanted}", finished.status);
@@ -96,11 +95,7 @@ pub(crate) fn command(args: &Args) -> Result<()> {
 pub(crate) fn build(toolchain: &Toolchain) -> Result<PathBuf> {
     // As tests/boot does, so that the library is compiled once for all.
     let with = ["--package", "breakwater-boot", "--features", "earlycon-semihosting", "--example", "guest"];
-    exec::run(cargo(toolchain, "build", None).args(with)).context("the example does not build")?;
-    let linked = paths::target().join(paths::TARGET).join("release/examples/guest");
-    let elf = Elf::read(&linked)?;
-    elf.check()?;
-    Ok(image::place(&linked, &elf, &paths::out(), "guest")?.img)
+    Ok(image::program(toolchain, &with)?.img)
 }
 
 /// The options that load a guest into its RAM. Files that have to be made go to `scratch`.

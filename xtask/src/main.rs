@@ -16,7 +16,7 @@ mod verdict;
 mod witness;
 
 use anyhow::Result;
-use breakwater_witness::{exec, guest, judge, loader, machine, ui, watch};
+use breakwater_witness::{child, exec, judge, loader, machine, ui, watch};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 

@@ -18,10 +18,10 @@ use crate::image::{self, Image, Recipe};
 use crate::loader::{IMAGE_AT, Loading};
 use crate::machine::{Level, Machine};
 use crate::setup::{self, Qemu, Ready};
-use crate::{exec, guest, paths, trees, ui, verdict, witness};
+use crate::{child, paths, trees, ui, verdict, witness};
 
 /// The package and the program that make every kind of request.
-const REQUESTS: (&str, &str) = ("breakwater-boot-tests", "every_request");
+const REQUESTS: [&str; 4] = ["--package", "breakwater-boot-tests", "--bin", "every_request"];
 
 /// What is asked of a root switch: leaving firmware's tables is none, for the image starts anew with memory that it has cleaned.
 const OF_ROOT_SWITCHES: [Rule; 4] = [Rule::WindowAccess, Rule::WindowStores, Rule::WindowCache, Rule::RootSwitch];
@@ -52,14 +52,12 @@ pub(crate) fn command(args: &Args) -> Result<()> {
 /// # Errors
 /// As [`command`], survivors aside.
 pub(crate) fn score(ready: &Ready, image: &Image, scratch: &Path, every: usize) -> Result<Score> {
-    let (package, program) = REQUESTS;
-    exec::run(image::cargo(&ready.toolchain, "build", None).args(["--package", package, "--bin", program]))?;
-    let requests = paths::target().join(paths::TARGET).join("release").join(program);
+    let requests = image::program(&ready.toolchain, &REQUESTS)?;
     let tools = witness::tools(&ready.qemu, scratch)?;
     let firmware = (every <= 1).then(|| under_firmware(image, &tools)).transpose()?.flatten();
     let plan = Plan {
         image: Program { elf: &image.elf, boots: own(&tools, firmware)? },
-        twin: Some(Program { elf: &requests, boots: of_requests(&tools)? }),
+        twin: Some(Program { elf: &requests.elf, boots: of_requests(&tools)? }),
         reasons: Reasons::read(&paths::root().join("tests/witness/redundant.toml"))?,
         weakened: routines(&paths::root().join("boot"))?,
         every,
@@ -125,7 +123,7 @@ fn under_firmware(image: &Image, tools: &Tools) -> Result<Option<Boot>> {
     let entry = Loading::Kernel { load_address: None, append: patient("exit=semihosting") };
     let (qemu, img, machine): (&Qemu, _, _) = (&tools.qemu, &image.img, &boot.machine);
     let booted = Booted { qemu, img, machine, entry: &entry, scratch: &tools.scratch };
-    let finished = guest::run(booted.command()?.arg("-bios").arg(&file), Duration::from_secs(180), false)?;
+    let finished = child::run(booted.command()?.arg("-bios").arg(&file), Duration::from_secs(180), false)?;
     let report = verdict::judge(&finished)?;
     let image_at = report.pointer("/image/start").and_then(Value::as_u64).context("no image.start in the report")?;
     (boot.way, boot.excused) = (LoadedBy::Firmware { file, image_at }, OF_ROOT_SWITCHES.to_vec());

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 pub(crate) use breakwater_witness::paths::{fill_whole, shown};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The bare-metal target of the image: no floating point or SIMD at EL2.
 pub(crate) const TARGET: &str = "aarch64-unknown-none-softfloat";
@@ -18,6 +19,13 @@ pub(crate) fn root() -> PathBuf {
 /// Cargo's target directory.
 pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
+}
+
+/// Cargo, in the repository, for a package of its choice: what Cargo told xtask about itself is not for others.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).env_remove("CARGO_MANIFEST_DIR");
+    command
 }
 
 /// What xtask makes: images, fetched tools, notes.

@@ -169,12 +169,20 @@ pub(crate) fn fallback_toolchain() -> Result<Toolchain> {
     fallback::find(Install::Allowed)
 }
 
-/// An `lld` for the image.
+/// The `lld` that links images with `toolchain`, as GNU's linker is called.
 ///
 /// # Errors
 /// Neither the pinned toolchain nor the system has one.
-pub(crate) fn linker() -> Result<PathBuf> {
-    fallback::linker()
+pub(crate) fn linker(toolchain: &Toolchain) -> Result<Command> {
+    let program = match toolchain {
+        Toolchain::BuildStd { linker, .. } => linker.clone(),
+        Toolchain::Pinned => fallback::linker()?,
+    };
+    let mut command = Command::new(&program);
+    if program.file_name().is_some_and(|name| name == "rust-lld") {
+        command.args(["-flavor", "gnu"]);
+    }
+    Ok(command)
 }
 
 fn add_target() -> Result<()> {

@@ -1,10 +1,11 @@
 //! Device trees that QEMU would repair or refuse, made from its own by name, for the loader shim to hand over as they are.
 
+use crate::exec;
 use crate::loader::{IMAGE_AT, TREE_AT};
 use crate::machine::{Machine, RAM_BASE};
 use crate::setup::Qemu;
-use crate::{exec, guest};
 use anyhow::{Context, Result, bail};
+use breakwater_witness::qemu::quiet_console;
 use dtoolkit::Node;
 use dtoolkit::fdt::Fdt;
 use dtoolkit::memreserve::MemoryReservation;
@@ -136,7 +137,7 @@ pub(crate) fn dump(qemu: &Qemu, machine: &Machine, scratch: &Path) -> Result<Vec
     let mut words = machine.arguments()?;
     words[1].push_str(&format!(",dumpdtb={}", file.display()));
     let mut command = qemu.command();
-    guest::quiet_console(command.args(words));
+    quiet_console(command.args(words), "stdio");
     exec::ask(&mut command)?;
     std::fs::read(&file).with_context(|| format!("QEMU did not write {}", file.display()))
 }

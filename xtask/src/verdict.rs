@@ -1,7 +1,7 @@
 //! Judging a boot. Success is an exit status of 0 **and** a report whose audit found nothing; each failure has a line and an exit
 //! status of its own.
 
-use crate::guest::Finished;
+use crate::child::Finished;
 use serde_json::Value;
 use std::fmt;
 
@@ -129,6 +129,7 @@ mod tests {
             too_much: false,
             marked: false,
             took: Duration::from_secs(1),
+            worked: Duration::ZERO,
         }
     }
 

@@ -11,7 +11,7 @@ const MOST_LINES: usize = 600;
 /// A Rust file with fewer lines is small.
 const SMALL: usize = 80;
 /// How many may be small. This number only falls: 40 is the aim.
-const MOST_SMALL: usize = 46;
+const MOST_SMALL: usize = 40;
 /// Columns of a line of Rust or assembly.
 const COLUMNS: usize = 120;
 /// How many lines may be longer, all of them comments from before there was a limit. This number only falls.

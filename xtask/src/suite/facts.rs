@@ -3,12 +3,11 @@
 use super::Context;
 use super::runner::Case;
 use crate::boot::{Boot, patient};
-use crate::guest::{Finished, Limits};
+use crate::child::{Finished, Limits};
 use crate::loader::{self, Loading};
 use crate::machine::{Level, Machine};
-use crate::{exec, guest, image, linux, paths, trees, ui, verdict};
+use crate::{child, exec, image, linux, paths, trees, ui, verdict};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use breakwater_image::Elf;
 use regex_lite::Regex;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -151,13 +150,11 @@ fn build(context: &Context) -> Result<BTreeMap<String, PathBuf>> {
         ("guest".to_owned(), linux::build(&context.ready.toolchain)?),
     ]);
     let out = paths::out().join("tests");
-    std::fs::create_dir_all(&out)?;
     for entry in std::fs::read_dir(paths::root().join("tests/boot/src/bin"))? {
         let file = entry?.path();
         let Some(name) = file.file_stem().and_then(|name| name.to_str()) else { continue };
         let linked = paths::target().join(paths::TARGET).join("release").join(name);
-        let elf = Elf::read(&linked)?;
-        images.insert(name.to_owned(), image::place(&linked, &elf, &out, name)?.img);
+        images.insert(name.to_owned(), image::finish(&linked, &out, name)?.img);
     }
     Ok(images)
 }
@@ -184,8 +181,9 @@ fn case(images: &BTreeMap<String, PathBuf>, fact: Fact) -> Result<Case> {
             timeout: Duration::from_secs(TIMEOUT_SECONDS + fact.seconds),
             marker: Some(fact.last.clone()).filter(|last| !last.is_empty()),
             linger: LINGER,
+            ..Limits::default()
         };
-        let finished = guest::run_until(&mut command, &limits, false)?;
+        let finished = child::run_until(&mut command, &limits, false)?;
         let shown = |line: &&str| fact.shown.is_some_and(|shown| line.contains(shown));
         finished.serial.lines().filter(shown).for_each(|line| ui::step("Said", line));
         fact.judge(&finished).map_err(|error| anyhow!("{error:#}; it said last: {}", tail(&finished)))
@@ -325,6 +323,7 @@ mod tests {
             too_much: false,
             marked: status.is_none(),
             took: Duration::ZERO,
+            worked: Duration::ZERO,
         })
     }
 

@@ -8,13 +8,12 @@ use super::Context;
 use super::runner::Case;
 use super::variety::TIMEOUT;
 use crate::boot::{Boot, patient};
-use crate::guest::{self, Finished};
+use crate::child::{self, Finished};
 use crate::loader::Loading;
 use crate::machine::Machine;
 use crate::setup::Toolchain;
 use crate::{exec, image, paths};
 use anyhow::{Context as _, Result, bail, ensure};
-use breakwater_image::Elf;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -115,13 +114,11 @@ impl Project {
     fn run(&self, context: &Context, scratch: &Path, more: &[(&str, String)]) -> Result<(Finished, serde_json::Value)> {
         exec::run(&mut self.build(more)).context("the project does not build")?;
         let linked = paths::out().join("foreign").join(paths::TARGET).join("release/hypervisor");
-        let elf = Elf::read(&linked)?;
-        elf.check()?;
-        let image = image::place(&linked, &elf, scratch, "hypervisor")?;
+        let image = image::finish(&linked, scratch, "hypervisor")?;
         let entry = Loading::Kernel { load_address: None, append: patient("exit=semihosting") };
         let machine = Machine::default();
         let boot = Boot { qemu: &context.ready.qemu, img: &image.img, machine: &machine, entry: &entry, scratch };
-        let finished = guest::run(&mut boot.command()?, TIMEOUT, false)?;
+        let finished = child::run(&mut boot.command()?, TIMEOUT, false)?;
         let report = super::variety::judged(&finished, scratch)?;
         Ok((finished, report))
     }

@@ -5,6 +5,8 @@
 //! each `#[test]` of the repository must have run.
 
 use super::runner::Done;
+use crate::child::{self, Limits};
+use crate::paths::cargo;
 use crate::{exec, paths, ui};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use breakwater_witness::pool;
@@ -14,7 +16,10 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Ends a program of tests that hangs.
+const TIMEOUT: Duration = Duration::from_secs(1200);
 
 /// Runs them all, or those whose name contains `filter`.
 pub(super) fn run(filter: Option<&str>) -> Vec<Done> {
@@ -43,11 +48,13 @@ fn all(filter: Option<&str>, done: &mut Vec<Done>) -> Result<(), (&'static str, 
     Ok(())
 }
 
-fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // xtask's own copy of this would redirect the tests' idea of where the repository is.
-    command.current_dir(paths::root()).env_remove("CARGO_MANIFEST_DIR");
-    command
+/// A command of the workspace, built as the tests are, so that nothing is compiled once more.
+///
+/// # Errors
+/// It does not build.
+pub(super) fn program(name: &str) -> Result<PathBuf> {
+    exec::run(cargo().args(["build", "--workspace", "--bin", name]))?;
+    Ok(paths::target().join("debug").join(name))
 }
 
 /// A program that Cargo made of a target's tests.
@@ -124,25 +131,21 @@ impl Program {
 
 /// Runs a program of tests and counts them; `name` goes before each one's own.
 fn counted(command: &mut Command, name: &str) -> Result<Vec<Done>> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start `{}`", exec::shown(command)))?;
-    let (output, errors) = (child.stdout.take().context("no output")?, child.stderr.take().context("no output")?);
-    let errors = std::thread::spawn(move || std::io::read_to_string(errors));
-    let mut log = Log::new(name)?;
-    for line in BufReader::new(output).lines() {
-        log.line(&line?);
-    }
-    let status = child.wait()?;
-    let errors = errors.join().map_err(|_| anyhow!("cannot read what {name} says"))??;
-    if !status.success() {
-        log.text.iter().map(String::as_str).chain(errors.lines()).for_each(|line| anstream::eprintln!("{line}"));
+    let limits = Limits { timeout: TIMEOUT, ..Limits::default() };
+    let (finished, log) = child::read(command, &limits, |output, _| -> Result<Log> {
+        let mut log = Log::new(name)?;
+        for line in BufReader::new(output).lines() {
+            log.line(&line?);
+        }
+        Ok(log)
+    })?;
+    let mut log = log?;
+    if finished.status != Some(0) {
+        let said = log.text.iter().map(String::as_str).chain(finished.messages.lines());
+        said.for_each(|line| anstream::eprintln!("{line}"));
         if log.done.iter().all(|one| one.outcome.is_ok()) {
             // It does not compile, or a test took the whole process down.
-            let why = anyhow!("it ended with {status}, outside any test: see above");
+            let why = anyhow!("outside any test, {}: see above", finished.ended());
             log.done.push(Done::failed(name, log.since.elapsed(), &why));
         }
     }

@@ -4,19 +4,18 @@
 //! boot code does; the oracle has to name that rule, at that instruction, and nothing else. Its twin, which differs by that one instruction,
 //! has to be clean. `tests/witness/seeded.toml` lists them.
 
-mod images;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use breakwater_trace::Feature;
 use serde::Deserialize;
 
-use self::images::Built;
 use super::Context;
+use super::assembled::{Assembled, Built, Source};
 use super::runner::Case;
 use crate::machine::Machine;
 use crate::{paths, witness};
@@ -81,10 +80,17 @@ struct Seeded {
 pub(super) fn cases() -> Result<Vec<Case>> {
     let path = paths::root().join("tests/witness/seeded.toml");
     let images = listed(&fs::read_to_string(&path).with_context(|| paths::shown(&path))?)?;
-    images::assemble(&images)?;
+    let file = |name: &str| format!("tests/witness/images/{name}.S");
+    let source = |image: &Seeded| Source {
+        name: image.name.clone(),
+        defines: String::new(),
+        files: vec![file("common"), file(&image.family)],
+    };
+    let assembled = Arc::new(Assembled::new("seeded", &images.iter().map(source).collect::<Vec<_>>())?);
     let case = |image: Seeded| {
+        let assembled = Arc::clone(&assembled);
         Case::new(format!("seeded/{}/{}", image.family, image.name), move |context: &Context, scratch: &Path| {
-            let built = images::link(&image.name, &context.ready.toolchain)?;
+            let built = assembled.link(&image.name, &context.ready.toolchain)?;
             image.check(&built, &witness::tools(&context.ready.qemu, scratch)?)
         })
     };

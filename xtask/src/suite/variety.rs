@@ -3,7 +3,7 @@
 use super::runner::Case;
 use super::{Context, figures};
 use crate::boot::{Boot, patient};
-use crate::guest::{self, Finished, Limits};
+use crate::child::{self, Finished, Limits};
 use crate::loader::Loading;
 use crate::machine::Machine;
 use crate::setup::firmware;
@@ -124,7 +124,7 @@ fn finished(
 ) -> Result<Finished> {
     let entry = Loading::Kernel { load_address, append: patient("exit=semihosting") };
     let boot = Boot { qemu: &context.ready.qemu, img, machine, entry: &entry, scratch };
-    guest::run(&mut boot.command()?, TIMEOUT, false)
+    child::run(&mut boot.command()?, TIMEOUT, false)
 }
 
 /// Judges a boot and keeps what a failed one said.
@@ -154,7 +154,7 @@ pub(super) fn uefi_cases() -> Vec<Case> {
             let Some(firmware) = found_firmware() else { return Ok(()) };
             // The firmware goes on to other things after a refusal, so the run has no end of its own.
             let marker = Some("breakwater: refused: the firmware gives no device tree".to_owned());
-            let limits = Limits { timeout: TIMEOUT, marker, linger: Duration::from_secs(2) };
+            let limits = Limits { timeout: TIMEOUT, marker, linger: Duration::from_secs(2), ..Limits::default() };
             let finished = run_uefi(context, &Machine::default(), &firmware, scratch, &limits)?;
             ensure!(finished.marked, "the refusal is not said");
             ensure!(finished.status.is_none(), "the firmware does not go on: {:?}", finished.status);
@@ -178,5 +178,5 @@ fn run_uefi(
     let boot = Boot { qemu: &context.ready.qemu, img: &context.image.img, machine, entry: &entry, scratch };
     let mut command = boot.command()?;
     command.arg("-bios").arg(firmware);
-    guest::run_until(&mut command, limits, false)
+    child::run_until(&mut command, limits, false)
 }

@@ -3,9 +3,9 @@
 //!
 //! Beside it what shows that the witness judges: a sample of its mutants, and the Xen story.
 
-use super::Context;
 use super::runner::Case;
 use super::variety::{ADDRESSES, CPUS, TIMEOUT};
+use super::{Context, host};
 use crate::boot::patient;
 use crate::image::{self, Image};
 use crate::machine::Machine;
@@ -175,16 +175,8 @@ fn knows_no_repository(directory: &Path) -> Result<()> {
 }
 
 fn far_away(context: &Context, far: &Path) -> Result<()> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    exec::run(cargo.current_dir(paths::root()).args([
-        "build",
-        "--package",
-        "breakwater-witness",
-        "--bin",
-        "breakwater-witness",
-    ]))?;
     let copies = [
-        (paths::target().join("debug/breakwater-witness"), far.join("breakwater-witness")),
+        (host::program("breakwater-witness")?, far.join("breakwater-witness")),
         (context.image.img.clone(), far.join("boot.img")),
         (context.image.elf.clone(), far.join("boot.elf")),
     ];

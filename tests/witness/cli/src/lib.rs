@@ -11,15 +11,15 @@
 //! * [`judge`] judges a trace that anybody wrote; [`measure`] takes figures; [`story`] tells the Xen story as a table.
 //! * [`finding`] folds what was found. [`mutate`] asks whether each barrier of an image is missed when it is gone.
 //! * [`recorded`] declares what the recorder cannot know.
-//! * [`plugin`] is the recorder, [`qemu`] finds the emulator, [`machine`], [`loader`] and [`guest`] run it; [`apt`] fetches packages.
+//! * [`qemu`] finds the emulator and brings the recorder, [`machine`], [`loader`] and [`child`] run it; [`apt`] fetches packages.
 
 #![forbid(unsafe_code)]
 
 pub mod apt;
+pub mod child;
 pub mod elf;
 pub mod exec;
 pub mod finding;
-pub mod guest;
 pub mod judge;
 pub mod loader;
 pub mod machine;
@@ -27,7 +27,6 @@ pub mod measure;
 pub mod mutate;
 pub mod order;
 pub mod paths;
-pub mod plugin;
 pub mod pool;
 pub mod qemu;
 pub mod recorded;
@@ -65,7 +64,7 @@ impl Tools {
         std::fs::create_dir_all(scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
         let (scratch, cache) = (scratch.to_path_buf(), cache.to_path_buf());
         // Who has no directory that outlives a run, as a service has none, still gets the recorder.
-        let plugin = plugin::unpack(&cache).or_else(|_| plugin::unpack(&scratch))?;
+        let plugin = qemu::recorder(&cache).or_else(|_| qemu::recorder(&scratch))?;
         Ok(Self { qemu, plugin, scratch, cache })
     }
 }

@@ -1,9 +1,13 @@
-//! A QEMU that can record: 9.2 or later (its plugin interface, and faults that older ones hide).
+//! A QEMU that can record: 9.2 or later (its plugin interface, and faults that older ones hide). What it records with is the recorder, a
+//! plugin whose bytes are part of this command.
 
+use std::fs;
+use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use rustc_hash::FxHasher;
 
 use crate::exec;
 
@@ -30,6 +34,12 @@ impl Qemu {
     pub fn command(&self) -> Command {
         Command::new(&self.program)
     }
+}
+
+/// No display, no network, this `-serial`, and semihosting for the exit status.
+pub fn quiet_console<'a>(command: &'a mut Command, serial: &str) -> &'a mut Command {
+    command.args(["-display", "none", "-serial", serial, "-monitor", "none", "-nic", "none", "-no-reboot"]);
+    command.args(["-semihosting-config", "enable=on,target=native"])
 }
 
 /// The emulator asked for, or the one on PATH.
@@ -73,6 +83,27 @@ pub fn major_minor(version: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
+static RECORDER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/recorder.so"));
+
+/// The recorder as a file in `dir`, where QEMU can load it. It is written by way of a temporary file, so that others may do the same meanwhile.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn recorder(dir: &Path) -> Result<PathBuf> {
+    // Named by its contents: another version of this command may run at the same time.
+    let mut hasher = FxHasher::default();
+    hasher.write(RECORDER);
+    let file = dir.join(format!("libbreakwater_recorder-{:016x}.so", hasher.finish()));
+    if fs::read(&file).is_ok_and(|there| there == RECORDER) {
+        return Ok(file);
+    }
+    let name = || format!("cannot write {}", file.display());
+    fs::create_dir_all(dir).with_context(name)?;
+    let partial = dir.join(format!("recorder-{}.partial", std::process::id()));
+    fs::write(&partial, RECORDER).and_then(|()| fs::rename(&partial, &file)).with_context(name)?;
+    Ok(file)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +120,16 @@ mod tests {
         let error = required(Some(Path::new("/nowhere/qemu"))).expect_err("there is none").to_string();
         assert!(error.contains("/nowhere/qemu") && error.contains("install QEMU 9.2 or later"), "{error}");
         assert_eq!(error.lines().count(), 1);
+    }
+
+    #[test]
+    fn good_the_recorder_is_a_shared_library_and_written_once() {
+        let dir = std::env::temp_dir().join(format!("breakwater-plugin-{}", std::process::id()));
+        let file = recorder(&dir).expect("it can be written");
+        let written = fs::metadata(&file).and_then(|data| data.modified()).expect("it is there");
+        assert!(fs::read(&file).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF")));
+        assert_eq!(recorder(&dir).ok(), Some(file.clone()));
+        assert_eq!(fs::metadata(&file).and_then(|data| data.modified()).ok(), Some(written));
+        fs::remove_dir_all(&dir).expect("it is this test's");
     }
 }

@@ -25,7 +25,7 @@ use breakwater_trace::{Feature, HEADER, MemoryKind, Reader, Record};
 
 pub(crate) use conduct::Conduct;
 pub use conduct::Lapse;
-pub(crate) use run::{command, run};
+pub(crate) use run::{command, require_trace, run};
 
 use crate::Tools;
 use crate::elf::Names;
@@ -61,8 +61,6 @@ pub struct Options {
     pub extra: Vec<String>,
     /// Where the trace goes.
     pub trace: PathBuf,
-    /// Where the serial console's output goes; nowhere by default.
-    pub serial: Option<PathBuf>,
     /// Ends the run after this many instructions of a CPU; for images that do not end by themselves.
     pub limit: Option<u64>,
     /// Records fetches too, for a profile and the image's entry among the milestones.
@@ -98,7 +96,6 @@ impl Options {
             icount: false,
             extra: Vec::new(),
             trace: trace.into(),
-            serial: None,
             limit: None,
             fetches: true,
             loads: false,

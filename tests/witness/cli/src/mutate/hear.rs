@@ -2,20 +2,15 @@
 //! either objects.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::ops::Range;
-use std::path::Path;
-use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread::{scope, sleep};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use breakwater_oracle::obligations::Rule;
 use breakwater_trace::{Event, Reader, Record, Step};
 
+use crate::child::{self, Limits};
 use crate::recorded::{self, Hearing, Options};
 
 /// How a boot went.
@@ -90,71 +85,26 @@ impl Court {
 /// # Errors
 /// QEMU cannot be run, or its trace is malformed.
 pub(super) fn hear(options: &Options, court: &Court, work: Duration, to_the_end: bool) -> Result<Seen> {
-    let begun = Instant::now();
-    let messages = options.image.with_extension("messages");
     let mut piped = options.clone();
     piped.trace = "/dev/stdout".into();
-    let mut command = recorded::command(&piped);
-    command.stdout(Stdio::piped()).stderr(File::create(&messages)?);
-    let mut child =
-        command.spawn().with_context(|| format!("{} cannot be run", options.tools.qemu.program.display()))?;
-    let trace = child.stdout.take().context("QEMU has no standard output")?;
-    let (child, over) = (Mutex::new(child), AtomicBool::new(false));
-    let (heard, (late, worked)) = scope(|scope| {
-        let guard = scope.spawn(|| end_late(&child, &over, begun + options.timeout, work));
+    let limits = Limits { timeout: options.timeout, work: Some(work), ..Limits::default() };
+    let (finished, heard) = child::read(&mut recorded::command(&piped), &limits, |trace, seen| {
         let heard = listen(BufReader::with_capacity(1 << 20, trace), court, to_the_end);
         if !matches!(&heard, Ok((_, None, true))) {
-            let _ = locked(&child).kill();
+            seen.enough();
         }
-        over.store(true, Ordering::Relaxed);
-        (heard, guard.join().unwrap_or_default())
-    });
-    let status = locked(&child).wait()?.code();
-    if late {
+        heard
+    })?;
+    let worked = finished.worked;
+    if finished.timed_out {
         return Ok(Seen { end: Ending::Hang, objection: None, executed: HashSet::new(), worked });
     }
-    let (executed, objection, ended) = heard.with_context(|| said(&messages))?;
+    let (executed, objection, ended) = heard.with_context(|| format!("QEMU: {}", finished.ended()))?;
     let end = match (&objection, ended) {
         (Some(_), false) => Ending::Stopped,
-        _ => Ending::Status(status),
+        _ => Ending::Status(finished.status),
     };
     Ok(Seen { end, objection, executed, worked })
-}
-
-fn locked(child: &Mutex<Child>) -> std::sync::MutexGuard<'_, Child> {
-    child.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What QEMU itself said.
-fn said(messages: &Path) -> String {
-    let text = std::fs::read_to_string(messages).unwrap_or_default();
-    format!("QEMU said: {}", text.lines().next_back().unwrap_or("nothing"))
-}
-
-/// Ends a boot that works too much or takes too long; whether it did, and how much the boot has worked.
-fn end_late(child: &Mutex<Child>, over: &AtomicBool, deadline: Instant, work: Duration) -> (bool, Duration) {
-    let process = locked(child).id();
-    loop {
-        let worked = time_on_cpus(process);
-        if over.load(Ordering::Relaxed) {
-            return (false, worked);
-        }
-        if worked > work || Instant::now() > deadline {
-            let _ = locked(child).kill();
-            return (true, worked);
-        }
-        sleep(Duration::from_millis(5));
-    }
-}
-
-/// How long the threads of a process have been on CPUs, all together; nothing where the system does not say it so. A process that waits for
-/// a busy host does not become older by it.
-fn time_on_cpus(process: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // The program's name stands in parentheses, and may hold anything; utime and stime are the 12th and 13th field after it.
-    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-    let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    Duration::from_millis(1000 * ticks / rustix::param::clock_ticks_per_second().max(1))
 }
 
 /// Whether a program says that nothing is owed: it reads VTTBR_EL2, which nobody else does.
@@ -199,40 +149,4 @@ fn listen(trace: impl BufRead, court: &Court, to_the_end: bool) -> Result<(HashS
     let verdict = hearing.verdict(reader.line().saturating_sub(1));
     ensure!(objection.is_some() || verdict.is_ok(), "{:#}", verdict.err().context("no verdict")?);
     Ok((executed, objection, true))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::process::Command;
-
-    /// Whether a script is ended for its work, of which it may do a tenth of a second.
-    fn hangs(script: &str, deadline: Instant) -> bool {
-        let child = Mutex::new(Command::new("sh").args(["-c", script]).spawn().expect("sh starts"));
-        let over = AtomicBool::new(false);
-        let (late, _) = scope(|scope| {
-            let guard = scope.spawn(|| end_late(&child, &over, deadline, Duration::from_millis(100)));
-            while locked(&child).try_wait().expect("it is a child").is_none() {
-                sleep(Duration::from_millis(5));
-            }
-            over.store(true, Ordering::Relaxed);
-            guard.join().expect("it does not panic")
-        });
-        late
-    }
-
-    #[test]
-    fn bad_who_works_for_ever_hangs() {
-        assert!(hangs("while :; do :; done", Instant::now() + Duration::from_secs(3600)));
-    }
-
-    #[test]
-    fn good_who_waits_for_the_host_does_not_hang() {
-        assert!(!hangs("exec sleep 0.5", Instant::now() + Duration::from_secs(3600)));
-    }
-
-    #[test]
-    fn bad_who_waits_for_ever_hangs_by_the_clock() {
-        assert!(hangs("exec sleep 3600", Instant::now()));
-    }
 }

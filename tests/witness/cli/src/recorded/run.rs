@@ -1,13 +1,14 @@
 //! Runs QEMU with the recorder.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 
 use super::Options;
+use crate::child::{self, Finished};
+use crate::qemu;
 
 /// Runs it to its end; QEMU's exit status, if it had one. The trace is then complete, or absent.
 pub(crate) fn run(options: &Options) -> Result<Option<i32>> {
@@ -17,14 +18,20 @@ pub(crate) fn run(options: &Options) -> Result<Option<i32>> {
         options.smp
     );
     let _ = fs::remove_file(&options.trace);
-    let mut command = command(options);
-    let child = command.spawn().with_context(|| format!("{} cannot be run", options.tools.qemu.program.display()))?;
-    let status = wait(child, options.timeout)?;
-    ensure!(
-        options.trace.exists(),
-        "QEMU wrote no trace: plugins need QEMU 9.2 or later, built with them (its exit status was {status:?})"
-    );
-    Ok(status)
+    let finished = child::run(&mut command(options), options.timeout, false)?;
+    ensure!(!finished.timed_out, "the image did not end within {} s", options.timeout.as_secs());
+    require_trace(&options.trace, &finished)?;
+    Ok(finished.status)
+}
+
+/// A QEMU that has `finished` wrote `trace`.
+///
+/// # Errors
+/// It did not.
+pub(crate) fn require_trace(trace: &Path, finished: &Finished) -> Result<()> {
+    let ended = finished.ended();
+    ensure!(trace.exists(), "QEMU wrote no trace: plugins need QEMU 9.2 or later, built with them ({ended})");
+    Ok(())
 }
 
 /// QEMU with the recorder; the trace goes to `options.trace`.
@@ -44,12 +51,10 @@ pub(crate) fn command(options: &Options) -> Command {
     if let Some(cap) = options.cap_bytes {
         plugin += &format!(",cap={cap}");
     }
-    let serial = options.serial.as_ref().map_or("null".into(), |path| format!("file:{}", path.display()));
     let mut command = options.tools.qemu.command();
     command.args(["-M", &options.machine, "-cpu", &options.cpu, "-smp", &options.smp.to_string()]);
-    command.args(["-m", &options.memory, "-serial", &serial, "-plugin", &plugin]);
-    command.args(["-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot"]);
-    command.args(["-semihosting-config", "enable=on,target=native"]);
+    command.args(["-m", &options.memory, "-plugin", &plugin]);
+    qemu::quiet_console(&mut command, "null");
     if options.icount {
         command.args(["-icount", "shift=0,sleep=off", "-accel", "tcg,thread=single"]);
     } else {
@@ -62,22 +67,6 @@ pub(crate) fn command(options: &Options) -> Command {
             command.arg("-kernel").arg(&options.image);
         }
     }
-    command.args(&options.extra).stdin(Stdio::null()).stdout(Stdio::null());
+    command.args(&options.extra);
     command
-}
-
-/// Waits for the child, or ends it after `timeout`.
-fn wait(mut child: Child, timeout: Duration) -> Result<Option<i32>> {
-    let begun = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status.code());
-        }
-        if begun.elapsed() > timeout {
-            child.kill()?;
-            child.wait()?;
-            bail!("the image did not end within {} s", timeout.as_secs());
-        }
-        sleep(Duration::from_millis(5));
-    }
 }

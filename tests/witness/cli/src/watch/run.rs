@@ -12,7 +12,9 @@ use anyhow::{Context, Result, bail};
 use breakwater_trace::{End, Reader, Record};
 
 use super::subject::Subject;
-use crate::guest::{self, Finished, Limits};
+use crate::child::{self, Finished, Limits};
+use crate::qemu;
+use crate::recorded::require_trace;
 
 /// The trace may not fill the disk.
 const MOST_TRACE_BYTES: u64 = 8 << 30;
@@ -64,7 +66,7 @@ pub(crate) fn command(subject: &Subject, ends: &Ends, trace: &Path) -> Command {
     }
     let mut command = subject.tools.qemu.command();
     command.args(&subject.arguments);
-    guest::quiet_console(&mut command);
+    qemu::quiet_console(&mut command, "stdio");
     command.args(["-accel", if subject.one_thread { "tcg,thread=single" } else { "tcg,thread=multi" }]);
     command.args(["-plugin", &plugin]);
     command
@@ -92,7 +94,7 @@ pub(crate) fn run(
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let machine = scope.spawn(|| {
-            let finished = guest::run_until(&mut command, &limits, live);
+            let finished = child::run_until(&mut command, &limits, live);
             over.store(true, Ordering::Release);
             finished
         });
@@ -100,22 +102,9 @@ pub(crate) fn run(
         let read = read(Reader::new(BufReader::with_capacity(BUFFER_BYTES, follow)), &mut each);
         let Ok(finished) = machine.join() else { bail!("the thread that runs QEMU panicked") };
         let finished = finished?;
-        if !trace.exists() {
-            let why = "; plugins need QEMU 9.2 or later, built with them";
-            bail!("QEMU wrote no trace ({}){}{why}", status(&finished), last_line(&finished.messages));
-        }
+        require_trace(trace, &finished)?;
         Ok(Ran { end: read?, finished })
     })
-}
-
-/// How QEMU ended, in words.
-pub(crate) fn status(finished: &Finished) -> String {
-    finished.status.map_or_else(|| "it had to be ended".to_owned(), |status| format!("exit status {status}"))
-}
-
-/// The last thing that QEMU said, after a colon; nothing if it said nothing.
-pub(crate) fn last_line(messages: &str) -> String {
-    messages.lines().next_back().map(|line| format!(": {line}")).unwrap_or_default()
 }
 
 fn read(

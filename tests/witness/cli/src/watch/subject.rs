@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use breakwater_trace::Feature;
 
 use crate::Tools;
+use crate::child::Finished;
 use crate::elf::{Elf, Names};
-use crate::guest::Finished;
 use crate::loader::{self, Loading};
 use crate::loader::{Loaded, virt_load_address};
 use crate::machine::{Machine, RAM_BASE};

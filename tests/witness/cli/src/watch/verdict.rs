@@ -5,7 +5,7 @@ use std::fmt;
 use breakwater_trace::End;
 
 use super::judge::Judged;
-use super::run::{Ends, Ran, last_line, status};
+use super::run::{Ends, Ran};
 use super::subject::Subject;
 
 /// Shown by `--help`.
@@ -122,7 +122,7 @@ pub(crate) fn outcome(subject: &Subject, ends: &Ends, ran: &Ran, judged: &Judged
     }
     match ran.end {
         None => {
-            let why = format!("it breaks off ({}){}", status(finished), last_line(&finished.messages));
+            let why = format!("it breaks off ({})", finished.ended());
             return Outcome::Unrecorded(why);
         }
         Some(End::Cap) => return Outcome::Unrecorded("it grew larger than any boot's".to_owned()),
@@ -142,7 +142,7 @@ pub(crate) fn outcome(subject: &Subject, ends: &Ends, ran: &Ran, judged: &Judged
         return Outcome::Crash("the guest wrote more than any boot does, and was stopped".to_owned());
     }
     if finished.status != Some(0) {
-        return Outcome::Crash(format!("QEMU ended with {}{}", status(finished), last_line(&finished.messages)));
+        return Outcome::Crash(format!("QEMU ended with {}", finished.ended()));
     }
     if ends.asked() {
         return Outcome::Crash("the machine ended before what was waited for".to_owned());

@@ -1,14 +1,18 @@
 //! The tables.
 
-use super::report::{Host, Report, Request, Row, Run, Spread, Target};
-use super::target::cpus_in_words;
+use super::counts::{Cost, Counted, Target, cpus_in_words};
+use super::{Host, Report, row};
+use breakwater_bench::candidate::Candidate;
+use breakwater_bench::ours::Ours;
+use breakwater_bench::paging;
+use breakwater_bench::rounds::{Measured, Row, Spread};
 use std::fmt::Write;
 
-/// Names of candidates, as breakwater-bench has them.
-const OURS: &str = "breakwater";
-const PEER_LIVE: &str = "aarch64-paging, live";
-const PEER: &str = "aarch64-paging";
-const PEERS_WITH_INVALIDATION: [&str; 2] = ["aarch64-paging + invalidation", PEER_LIVE];
+/// Names of candidates.
+const OURS: &str = <Ours as Candidate>::NAME;
+const PEER_LIVE: &str = <paging::Live as Candidate>::NAME;
+const PEER: &str = <paging::NotLive as Candidate>::NAME;
+const PEERS_WITH_INVALIDATION: [&str; 2] = [<paging::Invalidated as Candidate>::NAME, PEER_LIVE];
 /// Bulk maps take at most so many times what the bare loop takes ...
 const MOST_OVER_LIMIT: f64 = 2.0;
 /// ... and are at least so many times faster than aarch64-paging.
@@ -59,7 +63,7 @@ fn of_host(host: &Host) -> String {
     text
 }
 
-fn line(row: &Row, requests: u64, width: usize) -> String {
+fn line(row: &Row, requests: usize, width: usize) -> String {
     if let Some(why) = &row.refused {
         return format!("  {:width$}  refuses: {why}\n", row.candidate);
     }
@@ -106,9 +110,9 @@ fn summary(host: &Host) -> String {
     text
 }
 
-fn bulk(request: &Request) -> Option<String> {
-    let over_limit = request.row(OURS)?.this_over_limit?.median;
-    let faster = |peer: &str| request.row(peer)?.ours_over_this.map(|ratio| 1.0 / ratio.median);
+fn bulk(request: &Measured) -> Option<String> {
+    let over_limit = row(request, OURS)?.this_over_limit?.median;
+    let faster = |peer: &str| row(request, peer)?.ours_over_this.map(|ratio| 1.0 / ratio.median);
     let (live, not_live) = (faster(PEER_LIVE)?, faster(PEER)?);
     Some(format!(
         "{} times the limit (at most {MOST_OVER_LIMIT}: {}); {} times as fast as aarch64-paging on live tables (at least \
@@ -121,8 +125,8 @@ fn bulk(request: &Request) -> Option<String> {
     ))
 }
 
-fn against_invalidation(request: &Request) -> Option<String> {
-    let ratio = |peer: &&'static str| Some((*peer, request.row(peer)?.ours_over_this?.median));
+fn against_invalidation(request: &Measured) -> Option<String> {
+    let ratio = |peer: &&'static str| Some((*peer, row(request, peer)?.ours_over_this?.median));
     let ratios: Vec<(&str, f64)> = PEERS_WITH_INVALIDATION.iter().filter_map(ratio).collect();
     let said = ratios.iter().map(|(peer, ratio)| format!("{} of {peer}", number(*ratio)));
     let said = said.collect::<Vec<_>>().join(", ");
@@ -135,12 +139,13 @@ fn met(is_met: bool) -> &'static str {
 }
 
 fn of_target(target: &Target) -> String {
-    let Target { compiler, qemu, cpu, boots, runs } = target;
+    let Target { compiler, qemu, cpu, runs } = target;
+    let Some(first) = runs.first() else { return String::new() };
+    let boots = first.boots;
     let mut text = format!(
         "Target: {cpu}, QEMU {qemu}, one instruction a nanosecond; {compiler}. Exact: {boots} boots each said the same.\n\
          Instructions are of all CPUs together; with one CPU invalidations are local, with more they are broadcast.\n\n"
     );
-    let Some(first) = runs.first() else { return text };
     let width = first.requests.iter().map(|cost| cost.name.len()).max().unwrap_or_default();
     let _ = write!(text, "  {:width$}", "");
     for run in runs {
@@ -164,12 +169,12 @@ fn of_target(target: &Target) -> String {
 }
 
 /// Counts other than instructions that depend on the number of CPUs.
-fn differences(runs: &[Run]) -> String {
+fn differences(runs: &[Counted]) -> String {
     let Some((first, others)) = runs.split_first() else { return String::new() };
     let mut text = String::new();
     for run in others {
         for (one, other) in first.requests.iter().zip(&run.requests) {
-            let counts = |cost: &super::report::Cost| (cost.stores, cost.tlbis, cost.dsbs, cost.isbs, cost.frames);
+            let counts = |cost: &Cost| (cost.stores, cost.tlbis, cost.dsbs, cost.isbs, cost.frames);
             if counts(one) != counts(other) {
                 let _ = writeln!(text, "  with {} otherwise: {other:?}", cpus_in_words(run.cpus));
             }

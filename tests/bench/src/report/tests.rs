@@ -1,7 +1,9 @@
 //! What is read, printed and drawn, without anything being timed.
 
-use super::report::{Candidate, Cost, Host, Maintenance, Report, Request, Row, Run, Spread, Target};
-use super::{plot, print, target};
+use super::counts::{Boots, MOST, Said};
+use super::{Candidate, Host, Report, Target};
+use breakwater_bench::arena::Maintenance;
+use breakwater_bench::rounds::{Measured, Row, Spread};
 
 const SERIAL: &str = "hello\n\
     bench idle instructions=40 stores=0 tlbis=0 dsbs=0 isbs=0 frames=0\n\
@@ -9,17 +11,29 @@ const SERIAL: &str = "hello\n\
     bench unmap-1-page instructions=540 stores=2 tlbis=1 dsbs=2 isbs=1 frames=-1\n\
     fact holds: 2 requests counted\n";
 
-fn costs() -> Vec<Cost> {
-    target::read(SERIAL).expect("well-formed lines")
+/// Boots with one CPU and with four, all of which said the same.
+fn boots(serial: &str) -> Boots {
+    let said = |cpus| Said { cpus, boots: vec![serial.to_owned(); 2] };
+    let [compiler, qemu, cpu] = ["rustc 1", "10.0", "cortex-a57"].map(str::to_owned);
+    Boots { compiler, qemu, cpu, runs: vec![said(1), said(4)] }
+}
+
+fn target(serial: &str) -> Target {
+    Target::of(boots(serial)).expect("well-formed lines")
+}
+
+/// Why they are refused.
+fn why(boots: Boots) -> String {
+    format!("{:#}", Target::of(boots).expect_err("malformed"))
 }
 
 fn spread(median: f64) -> Spread {
     Spread { least: 0.8 * median, lower: 0.9 * median, median, upper: 1.1 * median, greatest: 2.0 * median }
 }
 
-fn row(candidate: &str, nanoseconds: Option<f64>, ours: f64, limit: f64) -> Row {
+fn row(candidate: &'static str, nanoseconds: Option<f64>, ours: f64, limit: f64) -> Row {
     Row {
-        candidate: candidate.to_owned(),
+        candidate,
         refused: nanoseconds.is_none().then(|| "will not".to_owned()),
         nanoseconds: nanoseconds.map(spread),
         ours_over_this: nanoseconds.map(|this| spread(ours / this)),
@@ -31,9 +45,9 @@ fn row(candidate: &str, nanoseconds: Option<f64>, ours: f64, limit: f64) -> Row 
 /// Two requests with these times: ours, aarch64-paging not live and live, the bare loop.
 fn host(ours: f64) -> Host {
     let names = ["breakwater", "aarch64-paging", "aarch64-paging, live", "bare stores"];
-    let request = |name: &str, live: Option<f64>| Request {
-        name: name.to_owned(),
-        title: format!("what {name} is"),
+    let request = |name, live: Option<f64>| Measured {
+        name,
+        title: "what it is",
         requests: 2,
         leaves: 32,
         rows: names
@@ -42,7 +56,7 @@ fn host(ours: f64) -> Host {
             .map(|(name, time)| row(name, time, ours, 0.5))
             .collect(),
     };
-    let candidates = names.map(|name| Candidate { name: name.to_owned(), note: format!("what {name} does") });
+    let candidates = names.map(|name| Candidate { name, note: "what it does" });
     Host {
         rounds: 15,
         candidates: candidates.into(),
@@ -51,21 +65,14 @@ fn host(ours: f64) -> Host {
 }
 
 fn report(ours: f64) -> Report {
-    let runs = [1, 4].map(|cpus| Run { cpus, requests: costs() });
-    let target = Target {
-        compiler: "rustc 1".to_owned(),
-        qemu: "10.0".to_owned(),
-        cpu: "cortex-a57".to_owned(),
-        boots: 2,
-        runs: runs.into(),
-    };
-    Report { host: Some(host(ours)), target: Some(target) }
+    Report { host: Some(host(ours)), target: Some(target(SERIAL)) }
 }
 
 #[test]
 fn good_costs_are_read_without_what_reading_costs() {
-    let costs = costs();
-    assert_eq!(costs.len(), 2);
+    let target = target(SERIAL);
+    let costs = &target.runs[1].requests;
+    assert_eq!((target.runs.len(), costs.len()), (2, 2));
     assert_eq!((costs[0].instructions, costs[1].instructions), (260, 500));
     let second = &costs[1];
     assert_eq!((second.stores, second.tlbis, second.dsbs, second.isbs, second.frames), (2, 1, 2, 1, -1));
@@ -73,7 +80,7 @@ fn good_costs_are_read_without_what_reading_costs() {
 
 #[test]
 fn bad_lines_are_named() {
-    let why = |serial: &str| target::read(serial).expect_err("malformed").to_string();
+    let why = |serial: &str| why(boots(serial));
     assert!(why("hello\n").contains("no line `bench idle`"));
     assert!(why(&SERIAL.replace("stores=1", "stores=one")).contains("stores=one"));
     assert!(why(&SERIAL.replace("isbs=1 frames=0", "frames=0")).contains("where isbs belongs"));
@@ -83,19 +90,54 @@ fn bad_lines_are_named() {
 }
 
 #[test]
-fn bad_two_boots_that_differ_are_refused() {
-    let (one, mut other) = (Run { cpus: 4, requests: costs() }, Run { cpus: 4, requests: costs() });
-    assert!(target::same(&one, &other).is_ok());
-    other.requests[1].instructions += 1;
-    let why = target::same(&one, &other).expect_err("another count").to_string();
-    assert!(why.contains("4 CPUs") && why.contains("unmap-1-page") && why.contains("501"), "{why}");
-    other.requests.pop();
-    assert!(target::same(&one, &other).is_err());
+fn bad_counts_that_cannot_be_are_refused() {
+    let why = |from: &str, to: &str| why(boots(&SERIAL.replace(from, to)));
+    assert!(why("stores=2 tlbis=1", "stores=2 tlbis=0").contains("invalidates nothing"));
+    assert!(why("stores=1 tlbis=0", "stores=1 tlbis=1").contains("invalidates nothing"));
+    assert!(why("dsbs=2", "dsbs=0").contains("dsbs: 0"));
+    assert!(why("instructions=300", "instructions=41").contains("instructions: 1"));
+}
+
+#[test]
+fn bad_boots_that_differ_are_refused() {
+    let with_four = |change: fn(&mut Vec<String>)| {
+        let mut boots = boots(SERIAL);
+        change(&mut boots.runs[1].boots);
+        why(boots)
+    };
+    let differing = with_four(|boots| boots[1] = SERIAL.replace("540", "541"));
+    assert!(differing.contains("4 CPUs") && differing.contains("unmap-1-page") && differing.contains("501"));
+    let shorter = |serial: &mut String| *serial = SERIAL.split("bench unmap").next().unwrap_or_default().to_owned();
+    assert!(with_four(|boots| drop(boots.pop())).contains("one boot"));
+    let mut one = boots(SERIAL);
+    shorter(&mut one.runs[1].boots[1]);
+    assert!(why(one).contains("different requests"));
+    let mut both = boots(SERIAL);
+    both.runs[1].boots.iter_mut().for_each(shorter);
+    assert!(why(both).contains("other requests with more CPUs"));
+}
+
+#[test]
+fn good_requests_within_their_limits_are_not_told() {
+    let cheap = MOST.map(|(name, _)| {
+        let tlbis = u32::from(!name.starts_with("map-"));
+        format!("bench {name} instructions=300 stores=1 tlbis={tlbis} dsbs=1 isbs=1 frames=0\n")
+    });
+    let serial = SERIAL.split("bench map").next().unwrap_or_default().to_owned() + &cheap.concat();
+    assert!(target(&serial).over().is_empty());
+}
+
+#[test]
+fn bad_a_request_over_its_limit_or_not_made_is_told() {
+    let over = target(&SERIAL.replace("540", "1540")).over();
+    assert_eq!(over.len(), 4, "{over:?}");
+    assert!(over.contains(&"unmap-1-page, 1 CPU: 1500 instructions, more than 1027".to_owned()));
+    assert!(over.contains(&"protect-1-page is not among the requests with 4 CPUs".to_owned()));
 }
 
 #[test]
 fn good_the_table_says_what_is_met_and_who_refuses() {
-    let text = print::text(&report(0.9));
+    let text = report(0.9).text();
     assert!(text.contains("1.80 times the limit (at most 2: met)"), "{text}");
     assert!(text.contains("6.67 times as fast as aarch64-paging on live tables (at least 5: met)"), "{text}");
     assert!(text.contains("aarch64-paging, live  refuses: will not"), "{text}");
@@ -116,7 +158,7 @@ fn good_the_table_says_what_is_met_and_who_refuses() {
 
 #[test]
 fn bad_what_is_not_met_is_said() {
-    let text = print::text(&report(1.5));
+    let text = report(1.5).text();
     assert!(text.contains("3 times the limit (at most 2: NOT MET)"), "{text}");
     assert!(text.contains("4 times as fast as aarch64-paging on live tables (at least 5: NOT MET)"), "{text}");
 }
@@ -124,7 +166,7 @@ fn bad_what_is_not_met_is_said() {
 #[test]
 fn good_the_plot_has_a_bar_for_every_figure() {
     let file = std::env::temp_dir().join(format!("breakwater-bench-{}.svg", std::process::id()));
-    plot::draw(&report(0.9), &file).expect("a plot");
+    report(0.9).draw(&file).expect("a plot");
     let svg = std::fs::read_to_string(&file).expect("the file");
     std::fs::remove_file(&file).expect("it goes again");
     for name in ["map-x", "remap-x", "unmap-1-page", "bare stores", "CPUs: 4"] {

@@ -1,7 +1,9 @@
 //! The picture: bars on a scale of powers of ten, and the quartiles as a line through the end of each bar.
 
-use super::report::{Host, Report, Target};
+use super::counts::{Counted, Target};
+use super::{Host, Report};
 use anyhow::{Result, anyhow};
+use breakwater_bench::rounds::{Measured, Row};
 use plotters::coord::Shift;
 use plotters::coord::combinators::LogCoord;
 use plotters::coord::types::RangedCoordf64;
@@ -72,25 +74,25 @@ fn svg(panels: &[Panel]) -> Result<String> {
 }
 
 fn of_host(host: &Host) -> Panel {
-    let bars = |request: &super::report::Request| {
-        let bar = |row: &super::report::Row| {
+    let bars = |request: &Measured| {
+        let bar = |row: &Row| {
             let spread = row.nanoseconds?;
             Some(Bar { value: spread.median, quartiles: Some((spread.lower, spread.upper)) })
         };
-        (request.name.clone(), request.rows.iter().map(bar).collect())
+        (request.name.to_owned(), request.rows.iter().map(bar).collect())
     };
     Panel {
         title: format!("Host: time a leaf, median of {} rounds, line: quartiles (no bar: refused)", host.rounds),
         unit: "ns a page or block".to_owned(),
         groups: host.requests.iter().map(bars).collect(),
-        series: host.candidates.iter().map(|candidate| candidate.name.clone()).collect(),
+        series: host.candidates.iter().map(|candidate| candidate.name.to_owned()).collect(),
     }
 }
 
 fn of_target(target: &Target) -> Panel {
     let first = target.runs.first().map(|run| run.requests.as_slice()).unwrap_or_default();
     let bars = |(index, name): (usize, &String)| {
-        let bar = |run: &super::report::Run| {
+        let bar = |run: &Counted| {
             let value = run.requests.get(index)?.instructions as f64;
             Some(Bar { value, quartiles: None })
         };
