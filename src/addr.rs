@@ -312,6 +312,23 @@ macro_rules! span {
                 if start.0 < end_exclusive.0 { Some(Self { start, end_exclusive }) } else { None }
             }
 
+            /// The smallest span that covers both; an empty one adds nothing.
+            #[must_use]
+            pub const fn joined(self, other: Self) -> Self {
+                match (self.is_empty(), other.is_empty()) {
+                    (true, _) => other,
+                    (_, true) => self,
+                    _ => Self {
+                        start: if self.start.0 < other.start.0 { self.start } else { other.start },
+                        end_exclusive: if self.end_exclusive.0 > other.end_exclusive.0 {
+                            self.end_exclusive
+                        } else {
+                            other.end_exclusive
+                        },
+                    },
+                }
+            }
+
             /// The smallest span of whole 4 KiB units that covers this one.
             #[must_use]
             pub const fn page_cover(self) -> Self {
@@ -379,5 +396,9 @@ mod tests {
         assert_eq!(span.page_cover(), PhysSpan::of(PhysAddr::at(0x1000), 0x2000).unwrap());
         assert!(span.page_core().is_empty());
         assert_eq!(span.intersection(PhysSpan::of(PhysAddr::at(0x2800), 1).unwrap()), None);
+        let other = PhysSpan::of(PhysAddr::at(0x4000), 0x800).unwrap();
+        assert_eq!(span.joined(other), PhysSpan::of(PhysAddr::at(0x1800), 0x3000).unwrap());
+        assert_eq!(other.joined(span), span.joined(other));
+        assert_eq!((span.joined(PhysSpan::EMPTY), PhysSpan::EMPTY.joined(span)), (span, span));
     }
 }

@@ -54,9 +54,9 @@ impl Cover {
                 (best, least) = (index, growth);
             }
         }
-        self.spans[best] = joined(self.spans[best], span);
+        self.spans[best] = self.spans[best].joined(span);
         self.spans.swap(0, best);
-        self.whole = joined(self.whole, span);
+        self.whole = self.whole.joined(span);
     }
 }
 
@@ -74,15 +74,6 @@ fn growth(noted: PhysSpan, span: PhysSpan) -> u64 {
 #[inline(always)]
 fn touches(one: PhysSpan, other: PhysSpan) -> bool {
     one.start() <= other.end_exclusive() && other.start() <= one.end_exclusive()
-}
-
-#[inline(always)]
-fn joined(one: PhysSpan, other: PhysSpan) -> PhysSpan {
-    if one.is_empty() {
-        return other;
-    }
-    let (start, end) = (one.start().min(other.start()), one.end_exclusive().max(other.end_exclusive()));
-    PhysSpan::new(start, end).unwrap_or(one)
 }
 
 /// What was noted of the tables of one protocol.

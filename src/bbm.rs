@@ -70,6 +70,8 @@ pub struct Protocol<M> {
     output_bits: u8,
     /// Grows with each break: what an earlier invalidation proved, it does not prove of a later break.
     epoch: u64,
+    /// Breaks that no invalidation has settled: while there are any, no slot that is broken is used again.
+    breaks_owed: u64,
     counts: Counts,
     aliases: Aliases,
 }
@@ -102,7 +104,7 @@ impl<M: Machine> Protocol<M> {
         let (counts, features) = (Counts::default(), Features::empty());
         let output_bits = Geo::<M>::OUTPUT_BITS as u8;
         let (permit, reach, aliases) = (Permit::for_the_protocol(), Reach::ThisPe, Aliases::none());
-        Self { machine, permit, reach, errata, features, output_bits, epoch: 0, counts, aliases }
+        Self { machine, permit, reach, errata, features, output_bits, epoch: 0, breaks_owed: 0, counts, aliases }
     }
 
     /// From here on other PEs may use the tables: invalidations are broadcast. `errata` are those of every PE that may.

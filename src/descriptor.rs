@@ -266,13 +266,16 @@ impl Entry {
         }
     }
 
-    /// The leaf that `raw` is, exactly as the manager would write it.
-    fn leaf_in<G: Geometry>(raw: u64, level: Level) -> Option<Leaf> {
-        let contiguous = raw & DESCRIPTOR::CONTIGUOUS::SET.value != 0;
-        let attributes = Attributes::from_bits(raw)?;
+    /// The leaf that `raw`, of a table of `level`, is: exactly as the manager would write it. `None` for anything but [`Self::Leaf`].
+    #[must_use]
+    #[inline(always)]
+    pub fn leaf_in<G: Geometry>(raw: u64, level: Level) -> Option<Leaf> {
+        let run = raw & DESCRIPTOR::CONTIGUOUS::SET.value;
+        let (attributes, bits) = Attributes::of_bits(raw)?;
         let leaf = Leaf::new_in::<G>(level, PhysAddr::within(G::decode_output(raw)), attributes)?;
-        let leaf = leaf.with_contiguous(contiguous);
-        (leaf.encode_in::<G>(level) == raw && (!contiguous || G::run_slots(level) > 1)).then_some(leaf)
+        let is_ours = raw & !G::OUTPUT_MASK == (bits | type_bits(level)) & shareability::<G>() & !G::OUTPUT_MASK | run;
+        let contiguous = run != 0;
+        (is_ours && (!contiguous || G::run_slots(level) > 1)).then_some(leaf.with_contiguous(contiguous))
     }
 
     /// The descriptor that says this in a table of `level`.
@@ -386,8 +389,13 @@ pub const TABLE_BITS: u64 = DESCRIPTOR::VALID::SET.value | DESCRIPTOR::TABLE_OR_
 #[must_use]
 #[inline]
 pub const fn leaf_bits(attributes: Attributes, level: Level) -> u64 {
+    attributes.bits() | type_bits(level)
+}
+
+/// The bits of a leaf of `level` that say that it is one.
+const fn type_bits(level: Level) -> u64 {
     let page = if matches!(level, Level::L3) { DESCRIPTOR::TABLE_OR_PAGE::SET.value } else { 0 };
-    attributes.bits() | DESCRIPTOR::VALID::SET.value | page
+    DESCRIPTOR::VALID::SET.value | page
 }
 
 /// The effective rights of a leaf `raw` reached through table descriptors whose XNTable and APTable bits are or-ed in `hierarchy`

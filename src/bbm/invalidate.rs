@@ -2,45 +2,66 @@
 
 #![forbid(unsafe_code)]
 
+use super::pending::SlotRun;
 use super::{Broken, Changed, Geo, Invalidated, Pending, Protocol, Reach};
 use crate::errata::Errata;
+use crate::features::Features;
 use crate::machine::{Machine, Maintenance, Scope};
 
 impl<M: Machine> Protocol<M> {
     /// Settles what breaks owe. What comes back proves that no TLB translates through any slot that was broken.
     #[inline(always)]
     pub fn invalidate(&mut self, broken: Broken) -> Invalidated {
-        let broken = broken.settle();
-        self.invalidate_pending([&broken]);
-        Invalidated::covering(broken, self.epoch)
+        self.invalidate_pending([broken.pending()]);
+        self.proof_of(broken)
     }
 
     /// Settles what changes in place owe: what was there is gone from every TLB.
     #[inline(always)]
     pub fn invalidate_changed(&mut self, changed: Changed) {
-        self.invalidate_pending([&changed.settle()]);
+        self.invalidate_pending([changed.pending()]);
+        changed.settle();
     }
 
     /// Settles what breaks and changes in place owe, together.
     #[inline(always)]
     pub fn invalidate_all(&mut self, broken: Broken, changed: Changed) -> Invalidated {
-        let (broken, changed) = (broken.settle(), changed.settle());
-        self.invalidate_pending([&broken, &changed]);
-        Invalidated::covering(broken, self.epoch)
+        self.invalidate_pending([broken.pending(), changed.pending()]);
+        changed.settle();
+        self.proof_of(broken)
+    }
+
+    fn proof_of(&mut self, broken: Broken) -> Invalidated {
+        let (breaks, span) = broken.settle();
+        self.breaks_owed = self.breaks_owed.checked_sub(breaks).expect("what is settled was broken by this protocol");
+        Invalidated::of(span, self.epoch)
     }
 
     #[inline]
-    pub(super) fn invalidate_pending<const N: usize>(&mut self, all: [&Pending; N]) {
+    fn invalidate_pending<const N: usize>(&mut self, all: [&Pending; N]) {
         if all.iter().all(|pending| pending.is_empty()) {
             return;
         }
+        self.invalidate_by(|protocol, features| {
+            let mut last = None;
+            for pending in all.into_iter().filter(|pending| !pending.is_empty()) {
+                last = pending.each::<Geo<M>>(features, |scope| protocol.tlbi(scope)).or(last);
+            }
+            last
+        });
+    }
+
+    /// Settles what one run of leaves owes, with nothing to carry.
+    #[inline(always)]
+    pub(super) fn invalidate_run(&mut self, run: SlotRun) {
+        self.invalidate_by(|protocol, features| run.each::<Geo<M>>(features, |scope| protocol.tlbi(scope)));
+    }
+
+    /// One invalidation: `issue` issues the TLBIs, at least one, and says which was the last.
+    #[inline(always)]
+    fn invalidate_by(&mut self, issue: impl FnOnce(&mut Self, Features) -> Option<Scope>) {
         self.dsb_ishst(); // the stores are visible to every walk before the TLBIs: nothing may be cached anew from the old ones
-        let features = self.features;
-        let mut last = None;
-        for pending in all.into_iter().filter(|pending| !pending.is_empty()) {
-            last = pending.each::<Geo<M>>(features, |scope| self.tlbi(scope)).or(last);
-        }
-        let Some(last) = last else { return };
+        let Some(last) = issue(self, self.features) else { return };
         self.dsb_complete(); // the TLBIs are complete before anything relies on them
         if self.repeats() {
             // Broadcast, as `repeats` knows: nothing of one PE alone is in the image here, where it would never execute.
@@ -67,6 +88,7 @@ impl<M: Machine> Protocol<M> {
         Maintenance { tlbis: tlbis + again, dsbs: 2 + again, isbs: 1 }
     }
 
+    #[inline(always)]
     fn tlbi(&mut self, scope: Scope) {
         self.counts.maintenance.tlbis += 1;
         self.machine.tlbi(&self.permit, scope.within(self.reach));

@@ -2,11 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+use super::pending::SlotRun;
 use super::{
     Broken, Changed, Detached, Filled, FreeTables, FreshTable, Geo, Invalidated, Live, Pending, Place, Protocol,
     Resize, Tables,
 };
-use crate::addr::{Frame, Level};
+use crate::addr::{Frame, Level, VirtSpan};
 use crate::descriptor::{Attributes, BrokenBits, Entry, Leaf, leaf_bits_in};
 use crate::geometry::{Geometry, Slot};
 use crate::machine::Machine;
@@ -50,7 +51,6 @@ impl<M: Machine> Protocol<M> {
     #[inline(always)]
     pub fn break_run(&mut self, first: Place<'_, M, Live>, count: u64, after: After, broken: &mut Broken) {
         let first = first.run_of(count);
-        self.epoch += 1;
         let level = first.level();
         for index in 0..count {
             let slot = first.step(index);
@@ -63,7 +63,15 @@ impl<M: Machine> Protocol<M> {
             self.machine.store(&self.permit, slot, waiting.raw());
         }
         self.counts.stores += count as u32;
-        broken.pending().add::<Geo<M>>(first, count, false);
+        self.note_break(broken).add::<Geo<M>>(first, count, false);
+    }
+
+    /// One break more: where `broken` notes what it owes.
+    #[inline(always)]
+    fn note_break<'b>(&mut self, broken: &'b mut Broken) -> &'b mut Pending {
+        self.epoch += 1;
+        self.breaks_owed += 1;
+        broken.one_more()
     }
 
     /// Breaks a valid leaf in favour of `table`, which is filled and stands ready in the slot meanwhile. The DSB of the invalidation makes its
@@ -73,12 +81,11 @@ impl<M: Machine> Protocol<M> {
     /// When the slot holds nothing valid, or the table was made for another address.
     pub fn break_into(&mut self, place: Place<'_, M, Live>, table: FreshTable<M>, broken: &mut Broken) {
         let slot = place.slot();
-        self.epoch += 1;
         assert!(self.raw(slot) & 1 != 0, "a slot that is broken held a leaf");
         assert!(table.belongs_under(slot), "a table is linked where it was made for");
         let entry = Entry::table(table.into_linked().table()).encode_in::<Geo<M>>(slot.level());
         self.store(slot, BrokenBits::coming(entry).raw());
-        broken.pending().add::<Geo<M>>(slot, 1, false);
+        self.note_break(broken).add::<Geo<M>>(slot, 1, false);
     }
 
     /// Breaks the link to a table. Its frame, and those of the tables below it, ride along in `detached`; every valid leaf below and every
@@ -97,8 +104,8 @@ impl<M: Machine> Protocol<M> {
     ) {
         let slot = self.last_place(tables, slot).slot();
         let child = self.child(slot).expect("a table to detach");
-        self.note_below(child, slot, broken.pending());
-        self.epoch += 1;
+        let pending = self.note_break(broken);
+        self.note_below(child, slot, pending);
         self.store(slot, BrokenBits::going(self.raw(slot)).raw());
         detached.note();
     }
@@ -146,15 +153,20 @@ impl<M: Machine> Protocol<M> {
         changed: &mut Changed,
     ) {
         let first = first.run_of(count);
+        self.store_rights(first, count, attributes, contiguous);
+        changed.more().add::<Geo<M>>(first, count, false);
+    }
+
+    /// Stores over `count` live leaves from `first` on the same outputs with other rights.
+    #[inline(always)]
+    fn store_rights(&mut self, first: Slot, count: u64, attributes: Attributes, contiguous: bool) {
         let bits = leaf_bits_in::<Geo<M>>(attributes, first.level(), contiguous);
-        for index in 0..count {
-            let slot = first.step(index);
+        for slot in (0..count).map(|index| first.step(index)) {
             let old = self.raw(slot);
             debug_assert!(old & 1 != 0, "a slot that changes in place held a leaf");
             self.machine.store(&self.permit, slot, old & Geo::<M>::OUTPUT_MASK | bits);
         }
         self.counts.stores += count as u32;
-        changed.pending().add::<Geo<M>>(first, count, false);
     }
 
     /// Puts `table`, which maps what the live block in `slot` maps and perhaps less, in the block's place. The invalidation is owed by
@@ -174,19 +186,19 @@ impl<M: Machine> Protocol<M> {
         self.dsb_ishst(); // the table's descriptors are visible to walks before the link below
         let entry = Entry::table(table.into_linked().table());
         self.store(slot, entry.encode_in::<Geo<M>>(slot.level()));
-        changed.pending().add::<Geo<M>>(slot, 1, false);
+        changed.more().add::<Geo<M>>(slot, 1, false);
     }
 
     /// Settles broken slots, `count` from `first` on in one table, on the proof that their invalidation is complete: what comes is made,
     /// what went is given back as never used, detached tables' frames go to `free`. Slots that are not broken stay.
     ///
     /// # Panics
-    /// When the invalidation did not cover a slot, or the table ends before.
+    /// When the invalidation did not cover a slot, or a break is not settled yet, or the table ends before.
     pub fn settle_run(&mut self, first: Place<'_, M, Live>, count: u64, settling: &mut Settling<'_, M>) {
         let first = first.run_of(count);
-        let whole = settling.proof.covers::<Geo<M>>(first.span_of(count), self.epoch);
-        for index in 0..count {
-            let slot = first.step(index);
+        // No break is owed, so whatever is broken between the first and the last was settled by this proof or an older one.
+        let proven = self.proves(settling.proof).unwrap_or(VirtSpan::EMPTY);
+        for slot in (0..count).map(|index| first.step(index)) {
             let Some(waiting) = BrokenBits::read(self.raw(slot)) else { continue };
             if waiting.comes().is_none()
                 && let Some(child) = Entry::table_in::<Geo<M>>(waiting.went(), first.level())
@@ -194,13 +206,18 @@ impl<M: Machine> Protocol<M> {
                 self.reclaim_table(slot, child, settling);
                 continue;
             }
-            let covered = whole || settling.proof.covers::<Geo<M>>(slot.span(), self.epoch);
+            let covered = proven.covers(slot.span()) && !waiting.is_laid();
             assert!(covered, "only a broken, invalidated slot is used again");
             self.store(slot, waiting.comes().unwrap_or(0));
             if waiting.comes().is_some() {
                 settling.filled.note();
             }
         }
+    }
+
+    /// What `proof` proves now: nothing, once something else was broken, or while any break is owed.
+    fn proves(&self, proof: &Invalidated) -> Option<VirtSpan> {
+        proof.span().filter(|_| proof.is_of(self.epoch) && self.breaks_owed == 0)
     }
 
     /// Breaks `count` leaves from `first` on, side by side in one table, invalidates them, and gives the slots back as unused: what
@@ -217,21 +234,32 @@ impl<M: Machine> Protocol<M> {
             assert!(old & 1 != 0, "a slot that is broken held a leaf");
             self.store(slot, BrokenBits::going(old).raw());
         }
-        let pending = Pending::of(first, count);
-        self.invalidate_pending([&pending]);
+        self.invalidate_run(SlotRun::of(first, count));
         for slot in (0..count).map(|index| first.step(index)) {
             assert!(BrokenBits::read(self.raw(slot)).is_some(), "only a broken, invalidated slot is used again");
             self.store(slot, 0);
         }
-        Invalidated::covering(pending, self.epoch)
+        Invalidated::of(Some(first.span_of(count)), self.epoch)
+    }
+
+    /// Changes `count` live leaves from `first` on in place, and invalidates them: what [`Self::change_run`] and
+    /// [`Self::invalidate_changed`] do one after the other, with nothing to carry between them.
+    ///
+    /// # Panics
+    /// As for [`Self::change_run`].
+    #[inline(always)]
+    pub(crate) fn rewrite_run(&mut self, first: Place<'_, M, Live>, count: u64, attributes: Attributes) {
+        let first = first.run_of(count);
+        self.store_rights(first, count, attributes, false);
+        self.invalidate_run(SlotRun::of(first, count));
     }
 
     /// A detached table: its frames, after an invalidation of all that hung from it, are free; in its place comes a block when
     /// [`Settling::merges`] says so.
     fn reclaim_table(&mut self, slot: Slot, child: Frame, settling: &mut Settling<'_, M>) {
         // What hung from the table was noted leaf by leaf, and holes were not: the proof covers it where it meets the slot at all.
-        let met = settling.proof.span().is_some_and(|span| span.intersection(slot.span()).is_some());
-        assert!(met && settling.proof.is_of(self.epoch), "only a broken, invalidated slot is used again");
+        let met = self.proves(settling.proof).is_some_and(|span| span.intersection(slot.span()).is_some());
+        assert!(met, "only a broken, invalidated slot is used again");
         let block = if settling.merges { self.merged(slot, child) } else { None };
         settling.detached.reclaim_one();
         if let Some(first) = slot.below(child, slot.virt()) {
@@ -286,7 +314,7 @@ impl<M: Machine> Protocol<M> {
         let slot = self.last_place(tables, slot).slot();
         let child = self.child(slot).expect("a table to replace");
         let mut changed = Changed::none();
-        self.note_below(child, slot, changed.pending());
+        self.note_below(child, slot, changed.more());
         self.store(slot, leaf.encode_in::<Geo<M>>(slot.level()));
         self.invalidate_changed(changed);
         if let Some(first) = slot.below(child, slot.virt()) {

@@ -13,6 +13,7 @@ use crate::addr::{Level, VirtAddr, VirtSpan};
 use crate::features::Features;
 use crate::geometry::{Geometry, Slot};
 use crate::machine::{RangeOperand, Reach, Scope, Tlbi, VaOperand};
+use core::iter;
 
 /// TLBIs that one request issues before it invalidates everything instead.
 pub(super) const TLBIS_MAX: u32 = 32;
@@ -23,7 +24,7 @@ const RUNS: usize = 6;
 
 /// Slots of one level, side by side, whose translations must go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct SlotRun {
+pub(super) struct SlotRun {
     start: VirtAddr,
     slots: u64,
     level: Level,
@@ -37,10 +38,8 @@ pub(crate) struct Pending {
     runs: [Option<SlotRun>; RUNS],
     /// Runs noted; more than [`RUNS`] are not named.
     count: usize,
-    /// Slots in all of them.
-    slots: u64,
-    /// From the first to the last.
-    span: Option<VirtSpan>,
+    /// From the first to the last; empty when nothing was noted.
+    span: VirtSpan,
 }
 
 impl Pending {
@@ -48,26 +47,15 @@ impl Pending {
     #[must_use]
     #[inline(always)]
     pub(crate) const fn none() -> Self {
-        Self { runs: [None; RUNS], count: 0, slots: 0, span: None }
-    }
-
-    /// `slots` leaves from `first` on, alone.
-    #[inline(always)]
-    pub(super) fn of(first: Slot, slots: u64) -> Self {
-        let run = SlotRun { start: first.virt(), slots, level: first.level(), walk: false };
-        Self { runs: [Some(run), None, None, None, None, None], count: 1, slots, span: Some(first.span_of(slots)) }
+        Self { runs: [None; RUNS], count: 0, span: VirtSpan::EMPTY }
     }
 
     /// Notes `slots` slots from `first` on; `walk` when a table above them went.
     #[inline(always)]
     pub(crate) fn add<G: Geometry>(&mut self, first: Slot, slots: u64, walk: bool) {
         let noted = first.span_of(slots);
-        let whole = self.span.and_then(|span| {
-            VirtSpan::new(span.start().min(noted.start()), span.end_exclusive().max(noted.end_exclusive()))
-        });
-        self.span = Some(whole.unwrap_or(noted));
-        self.slots += slots;
-        let run = SlotRun { start: noted.start(), slots, level: first.level(), walk };
+        self.span = self.span.joined(noted);
+        let run = SlotRun { walk, ..SlotRun::of(first, slots) };
         if let Some(Some(last)) = self.count.checked_sub(1).and_then(|last| self.runs.get_mut(last))
             && last.level == run.level
             && last.walk == walk
@@ -91,18 +79,7 @@ impl Pending {
     /// From the first to the last address noted.
     #[must_use]
     pub(crate) fn span(&self) -> Option<VirtSpan> {
-        self.span
-    }
-
-    /// Whether all that `wanted` spans was noted.
-    #[must_use]
-    pub(super) fn covers<G: Geometry>(&self, wanted: VirtSpan) -> bool {
-        let Some(named) = self.runs.get(..self.count) else {
-            // Too many to name: everything was invalidated, and what this request noted lies between the first and the last.
-            return self.span.is_some_and(|span| span.covers(wanted));
-        };
-        let span = |run: &SlotRun| VirtSpan::of(run.start, run.slots * G::slot_bytes(run.level));
-        named.iter().flatten().filter_map(span).any(|span| span.covers(wanted))
+        (self.count > 0).then_some(self.span)
     }
 
     /// How many TLBIs [`Self::each`] yields, the repeated one of an erratum not counted.
@@ -115,92 +92,102 @@ impl Pending {
 
     /// Calls `issue` with each TLBI that CPUs with `features` need, and returns the last.
     #[inline]
-    pub(super) fn each<G: Geometry>(&self, features: Features, mut issue: impl FnMut(Scope)) -> Option<Scope> {
-        let mut last = None;
-        match self.runs.get(..self.count) {
-            Some(runs) if self.fits::<G>(runs, features) => {
-                for run in runs.iter().flatten() {
-                    run.each::<G>(features, &mut |scope| {
-                        issue(scope);
-                        last = Some(scope);
-                        true
-                    });
-                }
-            }
-            _ => {
-                issue(Scope::All);
-                last = Some(Scope::All);
-            }
-        }
-        last
-    }
-
-    /// Whether `runs` take few enough TLBIs to name them.
-    #[inline(always)]
-    fn fits<G: Geometry>(&self, runs: &[Option<SlotRun>], features: Features) -> bool {
-        // One operation a slot at most.
-        self.slots <= u64::from(TLBIS_MAX)
-            || (features.contains(Features::TLBIRANGE) && self.fits_by_range::<G>(runs, features))
-    }
-
-    fn fits_by_range<G: Geometry>(&self, runs: &[Option<SlotRun>], features: Features) -> bool {
-        let mut left = TLBIS_MAX;
-        runs.iter().flatten().all(|run| {
-            run.each::<G>(features, &mut |_| match left.checked_sub(1) {
-                Some(fewer) => {
-                    left = fewer;
-                    true
-                }
-                None => false,
-            })
-        })
+    pub(super) fn each<G: Geometry>(&self, features: Features, issue: impl FnMut(Scope)) -> Option<Scope> {
+        each::<G>(self.runs.get(..self.count).map(|runs| runs.iter().copied().flatten()), features, issue)
     }
 }
 
+/// Calls `issue` with each TLBI that `runs` take on CPUs with `features`, and returns the last. None are too many to name.
+#[inline(always)]
+fn each<G: Geometry>(
+    runs: Option<impl Iterator<Item = SlotRun> + Clone>,
+    features: Features,
+    mut issue: impl FnMut(Scope),
+) -> Option<Scope> {
+    let Some(runs) = runs.filter(|runs| fits::<G>(runs.clone(), features)) else {
+        issue(Scope::All);
+        return Some(Scope::All);
+    };
+    let mut last = None;
+    for run in runs {
+        for scope in run.scopes::<G>(features) {
+            issue(scope);
+            last = Some(scope);
+        }
+    }
+    last
+}
+
+/// Whether `runs` take few enough TLBIs to name them.
+#[inline(always)]
+fn fits<G: Geometry>(runs: impl Iterator<Item = SlotRun> + Clone, features: Features) -> bool {
+    // One operation a slot at most.
+    runs.clone().map(|run| run.slots).sum::<u64>() <= u64::from(TLBIS_MAX)
+        || (features.contains(Features::TLBIRANGE) && fits_by_range::<G>(runs, features))
+}
+
+#[inline(never)] // apart from the common case, a few slots
+fn fits_by_range<G: Geometry>(runs: impl Iterator<Item = SlotRun>, features: Features) -> bool {
+    runs.flat_map(|run| run.scopes::<G>(features)).nth(TLBIS_MAX as usize).is_none()
+}
+
 impl SlotRun {
-    /// Calls `issue` with each TLBI that the run takes, as long as it says true; whether it always did.
+    /// `slots` leaves from `first` on.
     #[inline(always)]
-    fn each<G: Geometry>(&self, features: Features, issue: &mut impl FnMut(Scope) -> bool) -> bool {
-        let bytes = G::slot_bytes(self.level);
-        if !features.contains(Features::TLBIRANGE) {
-            let mut each = (0..self.slots).map(|slot| VirtAddr::within(self.start.raw() + slot * bytes));
-            return each.all(|virt| issue(self.one::<G>(virt, features)));
-        }
-        let pages_a_slot = bytes >> G::PAGE_SHIFT;
-        let mut done = 0;
-        while done < self.slots {
-            let virt = VirtAddr::within(self.start.raw() + done * bytes);
-            let range = self.range::<G>(virt, (self.slots - done) * pages_a_slot, features);
-            let (scope, slots) = range.unwrap_or_else(|| (self.one::<G>(virt, features), 1));
-            if !issue(scope) {
-                return false;
-            }
-            done += slots;
-        }
-        true
+    pub(super) fn of(first: Slot, slots: u64) -> Self {
+        Self { start: first.virt(), slots, level: first.level(), walk: false }
     }
 
-    /// One operation for several slots, and how many.
-    fn range<G: Geometry>(&self, virt: VirtAddr, pages: u64, features: Features) -> Option<(Scope, u64)> {
-        let pages_a_slot = G::slot_bytes(self.level) >> G::PAGE_SHIFT;
+    /// [`Pending::each`] of this run alone.
+    #[inline(always)]
+    pub(super) fn each<G: Geometry>(self, features: Features, mut issue: impl FnMut(Scope)) -> Option<Scope> {
+        // One leaf is what is invalidated most.
+        if self.slots == 1 {
+            let scope = self.one::<G>(features);
+            issue(scope);
+            return Some(scope);
+        }
+        each::<G>(Some(iter::once(self)), features, issue)
+    }
+
+    /// Each TLBI that the run takes.
+    #[inline(always)]
+    fn scopes<G: Geometry>(self, features: Features) -> impl Iterator<Item = Scope> {
+        let bytes = G::slot_bytes(self.level);
+        let mut left = self;
+        iter::from_fn(move || {
+            if left.slots == 0 {
+                return None;
+            }
+            let (scope, slots) = left.range::<G>(features).unwrap_or_else(|| (left.one::<G>(features), 1));
+            left.start = VirtAddr::within(left.start.raw() + slots * bytes);
+            left.slots -= slots;
+            Some(scope)
+        })
+    }
+
+    /// One operation for the first slots, where several can have one, and how many.
+    #[inline(always)]
+    fn range<G: Geometry>(&self, features: Features) -> Option<(Scope, u64)> {
         // A single leaf takes one operation by address, whatever its size.
-        if !features.contains(Features::TLBIRANGE) || pages == pages_a_slot {
+        if !features.contains(Features::TLBIRANGE) || self.slots == 1 {
             return None;
         }
+        let pages_a_slot = G::slot_bytes(self.level) >> G::PAGE_SHIFT;
         let level = (!self.walk && features.contains(Features::TTL)).then_some(self.level);
-        let (operand, covered) = RangeOperand::cover::<G>(virt, pages, level)?;
+        let (operand, covered) = RangeOperand::cover::<G>(self.start, self.slots * pages_a_slot, level)?;
         let slots = covered / pages_a_slot;
         let scope = if self.walk { Scope::WalkRange(operand) } else { Scope::LeafRange(operand) };
         (slots > 0).then_some((scope, slots))
     }
 
-    /// One operation for the slot at `virt`. Its level is a hint for leaves alone: tables above them are at others.
+    /// One operation for the first slot. Its level is a hint for leaves alone: tables above them are at others.
     #[inline(always)]
-    fn one<G: Geometry>(&self, virt: VirtAddr, features: Features) -> Scope {
+    fn one<G: Geometry>(&self, features: Features) -> Scope {
         match (self.walk, features.contains(Features::TTL)) {
-            (true, _) => Scope::Walk(VaOperand::new(virt)),
-            (false, true) => Scope::Leaf(VaOperand::at_level::<G>(virt, self.level)),
-            (false, false) => Scope::Leaf(VaOperand::new(virt)),
+            (true, _) => Scope::Walk(VaOperand::new(self.start)),
+            (false, true) => Scope::Leaf(VaOperand::at_level::<G>(self.start, self.level)),
+            (false, false) => Scope::Leaf(VaOperand::new(self.start)),
         }
     }
 }
@@ -269,7 +256,6 @@ mod tests {
         let scattered: Vec<_> = (0..RUNS as u64 + 1).map(|index| (index * 0x10_0000, 1, Level::L3, false)).collect();
         let pending = noted::<Granule4K>(&scattered);
         assert_eq!(issued::<Granule4K>(&pending, Features::TLBIRANGE), [Scope::All]);
-        assert!(pending.covers::<Granule4K>(VirtSpan::of(VirtAddr::at(0x10_0000), 0x1000).unwrap()));
     }
 
     #[test]
@@ -284,10 +270,9 @@ mod tests {
     }
 
     #[test]
-    fn bad_what_was_not_noted_is_not_covered() {
-        let pending = noted::<Granule4K>(&[(0x1000, 2, Level::L3, false), (0x8000, 1, Level::L3, false)]);
-        let covers = |start, bytes| pending.covers::<Granule4K>(VirtSpan::of(VirtAddr::at(start), bytes).unwrap());
-        assert!(covers(0x1000, 0x2000) && covers(0x8000, 0x1000));
-        assert!(!covers(0x3000, 0x1000) && !covers(0x2000, 0x2000) && !covers(0x9000, 0x1000));
+    fn good_the_span_is_from_the_first_to_the_last() {
+        assert_eq!(Pending::none().span(), None);
+        let pending = noted::<Granule4K>(&[(0x8000, 1, Level::L3, false), (0x1000, 2, Level::L3, false)]);
+        assert_eq!(pending.span(), VirtSpan::of(VirtAddr::at(0x1000), 0x8000));
     }
 }

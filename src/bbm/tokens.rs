@@ -3,7 +3,7 @@
 use super::pending::Pending;
 use super::tables::{Debt, State, Tables};
 use crate::addr::{Frame, VirtSpan};
-use crate::geometry::{Geometry, Slot};
+use crate::geometry::Slot;
 use core::marker::PhantomData;
 
 /// Slots of one table, side by side, that read as never used: nothing translates through them. It borrows the tables as [`super::Place`]
@@ -103,23 +103,34 @@ impl Published {
 #[must_use = "what is broken is invalidated"]
 pub struct Broken {
     pending: Pending,
+    /// How many breaks it stands for.
+    breaks: u64,
     debt: Debt,
 }
 
 impl Broken {
     /// Nothing broken yet.
     pub fn none() -> Self {
-        Self { pending: Pending::none(), debt: Debt("a break without its TLBI") }
+        Self { pending: Pending::none(), breaks: 0, debt: Debt("a break without its TLBI") }
     }
 
-    pub(super) fn pending(&mut self) -> &mut Pending {
+    /// One break more: where it notes what it owes.
+    #[inline(always)]
+    pub(super) fn one_more(&mut self) -> &mut Pending {
+        self.breaks += 1;
         &mut self.pending
     }
 
     #[inline(always)]
-    pub(super) fn settle(self) -> Pending {
+    pub(super) fn pending(&self) -> &Pending {
+        &self.pending
+    }
+
+    /// How many breaks are settled, and what lies between the first and the last.
+    #[inline(always)]
+    pub(super) fn settle(self) -> (u64, Option<VirtSpan>) {
         self.debt.settle();
-        self.pending
+        (self.breaks, self.pending.span())
     }
 }
 
@@ -138,35 +149,37 @@ impl Changed {
         Self { pending: Pending::none(), debt: Debt("a change of rights without its TLBI") }
     }
 
-    pub(super) fn pending(&mut self) -> &mut Pending {
+    /// What it owes, to note more.
+    #[inline(always)]
+    pub(super) fn more(&mut self) -> &mut Pending {
         &mut self.pending
     }
 
     #[inline(always)]
-    pub(super) fn settle(self) -> Pending {
+    pub(super) fn pending(&self) -> &Pending {
+        &self.pending
+    }
+
+    #[inline(always)]
+    pub(super) fn settle(self) {
         self.debt.settle();
-        self.pending
     }
 }
 
-/// The proof that no TLB translates through the slots that one [`Broken`] held.
+/// The proof that no TLB translates through the slots that one [`Broken`] held, for as long as nothing else is broken.
 #[derive(Debug)]
 pub struct Invalidated {
-    pending: Pending,
+    span: Option<VirtSpan>,
     epoch: u64,
 }
 
 impl Invalidated {
-    pub(super) fn covering(pending: Pending, epoch: u64) -> Self {
-        Self { pending, epoch }
+    #[inline(always)]
+    pub(super) fn of(span: Option<VirtSpan>, epoch: u64) -> Self {
+        Self { span, epoch }
     }
 
-    /// Whether all of `span` was among what was broken, and nothing has been broken since: `epoch` is the protocol's now.
-    pub(super) fn covers<G: Geometry>(&self, span: VirtSpan, epoch: u64) -> bool {
-        self.epoch == epoch && self.pending.covers::<G>(span)
-    }
-
-    /// Whether nothing has been broken since.
+    /// Whether nothing has been broken since: `epoch` is the protocol's now.
     pub(super) fn is_of(&self, epoch: u64) -> bool {
         self.epoch == epoch
     }
@@ -174,7 +187,7 @@ impl Invalidated {
     /// From the first to the last address that was broken.
     #[must_use]
     pub fn span(&self) -> Option<VirtSpan> {
-        self.pending.span()
+        self.span
     }
 }
 
@@ -224,6 +237,7 @@ impl Detached {
     ///
     /// # Panics
     /// When some did not.
+    #[inline(always)]
     pub fn done(self) {
         assert!(self.slots == 0, "{} detached tables never came back", self.slots);
         self.debt.settle();

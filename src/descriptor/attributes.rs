@@ -3,7 +3,6 @@
 use super::fields::DESCRIPTOR;
 use bitflags::bitflags;
 use core::fmt;
-use tock_registers::fields::FieldValue;
 
 bitflags! {
     /// What EL2 may do with a page, as the tables in force say it: requests use [`Access`], which has no value for
@@ -128,31 +127,52 @@ impl Attributes {
         index | shareability | rights | DESCRIPTOR::AF::SET.value | DESCRIPTOR::AP1::SET.value
     }
 
-    /// The attributes that `raw` says, whatever its shareability; `None` for what has no value.
-    pub(super) fn from_bits(raw: u64) -> Option<Self> {
-        let is = |field: FieldValue<u64, DESCRIPTOR::Register>| field.matches_all(raw);
-        let access = match (is(DESCRIPTOR::READ_ONLY::SET), is(DESCRIPTOR::XN::SET), is(DESCRIPTOR::GP::SET)) {
-            (true, true, false) => Access::ReadOnly,
-            (false, true, false) => Access::ReadWrite,
-            (true, false, false) => Access::ReadExecute,
-            (true, false, true) => Access::ReadExecuteGuarded,
-            _ => return None,
-        };
-        let data = match access {
-            Access::ReadOnly => Some(DataAccess::ReadOnly),
-            Access::ReadWrite => Some(DataAccess::ReadWrite),
-            Access::ReadExecute | Access::ReadExecuteGuarded => None,
-        };
-        Some(match raw >> 2 & 7 {
-            0 => Self::Device(DeviceKind::NGnRnE, data?),
-            1 => Self::NonCacheable(data?),
-            4 => Self::Device(DeviceKind::NGnRE, data?),
-            5 => Self::Device(DeviceKind::Gre, data?),
-            6 => Self::Tagged(data?),
-            7 => Self::Normal(access),
-            _ => return None,
-        })
+    /// Everything that a leaf can say.
+    const ALL: [Self; 14] = {
+        use DataAccess::{ReadOnly, ReadWrite};
+        [
+            Self::Normal(Access::ReadOnly),
+            Self::Normal(Access::ReadWrite),
+            Self::Normal(Access::ReadExecute),
+            Self::Normal(Access::ReadExecuteGuarded),
+            Self::NonCacheable(ReadOnly),
+            Self::NonCacheable(ReadWrite),
+            Self::Device(DeviceKind::NGnRnE, ReadOnly),
+            Self::Device(DeviceKind::NGnRnE, ReadWrite),
+            Self::Device(DeviceKind::NGnRE, ReadOnly),
+            Self::Device(DeviceKind::NGnRE, ReadWrite),
+            Self::Device(DeviceKind::Gre, ReadOnly),
+            Self::Device(DeviceKind::Gre, ReadWrite),
+            Self::Tagged(ReadOnly),
+            Self::Tagged(ReadWrite),
+        ]
+    };
+
+    /// [`Self::ALL`] with their bits, by [`key`]: what is read is what is written.
+    const BY_KEY: [Option<(Self, u64)>; KEYS] = {
+        let (mut by_key, mut index) = ([None; KEYS], 0);
+        while index < Self::ALL.len() {
+            let bits = Self::ALL[index].bits();
+            by_key[key(bits)] = Some((Self::ALL[index], bits));
+            index += 1;
+        }
+        by_key
+    };
+
+    /// The only attributes that `raw` can say, with their [`Self::bits`], which tell whether it does. `None` for what has no value.
+    #[inline(always)]
+    pub(super) fn of_bits(raw: u64) -> Option<(Self, u64)> {
+        Self::BY_KEY[key(raw)]
     }
+}
+
+/// Values that [`key`] may have.
+const KEYS: usize = 1 << 6;
+
+/// The fields that tell attributes apart: AttrIndx, AP\[2\], XN and GP of `raw`, as one number.
+#[inline(always)]
+const fn key(raw: u64) -> usize {
+    (raw >> 2 & 7 | (raw >> 7 & 1) << 3 | (raw >> 54 & 1) << 4 | (raw >> 50 & 1) << 5) as usize
 }
 
 const fn data(access: DataAccess) -> Access {

@@ -14,7 +14,7 @@ use super::plan::Unmapped;
 use super::unit::beside_output;
 use super::{Cost, Mapper};
 use crate::addr::VirtSpan;
-use crate::bbm::{Changed, Counts, Geo, Live};
+use crate::bbm::{Counts, Geo, Live};
 use crate::descriptor::{Attributes, Entry, Leaf};
 use crate::errata::Errata;
 use crate::geometry::Slot;
@@ -44,10 +44,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
             return None;
         }
         let before = self.protocol.counts();
-        let mut changed = Changed::none();
-        let place = self.protocol.vouch(self.tables, first);
-        self.protocol.change_run(place, count, attributes, false, &mut changed);
-        self.protocol.invalidate_changed(changed);
+        self.protocol.rewrite_run(self.protocol.vouch(self.tables, first), count, attributes);
         Some(self.spent_since(before))
     }
 
@@ -65,10 +62,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
             return None;
         }
         let raw = self.protocol.raw(first);
-        let leaf = match Entry::decode_in::<Geo<M>>(raw, first.level()) {
-            Entry::Leaf(leaf) if !leaf.contiguous() => leaf,
-            _ => return None,
-        };
+        let leaf = Entry::leaf_in::<Geo<M>>(raw, first.level()).filter(|leaf| !leaf.contiguous())?;
         let mask = beside_output::<Geo<M>>(first.level());
         let alike = self.protocol.alike(first, 1, count, (mask, raw & mask));
         (alike + 1 == count).then_some((first, count, leaf))

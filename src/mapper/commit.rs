@@ -13,25 +13,32 @@ use crate::descriptor::Leaf;
 use crate::geometry::{Geometry, Slot};
 use crate::machine::Machine;
 
-/// What a commit owes between its passes.
-struct Owed {
-    broken: Broken,
-    changed: Changed,
-    detached: Detached,
+/// Where a commit notes what it owes between its passes. The debts themselves stay where they are: to move one costs the target a hundred
+/// instructions.
+struct Owed<'d> {
+    broken: &'d mut Broken,
+    changed: &'d mut Changed,
+    detached: &'d mut Detached,
 }
 
 impl<M: Machine> ChangePlan<'_, '_, M> {
     /// Does what was planned. What comes back proves that no TLB holds anything of before.
     pub fn commit(self) -> Unmapped {
-        let Self { mapper, change, cost } = self;
-        let mut owed = Owed { broken: Broken::none(), changed: Changed::none(), detached: Detached::none() };
-        let (mut virt, mut seen) = (change.whole.start(), Seen::default());
-        while virt < change.whole.end_exclusive() {
-            let unit = mapper.unit_at(&change, virt, &mut seen).expect("the plan has seen every unit");
-            mapper.apply(&change, &unit, mapper.decision(&change, &unit), &mut owed);
+        let (mapper, change) = (self.mapper, &self.change);
+        let (mut broken, mut changed, mut detached) = (Broken::none(), Changed::none(), Detached::none());
+        let mut owed = Owed { broken: &mut broken, changed: &mut changed, detached: &mut detached };
+        let (start, end_exclusive) = (change.whole.start(), change.whole.end_exclusive());
+        let mut virt = start;
+        if let Some((unit, decision)) = &self.first {
+            mapper.apply(change, unit, decision, &mut owed);
             virt = unit.span().end_exclusive();
         }
-        let Owed { broken, changed, mut detached } = owed;
+        let mut seen = Seen::default();
+        while virt < end_exclusive {
+            let unit = mapper.unit_at(change, virt, &mut seen).expect("the plan has seen every unit");
+            mapper.apply(change, &unit, &mapper.decision(change, &unit), &mut owed);
+            virt = unit.span().end_exclusive();
+        }
         let proof = mapper.protocol.invalidate_all(broken, changed);
         if let Some(span) = proof.span() {
             let mut filled = Filled::<Live>::none();
@@ -45,35 +52,35 @@ impl<M: Machine> ChangePlan<'_, '_, M> {
         }
         detached.done();
         mapper.protocol.claim_settled();
-        Unmapped { cost, proof }
+        Unmapped { cost: self.cost, proof }
     }
 }
 
 impl<M: Machine> Mapper<'_, M, Live> {
-    fn apply(&mut self, change: &Change, unit: &Unit, decision: Decision, owed: &mut Owed) {
-        if decision == Decision::KEEP {
+    fn apply(&mut self, change: &Change, unit: &Unit, decision: &Decision, owed: &mut Owed<'_>) {
+        if *decision == Decision::KEEP {
             return;
         }
         self.note_rights(change, unit);
         let evidence = self.protocol.resize().filter(|_| decision.needs == Needs::InPlace);
-        match (*unit, decision.after) {
-            (Unit::Table { slot, .. }, Some(After::Leaf(leaf))) => {
+        match (unit, decision.after) {
+            (&Unit::Table { slot, .. }, Some(After::Leaf(leaf))) => {
                 let Some(evidence) = evidence else { return };
                 self.protocol.replace_table(self.tables, slot, leaf, evidence, self.frames.tables_mut());
             }
-            (Unit::Table { slot, .. }, _) => {
-                self.protocol.break_table(self.tables, slot, &mut owed.broken, &mut owed.detached);
+            (&Unit::Table { slot, .. }, _) => {
+                self.protocol.break_table(self.tables, slot, owed.broken, owed.detached);
             }
-            (Unit::Leaves { first, count, .. }, Some(after)) => {
+            (&Unit::Leaves { first, count, .. }, Some(after)) => {
                 let place = self.protocol.vouch(self.tables, first);
                 match (decision.needs, after) {
                     (Needs::InPlace, After::Same { attributes, contiguous }) => {
-                        self.protocol.change_run(place, count, attributes, contiguous, &mut owed.changed);
+                        self.protocol.change_run(place, count, attributes, contiguous, owed.changed);
                     }
-                    _ => self.protocol.break_run(place, count, after, &mut owed.broken),
+                    _ => self.protocol.break_run(place, count, after, owed.broken),
                 }
             }
-            (Unit::Leaves { first, count, leaf } | Unit::Part { first, count, leaf }, _) => {
+            (&(Unit::Leaves { first, count, leaf } | Unit::Part { first, count, leaf }), _) => {
                 self.apply_pieces(change, first, count, leaf, evidence, owed);
             }
         }
@@ -87,7 +94,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
         count: u64,
         leaf: Leaf,
         evidence: Option<Resize>,
-        owed: &mut Owed,
+        owed: &mut Owed<'_>,
     ) {
         let (level, old) = (first.level(), Old { leaf, start: first.virt() });
         for piece in change.pieces::<Geo<M>>(&old, level, first.span_of(count)).into_iter().flatten() {
@@ -95,11 +102,11 @@ impl<M: Machine> Mapper<'_, M, Live> {
             match (piece.after, evidence) {
                 (Some(After::Leaf(leaf)), Some(_)) => {
                     let place = self.protocol.vouch(self.tables, slot);
-                    self.protocol.change_run(place, piece.count, leaf.attributes(), false, &mut owed.changed);
+                    self.protocol.change_run(place, piece.count, leaf.attributes(), false, owed.changed);
                 }
                 (Some(after), _) => {
                     let place = self.protocol.vouch(self.tables, slot);
-                    self.protocol.break_run(place, piece.count, after, &mut owed.broken);
+                    self.protocol.break_run(place, piece.count, after, owed.broken);
                 }
                 (None, _) => {
                     let Some(next) = level.next() else { continue };
@@ -107,9 +114,9 @@ impl<M: Machine> Mapper<'_, M, Live> {
                         let table = self.table_for(change, &old, next, slot.span());
                         let place = self.protocol.vouch(self.tables, slot);
                         match evidence {
-                            None => self.protocol.break_into(place, table, &mut owed.broken),
+                            None => self.protocol.break_into(place, table, owed.broken),
                             Some(evidence) => {
-                                self.protocol.replace_block(place, table, evidence, &mut owed.changed);
+                                self.protocol.replace_block(place, table, evidence, owed.changed);
                             }
                         }
                     }

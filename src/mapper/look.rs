@@ -104,8 +104,12 @@ impl<M: Machine, S> Mapper<'_, M, S> {
             let Some(first) = self.walk_end(virt) else { break };
             let in_table = first.slots() - first.index() as u64;
             let in_span = (span.end_exclusive().raw() - first.virt().raw()).div_ceil(first.bytes());
+            let most = in_table.min(in_span);
             let ends = |index: &u64| self.protocol.child(first.step(*index)).is_none();
-            let count = 1 + (1..in_table.min(in_span)).take_while(ends).count() as u64;
+            let count = match first.level() {
+                Level::L3 => most,
+                _ => 1 + (1..most).take_while(ends).count() as u64,
+            };
             each(self, first, count);
             virt = first.span_of(count).end_exclusive();
         }

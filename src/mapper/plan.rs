@@ -29,6 +29,8 @@ pub struct ChangePlan<'p, 'a, M> {
     pub(super) mapper: &'p mut Mapper<'a, M, Live>,
     pub(super) change: Change,
     pub(super) cost: Cost,
+    /// What is done first: a request of one unit looks for it once.
+    pub(super) first: Option<(Unit, Decision)>,
 }
 
 impl<M> ChangePlan<'_, '_, M> {
@@ -264,11 +266,15 @@ impl<'a, M: Machine> Mapper<'a, M, Live> {
         self.check_span(whole)?;
         let change = Change { whole, target };
         let mut sum = Sum { cost: Cost::default(), broken: Pending::none(), changed: Pending::none(), makes: false };
-        let (mut virt, mut seen) = (whole.start(), Seen::default());
+        let (mut virt, mut seen, mut first) = (whole.start(), Seen::default(), None);
         while virt < whole.end_exclusive() {
             let unit = self.unit_at(&change, virt, &mut seen)?;
-            self.add_up(&change, &unit, self.decision(&change, &unit), &mut sum)?;
+            let decision = self.decision(&change, &unit);
+            self.add_up(&change, &unit, &decision, &mut sum)?;
             virt = unit.span().end_exclusive();
+            if first.is_none() {
+                first = Some((unit, decision));
+            }
         }
         self.check_frames(&sum.cost)?;
         if let Some(broken) = sum.broken.span() {
@@ -280,34 +286,34 @@ impl<'a, M: Machine> Mapper<'a, M, Live> {
         let maintenance = self.protocol.maintenance_of(&sum.broken, &sum.changed);
         sum.cost.add(maintenance);
         sum.cost.add(Maintenance { tlbis: 0, dsbs: u32::from(sum.makes), isbs: u32::from(sum.makes) });
-        Ok(ChangePlan { mapper: self, change, cost: sum.cost })
+        Ok(ChangePlan { mapper: self, change, cost: sum.cost, first })
     }
 }
 
 impl<M: Machine> Mapper<'_, M, Live> {
     /// Adds what `unit` costs, and refuses what may not be done to it.
-    fn add_up(&self, change: &Change, unit: &Unit, decision: Decision, sum: &mut Sum) -> Result<(), Error> {
-        if decision == Decision::KEEP {
+    fn add_up(&self, change: &Change, unit: &Unit, decision: &Decision, sum: &mut Sum) -> Result<(), Error> {
+        if *decision == Decision::KEEP {
             return Ok(());
         }
         self.check_unit(change, unit, decision)?;
-        match (*unit, decision.after) {
-            (Unit::Table { slot, child }, _) => self.add_up_table(change, slot, child, decision, sum),
-            (Unit::Leaves { first, count, .. }, Some(after)) => {
+        match (unit, decision.after) {
+            (&Unit::Table { slot, child }, _) => self.add_up_table(change, slot, child, decision, sum),
+            (&Unit::Leaves { first, count, .. }, Some(after)) => {
                 let breaks = decision.needs == Needs::Break;
                 sum.cost.stores += if breaks { 2 * count } else { count };
                 sum.makes |= breaks && after != After::Nothing;
                 let pending = if breaks { &mut sum.broken } else { &mut sum.changed };
                 pending.add::<Geo<M>>(first, count, false);
             }
-            (Unit::Leaves { first, count, leaf } | Unit::Part { first, count, leaf }, _) => {
+            (&(Unit::Leaves { first, count, leaf } | Unit::Part { first, count, leaf }), _) => {
                 self.add_up_pieces(change, first, count, leaf, decision, sum);
             }
         }
         Ok(())
     }
 
-    fn check_unit(&self, change: &Change, unit: &Unit, decision: Decision) -> Result<(), Error> {
+    fn check_unit(&self, change: &Change, unit: &Unit, decision: &Decision) -> Result<(), Error> {
         let (span, removes) = (unit.span(), change.target == Target::Nothing);
         match (decision.needs, decision.after, unit) {
             // Outside of the request nothing is mapped that would go.
@@ -382,7 +388,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
         PhysSpan::new(PhysAddr::new(low)?, end_exclusive)
     }
 
-    fn add_up_table(&self, change: &Change, slot: Slot, child: Frame, decision: Decision, sum: &mut Sum) {
+    fn add_up_table(&self, change: &Change, slot: Slot, child: Frame, decision: &Decision, sum: &mut Sum) {
         if decision.needs == Needs::InPlace {
             let mut changed = Pending::none();
             sum.cost.freed += self.protocol.note_below(child, slot, &mut changed);
@@ -395,7 +401,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
         sum.makes |= matches!(change.target, Target::Merge { .. });
     }
 
-    fn add_up_pieces(&self, change: &Change, first: Slot, count: u64, leaf: Leaf, decision: Decision, sum: &mut Sum) {
+    fn add_up_pieces(&self, change: &Change, first: Slot, count: u64, leaf: Leaf, decision: &Decision, sum: &mut Sum) {
         let (level, old) = (first.level(), Old { leaf, start: first.virt() });
         let in_place = decision.needs == Needs::InPlace;
         for piece in change.pieces::<Geo<M>>(&old, level, first.span_of(count)).iter().flatten() {

@@ -14,41 +14,24 @@ use crate::descriptor::{Entry, Leaf};
 use crate::geometry::{Geometry, HighBits, Slot};
 use crate::machine::Machine;
 
-/// The tables on the way to a slot, the root's slot first.
-#[derive(Default)]
-struct Path {
-    slots: [Option<(Slot, Frame, bool)>; 5],
-    count: usize,
-}
-
-impl Path {
-    fn push(&mut self, slot: Slot, child: Frame, kept: bool) {
-        if let Some(place) = self.slots.get_mut(self.count) {
-            *place = Some((slot, child, kept));
-            self.count += 1;
-        }
-    }
-
-    /// From the lowest table up, each with its place on the way.
-    fn upwards(&self) -> impl Iterator<Item = (usize, (Slot, Frame, bool))> + '_ {
-        self.slots[..self.count].iter().copied().enumerate().rev().filter_map(|(depth, table)| Some((depth, table?)))
-    }
-}
-
-/// The tables on the way to the unit before that were looked through and do not go as a whole, by their place on the way. They stay so for the
-/// rest of the request, which looks through none of them again, lest a hole at the end of a span cost a look at all of it for each unit.
+/// The tables on the way to the unit before that were looked through and do not go as a whole, by level. They stay so for the rest of the
+/// request, which looks through none of them again, lest a hole at the end of a span cost a look at all of it for each unit.
 #[derive(Default)]
 pub(super) struct Seen {
     stays: [Option<Frame>; 5],
 }
 
 impl Seen {
-    fn stays(&self, depth: usize, table: Frame) -> bool {
-        self.stays.get(depth) == Some(&Some(table))
+    fn place(level: Level) -> usize {
+        (level as i32 - Level::Minus1 as i32) as usize
     }
 
-    fn note(&mut self, depth: usize, table: Frame) {
-        if let Some(place) = self.stays.get_mut(depth) {
+    fn stays(&self, level: Level, table: Frame) -> bool {
+        self.stays.get(Self::place(level)) == Some(&Some(table))
+    }
+
+    fn note(&mut self, level: Level, table: Frame) {
+        if let Some(place) = self.stays.get_mut(Self::place(level)) {
             *place = Some(table);
         }
     }
@@ -57,24 +40,22 @@ impl Seen {
 impl<M: Machine> Mapper<'_, M, Live> {
     /// What `change` meets at `virt`, which lies in its span and behind all units before.
     pub(super) fn unit_at(&self, change: &Change, virt: VirtAddr, seen: &mut Seen) -> Result<Unit, Error> {
-        let mut path = Path::default();
         let mut slot = self.root_slot(virt);
         let raw = loop {
             let raw = self.protocol.raw(slot);
             let Some(child) = Entry::table_in::<Geo<M>>(raw, slot.level()) else { break raw };
             let Some(below) = slot.below(child, virt) else { break raw };
-            if self.may_merge(change, slot, raw) && !seen.stays(path.count, child) {
+            if self.may_merge(change, slot, raw) && !seen.stays(below.level(), child) {
                 if self.block_for(slot, child).is_some() {
                     return Ok(Unit::Table { slot, child });
                 }
-                seen.note(path.count, child);
+                seen.note(below.level(), child);
             }
-            path.push(slot, child, Entry::keeps(raw));
             slot = below;
         };
         let leaf = self.leaf_at(slot, raw)?;
         if change.target == Target::Nothing
-            && let Some((slot, child)) = self.vacated(&path, change.whole, seen)
+            && let Some((slot, child)) = self.vacated(slot, virt, change.whole, seen)
         {
             return Ok(Unit::Table { slot, child });
         }
@@ -119,20 +100,34 @@ impl<M: Machine> Mapper<'_, M, Live> {
         Unit::Leaves { first: slot, count: count & !(run - 1), leaf }
     }
 
-    /// The highest table on `path` that an unmap of `span` leaves empty, if there is one.
-    fn vacated(&self, path: &Path, span: VirtSpan, seen: &mut Seen) -> Option<(Slot, Frame)> {
-        let mut highest: Option<(Slot, Frame)> = None;
-        for (depth, (slot, child, kept)) in path.upwards() {
-            let first = slot.below(child, slot.virt()).filter(|_| !kept && !seen.stays(depth, child));
-            let below = highest.map(|(slot, _)| slot);
-            if first.is_none_or(|first| !self.becomes_empty(first, span, below)) {
-                // What leads to a table that stays does, too.
-                path.upwards().filter(|above| above.0 <= depth).for_each(|(depth, table)| seen.note(depth, table.1));
+    /// The highest table on the way to `lowest`, where the walk for `virt` ends, that an unmap of `span` leaves empty, if there is one: the slot
+    /// that leads to it.
+    fn vacated(&self, lowest: Slot, virt: VirtAddr, span: VirtSpan, seen: &mut Seen) -> Option<(Slot, Frame)> {
+        let (mut highest, mut in_table) = (None, lowest.first());
+        // Up again by a walk to each table: nearly always, the first one stays.
+        while in_table.level() != Geo::<M>::ROOT && !seen.stays(in_table.level(), in_table.table()) {
+            let goes = highest.map(|(slot, _)| slot);
+            let link = if self.becomes_empty(in_table, span, goes) { self.link_to(in_table, virt) } else { None };
+            let Some(link) = link else {
+                seen.note(in_table.level(), in_table.table());
                 break;
-            }
-            highest = Some((slot, child));
+            };
+            (highest, in_table) = (Some((link, in_table.table())), link.first());
         }
         highest
+    }
+
+    /// The slot that leads to the table of `below`, which is on the way of `virt`, unless that table stays when it is empty.
+    fn link_to(&self, below: Slot, virt: VirtAddr) -> Option<Slot> {
+        let mut slot = self.root_slot(virt);
+        loop {
+            let raw = self.protocol.raw(slot);
+            let child = Entry::table_in::<Geo<M>>(raw, slot.level())?;
+            if child == below.table() {
+                return (!Entry::keeps(raw)).then_some(slot);
+            }
+            slot = slot.below(child, virt)?;
+        }
     }
 
     /// Whether nothing is left of the table of slot `zero` when `span` is unmapped; that nothing is left below `goes` is known. What is not mapped within, or

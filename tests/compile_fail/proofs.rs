@@ -20,7 +20,7 @@ pub mod proofs_not_forged {
     }
 
     pub fn newer(proof: Invalidated) -> Option<breakwater::addr::VirtSpan> {
-        proof.span() //~ E0616: proof.pending.span()
+        proof.span() //~ E0616: proof.span
     }
 
     pub fn unused<M: Machine>(proof: UnusedSlots<'_, M, Live>, _first: Slot) -> UnusedSlots<'_, M, Live> {

@@ -294,6 +294,33 @@ fn bad_table_reclaimed_with_the_proof_of_an_earlier_break() {
 }
 
 #[test]
+fn bad_laid_table_made_on_the_proof_of_a_break() {
+    dies_saying(
+        module_path!(),
+        "bad_laid_table_made_on_the_proof_of_a_break",
+        "only a broken, invalidated slot",
+        || {
+            // A table that is laid between two pages that are broken: it owes a DSB and its link, and no invalidation covers that.
+            let (mut rig, first, _) = one_page();
+            let beyond = AT + 2 * 512 * PAGE;
+            rig.map(request(beyond, PAGE, 3 * GIB, DATA, Level::L3)).unwrap();
+            let (above, last) = (rig.slot(AT, Level::L2).step(1), rig.slot(beyond, Level::L3));
+            let spare = rig.frames.take().unwrap();
+            let table = rig.protocol.new_table(spare, Level::L3, above.virt());
+            let proof = rig.protocol.unused_run(place(&rig.protocol, &rig.tables, above), 1).unwrap();
+            let mut laid = ManuallyDrop::new(Laid::none());
+            rig.protocol.lay(proof, table, false, &mut laid);
+            let mut broken = Broken::none();
+            for slot in [first, last] {
+                break_for(&mut rig, slot, 8 * GIB, &mut broken);
+            }
+            let proof = rig.protocol.invalidate(broken);
+            settle(&mut rig, above, &proof);
+        },
+    );
+}
+
+#[test]
 fn good_a_slot_that_is_not_broken_stays_as_it_is() {
     let (mut rig, slot, other) = one_page();
     rig.map(request(AT + PAGE, PAGE, 3 * GIB, DATA, Level::L3)).unwrap();

@@ -76,7 +76,12 @@ impl Machine for El2 {
         let start = self.phys_to_virt.address(first.table()) + 8 * first.index();
         let end = start + 8 * count as usize;
         let mut address = start;
-        while address < end && word(address) & mask == bits {
+        let differs = |address| (word(address) ^ bits) & mask;
+        // Four at a time, as above.
+        while address + 32 <= end && [0, 8, 16, 24].iter().fold(0, |all, offset| all | differs(address + offset)) == 0 {
+            address += 32;
+        }
+        while address < end && differs(address) == 0 {
             address += 8;
         }
         (address - start) as u64 / 8
