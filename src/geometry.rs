@@ -93,12 +93,7 @@ pub trait Geometry: Copy + Debug + Eq + Send + Sync + 'static {
     #[must_use]
     #[inline(always)]
     fn run_slots(level: Level) -> u64 {
-        match (Self::TLBI_GRANULE, level) {
-            (1, Level::L1 | Level::L2 | Level::L3) => 16,
-            (2, Level::L3) => 128,
-            (2 | 3, Level::L2) | (3, Level::L3) => 32,
-            _ => 1,
-        }
+        run_slots(Self::STRIDE as u8, level)
     }
 
     /// The slot of `table`, a table of `level`, that translates `virt`.
@@ -131,6 +126,16 @@ pub trait Geometry: Copy + Debug + Eq + Send + Sync + 'static {
             HighBits::Shareability => plain | (descriptor >> 8 & 3) << 50,
             HighBits::Low => plain & !0xffff | (descriptor >> 12 & 0xf) << 48,
         }
+    }
+}
+
+/// [`Geometry::run_slots`] of a granule whose tables have 2^`stride` slots.
+const fn run_slots(stride: u8, level: Level) -> u64 {
+    match (stride, level) {
+        (9, Level::L1 | Level::L2 | Level::L3) => 16,
+        (11, Level::L3) => 128,
+        (11 | 13, Level::L2) | (13, Level::L3) => 32,
+        _ => 1,
     }
 }
 
@@ -203,6 +208,13 @@ impl Slot {
     #[inline(always)]
     pub const fn slots(self) -> u64 {
         self.slots as u64
+    }
+
+    /// [`Geometry::run_slots`] at its level.
+    #[must_use]
+    #[inline(always)]
+    pub const fn run_slots(self) -> u64 {
+        run_slots(self.stride, self.level)
     }
 
     /// What it translates.
@@ -382,6 +394,7 @@ mod tests {
             let mut slot = G::slot(table, G::ROOT, virt);
             while let Some(next) = slot.below(table, virt) {
                 assert_eq!(next, G::slot(table, next.level(), virt));
+                assert_eq!(next.run_slots(), G::run_slots(next.level()));
                 assert!(slot.span().covers(next.span()) && next.slots() << next.shift() == slot.bytes());
                 slot = next;
             }

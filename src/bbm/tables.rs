@@ -147,7 +147,7 @@ impl<M> FreshTable<M> {
 
     /// Its slot for `virt`.
     #[inline(always)]
-    pub(super) fn slot(&self, virt: VirtAddr) -> Slot {
+    pub(crate) fn slot(&self, virt: VirtAddr) -> Slot {
         let (slot, first) = (self.slot.beside(virt), self.slot.first());
         debug_assert!(slot.first() == first && slot.index() < slot.slots() as usize, "an address of this table's");
         slot

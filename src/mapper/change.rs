@@ -81,8 +81,8 @@ impl Change {
     }
 
     /// How many leaves from `slot` on may be of one unit: all, but for merging into contiguous runs, which begin where they begin.
-    pub(super) fn boundary<G: Geometry>(&self, slot: Slot, leaf: Leaf) -> u64 {
-        let run = G::run_slots(slot.level());
+    pub(super) fn boundary(&self, slot: Slot, leaf: Leaf) -> u64 {
+        let run = slot.run_slots();
         match self.target {
             Target::Merge { contiguous: true, .. } if run > 1 && !leaf.contiguous() => run - slot.index() as u64 % run,
             _ => u64::MAX,

@@ -10,7 +10,7 @@ use crate::addr::{Level, PhysSpan, VirtSpan};
 use crate::bbm::{After, Broken, Changed, Detached, Filled, FreshTable, Geo, Live, Resize, Settling};
 use crate::change::Needs;
 use crate::descriptor::Leaf;
-use crate::geometry::{Geometry, Slot};
+use crate::geometry::Slot;
 use crate::machine::Machine;
 
 /// Where a commit notes what it owes between its passes. The debts themselves stay where they are: to move one costs the target a hundred
@@ -133,7 +133,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
             match (piece.after, level.next()) {
                 (Some(After::Leaf(leaf)), _) => self.protocol.fill_fresh(&table, piece.virt, piece.count, leaf),
                 (None, Some(next)) => {
-                    let first = Geo::<M>::slot(table.frame(), level, piece.virt);
+                    let first = table.slot(piece.virt);
                     for slot in (0..piece.count).map(|index| first.step(index)) {
                         let child = self.table_for(change, old, next, slot.span());
                         self.protocol.link_fresh(&table, child, false);

@@ -292,8 +292,7 @@ impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
     #[inline(never)]
     fn occupied(&self, fill: &Fill, slot: Slot) -> Error {
         // A contiguous run says what its first leaf says.
-        let leaves =
-            if fill.leaves.is_some_and(|leaves| leaves.contiguous) { Geo::<M>::run_slots(slot.level()) } else { 1 };
+        let leaves = if fill.leaves.is_some_and(|leaves| leaves.contiguous) { slot.run_slots() } else { 1 };
         let start = slot.virt().align_down(leaves << slot.shift()).max(fill.whole.start());
         // No leaf where the request begins or ends within the slot.
         let requested = slot.virt().raw().checked_sub(start.raw()).and_then(|ahead| {

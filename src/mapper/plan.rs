@@ -211,7 +211,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
 
     fn decision_of_leaves(&self, change: &Change, first: Slot, count: u64, leaf: Leaf) -> Decision {
         let level = first.level();
-        let run_bytes = Geo::<M>::run_slots(level) << Geo::<M>::shift(level);
+        let run_bytes = first.run_slots() << first.shift();
         let (new, after) = match change.target {
             Target::Nothing => return Decision::of(Needs::Break, After::Nothing),
             Target::Attributes(attributes) => {
@@ -234,8 +234,8 @@ impl<M: Machine> Mapper<'_, M, Live> {
                 (leaf.with_contiguous(false), After::Same { attributes, contiguous: false })
             }
             Target::Merge { contiguous, .. } => {
-                let whole_run = count.is_multiple_of(Geo::<M>::run_slots(level)) && first.virt().is_aligned(run_bytes);
-                let fits = Geo::<M>::run_slots(level) > 1 && whole_run && leaf.output().is_aligned(run_bytes);
+                let whole_run = count.is_multiple_of(first.run_slots()) && first.virt().is_aligned(run_bytes);
+                let fits = first.run_slots() > 1 && whole_run && leaf.output().is_aligned(run_bytes);
                 let attributes = leaf.attributes();
                 let contiguous = leaf.contiguous() || contiguous && fits;
                 (leaf.with_contiguous(contiguous), After::Same { attributes, contiguous })
@@ -356,7 +356,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
     /// Refuses rights that `count` leaves from `first` on gain where they make an alias, by runs of those that map memory side by side: two
     /// leaves of one request may map one frame, and change one after the other.
     fn check_gained_in_order(&self, first: Slot, count: u64, attributes: Attributes) -> Result<(), Error> {
-        let bytes = Geo::<M>::slot_bytes(first.level());
+        let bytes = first.bytes();
         let output = |index| Geo::<M>::decode_output(self.protocol.raw(first.step(index)));
         let mut from = 0;
         while from < count {
@@ -384,7 +384,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
     pub(super) fn outputs(&self, first: Slot, count: u64) -> Option<PhysSpan> {
         let output = |index| Geo::<M>::decode_output(self.protocol.raw(first.step(index)));
         let (low, high) = (0..count).map(output).fold((u64::MAX, 0), |(low, high), at| (low.min(at), high.max(at)));
-        let end_exclusive = PhysAddr::new(high + Geo::<M>::slot_bytes(first.level()))?;
+        let end_exclusive = PhysAddr::new(high + first.bytes())?;
         PhysSpan::new(PhysAddr::new(low)?, end_exclusive)
     }
 

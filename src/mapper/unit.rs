@@ -76,7 +76,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
     /// part.
     fn leaves(&self, change: &Change, slot: Slot, raw: u64, leaf: Leaf) -> Unit {
         let level = slot.level();
-        let run = if leaf.contiguous() { Geo::<M>::run_slots(level) } else { 1 };
+        let run = if leaf.contiguous() { slot.run_slots() } else { 1 };
         let into = slot.index() as u64 & (run - 1);
         let in_table = slot.slots() - slot.index() as u64;
         let end = change.whole.end_exclusive().raw();
@@ -87,7 +87,7 @@ impl<M: Machine> Mapper<'_, M, Live> {
             let leaf = self.leaf_at(first, first_raw).unwrap_or(leaf);
             return Unit::Part { first, count: run, leaf };
         }
-        let limit = change.boundary::<Geo<M>>(slot, leaf).min(in_table).min(in_span);
+        let limit = change.boundary(slot, leaf).min(in_table).min(in_span);
         let alike = |index: &u64| {
             let next = self.protocol.raw(slot.step(*index));
             (next ^ raw) & !Geo::<M>::OUTPUT_MASK == 0 && follows::<Geo<M>>(leaf, level, *index, next)
