@@ -11,6 +11,8 @@ mod explore;
 mod random;
 #[path = "agreement/registers.rs"]
 mod registers;
+#[path = "agreement/roots.rs"]
+mod roots;
 #[path = "agreement/worlds.rs"]
 mod worlds_of;
 
@@ -58,6 +60,13 @@ pub(crate) fn worlds() -> Vec<World> {
         registers::lines("lines", ""),
         registers::lines("lines, 819472", "feature all clean-invalidates\n"),
         worlds_of::mappings(),
+        roots::two_roots(),
+        roots::shared_table(),
+        roots::stored_past_the_caches(),
+        roots::walked_past_the_caches(),
+        roots::outer("outer", ""),
+        roots::outer("outer, repeated", "feature 1 repeat-tlbi\n"),
+        roots::contents(),
     ]
 }
 
@@ -149,7 +158,7 @@ fn good_the_two_agree_on_every_short_history_of_the_other_worlds() {
 #[test]
 fn good_the_two_agree_on_histories_drawn_at_random() {
     let mut differences = String::new();
-    for world in worlds() {
+    for world in worlds().into_iter().chain([roots::off_at_random()]) {
         let drawn = draw(&world, &whole(&world));
         println!("{}: {} steps, {} of them judged bad", world.name, drawn.steps, drawn.judged_bad);
         assert!(drawn.judged_bad > 0);

@@ -4,9 +4,10 @@ use breakwater_trace::{Access, Operation};
 
 use crate::regime::{Control, Controls};
 
-use super::element::{Element, TableEncoding};
+use super::element::{Element, TableEncoding, TableUse};
 use super::entry::Translation;
 use super::harm::What;
+use super::lines::Route;
 use super::memory::Memory;
 use super::path::{Ending, Path};
 use super::permission::Permission;
@@ -24,17 +25,23 @@ impl Adversary {
         self.put_off(at);
         if self.elements[at].is_cacheable() {
             if !self.lines.is_dirty(pa) {
-                self.lines.store_into(pa, self.permissions);
+                let mixed = self.lines.store_into(pa, self.permissions);
+                self.lose(&mixed);
             }
         } else {
-            if self.lines.misses(pa) && self.permissions.has(Permission::EvictDirtyLine) {
+            if self.lines.is_line_dirty(pa) && self.permissions.has(Permission::EvictDirtyLine) {
                 let what = "a dirty line will be written over what is stored past the cache";
                 self.harm(at, HarmKind::Line, Some(pa), what);
             }
             self.lines.store_past(storer, pa, self.permissions);
         }
+        let way = if self.elements[at].is_cacheable() { Route::Cached } else { Route::Past };
+        if !self.memory.is_settled() {
+            self.memory.reveal(pa, way);
+        }
         let remember = self.permissions.has(Permission::SeeOldValueUntilDsb);
-        let Some(change) = self.memory.store(storer, word, remember) else { return };
+        let hidden_from = self.hidden_from(pa, way.other());
+        let Some(change) = self.memory.store(storer, word, remember, hidden_from) else { return };
         let mut broken = None;
         for target in 0..self.elements.len() {
             if self.elements[target].may_read(pa) {
@@ -49,6 +56,19 @@ impl Adversary {
             }
             _ => {}
         }
+    }
+
+    /// The way in which walks miss what is stored at `pa` the other way, if any PE walks there.
+    fn hidden_from(&self, pa: u64, way: Route) -> Option<Route> {
+        let permission = match way {
+            Route::Cached => Permission::HideBehindLine,
+            Route::Past => Permission::MissDirtyLine,
+        };
+        let walks_there = |element: &Element| {
+            element.walks() && element.eyes().1 == way && element.may_read(pa) && !element.contexts_of(pa).is_empty()
+        };
+        let is_walked = self.elements.iter().any(|element| walks_there(element));
+        (is_walked && self.permissions.has(permission)).then_some(way)
     }
 
     /// A store is done no sooner than its DSB says.
@@ -94,7 +114,8 @@ impl Adversary {
             self.harm(at, HarmKind::Window, Some(operand), what);
             return;
         }
-        let pa = element.output_of(&self.memory, operand);
+        // An address that is not mapped faults.
+        let Some(pa) = element.output_of(&self.memory, operand) else { return };
         if operation.zeroes() {
             if element.is_on() {
                 let first = pa & !(ZEROED - 1);
@@ -105,7 +126,17 @@ impl Adversary {
             return;
         }
         let skips = element.features.clean_invalidates && self.permissions.has(Permission::SkipClean);
-        self.lines.maintain(element.pe, operation, pa, skips, self.permissions);
+        let pushed = self.lines.maintain(element.pe, operation, pa, skips, self.permissions);
+        self.lose(&pushed);
+    }
+
+    /// A line from before may be written over these words.
+    fn lose(&mut self, words: &[u64]) {
+        for word in words {
+            for target in 0..self.elements.len() {
+                self.walk(target, |walker| walker.lose(*word));
+            }
+        }
     }
 
     /// A load or store of the trace.
@@ -144,6 +175,7 @@ impl Adversary {
     }
 
     fn use_at(&mut self, at: usize, va: u64, is_fetch: bool) {
+        self.use_other_root(at, va);
         let element = &self.elements[at];
         // Nothing is in flux: what memory says is what a use finds.
         if element.fault_views.is_empty()
@@ -153,21 +185,40 @@ impl Adversary {
         {
             return;
         }
-        let Some(path) = Path::of(element, &self.memory, va) else { return };
-        match path.ending {
-            Ending::Unknown => {}
-            Ending::Fault => self.use_broken(at, va, &path, is_fetch),
-            Ending::Leaf(leaf) => {
-                if self.may_fault(at, va, &path, is_fetch) {
-                    self.harm(
-                        at,
-                        HarmKind::Faulting,
-                        Some(va),
-                        "the use may find the fault that was there before the fill",
-                    );
+        for path in element.paths(&self.memory, va) {
+            match path.ending {
+                Ending::Unknown => {}
+                Ending::Fault => self.use_broken(at, va, &path, is_fetch),
+                Ending::Leaf(leaf) => {
+                    if self.may_fault(at, va, &path, is_fetch) {
+                        let what = "the use may find the fault that was there before the fill";
+                        self.harm(at, HarmKind::Faulting, Some(va), what);
+                    }
+                    self.use_latent(at, va, &leaf, is_fetch);
                 }
-                self.use_latent(at, va, &leaf, is_fetch);
             }
+        }
+    }
+
+    /// A use through the root that was written last, which maps `va`, may begin at another one, which does not.
+    fn use_other_root(&mut self, at: usize, va: u64) {
+        let element = &self.elements[at];
+        if element.former_roots.is_empty() && element.latent_roots.is_empty() && element.older_controls.is_empty() {
+            return;
+        }
+        let Some(path) = Path::of(element, &self.memory, va) else { return };
+        let Some(regime) = element.regime().filter(|_| matches!(path.ending, Ending::Leaf(_))) else { return };
+        let former = element.former_roots.iter().map(|held| held.what.table);
+        let former = former.chain(element.latent_roots.iter().copied());
+        let level = regime.format.start_level;
+        let root = |table| TableUse { level, va: 0, table, no_write: false, no_execute: false, doom: 0 };
+        let mut others: Vec<(TableUse, TableEncoding)> = former.map(|table| (root(table), regime)).collect();
+        others.extend(element.roots_in_force());
+        let faults = |(root, regime): &(TableUse, TableEncoding)| {
+            Path::from(*root, regime, &self.memory, va).ending == Ending::Fault
+        };
+        if others.iter().any(faults) {
+            self.harm(at, HarmKind::Faulting, Some(va), "the use may begin at another root, which does not map it");
         }
     }
 
@@ -279,6 +330,16 @@ impl Element {
             || (self.walks() && self.values_of(Control::Ttbr0).any(is_root))
     }
 
+    /// The walks of `va` from each root that may be in force, as memory is.
+    fn paths(&self, memory: &Memory, va: u64) -> Vec<Path> {
+        if self.older_controls.is_empty() {
+            return Path::of(self, memory, va).into_iter().collect();
+        }
+        let Some(regime) = self.regime() else { return Vec::new() };
+        let Some(va) = self.controls.input(va, &regime.format) else { return Vec::new() };
+        self.roots_in_force().iter().map(|(root, regime)| Path::from(*root, regime, memory, va)).collect()
+    }
+
     /// Whether the code at `pc` stands, executable, at its own physical address under `controls`; where nothing is known, yes.
     pub(super) fn runs_in_place(&self, memory: &Memory, controls: &Controls, pc: u64) -> bool {
         let Some(regime) = TableEncoding::of(controls, &self.features) else { return true };
@@ -296,15 +357,19 @@ impl Element {
     /// Whether a walk of this PE may read a fault, an older value, at `slot`.
     pub(super) fn may_fault_at(&self, memory: &Memory, slot: u64, level: i8) -> bool {
         let Some(regime) = self.regime() else { return false };
-        let mut older = memory.older(slot, 8).filter(|(_, older)| older.is_seen_by(self.pe));
+        let mut older = memory.older(slot, 8).filter(|(_, older)| older.is_seen_by(self.eyes()));
         older.any(|(_, older)| older.value.is_some_and(|value| regime.faults(value, level)))
     }
 
-    /// Where `va` leads, as memory says; itself where nothing is known.
-    fn output_of(&self, memory: &Memory, va: u64) -> u64 {
-        match self.is_on().then(|| Path::of(self, memory, va)).flatten().map(|path| path.ending) {
-            Some(Ending::Leaf(leaf)) => leaf.output + (va & (leaf.bytes() - 1)),
-            _ => va,
+    /// Where `va` leads, as memory says; itself where nothing is known; nowhere if it is not mapped.
+    fn output_of(&self, memory: &Memory, va: u64) -> Option<u64> {
+        if !self.is_on() {
+            return Some(va);
+        }
+        match Path::of(self, memory, va)?.ending {
+            Ending::Leaf(leaf) => Some(leaf.output + (va & (leaf.bytes() - 1))),
+            Ending::Unknown => Some(va),
+            Ending::Fault => None,
         }
     }
 }

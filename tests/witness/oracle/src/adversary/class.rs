@@ -52,7 +52,7 @@ impl Scope {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub(super) struct Class {
     pub(super) issuer: u32,
-    pub(super) is_broadcast: bool,
+    pub(super) reach: Reach,
     pub(super) without_xs: bool,
     pub(super) is_range: bool,
     /// Where an affected core may lose a broadcast TLBI: 0 issued, 1 its DSB is done, 2 another one is issued.
@@ -79,8 +79,12 @@ impl Class {
         })
     }
 
-    pub(super) const fn key(&self) -> (u32, bool, bool, bool, u8) {
-        (self.issuer, self.is_broadcast, self.without_xs, self.is_range, self.phase)
+    pub(super) const fn key(&self) -> (u32, Reach, bool, bool, u8) {
+        (self.issuer, self.reach, self.without_xs, self.is_range, self.phase)
+    }
+
+    pub(super) const fn is_broadcast(&self) -> bool {
+        !matches!(self.reach, Reach::Own)
     }
 
     pub(super) fn absorb(&mut self, other: &Self) {
@@ -91,11 +95,10 @@ impl Class {
 
     pub(super) fn reaches(&self, element: &Element) -> bool {
         let takes_part = !self.is_range || element.features.tlbi_range;
-        takes_part && (self.is_broadcast || element.pe == self.issuer)
+        takes_part && (self.is_broadcast() || element.pe == self.issuer)
     }
 
-    pub(super) const fn is_completed_by(&self, issuer: u32, barrier: &Ordering) -> bool {
-        let far_enough = !self.is_broadcast || !matches!(barrier.reach, Reach::Own);
-        self.issuer == issuer && far_enough && (self.without_xs || !barrier.without_xs)
+    pub(super) fn is_completed_by(&self, issuer: u32, barrier: &Ordering) -> bool {
+        self.issuer == issuer && self.reach <= barrier.reach && (self.without_xs || !barrier.without_xs)
     }
 }

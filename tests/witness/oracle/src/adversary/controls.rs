@@ -7,6 +7,7 @@ use crate::regime::{Control, Controls};
 
 use super::element::{Element, FaultView, Neighbour};
 use super::permission::Permission;
+use super::roots::Begun;
 use super::{Adversary, HarmKind, Held};
 
 /// Unsynchronised writes beyond are not told apart.
@@ -37,9 +38,10 @@ impl Adversary {
             return;
         };
         let old = self.elements[at].controls;
+        let begun = self.elements[at].begun();
         self.check_neighbours(at, control, &old, value);
         self.elements[at].set_control(control, value, self.permissions);
-        self.controls_changed(at, &old);
+        self.controls_changed(at, &old, &begun);
         if control == Control::Sctlr && (old.sctlr ^ value) & 1 != 0 && !self.elements[at].at_el3 {
             self.fetch_past(at, &old, pc);
         }
@@ -59,7 +61,8 @@ impl Adversary {
     }
 
     /// Walks with controls that may be in force from now on, and what they make of the caches.
-    fn controls_changed(&mut self, at: usize, old: &Controls) {
+    /// Its walks had `begun` before.
+    fn controls_changed(&mut self, at: usize, old: &Controls, begun: &[Begun]) {
         let now = self.elements[at].controls;
         if self.elements[at].at_el3 {
             return;
@@ -78,9 +81,14 @@ impl Adversary {
             let walked =
                 |controls: &Controls| (controls.mmu_on(), controls.ttbr0, controls.tcr, controls.mair, controls.sctlr);
             if walked(old) != walked(&now) {
+                let mut begins = self.elements[at].begun();
+                // Where another PE walks already, what lines hide is owed already.
+                let others = self.elements.iter().enumerate().filter(|(other, _)| *other != at);
+                let known: Vec<Begun> = others.flat_map(|(_, element)| element.begun()).collect();
+                begins.retain(|begun_now| !begun.contains(begun_now) && !known.contains(begun_now));
                 self.walk(at, |walker| {
                     walker.change_types(old.mair, now.mair);
-                    walker.explore_roots();
+                    walker.explore_roots(&begins);
                 });
             }
             self.share(at);
@@ -212,7 +220,7 @@ impl Adversary {
             }
             self.elements[at].at_el3 = false;
             let off = Controls::default();
-            self.controls_changed(at, &off);
+            self.controls_changed(at, &off, &[]);
         }
     }
 }

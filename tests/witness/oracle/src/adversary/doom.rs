@@ -38,7 +38,8 @@ impl Walker<'_> {
         for at in 0..self.element.cached_words.len() {
             let word = self.element.cached_words[at].what;
             let mut older = self.memory.older(word.slot, 8);
-            let is_seen = older.any(|(_, older)| older.is_seen_by(self.element.pe) && older.value == Some(word.value));
+            let is_seen =
+                older.any(|(_, older)| older.is_seen_by(self.element.eyes()) && older.value == Some(word.value));
             let is_walked =
                 || self.element.contexts_of(word.slot).iter().any(|(context, _)| context.doom & ISSUED == 0);
             if is_seen && is_walked() {

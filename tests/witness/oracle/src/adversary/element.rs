@@ -3,10 +3,12 @@
 use breakwater_trace::Register;
 
 use crate::descriptor::Format;
+use crate::maintenance::Reach;
 use crate::params::Features;
 use crate::regime::{Control, Controls, MemoryType};
 
 use super::entry::{Held, TableEntry, Translation};
+use super::lines::Route;
 use super::shared::{Hint, List};
 
 /// Every address.
@@ -158,8 +160,8 @@ pub(super) struct Element {
     pub(super) garbage: Option<u32>,
     /// Garbage or cached controls are invalidated, a context synchronisation is to follow.
     pub(super) is_settling: bool,
-    /// Pending TLBIs of this PE, whatever they doomed: bit 0 local, 1 broadcast, 2 and 3 the nXS forms.
-    pub(super) unfinished: u8,
+    /// Pending TLBIs of this PE, whatever they doomed: how far each reaches, and whether it is of the nXS form.
+    pub(super) unfinished: Vec<(Reach, bool)>,
     pub(super) neighbour: Neighbour,
     /// Roots that are no longer in force: walks of entries that are held began there, and may begin there until all are invalidated.
     pub(super) former_roots: Vec<Held<WalkedFrame>>,
@@ -203,7 +205,7 @@ impl Element {
             has_fetched: false,
             garbage: has_garbage.then_some(0),
             is_settling: false,
-            unfinished: 0,
+            unfinished: Vec::new(),
             neighbour: Neighbour::Other,
             former_roots: Vec::new(),
             latent_roots: Vec::new(),
@@ -269,6 +271,11 @@ impl Element {
     /// Whether data accesses go into the data cache.
     pub(super) const fn is_cacheable(&self) -> bool {
         self.is_on() && self.controls.cache_on()
+    }
+
+    /// Whose walks these are, and how they go: through the caches if SCTLR_EL2.C and TCR_EL2 both say so.
+    pub(super) const fn eyes(&self) -> (u32, Route) {
+        (self.pe, route_of(&self.controls))
     }
 
     pub(super) const fn regime(&self) -> Option<TableEncoding> {
@@ -348,6 +355,11 @@ impl Element {
         let roots = self.former_roots.iter().fold(controls, |all, held| all | held.doom);
         roots | self.garbage.unwrap_or(0)
     }
+}
+
+/// How walks go under `controls`.
+pub(super) const fn route_of(controls: &Controls) -> Route {
+    if controls.cache_on() && controls.walks_cacheable() { Route::Cached } else { Route::Past }
 }
 
 impl List<(u64, u64)> {

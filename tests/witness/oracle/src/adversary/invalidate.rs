@@ -8,18 +8,19 @@ use crate::maintenance::{Invalidation, Ordering, Reach};
 use super::Adversary;
 use super::class::{Class, ISSUED, MOST_CLASSES, Scope};
 use super::element::{Element, Latent, Trail};
+use super::entry::{Held, Translation};
 use super::permission::{Permission, Permissions};
 
 impl Adversary {
     /// `at` issues a TLBI.
     pub(super) fn issue(&mut self, at: usize, invalidation: &Invalidation) {
-        let (issuer, is_broadcast) = (self.elements[at].pe, invalidation.reach != Reach::Own);
-        let bit = u8::from(is_broadcast) + 2 * u8::from(invalidation.without_xs);
-        if self.elements[at].unfinished >> bit & 1 == 0 {
-            self.elements[at].unfinished |= 1 << bit;
+        let Invalidation { reach, without_xs, is_range, .. } = *invalidation;
+        let issuer = self.elements[at].pe;
+        if let Err(place) = self.elements[at].unfinished.binary_search(&(reach, without_xs)) {
+            self.elements[at].unfinished.insert(place, (reach, without_xs));
         }
-        if is_broadcast {
-            self.advance(issuer, 1, None);
+        if reach != Reach::Own {
+            self.repeat(issuer, reach);
         }
         let page = self.elements[at].regime().map_or(4096, |regime| regime.format.granule.page_bytes());
         let Some(scope) = Scope::of(invalidation, page) else { return };
@@ -29,8 +30,7 @@ impl Adversary {
         if self.classes.len() >= MOST_CLASSES {
             return;
         }
-        let Invalidation { without_xs, is_range, .. } = *invalidation;
-        let class = Class { issuer, is_broadcast, without_xs, is_range, phase: 0, scopes: vec![scope] };
+        let class = Class { issuer, reach, without_xs, is_range, phase: 0, scopes: vec![scope] };
         let issued = class.clone();
         if self.classes.last().is_none_or(|last| *last < class) {
             self.classes.push(class);
@@ -56,19 +56,14 @@ impl Adversary {
     pub(super) fn complete(&mut self, at: usize, barrier: &Ordering) {
         let issuer = self.elements[at].pe;
         if barrier.is_full() {
-            let near = barrier.reach == Reach::Own;
-            let kept = match (near, barrier.without_xs) {
-                (false, false) => 0,
-                (true, false) => 0b1010,
-                (false, true) => 0b0011,
-                (true, true) => 0b1011,
-            };
-            if self.elements[at].unfinished & !kept != 0 {
-                self.elements[at].unfinished &= kept;
+            let stays =
+                |(reach, without_xs): &(Reach, bool)| *reach > barrier.reach || (barrier.without_xs && !without_xs);
+            if !self.elements[at].unfinished.iter().all(stays) {
+                self.elements[at].unfinished.retain(stays);
             }
             let bits = self.completed(issuer, barrier);
             self.remove(issuer, bits);
-            self.advance(issuer, 0, Some(barrier));
+            self.half_complete(issuer, barrier);
             self.drop_idle_classes();
         }
     }
@@ -77,7 +72,7 @@ impl Adversary {
     fn completed(&self, issuer: u32, barrier: &Ordering) -> u32 {
         let repeats = self.repeats();
         let done = |class: &Class| {
-            class.is_completed_by(issuer, barrier) && (!class.is_broadcast || !repeats || class.phase == 2)
+            class.is_completed_by(issuer, barrier) && (!class.is_broadcast() || !repeats || class.phase == 2)
         };
         let classes = self.classes.iter().enumerate().filter(|(_, class)| done(class));
         classes.fold(0, |bits, (bit, _)| bits | 1 << bit)
@@ -87,21 +82,25 @@ impl Adversary {
         self.permissions.has(Permission::LoseBroadcast) && self.world.params.any(|features| features.repeat_tlbi)
     }
 
-    /// Broadcast TLBIs of `issuer` in phase `from` enter the next, those that `barrier` covers if there is one.
-    fn advance(&mut self, issuer: u32, from: u8, barrier: Option<&Ordering>) {
-        let moves = |class: &Class| {
-            let covered = barrier.is_none_or(|barrier| class.is_completed_by(issuer, barrier));
-            class.issuer == issuer && class.is_broadcast && class.phase == from && covered
-        };
-        if !self.repeats() || !self.classes.iter().any(moves) {
+    /// Broadcast TLBIs of `issuer` that `barrier` covers: what an affected core needs besides is another one.
+    fn half_complete(&mut self, issuer: u32, barrier: &Ordering) {
+        let is_first = |class: &Class| class.is_broadcast() && class.phase == 0;
+        self.advance(|class| is_first(class) && class.is_completed_by(issuer, barrier), |class| class.phase = 1);
+    }
+
+    /// `issuer` issues another broadcast TLBI, which reaches so far: a DSB has to cover both.
+    fn repeat(&mut self, issuer: u32, reach: Reach) {
+        let is_half = |class: &Class| class.issuer == issuer && class.phase == 1;
+        self.advance(is_half, |class| (class.phase, class.reach) = (2, class.reach.max(reach)));
+    }
+
+    fn advance(&mut self, moves: impl Fn(&Class) -> bool, change: impl Fn(&mut Class)) {
+        if !self.repeats() || !self.classes.iter().any(&moves) {
             return;
         }
-        let classes = std::mem::take(&mut self.classes).into_iter();
-        let moved = classes.map(|mut class| {
-            class.phase += u8::from(moves(&class));
-            Some(class)
-        });
-        self.renumber(moved.collect());
+        let mut classes = std::mem::take(&mut self.classes);
+        classes.iter_mut().filter(|class| moves(class)).for_each(change);
+        self.renumber(classes.into_iter().map(Some).collect());
     }
 
     /// Removes what is doomed by any of `bits`, and the classes.
@@ -109,9 +108,9 @@ impl Adversary {
         if bits == 0 {
             return;
         }
-        let permissions = self.permissions;
+        let (permissions, classes) = (self.permissions, &self.classes);
         for element in self.elements.iter_mut().filter(|element| element.doomed_by() & bits != 0) {
-            element.remove(bits, issuer, permissions);
+            element.remove(bits, issuer, permissions, classes);
         }
         let classes = std::mem::take(&mut self.classes).into_iter().enumerate();
         self.renumber(classes.map(|(bit, class)| (bits >> bit & 1 == 0).then_some(class)).collect());
@@ -179,7 +178,7 @@ impl Adversary {
 }
 
 impl Element {
-    fn remove(&mut self, bits: u32, issuer: u32, permissions: Permissions) {
+    fn remove(&mut self, bits: u32, issuer: u32, permissions: Permissions, classes: &[Class]) {
         let gone = |doom: u32| doom & bits != 0;
         let controls = self.cached_controls.len();
         self.cached_controls.retain(|held| !gone(held.doom));
@@ -195,7 +194,7 @@ impl Element {
         let stays = self.walks() && (by_accesses || permissions.has(Permission::PrefetchedFetch));
         let tables = self.tables.len();
         self.lose_roots(gone, by_accesses);
-        self.lose_tables(gone);
+        self.lose_tables(bits, classes);
         self.is_completing |= by_accesses && self.walks() && self.tables.len() != tables;
         let latent = &mut self.latent;
         self.leaves.retain(|held| {
@@ -218,11 +217,16 @@ impl Element {
         self.former_roots.retain(|held| !gone(held.doom));
     }
 
-    /// The tables that were walked for leaves which stay are still those of their walks.
-    fn lose_tables(&mut self, gone: impl Fn(u32) -> bool) {
-        let lost = self.tables.iter().filter(|held| gone(held.doom)).map(|held| held.what);
-        for table in lost {
-            for leaf in self.leaves.iter().filter(|leaf| !gone(leaf.doom) && leaf.what.level > table.level) {
+    /// The tables that were walked for leaves which stay, and were not named themselves, are still those of their walks.
+    fn lose_tables(&mut self, bits: u32, classes: &[Class]) {
+        let gone = |doom: u32| doom & bits != 0;
+        let is_named = |leaf: &Translation, doom: u32| {
+            let mut classes = classes.iter().enumerate().filter(|(bit, _)| (bits & doom) >> bit & 1 != 0);
+            classes.any(|(_, class)| class.names_leaf(leaf))
+        };
+        for Held { what: table, doom } in self.tables.iter().filter(|held| gone(held.doom)) {
+            let stays = |leaf: &&Held<Translation>| !gone(leaf.doom) && !is_named(&leaf.what, *doom);
+            for leaf in self.leaves.iter().filter(stays).filter(|leaf| leaf.what.level > table.level) {
                 let trail = Trail { shift: leaf.what.shift, va: leaf.what.va, table: table.next };
                 if table.va <= trail.va
                     && trail.va <= table.last()

@@ -1,12 +1,12 @@
 //! The points at which nothing may be owed: what is held there must be what memory says.
 
-use super::element::{Element, FaultView};
+use super::element::{Element, FaultView, TableUse};
 use super::entry::Translation;
 use super::harm::What;
 use super::memory::Memory;
 use super::path::{Ending, Path, Read};
 use super::permission::Permission;
-use super::walk::{is_mixed, overlapping};
+use super::walk::{MOST_TABLES, is_mixed, overlapping};
 use super::{Adversary, HarmKind};
 
 type OwedHarm = (HarmKind, Option<u64>, What);
@@ -26,7 +26,7 @@ impl Adversary {
             if self.elements[at].walks() {
                 self.judge_own(at);
             }
-            if self.elements[at].unfinished != 0 {
+            if !self.elements[at].unfinished.is_empty() {
                 self.harm(at, HarmKind::Unfinished, None, "a TLBI is not completed at the end");
             }
         }
@@ -67,7 +67,7 @@ impl Adversary {
     /// Older values that walks may still see in place of what tables now say.
     fn pending_stores(&self, at: usize, debts: &mut Vec<OwedHarm>) {
         let element = &self.elements[at];
-        for (slot, older) in self.memory.older(0, u64::MAX).filter(|(_, older)| older.is_seen_by(element.pe)) {
+        for (slot, older) in self.memory.older(0, u64::MAX).filter(|(_, older)| older.is_seen_by(element.eyes())) {
             for (context, regime) in element.contexts_of(slot) {
                 let Some(va) = context.va_of(slot, &regime) else { continue };
                 let read = |word: Option<u64>| word.map(|word| context.read(slot, va, regime.value(word), &regime));
@@ -188,6 +188,27 @@ fn stale_tables(element: &Element, memory: &Memory, debts: &mut Vec<OwedHarm>) {
     }
 }
 
+/// The former roots that accesses may use until the ISB, and the tables that they lead to.
+fn latent_tables(element: &Element, memory: &Memory) -> Vec<u64> {
+    let Some(regime) = element.regime() else { return Vec::new() };
+    let level = regime.format.start_level;
+    let root = |table: &u64| TableUse { level, va: 0, table: *table, no_write: false, no_execute: false, doom: 0 };
+    let mut tables: Vec<TableUse> = element.latent_roots.iter().map(root).collect();
+    let mut at = 0;
+    while let Some(context) = tables.get(at).copied().filter(|_| at < MOST_TABLES) {
+        for (slot, word) in memory.words(context.table, context.bytes(&regime), |_| true) {
+            let Some(va) = context.va_of(slot, &regime) else { continue };
+            if let Read::Table(table) = context.read(slot, va, regime.value(word), &regime)
+                && table.level < 3
+            {
+                tables.push(TableUse::below(&table, 0));
+            }
+        }
+        at += 1;
+    }
+    tables.into_iter().map(|context| context.table).collect()
+}
+
 /// What of `element` has to do with the bytes `first..=last`.
 fn leads_into(element: &Element, memory: &Memory, first: u64, last: u64) -> Option<(Option<u64>, What)> {
     let mut leaves = element.leaves.iter().map(|held| held.what);
@@ -207,8 +228,11 @@ fn leads_into(element: &Element, memory: &Memory, first: u64, last: u64) -> Opti
     if let Some((root, _)) = element.roots().iter().find(|(root, _)| within(root.table)) {
         return Some((Some(root.va), What::Word("the frame is a root that walks begin at", root.table)));
     }
-    if let Some(root) = element.latent_roots.iter().find(|root| within(**root)) {
-        return Some((None, What::Word("the frame is a former root that accesses may use until the ISB", *root)));
+    if let Some(table) = latent_tables(element, memory).into_iter().find(|table| within(*table)) {
+        return Some((
+            None,
+            What::Word("the frame is a table of a former root that accesses may use until the ISB", table),
+        ));
     }
     let walked = element.walked.iter().find(|held| within(held.what.table));
     if let Some(frame) = walked {
@@ -221,7 +245,7 @@ fn leads_into(element: &Element, memory: &Memory, first: u64, last: u64) -> Opti
         let regime = element.regime()?;
         let (root, _) = element.roots().first().copied()?;
         (regime.format.start_level..=3).find(|level| {
-            let context = super::element::TableUse { level: *level, ..root };
+            let context = TableUse { level: *level, ..root };
             match context.read(0, 0, regime.value(value), &regime) {
                 Read::Leaf(leaf) => leaf.leads_into(first, last),
                 Read::Table(table) => within(table.next),

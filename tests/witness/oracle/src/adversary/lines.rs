@@ -5,16 +5,26 @@
 
 use breakwater_trace::Operation;
 
-use crate::maintenance::{Ordering, Reach};
-use crate::regime::Controls;
-
 use super::permission::{Permission, Permissions};
+use crate::maintenance::{Ordering, Reach};
 
-/// A DC is issued and waits for a DSB.
-const INVALIDATE: u8 = 1;
-const CLEAN: u8 = 2;
-/// The invalidation comes after every store past the cache.
-const REVEAL: u8 = 4;
+/// How an access, or a walk, goes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Route {
+    /// Through the data caches.
+    Cached,
+    /// Past them.
+    Past,
+}
+
+impl Route {
+    pub(super) const fn other(self) -> Self {
+        match self {
+            Self::Cached => Self::Past,
+            Self::Past => Self::Cached,
+        }
+    }
+}
 
 /// A line that was stored to or maintained.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -26,13 +36,16 @@ struct Line {
     lost: u64,
     /// Words stored into the cache and not cleaned to the point of coherency.
     dirty: u64,
-    /// No cache holds the line dirty from before.
+    /// No cache holds the line dirty, but for these.
     is_clean: bool,
-    /// The PE whose store past the cache is not ordered before later maintenance.
-    unordered: Option<u32>,
-    /// What waits for a DSB, and of which PE.
-    pending: u8,
+    /// Words stored past the cache, the last by this PE, that are not ordered before later maintenance.
+    unordered: u64,
+    storer: u32,
+    /// What a DC of this PE, which waits for a DSB, cleans, and from what it takes away what hides it.
     maintainer: u32,
+    cleans: u64,
+    reveals: u64,
+    invalidates: bool,
 }
 
 /// Every such line.
@@ -62,9 +75,7 @@ impl Lines {
         let at = match self.lines.binary_search_by_key(&base, |line| line.base) {
             Ok(at) => at,
             Err(at) => {
-                let (is_clean, unordered) = (false, None);
-                let line = Line { base, hidden: 0, lost: 0, dirty: 0, is_clean, unordered, pending: 0, maintainer: 0 };
-                self.lines.insert(at, line);
+                self.lines.insert(at, Line::new(base));
                 at
             }
         };
@@ -82,15 +93,20 @@ impl Lines {
         }
     }
 
+    /// Whether no line was stored to or maintained.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
     /// Whether a barrier changes anything.
     pub(super) const fn wait_for_barrier(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Whether the word at `pa` is dirty already, and nothing waits.
+    /// Whether to store the word at `pa` into the cache changes nothing.
     pub(super) fn is_dirty(&self, pa: u64) -> bool {
         let (base, word) = self.place(pa);
-        self.get(base).is_some_and(|line| line.dirty & word != 0 && line.pending == 0)
+        self.get(base).is_some_and(|line| line.dirty & word != 0 && !line.is_clean && !line.is_pending())
     }
 
     /// `pe` stores a word past the cache.
@@ -105,24 +121,31 @@ impl Lines {
         if permissions.has(Permission::HideBehindLine) {
             line.hidden |= word;
         }
-        line.unordered = Some(pe);
-        line.pending &= !REVEAL;
+        (line.unordered, line.storer) = (line.unordered | word, pe);
+        line.reveals &= !word;
         self.wait(base);
     }
 
     /// A word is stored into the cache.
-    pub(super) fn store_into(&mut self, pa: u64, permissions: Permissions) {
+    /// Returns the words over which the line, now dirty, may be written with what it held before.
+    pub(super) fn store_into(&mut self, pa: u64, permissions: Permissions) -> Vec<u64> {
         if !permissions.has(Permission::MissDirtyLine) && !permissions.has(Permission::EvictDirtyLine) {
-            return;
+            return Vec::new();
         }
         let (base, word) = self.place(pa);
         let line = self.line(base);
         line.dirty |= word;
+        // Whatever the line held of this word before is gone.
+        line.hidden &= !word;
+        line.lost &= !word;
         line.is_clean = false;
-        line.pending &= !CLEAN;
+        line.cleans &= !word;
+        let mixed = if permissions.has(Permission::EvictDirtyLine) { line.hidden } else { 0 };
+        line.lost |= mixed;
+        words_of(base, mixed).collect()
     }
 
-    /// DC by address.
+    /// DC by address. Returns the words over which a clean may have pushed what the line held before.
     pub(super) fn maintain(
         &mut self,
         pe: u32,
@@ -130,61 +153,65 @@ impl Lines {
         pa: u64,
         skips_clean: bool,
         permissions: Permissions,
-    ) {
+    ) -> Vec<u64> {
         let (cleans, invalidates) = match operation.name() {
             Some("ivac") => (false, true),
             Some("civac") => (true, true),
             Some("cvac" | "cvap" | "cvadp") => (true, false),
-            _ => return,
+            _ => return Vec::new(),
         };
         let (base, _) = self.place(pa);
         let line = self.line(base);
-        if cleans && permissions.has(Permission::PushByClean) {
-            line.lost |= line.hidden;
-        }
+        let pushed = if cleans && permissions.has(Permission::PushByClean) { line.hidden } else { 0 };
+        line.lost |= pushed;
         // An affected core may clean or not.
         if cleans && (invalidates || !skips_clean) {
-            line.pending |= CLEAN;
+            line.cleans |= line.dirty;
         }
         if invalidates {
-            line.pending |= if line.unordered.is_none() { INVALIDATE | REVEAL } else { INVALIDATE };
+            line.invalidates = true;
+            line.reveals |= line.hidden & !line.unordered;
         }
         line.maintainer = pe;
         self.wait(base);
+        words_of(base, pushed).collect()
     }
 
-    /// A DMB, or a DSB which also completes maintenance.
-    pub(super) fn barrier(&mut self, pe: u32, barrier: &Ordering, is_dsb: bool) {
-        let completes = is_dsb && barrier.is_full() && barrier.reach != Reach::Own;
+    /// A DMB, or a DSB which also completes maintenance. Returns the words that those who go this way now see.
+    pub(super) fn barrier(&mut self, pe: u32, barrier: &Ordering, is_dsb: bool) -> Vec<(u64, Route)> {
+        let is_full = barrier.is_full() && barrier.reach != Reach::Own;
+        let (orders, completes) = (is_full || (is_dsb && barrier.stores), is_dsb && is_full);
+        let mut seen = Vec::new();
         for base in std::mem::take(&mut self.waiting) {
             let line = self.line(base);
-            if barrier.stores && line.unordered == Some(pe) {
-                line.unordered = None;
+            if orders && line.storer == pe {
+                line.unordered = 0;
             }
             if completes && line.maintainer == pe {
+                let (hidden, dirty) = (line.hidden, line.dirty);
                 line.complete();
+                seen.extend(words_of(base, hidden & !line.hidden).map(|pa| (pa, Route::Cached)));
+                seen.extend(words_of(base, dirty & !line.dirty).map(|pa| (pa, Route::Past)));
             }
-            if line.unordered.is_some() || line.pending != 0 {
+            if line.unordered != 0 || line.is_pending() {
                 self.wait(base);
             }
         }
+        seen
     }
 
-    /// Whether a walk may come to harm by any line.
-    pub(super) fn may_harm_walks(&self, controls: &Controls) -> bool {
-        let is_cacheable = controls.cache_on() && controls.walks_cacheable();
-        self.lines.iter().any(|line| !is_cacheable || line.lost | line.hidden != 0)
+    /// What a walk that goes this way, and reads the word at `pa`, may find.
+    pub(super) fn harm_to_walk(&self, pa: u64, way: Route) -> Option<&'static str> {
+        match way {
+            Route::Cached => self.harm_to_read(pa),
+            Route::Past => self.misses(pa).then_some("a walk past the cache misses what was stored into it"),
+        }
     }
 
-    /// What a walk that reads the word at `pa` may find. Walks go through the cache if SCTLR_EL2.C and TCR_EL2 both say so.
-    pub(super) fn harm_to_walk(&self, pa: u64, controls: &Controls) -> Option<&'static str> {
-        if self.lines.is_empty() {
-            return None;
-        }
-        if controls.cache_on() && controls.walks_cacheable() {
-            return self.harm_to_read(pa);
-        }
-        self.misses(pa).then_some("a walk past the cache misses what was stored into it")
+    /// Whether an older line may be written over what was stored past the cache at `pa`.
+    pub(super) fn loses(&self, pa: u64) -> bool {
+        let (base, word) = self.place(pa);
+        self.get(base).is_some_and(|line| line.lost & word != 0)
     }
 
     /// What a cacheable read of the word at `pa` may find.
@@ -198,6 +225,11 @@ impl Lines {
         }
     }
 
+    /// Whether the line of `pa` holds anything that was stored into the cache.
+    pub(super) fn is_line_dirty(&self, pa: u64) -> bool {
+        self.get(self.place(pa).0).is_some_and(|line| line.dirty != 0)
+    }
+
     /// Whether a read of the word at `pa` past the cache may miss what was stored into it.
     pub(super) fn misses(&self, pa: u64) -> bool {
         let (base, word) = self.place(pa);
@@ -205,16 +237,27 @@ impl Lines {
     }
 }
 
+/// The addresses of the words of a set, in the line at `base`.
+fn words_of(base: u64, words: u64) -> impl Iterator<Item = u64> {
+    (0..64).filter(move |word| words >> word & 1 != 0).map(move |word| base + 8 * word)
+}
+
 impl Line {
+    const fn new(base: u64) -> Self {
+        let (hidden, lost, dirty, is_clean, unordered, storer) = (0, 0, 0, false, 0, 0);
+        let (maintainer, cleans, reveals, invalidates) = (0, 0, 0, false);
+        Self { base, hidden, lost, dirty, is_clean, unordered, storer, maintainer, cleans, reveals, invalidates }
+    }
+
+    const fn is_pending(&self) -> bool {
+        self.cleans | self.reveals != 0 || self.invalidates
+    }
+
     const fn complete(&mut self) {
-        if self.pending & CLEAN != 0 {
-            self.dirty = 0;
-        }
-        if self.pending & REVEAL != 0 {
-            self.hidden = 0;
-        }
+        self.dirty &= !self.cleans;
+        self.hidden &= !self.reveals;
         // What a line holds out of reset is unknown until it is invalidated: to clean it is not enough.
-        self.is_clean |= self.pending & INVALIDATE != 0 && self.dirty == 0;
-        self.pending = 0;
+        self.is_clean |= self.invalidates;
+        (self.cleans, self.reveals, self.invalidates) = (0, 0, false);
     }
 }

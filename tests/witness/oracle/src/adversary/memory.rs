@@ -6,6 +6,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::lines::Route;
 use crate::maintenance::Reach;
 
 const PAGE: u64 = 4096;
@@ -23,13 +24,25 @@ pub(super) struct Older {
     storer: u32,
     /// Nothing: memory that nobody wrote.
     pub(super) value: Option<u64>,
-    /// The PEs whose walks may see it.
+    /// The PEs whose walks may see it, for want of a DSB.
     seen_by: u128,
+    /// Walks that go this way may see it, for want of the upkeep of its line.
+    hidden_from: Option<Route>,
 }
 
 impl Older {
-    pub(super) const fn is_seen_by(&self, pe: u32) -> bool {
-        self.seen_by >> (pe & 127) & 1 != 0
+    /// Whether the walks of `pe`, which go this way, may see it.
+    pub(super) fn is_seen_by(&self, (pe, way): (u32, Route)) -> bool {
+        self.seen_by >> (pe & 127) & 1 != 0 || self.hidden_from == Some(way)
+    }
+
+    /// The PE whose store replaced it.
+    pub(super) const fn storer(&self) -> u32 {
+        self.storer
+    }
+
+    const fn is_seen(&self) -> bool {
+        self.seen_by != 0 || self.hidden_from.is_some()
     }
 }
 
@@ -140,9 +153,15 @@ impl Memory {
         }
     }
 
-    /// The bits `mask` of a word become those of `value`. With `remember`, walks may see what it held until a DSB of `storer`. Nothing if it
-    /// held that before, or if a part of it stays unknown.
-    pub(super) fn store(&mut self, storer: u32, word: (u64, u64, u64), remember: bool) -> Option<WordChange> {
+    /// The bits `mask` of a word become those of `value`. With `remember`, walks may see what it held until a DSB of `storer`, and those that
+    /// go the way that it is `hidden_from` until the upkeep of its line. Nothing if it held that before, or if a part of it stays unknown.
+    pub(super) fn store(
+        &mut self,
+        storer: u32,
+        word: (u64, u64, u64),
+        remember: bool,
+        hidden_from: Option<Route>,
+    ) -> Option<WordChange> {
         let (pa, mask, value) = word;
         let old = self.get(pa);
         if old.is_none() && mask != u64::MAX {
@@ -153,14 +172,15 @@ impl Memory {
             return None;
         }
         self.set(pa, new);
-        if remember {
-            self.remember(storer, pa, old, new);
+        if remember || hidden_from.is_some() {
+            let seen_by = if remember { u128::MAX } else { 0 };
+            self.remember(pa, new, Older { index: index_of(pa), storer, value: old, seen_by, hidden_from });
         }
         Some(WordChange { old, new })
     }
 
-    fn remember(&mut self, storer: u32, pa: u64, old: Option<u64>, new: u64) {
-        let (base, index) = (pa & !(PAGE - 1), index_of(pa));
+    fn remember(&mut self, pa: u64, new: u64, replaced: Older) {
+        let (base, index) = (pa & !(PAGE - 1), replaced.index);
         let at = match self.unsettled.binary_search_by_key(&base, |page| page.base) {
             Ok(at) => at,
             Err(at) => {
@@ -170,12 +190,13 @@ impl Memory {
         };
         let older = &mut self.unsettled[at].older;
         older.retain(|entry| {
-            let redundant = entry.value == Some(new) || (entry.value == old && entry.storer == storer);
+            let is_again = (entry.value, entry.storer) == (replaced.value, replaced.storer);
+            let redundant = entry.value == Some(new) || is_again;
             entry.index != index || !redundant
         });
         let end = older.partition_point(|entry| entry.index <= index);
         let start = older.partition_point(|entry| entry.index < index);
-        older.insert(end, Older { index, storer, value: old, seen_by: u128::MAX });
+        older.insert(end, replaced);
         if end - start >= MOST_OLDER {
             older.remove(start);
         }
@@ -191,6 +212,19 @@ impl Memory {
         }
         self.unsettled.retain(|page| !page.older.is_empty());
         certain
+    }
+
+    /// Walks that go this way see the newest value of the word at `pa`, if they wait for nothing but its line.
+    pub(super) fn reveal(&mut self, pa: u64, way: Route) {
+        let Ok(at) = self.unsettled.binary_search_by_key(&(pa & !(PAGE - 1)), |page| page.base) else { return };
+        let older = &mut self.unsettled[at].older;
+        for entry in older.iter_mut().filter(|entry| entry.index == index_of(pa) && entry.hidden_from == Some(way)) {
+            entry.hidden_from = None;
+        }
+        older.retain(Older::is_seen);
+        if older.is_empty() {
+            self.unsettled.remove(at);
+        }
     }
 
     /// Whether a walk of any PE may see an older value anywhere.
@@ -255,7 +289,7 @@ fn complete_page(page: &mut Unsettled, storer: u32, gone: u128, certain: &mut Ve
             certain.push(page.base + 8 * u64::from(entry.index));
         }
     }
-    page.older.retain(|entry| entry.seen_by != 0);
+    page.older.retain(Older::is_seen);
 }
 
 fn set_in(pages: &mut Vec<Arc<KnownPage>>, pa: u64, value: u64) {

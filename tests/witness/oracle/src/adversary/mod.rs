@@ -242,7 +242,8 @@ impl Adversary {
             if self.elements[at].is_new {
                 self.elements[at].is_new = false;
                 self.elements[at].was_on = self.elements[at].is_on();
-                self.walk(at, |walker| walker.explore_roots());
+                let begun = self.elements[at].begun();
+                self.walk(at, |walker| walker.explore_roots(&begun));
             }
         }
     }
@@ -320,7 +321,9 @@ impl Adversary {
 
     fn line_barrier(&mut self, at: usize, barrier: &Ordering, is_dsb: bool) {
         if self.lines.wait_for_barrier() {
-            self.lines.barrier(self.elements[at].pe, barrier, is_dsb);
+            for (pa, way) in self.lines.barrier(self.elements[at].pe, barrier, is_dsb) {
+                self.memory.reveal(pa, way);
+            }
         }
     }
 

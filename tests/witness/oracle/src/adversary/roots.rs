@@ -6,11 +6,20 @@
 use crate::descriptor::Format;
 use crate::regime::{Control, Controls};
 
-use super::element::{Element, TableEncoding, TableUse, WalkedFrame};
+use super::element::{Element, TableEncoding, TableUse, WalkedFrame, route_of};
 use super::entry::Held;
+use super::lines::Route;
 
 /// So many sets of controls are told apart.
 const MOST_POSSIBLE: usize = 64;
+
+/// A root, and how walks from there read and go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Begun {
+    pub(super) root: u64,
+    pub(super) regime: TableEncoding,
+    pub(super) way: Route,
+}
 
 impl Element {
     /// Every set of controls that may be in force, the newest first: nothing orders the registers among themselves.
@@ -71,6 +80,20 @@ impl Element {
             }
         }
         self.former_roots.retain(|held| !now.iter().any(|(root, _)| root.table == held.what.table));
+    }
+
+    /// From where, and how, walks may begin and read.
+    pub(super) fn begun(&self) -> Vec<Begun> {
+        let mut begun = Vec::new();
+        let possible = if self.at_el3 { Vec::new() } else { self.possible_controls() };
+        for controls in possible.iter().filter(|controls| controls.mmu_on()) {
+            let Some(regime) = TableEncoding::of(controls, &self.features) else { continue };
+            let one = Begun { root: root_of(controls, &regime.format).table, regime, way: route_of(controls) };
+            if !begun.contains(&one) {
+                begun.push(one);
+            }
+        }
+        begun
     }
 
     pub(super) fn roots_in_force(&self) -> Vec<(TableUse, TableEncoding)> {

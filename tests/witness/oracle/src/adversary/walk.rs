@@ -12,14 +12,15 @@ use super::element::{CachedWord, Element, FaultView, TableEncoding, TableUse, Wa
 use super::entry::{Exclusion, Held, TableEntry, Translation};
 use super::harm::{HarmKind, UnplacedHarm, What};
 
-use super::lines::Lines;
+use super::lines::{Lines, Route};
 use super::memory::{Memory, WordChange};
 use super::path::{Path, Read};
 use super::permission::{Permission, Permissions};
+use super::roots::Begun;
 
 /// A PE with more is judged by these alone: hostile tables must not run away.
 const MOST_LEAVES: usize = 1 << 16;
-const MOST_TABLES: usize = 1 << 11;
+pub(super) const MOST_TABLES: usize = 1 << 11;
 
 /// Walks of one PE.
 pub(super) struct Walker<'a> {
@@ -44,10 +45,13 @@ impl Walker<'_> {
         self.findings.push(UnplacedHarm { kind, va: Some(va), what: what.into() });
     }
 
-    /// Every walk from every root in force.
-    pub(super) fn explore_roots(&mut self) {
+    /// Every walk from every root in force, of which these have not begun before.
+    pub(super) fn explore_roots(&mut self, begins: &[Begun]) {
         self.element.suspect_everything();
         for (root, regime) in self.element.roots() {
+            for begun in begins.iter().filter(|begun| (begun.root, begun.regime) == (root.table, regime)) {
+                self.explore_lines(root, &regime, begun.way);
+            }
             self.explore(root, &regime);
         }
         // What was held already is read anew: memory may have changed meanwhile, or how it is read.
@@ -90,19 +94,70 @@ impl Walker<'_> {
                 );
             }
         }
+        self.see_old_faults(&context, regime);
         for (slot, value, doom) in visible {
             self.derive(&context, (slot, value, doom), regime, true);
         }
     }
 
-    fn sees(&self, older: &super::memory::Older) -> bool {
-        older.is_seen_by(self.element.pe)
+    /// A walk through `context` may read a fault where memory says a descriptor by now.
+    fn see_old_faults(&mut self, context: &TableUse, regime: &TableEncoding) {
+        if self.memory.is_settled() || !self.permissions.has(Permission::SeeFaultUntilIsb) {
+            return;
+        }
+        let (memory, eyes) = (self.memory, self.element.eyes());
+        let shift = regime.format.shift(context.level);
+        for (slot, older) in
+            memory.older(context.table, context.bytes(regime)).filter(|(_, older)| older.is_seen_by(eyes))
+        {
+            let Some(va) = context.va_of(slot, regime) else { continue };
+            let faults = |value: Option<u64>| value.is_some_and(|word| regime.faults(word, context.level));
+            if faults(older.value) && !faults(memory.get(slot)) {
+                let is_own = older.storer() == self.element.pe;
+                self.see_fault(FaultView { slot, level: context.level, va, shift, is_own });
+            }
+        }
     }
 
-    /// Every value that a walk may read in `bytes` from `first`, and that matters: invalid descriptors only where a line may hide another.
+    /// Where walks begin they read each word of each table from `top` down, through its line or past it.
+    fn explore_lines(&mut self, top: TableUse, regime: &TableEncoding, way: Route) {
+        if self.lines.is_empty() {
+            return;
+        }
+        let (lines, memory) = (self.lines, self.memory);
+        let (mut tables, mut at) = (vec![top], 0);
+        while let Some(context) = tables.get(at).copied().filter(|_| at < MOST_TABLES) {
+            for (slot, word) in memory.words(context.table, context.bytes(regime), |_| true) {
+                let Some(va) = context.va_of(slot, regime) else { continue };
+                if let Some(what) = lines.harm_to_walk(slot, way) {
+                    self.find(HarmKind::Line, va, what);
+                }
+                if let Read::Table(table) = context.read(slot, va, regime.value(word), regime)
+                    && table.level < 3
+                {
+                    tables.push(TableUse::below(&table, 0));
+                }
+            }
+            at += 1;
+        }
+    }
+
+    /// A line from before may be written over the word at `pa`.
+    pub(super) fn lose(&mut self, pa: u64) {
+        let walks = self.element.walks() && self.element.eyes().1 == Route::Cached && self.lines.loses(pa);
+        let contexts = if walks { self.element.contexts_of(pa) } else { Vec::new() };
+        if let Some(va) = contexts.iter().find_map(|(context, regime)| context.va_of(pa, regime)) {
+            self.find(HarmKind::Line, va, "an older line may be written over a descriptor that is walked");
+        }
+    }
+
+    fn sees(&self, older: &super::memory::Older) -> bool {
+        older.is_seen_by(self.element.eyes())
+    }
+
+    /// Every value that a walk may read in `bytes` from `first`, and that matters.
     pub(super) fn visible(&self, first: u64, bytes: u64, regime: &TableEncoding) -> Vec<Visible> {
-        let all = self.lines.may_harm_walks(&self.element.controls);
-        let matters = |value: u64| all || regime.value(value) & 1 != 0;
+        let matters = |value: u64| regime.value(value) & 1 != 0;
         let early = self.permissions.has(Permission::SeeStoreBeforeDsb);
         let pending = |slot| self.memory.older(slot, 8).any(|(_, older)| self.sees(older));
         let newest = self.memory.words(first, bytes, matters);
@@ -133,9 +188,6 @@ impl Walker<'_> {
     pub(super) fn derive(&mut self, context: &TableUse, visible: Visible, regime: &TableEncoding, deep: bool) {
         let (slot, word, doom) = visible;
         let Some(va) = context.va_of(slot, regime) else { return };
-        if let Some(what) = self.lines.harm_to_walk(slot, &self.element.controls) {
-            self.find(HarmKind::Line, va, what);
-        }
         let ends = context.doom | doom;
         match context.read(slot, va, regime.value(word), regime) {
             Read::Fault => {}
@@ -259,6 +311,7 @@ impl Walker<'_> {
         if !self.element.walks() {
             return None;
         }
+        self.lose(slot);
         let mut broken = None;
         for (context, regime) in &self.element.contexts_of(slot) {
             broken = self.changed_in(context, regime, slot, change, storer).or(broken);
@@ -288,12 +341,16 @@ impl Walker<'_> {
             self.see_fault(FaultView { slot, level, va, shift, is_own: storer == self.element.pe });
         }
         self.is_linked = was_fault && !is_fault;
+        if self.is_linked
+            && context.level < 3
+            && let Read::Table(table) = context.read(slot, va, regime.value(change.new), regime)
+        {
+            self.explore_lines(TableUse::below(&table, 0), regime, self.element.eyes().1);
+        }
         self.derive_all(context, regime, slot);
         self.is_linked = false;
-        if self.exclusion.execute_never
-            && let Read::Leaf(leaf) = context.read(slot, va, regime.value(change.new), regime)
-        {
-            // Of this pair the order counts: what is held already may come after what is held as well.
+        if let Read::Leaf(leaf) = context.read(slot, va, regime.value(change.new), regime) {
+            // What is held already may come after what is held as well: of rights the order counts, and contents may have changed meanwhile.
             self.compare_leaf(&leaf);
         }
         (is_fault != was_fault).then_some(is_fault)

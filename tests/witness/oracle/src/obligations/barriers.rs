@@ -50,8 +50,9 @@ impl Obligations {
         let state = &self.pes[pe as usize];
         let format = state.now.format(&features).or_else(|_| state.next.format(&features)).unwrap_or(FALLBACK);
         let Some(invalidation) = Invalidation::decode(operation, operand, &format, &features) else { return };
-        let broadcast = invalidation.reach != Reach::Own;
-        let shot = Shot { issuer: pe, broadcast, without_xs: invalidation.without_xs, walks: Walks::of(&invalidation) };
+        let Invalidation { reach, without_xs, .. } = invalidation;
+        let broadcast = reach != Reach::Own;
+        let shot = Shot { issuer: pe, reach, without_xs, walks: Walks::of(&invalidation) };
         let mut reached = if broadcast { Pes::MAX } else { bit(pe) };
         if invalidation.is_range {
             for other in 0..self.pes.len() as u32 {
@@ -61,10 +62,9 @@ impl Obligations {
             }
         }
         if broadcast {
-            self.second_round(pe);
+            self.second_round(pe, reach);
         }
-        self.pe(pe).unfinished.hold(bit(pe));
-        self.pe(pe).unfinished.invalidate(Shot { walks: Walks::None, ..shot }, bit(pe));
+        self.pe(pe).unfinished.issue(shot);
         let applied = Applied { shot, invalidation, reached };
         if invalidation.target == TlbiTarget::All {
             self.invalidate_everything(&applied);
@@ -75,18 +75,17 @@ impl Obligations {
     }
 
     /// A broadcast TLBI is also the second one that the repeat errata ask for.
-    fn second_round(&mut self, pe: u32) {
+    fn second_round(&mut self, pe: u32, reach: Reach) {
         if !self.debts.is_idle(pe) {
-            self.debts().repeat(pe);
+            self.debts().repeat(pe, reach);
         }
-        self.pe(pe).unfinished.repeat(pe);
         if self.contexts.iter().any(|context| context.reach.awaits(pe)) {
-            self.contexts().iter_mut().for_each(|context| context.reach.repeat(pe));
+            self.contexts().iter_mut().for_each(|context| context.reach.repeat(pe, reach));
         }
         let owing = self.pes.iter_mut().filter(|state| !state.owed.is_empty());
         for owed in owing.flat_map(|state| &mut Arc::make_mut(state).owed) {
             if let Progress::Cached(holder) = &mut owed.progress {
-                holder.repeat(pe);
+                holder.repeat(pe, reach);
             }
         }
     }
@@ -138,16 +137,23 @@ impl Obligations {
         keys
     }
 
-    /// PEs that may cache what is at `key` again, through an old table descriptor above it.
-    /// Without `held`, only where its store is not visible yet.
-    pub(super) fn still_linked(&self, key: Key, context: usize, held: bool) -> Pes {
+    /// Who may walk a context after a TLBI of these walks: whoever walks it and, unless all is removed, whoever did and holds something of it.
+    fn walkers_after(&self, context: usize, walks: Walks) -> Pes {
         let Some(context) = self.contexts.get(context) else { return 0 };
+        if walks == Walks::All { context.walkers } else { context.walkers | context.reach.held() }
+    }
+
+    /// PEs that may cache what is at `key` again after a TLBI of these walks, through an old table descriptor above it. Without `held`, only
+    /// where its store is not visible yet.
+    pub(super) fn still_linked(&self, key: Key, number: usize, walks: Walks, held: bool) -> Pes {
+        let walkers = self.walkers_after(number, walks);
+        let Some(context) = self.contexts.get(number) else { return 0 };
         let format = context.regime.format;
         let mut pes = 0;
         for level in (-1..key.0).filter(|level| self.debts.count(*level) != 0) {
             for debt in self.debts.at((level, key.1 & !(format.span(level) - 1))) {
-                if matches!(debt.said, Descriptor::Table(_)) {
-                    pes |= debt.visible & context.walkers;
+                if debt.context == number && matches!(debt.said, Descriptor::Table(_)) {
+                    pes |= debt.seen_by() & walkers;
                     pes |= if held { debt.holder.held() } else { 0 };
                 }
             }
@@ -158,10 +164,9 @@ impl Obligations {
     fn invalidate(&mut self, key: Key, applied: &Applied) {
         let Applied { shot, invalidation, reached } = *applied;
         let line = self.report.at.line;
-        let ways: Vec<(Pes, Pes)> =
-            self.debts.at(key).iter().map(|debt| self.ways(key, debt, shot.walks.any())).collect();
+        let ways: Vec<(Pes, Pes)> = self.debts.at(key).iter().map(|debt| self.ways(key, debt, shot.walks)).collect();
         let mut ways = ways.into_iter();
-        self.debts().change(key, |debt| {
+        let tables = self.debts().change(key, |debt| {
             let (linked, seen) = ways.next().unwrap_or_default();
             if let Err(note) = names(key.0, debt, &invalidation, line) {
                 debt.note = Evidence(note);
@@ -178,17 +183,18 @@ impl Obligations {
             }
             true
         });
+        self.release(key, &tables);
         self.debts().watch(shot.issuer, key);
     }
 
     /// Who may cache the descriptor of `debt` again after a TLBI that names it: through an old table descriptor whose table still holds
-    /// it, and because its store is not visible. `walk_too`: the TLBI removes the table descriptors as well.
-    fn ways(&self, key: Key, debt: &Debt, walk_too: bool) -> (Pes, Pes) {
-        let seen = debt.visible & self.contexts.get(debt.context).map_or(0, |context| context.walkers);
+    /// it, and because its store is not visible. The TLBI removes the table descriptors of `walks` as well.
+    fn ways(&self, key: Key, debt: &Debt, walks: Walks) -> (Pes, Pes) {
+        let seen = debt.seen_by() & self.walkers_after(debt.context, walks);
         if self.is_live(key, debt) {
             return (0, seen);
         }
-        let linked = self.still_linked(key, debt.context, !walk_too);
+        let linked = self.still_linked(key, debt.context, walks, !walks.any());
         let swapped = self.contexts.get(debt.context).is_some_and(|context| context.regime.big_endian);
         let word = if swapped { debt.word.swap_bytes() } else { debt.word };
         let still_there = self.memory.read(debt.slot) == Some(word);
@@ -210,9 +216,8 @@ impl Obligations {
                 self.release(key, &[debt]);
             }
         }
-        // The repeating TLBI itself need not be repeated; debts know of the repetition.
-        if self.pes[pe as usize].unfinished.held() != 0 {
-            self.pe(pe).unfinished.complete(pe, &ordering, false);
+        if !self.pes[pe as usize].unfinished.is_empty() {
+            self.pe(pe).unfinished.complete(&ordering);
         }
         for state in self.pes.iter_mut().filter(|state| !state.owed.is_empty()) {
             for owed in &mut Arc::make_mut(state).owed {

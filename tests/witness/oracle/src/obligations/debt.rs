@@ -1,5 +1,6 @@
 //! What is owed for one changed descriptor at one place of the input address space.
 
+use super::Rule;
 use super::holder::{Holder, Pes, bit, first};
 use super::report::Evidence;
 use crate::descriptor::Descriptor;
@@ -33,6 +34,45 @@ pub(super) enum Note {
     Void(u64, &'static str),
 }
 
+/// How a store went where the walks of a context do not look.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Detour {
+    /// Past the caches, through which they read: a line from before may hide it.
+    PastCaches,
+    /// Into the caches, past which they read.
+    IntoCaches,
+}
+
+impl Detour {
+    /// Of a store that was `cached` or not, in the eyes of walks that are or not.
+    pub(super) const fn of(cached: bool, walks_cached: bool) -> Option<Self> {
+        match (cached, walks_cached) {
+            (false, true) => Some(Self::PastCaches),
+            (true, false) => Some(Self::IntoCaches),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn rule(self) -> Rule {
+        match self {
+            Self::PastCaches => Rule::LineAfter,
+            Self::IntoCaches => Rule::NotCleaned,
+        }
+    }
+
+    /// What is wanting after the store of `storer`.
+    pub(super) fn wanting(self, storer: u32) -> String {
+        match self {
+            Self::PastCaches => {
+                format!("DMB, DC IVAC of the line and DSB after the store of PE {storer}, which went past the caches")
+            }
+            Self::IntoCaches => {
+                format!("DC CVAC of the line and DSB after the store of PE {storer}: the walks go past the caches")
+            }
+        }
+    }
+}
+
 /// A descriptor that was replaced, and who may still see, hold or run on it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Debt {
@@ -48,8 +88,10 @@ pub(super) struct Debt {
     pub(super) said: Descriptor,
     /// Who replaced it.
     pub(super) storer: u32,
-    /// Whose walkers may still see it.
+    /// Whose walkers may still see it, for want of a DSB.
     pub(super) visible: Pes,
+    /// Whether all may still see it, for want of the upkeep of its line.
+    pub(super) detour: Option<Detour>,
     /// Who may have it cached.
     pub(super) holder: Holder,
     /// Who has not synchronised context since it was gone, or since a new one could be seen.
@@ -71,9 +113,14 @@ impl Debt {
         self.way.into_iter().filter(|table| *table != u64::MAX)
     }
 
+    /// Whose walkers may still see it.
+    pub(super) const fn seen_by(&self) -> Pes {
+        if self.detour.is_some() { Pes::MAX } else { self.visible }
+    }
+
     /// Whether nothing but the context synchronisation of other PEs is owed.
     pub(super) const fn is_over(&self) -> bool {
-        self.visible == 0 && self.holder.held() == 0 && self.latent == 0
+        self.seen_by() == 0 && self.holder.held() == 0 && self.latent == 0
     }
 
     /// Whether `pe` is to be asked again at its barriers.
@@ -84,12 +131,15 @@ impl Debt {
 
     /// Whether `pe` neither sees nor holds it any more.
     pub(super) const fn gone_for(&self, pe: u32) -> bool {
-        (self.visible | self.holder.held()) & bit(pe) == 0
+        (self.seen_by() | self.holder.held()) & bit(pe) == 0
     }
 
     /// The event that should have been there for `pes` not to have it; `seen` are those whose walkers still see it.
     pub(super) fn missing(&self, pes: Pes, seen: Pes) -> String {
         let Self { storer, .. } = self;
+        if let Some(detour) = self.detour.filter(|_| seen & pes != 0 && self.visible & seen & pes == 0) {
+            return detour.wanting(*storer);
+        }
         if seen & pes != 0 {
             return format!("DSB ISHST or wider by PE {storer} after its store, before the TLBI");
         }

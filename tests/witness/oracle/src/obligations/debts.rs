@@ -8,7 +8,7 @@ use super::debt::{Debt, Key};
 use super::fast::{FastMap, digest};
 use super::holder::{Pes, bit};
 use crate::descriptor::Descriptor;
-use crate::maintenance::Ordering;
+use crate::maintenance::{Ordering, Reach};
 
 /// PEs that have not synchronised context since a place changed, all else being done.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -17,16 +17,21 @@ pub(super) struct Lag {
     pub(super) fill: Pes,
     /// Of those, the ones that filled it themselves.
     own: Pes,
-    /// Where the descriptor stands that was filled in last, and in which context it is read.
-    filled: (u64, usize),
+    /// Where the descriptor stands that was filled in last.
+    filled: u64,
     /// Since a mapping was gone, and which.
     gone: Vec<(Descriptor, Pes)>,
 }
 
 impl Lag {
     /// Who may still run on instructions fetched through a mapping that was here.
-    pub(super) fn fetch(&self) -> Pes {
+    fn fetch(&self) -> Pes {
         self.gone.iter().fold(0, |all, (_, pes)| all | pes)
+    }
+
+    /// The mappings that were here, and through which `pe` may still run on fetched instructions.
+    pub(super) fn fetched(&self, pe: u32) -> impl Iterator<Item = Descriptor> {
+        self.gone.iter().filter(move |(_, pes)| pes & bit(pe) != 0).map(|(said, _)| *said)
     }
 
     fn is_over(&self) -> bool {
@@ -41,17 +46,20 @@ impl Lag {
     }
 }
 
+/// A place in the tables of one context.
+type Spot = (Key, usize);
+
 /// The debts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Debts {
     map: FastMap<Key, Vec<Debt>>,
     /// Places by level, -1 first.
     counts: [usize; 5],
-    lagging: FastMap<Key, Lag>,
+    lagging: FastMap<Spot, Lag>,
     /// Places at which a PE may have something to do at its next barrier; follows from the debts.
     watched: Vec<Vec<Key>>,
     /// Places at which a PE lags; follows from the lags.
-    lagged: Vec<Vec<Key>>,
+    lagged: Vec<Vec<Spot>>,
 }
 
 impl PartialEq for Debts {
@@ -69,7 +77,7 @@ impl Hash for Debts {
     }
 }
 
-fn list(lists: &mut Vec<Vec<Key>>, pe: u32) -> &mut Vec<Key> {
+fn list<T>(lists: &mut Vec<Vec<T>>, pe: u32) -> &mut Vec<T> {
     let pe = pe as usize;
     if lists.len() <= pe {
         lists.resize_with(pe + 1, Vec::new);
@@ -93,8 +101,8 @@ impl Debts {
 
     /// Whether `pe` has nothing to do at a barrier.
     pub(super) fn is_idle(&self, pe: u32) -> bool {
-        let none = |lists: &[Vec<Key>]| lists.get(pe as usize).is_none_or(Vec::is_empty);
-        none(&self.watched) && none(&self.lagged)
+        let watched = self.watched.get(pe as usize).is_some_and(|keys| !keys.is_empty());
+        !watched && self.lagged.get(pe as usize).is_none_or(Vec::is_empty)
     }
 
     /// Whether no debt but lags is there.
@@ -119,27 +127,37 @@ impl Debts {
         self.map.get(&key).map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn lag(&self, key: Key) -> Option<&Lag> {
-        if self.lagging.is_empty() { None } else { self.lagging.get(&key) }
+    /// The lags at `key`, of each of so many contexts.
+    pub(super) fn lags(&self, key: Key, contexts: usize) -> impl Iterator<Item = &Lag> {
+        let contexts = if self.lagging.is_empty() { 0 } else { contexts };
+        (0..contexts).filter_map(move |context| self.lagging.get(&(key, context)))
     }
 
-    /// What was gone from `key` is there again, where `again` says so: whoever runs on it runs on what memory says.
-    pub(super) fn returns(&mut self, key: Key, again: impl Fn(Descriptor) -> bool) {
-        if let Some(lag) = self.lagging.get_mut(&key) {
-            lag.gone.retain(|(said, _)| !again(*said));
-            if lag.is_over() {
-                self.lagging.remove(&key);
-            }
-        }
+    /// Whether a lag of `context` is at `key`.
+    pub(super) fn lags_at(&self, key: Key, context: usize) -> bool {
+        self.lagging.contains_key(&(key, context))
     }
 
-    /// What was filled in at `key` is gone.
-    pub(super) fn unfill(&mut self, key: Key) {
-        if let Some(lag) = self.lagging.get_mut(&key) {
-            (lag.fill, lag.own) = (0, 0);
-            if lag.is_over() {
-                self.lagging.remove(&key);
-            }
+    /// Whether any store went where walks do not look.
+    pub(super) fn any_detour(&self) -> bool {
+        self.map.values().flatten().any(|debt| debt.detour.is_some())
+    }
+
+    /// What was gone from `key` is there again in `context`, where `again` says so: whoever runs on it runs on what memory says.
+    pub(super) fn returns(&mut self, key: Key, context: usize, again: impl Fn(Descriptor) -> bool) {
+        self.change_lag((key, context), |lag| lag.gone.retain(|(said, _)| !again(*said)));
+    }
+
+    /// What was filled in at `key` of `context` is gone.
+    pub(super) fn unfill(&mut self, key: Key, context: usize) {
+        self.change_lag((key, context), |lag| (lag.fill, lag.own) = (0, 0));
+    }
+
+    fn change_lag(&mut self, spot: Spot, change: impl FnOnce(&mut Lag)) {
+        let Some(lag) = self.lagging.get_mut(&spot) else { return };
+        change(lag);
+        if lag.is_over() {
+            self.lagging.remove(&spot);
         }
     }
 
@@ -153,9 +171,9 @@ impl Debts {
 
     /// `pe`'s own fills that it has not synchronised: where, the descriptor's physical address, and the context it is read in.
     pub(super) fn own_lags(&self, pe: u32) -> impl Iterator<Item = (Key, u64, usize)> {
-        let keys = self.lagged.get(pe as usize).into_iter().flatten();
-        let own = move |key: &Key| self.lag(*key).filter(|lag| lag.own & bit(pe) != 0);
-        keys.filter_map(move |key| own(key).map(|lag| (*key, lag.filled.0, lag.filled.1)))
+        let spots = self.lagged.get(pe as usize).into_iter().flatten();
+        let own = move |spot: &Spot| self.lagging.get(spot).filter(|lag| lag.own & bit(pe) != 0);
+        spots.filter_map(move |spot| own(spot).map(|lag| (spot.0, lag.filled, spot.1)))
     }
 
     /// A debt arises; one for the same descriptor arises anew.
@@ -175,6 +193,7 @@ impl Debts {
             Some(old) => {
                 old.word = debt.word;
                 old.visible |= debt.visible;
+                old.detour = old.detour.or(debt.detour);
                 old.unsynced |= debt.unsynced;
                 old.holder.join(&debt.holder);
             }
@@ -209,12 +228,13 @@ impl Debts {
     }
 
     fn lag_behind(&mut self, key: Key, debt: &Debt) {
-        let lag = self.lagging.entry(key).or_default();
+        let spot = (key, debt.context);
+        let lag = self.lagging.entry(spot).or_default();
         let fresh = debt.unsynced & !(lag.fill | lag.fetch());
         if debt.is_fill() {
             lag.fill |= debt.unsynced;
             lag.own |= debt.unsynced & bit(debt.storer);
-            lag.filled = (debt.slot, debt.context);
+            lag.filled = debt.slot;
         } else {
             match lag.gone.iter_mut().find(|(said, _)| *said == debt.said) {
                 Some((_, pes)) => *pes |= debt.unsynced,
@@ -222,7 +242,7 @@ impl Debts {
             }
         }
         for pe in each(fresh) {
-            list(&mut self.lagged, pe).push(key);
+            list(&mut self.lagged, pe).push(spot);
         }
     }
 
@@ -280,22 +300,17 @@ impl Debts {
                 debt.latent &= !bit(pe);
             }
         });
-        for key in std::mem::take(list(&mut self.lagged, pe)) {
-            if let Some(lag) = self.lagging.get_mut(&key) {
-                lag.synchronise(pe);
-                if lag.is_over() {
-                    self.lagging.remove(&key);
-                }
-            }
+        for spot in std::mem::take(list(&mut self.lagged, pe)) {
+            self.change_lag(spot, |lag| lag.synchronise(pe));
         }
         over
     }
 
     /// `pe` issues a broadcast TLBI: the second round, where one is owed.
-    pub(super) fn repeat(&mut self, pe: u32) {
+    pub(super) fn repeat(&mut self, pe: u32, reach: Reach) {
         for key in self.watched.get(pe as usize).into_iter().flatten() {
             if let Some(debts) = self.map.get_mut(key) {
-                debts.iter_mut().for_each(|debt| debt.holder.repeat(pe));
+                debts.iter_mut().for_each(|debt| debt.holder.repeat(pe, reach));
             }
         }
     }

@@ -33,10 +33,69 @@ enum Stage {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub(super) struct Shot {
     pub(super) issuer: u32,
-    pub(super) broadcast: bool,
+    pub(super) reach: Reach,
     pub(super) without_xs: bool,
     /// The walks of which it removes the table descriptors as well.
     pub(super) walks: Walks,
+}
+
+impl Shot {
+    const fn is_broadcast(&self) -> bool {
+        !matches!(self.reach, Reach::Own)
+    }
+
+    /// RPSMWS: a DSB of `pe` completes it, where that waits for loads and stores and reaches as far.
+    fn is_completed_by(&self, pe: u32, ordering: &Ordering) -> bool {
+        let of_its_kind = !ordering.without_xs || self.without_xs;
+        self.issuer == pe && ordering.is_full() && ordering.reach >= self.reach && of_its_kind
+    }
+
+    /// The nearest domain of a DSB that completes it.
+    const fn domain(&self) -> &'static str {
+        match self.reach {
+            Reach::Own => "NSH",
+            Reach::Inner => "ISH",
+            Reach::Outer => "OSH",
+            Reach::System => "SY",
+        }
+    }
+
+    /// What is wanting after it.
+    fn wanting(&self) -> String {
+        let (domain, issuer) = (self.domain(), self.issuer);
+        if self.without_xs {
+            format!("DSB {domain}nXS or wider by PE {issuer} after its TLBI")
+        } else {
+            format!("DSB {domain} or wider, for loads and stores, by PE {issuer} after its TLBI")
+        }
+    }
+}
+
+/// The TLBIs of a PE that no DSB has completed: each by itself, so that one that is complete hides none that is not.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Unfinished(Vec<Shot>);
+
+impl Unfinished {
+    pub(super) fn issue(&mut self, shot: Shot) {
+        let shot = Shot { walks: Walks::None, ..shot };
+        if let Err(at) = self.0.binary_search(&shot) {
+            self.0.insert(at, shot);
+        }
+    }
+
+    /// The PE executes a DSB. The second TLBI that the repeat errata ask for need not be repeated itself.
+    pub(super) fn complete(&mut self, ordering: &Ordering) {
+        self.0.retain(|shot| !shot.is_completed_by(shot.issuer, ordering));
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What is wanting after the one that reaches farthest.
+    pub(super) fn wanting(&self) -> Option<String> {
+        self.0.iter().max_by_key(|shot| shot.reach).map(Shot::wanting)
+    }
 }
 
 /// A set of walks.
@@ -125,6 +184,7 @@ impl Holder {
         let both = other.pending.iter().map(|pending| InFlight { pes: pending.pes & pes, ..*pending });
         self.pending.extend(both.filter(|pending| pending.pes != 0));
         self.pending.sort_unstable();
+        self.pending.dedup();
     }
 
     /// A TLBI that removes it from `pes` is issued.
@@ -140,13 +200,15 @@ impl Holder {
         self.pending.sort_unstable();
     }
 
-    /// `pe` issues a broadcast TLBI: the second one that the repeat errata ask for.
-    pub(super) fn repeat(&mut self, pe: u32) {
+    /// `pe` issues a broadcast TLBI that reaches so far: the second one that the repeat errata ask for. The DSB has to cover both.
+    pub(super) fn repeat(&mut self, pe: u32, reach: Reach) {
         for pending in &mut self.pending {
             if pending.shot.issuer == pe && pending.stage == Stage::Half {
                 pending.stage = Stage::Repeated;
+                pending.shot.reach = pending.shot.reach.max(reach);
             }
         }
+        self.pending.sort_unstable();
     }
 
     /// `pe` executes a DSB; returns the PEs that no longer hold it.
@@ -154,13 +216,11 @@ impl Holder {
         let mut gone = 0;
         for pending in &mut self.pending {
             let InFlight { shot, .. } = *pending;
-            let far_enough = !shot.broadcast || ordering.reach >= Reach::Inner;
-            let of_its_kind = !ordering.without_xs || shot.without_xs;
-            if shot.issuer != pe || !ordering.is_full() || !far_enough || !of_its_kind {
+            if !shot.is_completed_by(pe, ordering) {
                 continue;
             }
             match pending.stage {
-                Stage::Issued if repeats && shot.broadcast => pending.stage = Stage::Half,
+                Stage::Issued if repeats && shot.is_broadcast() => pending.stage = Stage::Half,
                 Stage::Half => {}
                 Stage::Issued | Stage::Repeated => gone |= pending.pes,
             }
@@ -209,13 +269,11 @@ impl Holder {
         let Some(InFlight { shot, stage, .. }) = self.pending.first() else {
             return "a TLBI".into();
         };
-        let Shot { issuer, broadcast, without_xs, .. } = *shot;
-        let reach = if broadcast { "ISH" } else { "NSH" };
+        let (issuer, domain) = (shot.issuer, shot.domain());
         match stage {
-            Stage::Half => format!("a second broadcast TLBI and DSB ISH by PE {issuer}"),
-            Stage::Repeated => format!("DSB ISH by PE {issuer} after its second TLBI"),
-            Stage::Issued if without_xs => format!("DSB {reach}nXS or wider by PE {issuer} after its TLBI"),
-            Stage::Issued => format!("DSB {reach} or wider, for loads and stores, by PE {issuer} after its TLBI"),
+            Stage::Half => format!("a second broadcast TLBI and DSB {domain} by PE {issuer}"),
+            Stage::Repeated => format!("DSB {domain} by PE {issuer} after its second TLBI"),
+            Stage::Issued => shot.wanting(),
         }
     }
 }

@@ -59,6 +59,11 @@ impl Waiting {
         (self.pa >> 12, self.upkeep) == (other.pa >> 12, other.upkeep)
     }
 
+    /// The words of its line.
+    pub(super) const fn line(&self) -> &Words {
+        &self.line
+    }
+
     /// Both wait for one DSB.
     pub(super) fn join(&mut self, other: &Self) {
         self.line = self.line.or(&other.line);
@@ -85,6 +90,7 @@ impl Lines {
             for set in [&mut self.uncached, &mut self.unordered, &mut self.exposed, &mut self.pushed] {
                 set.remove(at);
             }
+            self.exposed = self.exposed.or(&self.mixed(at, line_bytes));
             if self.invalidated.has(at) {
                 self.invalidated = self.invalidated.without(&around(at, line_bytes));
             }
@@ -100,6 +106,11 @@ impl Lines {
             self.uncached.insert(at);
             self.unordered.insert(at);
         }
+    }
+
+    /// Words of the line around `at` that were written past the caches: a line from before holds something else for them.
+    pub(super) fn mixed(&self, at: usize, line_bytes: u16) -> Words {
+        if self.uncached.is_empty() { Words::default() } else { around(at, line_bytes).and(&self.uncached) }
     }
 
     /// A DC of the line around word `at` of the page at `pa` is issued.
@@ -122,8 +133,8 @@ impl Lines {
         }
         if upkeep.invalidates {
             self.uncached = self.uncached.without(reached);
-            let stored_since = line.without(reached);
-            self.invalidated = self.invalidated.or(&line.without(&stored_since.and(&self.dirty)));
+            // What was stored into it since is known to be dirty.
+            self.invalidated = self.invalidated.or(line);
         }
     }
 }

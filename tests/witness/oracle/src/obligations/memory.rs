@@ -301,6 +301,12 @@ impl Memory {
         self.page(pa).is_some_and(|page| !page.lines.dirty.and(&line).is_empty())
     }
 
+    /// Words beside `pa` in its line that were written past the caches, and not invalidated since.
+    pub(super) fn mixed(&self, pa: u64, line_bytes: u16) -> Option<Words> {
+        let mixed = self.page(pa)?.lines.mixed(index(pa), line_bytes);
+        (!mixed.is_empty()).then_some(mixed)
+    }
+
     /// Every line is cleaned: stale ones over what was written with caches off.
     pub(super) fn push_all(&mut self) {
         for page in self.pages.values_mut().filter(|page| !page.lines.uncached.is_empty()) {

@@ -36,11 +36,10 @@ use std::sync::Arc;
 
 use breakwater_trace::{Call, End, Event, Record, Step};
 
-pub use self::report::Violation;
+pub use self::report::{NotKept, Violation};
 pub use self::rule::{Origin, Rule};
 
 use self::context::{Context, Frames};
-use self::debt::Key;
 use self::debts::Debts;
 use self::fast::{FastMap, Wide};
 use self::holder::Pes;
@@ -63,8 +62,8 @@ pub struct Obligations {
     walking: Pes,
     contexts: Arc<Vec<Context>>,
     debts: Arc<Debts>,
-    /// Descriptors that were broken and not made again, and by whom.
-    broken: FastMap<Key, u32>,
+    /// Where descriptors were broken and not made again, and by whom.
+    broken: FastMap<u64, u32>,
     /// Which memory is a table; follows from contexts, memory and debts.
     frames: Arc<Frames>,
     /// What the leaves in force lead to; follows likewise.
@@ -145,10 +144,16 @@ impl Obligations {
         self.incomplete
     }
 
-    /// The distinct violations so far, in the order in which they were found.
+    /// The distinct violations so far, in the order in which they were found; of many at one instruction, the first.
     #[must_use]
     pub fn violations(&self) -> &[Violation] {
         &self.report.violations
+    }
+
+    /// What was found and is not among the violations: of one rule, at one instruction of one PE, so many distinct ones are kept.
+    #[must_use]
+    pub fn not_kept(&self) -> Vec<NotKept> {
+        self.report.not_kept()
     }
 
     /// The violations since this was called last.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Rule;
-use super::holder::Holder;
+use super::holder::{Holder, Unfinished};
 use super::report::{At, Evidence};
 use super::switching::{OffWindow, Stores};
 use crate::regime::{Control, Controls};
@@ -151,7 +151,7 @@ pub(super) struct Pe {
     /// HCR_EL2 was written and the ISB that has to follow directly has not.
     pub(super) hcr_written: bool,
     /// TLBIs that it issued and no DSB completed.
-    pub(super) unfinished: Holder,
+    pub(super) unfinished: Unfinished,
     /// Cache maintenance without its DSB.
     pub(super) maintained: Vec<super::lines::Waiting>,
     /// Pages with words that it wrote with caches off since its last DMB or DSB.

@@ -270,12 +270,13 @@ impl Obligations {
         }
     }
 
-    fn regime(&self, pe: u32, controls: &Controls) -> Option<Regime> {
+    pub(super) fn regime(&self, pe: u32, controls: &Controls) -> Option<Regime> {
         if controls.e2h() {
             return None;
         }
         let format = controls.format(self.params.of(pe)).ok()?;
-        let (root, walks_cacheable) = (controls.root(&format), controls.walks_cacheable());
+        // Where SCTLR_EL2.C is 0, walks go past the caches, whatever TCR_EL2 says.
+        let (root, walks_cacheable) = (controls.root(&format), controls.cache_on() && controls.walks_cacheable());
         let big_endian = controls.big_endian();
         Some(Regime { format, mair: controls.mair, root, walks_cacheable, big_endian })
     }
@@ -311,13 +312,15 @@ impl Obligations {
             return;
         }
         let context = &mut self.contexts()[index];
-        let is_new = !context.in_use();
+        let (is_new, is_first) = (!context.in_use(), context.walkers == 0);
         context.walkers |= bit(pe);
         context.reach.hold(bit(pe));
         self.walking |= bit(pe);
         self.weigh_features();
         if is_new {
             self.build(index);
+        } else if is_first {
+            self.judge_lines_of(index);
         }
         for other in 0..self.contexts.len() {
             if other != index && self.reaches(other, pe) {

@@ -7,8 +7,9 @@ use std::hash::{Hash, Hasher};
 use super::Rule;
 use crate::descriptor::Format;
 
-/// More distinct violations than anybody reads; what is beyond is not kept.
-const MOST: usize = 100_000;
+/// Distinct violations of one rule at one instruction of one PE that are kept. What is beyond is counted: it tells nothing new of its place,
+/// and must not hide another.
+const MOST_OF_A_PLACE: usize = 1000;
 
 /// A broken rule.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +38,26 @@ pub struct Violation {
     pub missing: String,
     /// How often it was found: at the same instruction, of the same descriptors.
     pub times: u64,
+}
+
+/// Violations that were counted and not kept: as many distinct ones of their rule at their instruction are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotKept {
+    /// The rule.
+    pub rule: Rule,
+    /// The PE that broke it.
+    pub pe: u32,
+    /// Its instruction.
+    pub pc: u64,
+    /// How often, repetitions included.
+    pub times: u64,
+}
+
+impl fmt::Display for NotKept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rule, pe, pc, times } = self;
+        write!(f, "PE {pe} at {pc:x}: {rule:?} ({}): {times} more were counted, and are not listed", rule.source())
+    }
 }
 
 impl fmt::Display for Violation {
@@ -135,6 +156,15 @@ impl UnplacedViolation {
 
 type Identity = (Rule, u32, u64, Option<u64>, Option<u64>, Option<u64>, &'static str);
 
+/// What became of the violations of one rule at one instruction of one PE.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    /// Distinct ones that are kept.
+    kept: usize,
+    /// Others, repetitions included.
+    not_kept: u64,
+}
+
 /// The violations so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Report {
@@ -147,6 +177,7 @@ pub(super) struct Report {
     taken: usize,
     /// Which of all violations each one is, those taken away included.
     seen: HashMap<Identity, usize>,
+    places: HashMap<(Rule, u32, u64), Counted>,
 }
 
 impl Report {
@@ -171,9 +202,12 @@ impl Report {
             }
             return;
         }
-        if self.seen.len() >= MOST {
+        let place = self.places.entry((rule, pe, pc)).or_default();
+        if place.kept >= MOST_OF_A_PLACE {
+            place.not_kept += 1;
             return;
         }
+        place.kept += 1;
         self.seen.insert(identity, number);
         let (level, format) = (read_as.map(|(level, _)| level), read_as.map(|(_, format)| format));
         self.violations.push(Violation {
@@ -191,6 +225,16 @@ impl Report {
             times: 1,
         });
     }
+
+    /// What was counted and not kept, by rule, PE and instruction.
+    pub(super) fn not_kept(&self) -> Vec<NotKept> {
+        let places = self.places.iter().filter(|(_, place)| place.not_kept != 0);
+        let counted = |(&(rule, pe, pc), place): (&_, &Counted)| NotKept { rule, pe, pc, times: place.not_kept };
+        let mut not_kept: Vec<NotKept> = places.map(counted).collect();
+        not_kept.sort_unstable_by_key(|counted| (counted.rule, counted.pe, counted.pc));
+        not_kept
+    }
+
     /// The violations since this was called last.
     pub(super) fn take(&mut self) -> Vec<Violation> {
         self.taken += self.violations.len();

@@ -2,7 +2,8 @@
 
 use super::change::same_leaf;
 use super::context::{Context, MOST_SLOTS, PlacedWord, TableUse};
-use super::holder::bit;
+use super::debt::Debt;
+use super::holder::{Pes, bit};
 use super::report::UnplacedViolation;
 use super::{Obligations, Rule};
 use crate::descriptor::{Descriptor, Format, Leaf};
@@ -11,10 +12,14 @@ use crate::descriptor::{Descriptor, Format, Leaf};
 type Pair = (TableUse, TableUse);
 
 impl Obligations {
-    /// The descriptor at the end of the walk for `va`: a leaf, or the invalid one where it ends. Nothing where memory is unknown.
+    /// The descriptor at the end of the walk for `va`: a leaf, or the invalid one where it ends. Nothing where memory is unknown,
+    /// or where no walk begins for such an address.
     pub(super) fn walk(&self, context: usize, va: u64) -> Option<PlacedWord> {
         let regime = self.contexts[context].regime;
         let format = regime.format;
+        if va >> format.input_bits != 0 {
+            return None;
+        }
         let mut place = TableUse::root(context, &regime);
         loop {
             let entry = format.index(va, place.level);
@@ -138,12 +143,11 @@ impl Obligations {
         }
         let Descriptor::Leaf(new) = slot.said else { return };
         for other in 0..self.contexts.len() {
-            let both = self.contexts[other].reach.held() & self.contexts[context].walkers & self.walking;
+            let both = self.contexts[other].reach.held() & self.viewers(context);
             if other == context || both == 0 || self.contexts[other].regime == self.contexts[context].regime {
                 continue;
             }
-            let both = both & !self.contexts[other].walkers;
-            let Some(old) = (both != 0).then(|| self.walk(other, slot.va)).flatten() else { continue };
+            let Some(old) = self.walk(other, slot.va) else { continue };
             if let Descriptor::Leaf(leaf) = old.said
                 && (old.level != slot.level || !same_leaf(leaf, new, self.contexts[context].regime.mair))
             {
@@ -157,14 +161,16 @@ impl Obligations {
         if self.debts.none_open() {
             return;
         }
-        let mut beside = Vec::new();
+        let (mut beside, mut seen) = (Vec::new(), Vec::new());
         for key in self.debts.keys() {
-            self.debts().change(key, |debt| {
-                if debt.context == index && debt.visible & bit(pe) != 0 {
+            let tables = self.debts().change(key, |debt| {
+                if debt.context == index && debt.seen_by() & bit(pe) != 0 {
                     if debt.is_fill() {
                         debt.unsynced |= bit(pe);
                     } else {
                         debt.holder.hold(bit(pe));
+                        let Debt { slot: pa, word, said, .. } = *debt;
+                        seen.push(PlacedWord { pa, level: key.0, va: key.1, word, said });
                     }
                 }
                 if debt.holder.held() & bit(pe) != 0 {
@@ -172,13 +178,34 @@ impl Obligations {
                 }
                 true
             });
+            self.release(key, &tables);
             self.debts().watch(pe, key);
+        }
+        for old in seen {
+            self.judge_stray(index, &old, bit(pe));
+            self.judge_beside(index, &old, bit(pe));
         }
         beside.sort_unstable();
         beside.dedup();
         for va in beside {
             for slot in self.path(index, va) {
                 self.judge_beside(index, &slot, bit(pe));
+            }
+        }
+    }
+
+    /// `pes` may see, and cache, `stray`, which is not what `context` says now: is that beside what they hold of other roots?
+    pub(super) fn judge_stray(&mut self, context: usize, stray: &PlacedWord, pes: Pes) {
+        for other in (0..self.contexts.len()).filter(|other| *other != context) {
+            // Roots of different granules are no match for each other anyway.
+            let granule = |context: usize| self.contexts[context].regime.format.granule;
+            if self.contexts[other].reach.held() & pes == 0 || granule(other) != granule(context) {
+                continue;
+            }
+            let Some(live) = self.walk(other, stray.va) else { continue };
+            let leaves = matches!((stray.said, live.said), (Descriptor::Leaf(_), Descriptor::Leaf(_)));
+            if leaves && self.beside(context, (live.level, live.va), live.said, stray).is_some() {
+                self.roots_differ(stray.va, live.word, stray.word);
             }
         }
     }

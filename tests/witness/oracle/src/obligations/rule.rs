@@ -114,7 +114,7 @@ rules! {
     LineBefore, Architecture, "", "A line is invalidated before it is written with caches off: a dirty line may be evicted over it.";
     LineAfter, Architecture, "", "A line written with caches off is invalidated before it is read with caches on: a stale line may hide it.";
     LineCleaned, Architecture, "", "A line written with caches off is never cleaned: a stale line would be pushed over it.";
-    NotCleaned, Architecture, "", "What a PE with its MMU off loads, or with its instruction cache off too executes, is cleaned to the point of coherency first.";
+    NotCleaned, Architecture, "", "What is loaded with the MMU off, executed with the instruction cache off too, or walked past the caches is cleaned to the point of coherency first.";
     CleanInvalidates, Erratum, "errata 819472, 824069, 826319, 827319", "On these parts DC CIVAC is what cleans.";
     ZeroMmuOff, Architecture, "", "DC ZVA faults while the MMU is off.";
     UnfinishedTlbi, Architecture, "RPSMWS", "A TLBI is complete only after a DSB that covers loads and stores, as far as the TLBI reaches.";

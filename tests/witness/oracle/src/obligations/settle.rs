@@ -1,6 +1,6 @@
 //! The points at which software claims that nothing is owed.
 
-use super::debt::{Debt, Key};
+use super::debt::{Debt, Detour, Key};
 use super::holder::{Pes, bit, first};
 use super::report::UnplacedViolation;
 use super::{Obligations, Rule};
@@ -41,8 +41,8 @@ impl Obligations {
                 self.judge_owed(pe);
             }
             let state = &self.pes[pe as usize];
-            if state.unfinished.held() != 0 {
-                self.report.add(UnplacedViolation::of(Rule::UnfinishedTlbi), || state.unfinished.wanting());
+            if let Some(missing) = state.unfinished.wanting() {
+                self.report.add(UnplacedViolation::of(Rule::UnfinishedTlbi), || missing);
             }
             self.judge_unsynchronised(pe);
         }
@@ -83,8 +83,9 @@ impl Obligations {
         let visible = self.seen((level, va), debt);
         if debt.is_fill() {
             if visible != 0 {
-                let missing = format!("DSB ISHST or wider by PE {} after its store", debt.storer);
-                return Some((finding(Rule::NotVisible), missing));
+                let unseen = || format!("DSB ISHST or wider by PE {} after its store", debt.storer);
+                let missing = debt.detour.map_or_else(unseen, |detour| detour.wanting(debt.storer));
+                return Some((finding(debt.detour.map_or(Rule::NotVisible, Detour::rule)), missing));
             }
             let storer = debt.unsynced & synced & bit(debt.storer);
             let missing = || format!("ISB by PE {} after the DSB of its fill", debt.storer);
@@ -94,12 +95,13 @@ impl Obligations {
         if pes != 0 {
             let rule = match debt.said {
                 _ if debt.holder.wants_repeat(pes) => Rule::RepeatTlbi,
+                _ if debt.visible & visible == 0 && visible != 0 => debt.detour.map_or(Rule::StaleLeaf, Detour::rule),
                 Descriptor::Table(_) => Rule::StaleTable,
                 _ => Rule::StaleLeaf,
             };
             return Some((finding(rule), debt.missing(pes, visible)));
         }
-        let latent = debt.latent & synced;
+        let latent = debt.latent & synced & self.walking;
         let missing = || format!("ISB by PE {} after the DSB that completed its TLBI", first(latent));
         (latent != 0).then(|| (finding(Rule::CompletionSync), missing()))
     }
@@ -107,14 +109,15 @@ impl Obligations {
     /// What a root that is not walked any more has left in TLBs.
     fn judge_left_roots(&mut self, synced: Pes) {
         for context in self.contexts.iter() {
-            // A PE that reads the same root in another way owes the invalidation for the control that it changed.
-            let rereads = |pe: u32| {
-                let walks = &self.pes[pe as usize].walks;
-                walks.iter().any(|walked| self.contexts[*walked].regime.root == context.regime.root)
+            // What is written last is what it will walk, though until its ISB it may walk what was before. A PE that reads the same root in
+            // another way owes the invalidation for the control that it changed.
+            let stays = |pe: u32| {
+                let regime = self.regime(pe, &self.pes[pe as usize].next);
+                regime.is_some_and(|regime| regime.root == context.regime.root)
             };
-            let left = context.reach.held() & self.walking & !context.walkers;
-            let rereading = (0..self.pes.len() as u32).filter(|pe| left & bit(*pe) != 0 && rereads(*pe));
-            let left = left & !rereading.fold(0, |pes, pe| pes | bit(pe));
+            let holding = context.reach.held() & self.walking;
+            let left = (0..self.pes.len() as u32).filter(|pe| holding & bit(*pe) != 0 && !stays(*pe));
+            let left = left.fold(0, |pes, pe| pes | bit(pe));
             if left == 0 && context.latent & synced & self.walking != 0 {
                 let finding = UnplacedViolation::of(Rule::CompletionSync).pa(context.regime.root);
                 self.report.add(finding, || "ISB after the DSB that completed ALLE2".into());

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use breakwater_trace::Access;
 
 use super::change::{Terms, same};
-use super::context::{Context, PlacedWord, TableUse};
-use super::debt::Debt;
+use super::context::{Context, PlacedWord, Regime, TableUse};
+use super::debt::{Debt, Detour};
 use super::holder::{Holder, Pes};
 use super::report::UnplacedViolation;
 use super::switching::Stores;
@@ -50,31 +50,40 @@ impl Obligations {
             self.report.add(finding, || "DC CIVAC of the line, which is dirty, and DSB before this store".into());
         }
         let stored = self.memory.store(pe, (pa, mask, bits), cached, line_bytes);
-        let places = self.frames.at(pa).to_vec();
-        if places.is_empty() || stored.old == stored.new {
-            return;
+        if cached && let Some(mixed) = self.memory.mixed(pa, line_bytes) {
+            self.judge_dirtied(pa, &mixed);
         }
+        let places = self.frames.at(pa).to_vec();
         for place in places {
-            if let Some(entry) = place.entry(pa) {
-                let format = self.contexts[place.context].regime.format;
-                let old = place.slot(entry, stored.old.unwrap_or(0), &format);
-                let new = place.slot(entry, stored.new.unwrap_or(0), &format);
-                self.change(pe, &place, &old, &new);
+            let Some(entry) = place.entry(pa) else { continue };
+            let Regime { format, walks_cacheable, .. } = self.contexts[place.context].regime;
+            let old = place.slot(entry, stored.old.unwrap_or(0), &format);
+            let new = place.slot(entry, stored.new.unwrap_or(0), &format);
+            let detour = Detour::of(cached, walks_cacheable);
+            if detour.is_none() {
+                self.reveal(&place, &new);
             }
+            if stored.old == stored.new {
+                continue;
+            }
+            if detour == Some(Detour::PastCaches) {
+                self.judge_line_in_use(&place, &new);
+            }
+            self.change(pe, &place, &old, &new, detour);
         }
     }
 
     /// Who may see a change in the table at `place`.
-    fn viewers_of(&self, place: &TableUse) -> Pes {
+    pub(super) fn viewers_of(&self, place: &TableUse) -> Pes {
         if !place.ghost {
             return self.viewers(place.context);
         }
         let walkers = self.contexts[place.context].walkers;
-        self.ways_to(place).fold(0, |pes, debt| pes | debt.holder.held() | (debt.visible & walkers)) & self.walking
+        self.ways_to(place).fold(0, |pes, debt| pes | debt.holder.held() | (debt.seen_by() & walkers)) & self.walking
     }
 
     /// One descriptor of a table that may be walked changes.
-    fn change(&mut self, pe: u32, place: &TableUse, old: &PlacedWord, new: &PlacedWord) {
+    fn change(&mut self, pe: u32, place: &TableUse, old: &PlacedWord, new: &PlacedWord, detour: Option<Detour>) {
         let Context { regime, ref reach, .. } = self.contexts[place.context];
         let (reach, key) = (reach.held(), (new.level, new.va));
         if same(old.said, new.said, regime.mair) {
@@ -94,14 +103,15 @@ impl Obligations {
             _ => reach,
         };
         let mut debt = self.debt_for(place, new, old.said, old.word, pe, held, viewers);
+        debt.detour = detour.filter(|_| viewers != 0);
         if place.ghost {
             debt.holder.go_with(&self.doomed(place, new));
         }
         self.debts().owe(key, debt);
         if new.said != Descriptor::Invalid {
-            self.broken.remove(&key);
+            self.broken.remove(&new.pa);
         } else if viewers != 0 {
-            self.broken.insert(key, pe);
+            self.broken.insert(new.pa, pe);
             self.unfill(place.context, new);
         }
         if let Some(below) = place.below(old, &regime.format) {
@@ -125,10 +135,11 @@ impl Obligations {
         let key = (slot.level, slot.va);
         let fills = |debt: &Debt| debt.is_fill() && (debt.context, debt.slot) == (context, slot.pa);
         if self.debts.at(key).iter().any(fills) {
-            self.debts().change(key, |debt| !fills(debt));
+            let tables = self.debts().change(key, |debt| !fills(debt));
+            self.release(key, &tables);
         }
-        if self.debts.lag(key).is_some_and(|lag| lag.fill != 0) {
-            self.debts().unfill(key);
+        if self.debts.lags_at(key, context) {
+            self.debts().unfill(key, context);
         }
     }
 
@@ -138,6 +149,7 @@ impl Obligations {
             return;
         }
         self.judge_beside(place.context, new, viewers);
+        self.judge_stray(place.context, new, viewers);
         let mut debt = self.debt_for(place, new, new.said, new.word, pe, viewers, viewers);
         debt.holder.go_with(&self.doomed(place, new));
         self.debts().owe((new.level, new.va), Debt { visible: 0, ..debt });
@@ -149,7 +161,8 @@ impl Obligations {
         let (level, base, link) = (place.level - 1, place.base, place.link);
         let key = (level, place.va & !(format.span(level) - 1));
         self.debts.at(key).iter().filter(move |debt| {
-            debt.slot == link && matches!(debt.said, Descriptor::Table(table) if table.next == base)
+            (debt.context, debt.slot) == (place.context, link)
+                && matches!(debt.said, Descriptor::Table(table) if table.next == base)
         })
     }
 
@@ -161,7 +174,7 @@ impl Obligations {
         let mut doomed: Option<Holder> = None;
         for way in self.ways_to(place) {
             let here = way.holder.of_walks(slot.va, last);
-            let survives = (way.visible & walkers) | (here.held() & !here.on_its_way());
+            let survives = (way.seen_by() & walkers) | (here.held() & !here.on_its_way());
             doomed = Some(doomed.unwrap_or(here).only(!survives));
         }
         doomed.unwrap_or_default()

@@ -6,7 +6,7 @@ use super::Obligations;
 use super::change::{Terms, same};
 use super::context::{Context, PlacedWord, Regime, Subtree, TableUse};
 use super::debt::{Debt, Key};
-use super::holder::{Holder, Pes};
+use super::holder::{Holder, Pes, Walks};
 use super::report::{Evidence, UnplacedViolation};
 use super::{Rule, change::Weakest};
 use crate::descriptor::{Descriptor, Leaf};
@@ -65,7 +65,7 @@ impl Obligations {
         for place in &tree.places {
             let fits = Arc::make_mut(&mut self.frames).add(*place);
             self.note_limits(tree.is_cut || !fits);
-            self.judge_contents(place, &regime, by_store);
+            self.judge_contents(place, by_store);
         }
         for (number, slot) in &tree.slots {
             self.made(top.context, slot, judged);
@@ -83,17 +83,12 @@ impl Obligations {
     }
 
     /// RTGRMW: what a table holds is known and visible before it is linked.
-    fn judge_contents(&mut self, place: &TableUse, regime: &Regime, by_store: bool) {
+    fn judge_contents(&mut self, place: &TableUse, by_store: bool) {
         let mut entry = 0;
         while entry < place.entries {
             let pa = place.base + 8 * entry;
             let here = (512 - super::memory::index(pa) as u64).min(place.entries - entry);
-            if let Some(page) = self.memory.page(pa)
-                && regime.walks_cacheable
-            {
-                let lines = page.lines;
-                self.judge_lines(place, pa, lines);
-            }
+            self.judge_lines(place, pa);
             if by_store && !self.is_known(pa, here) {
                 let finding = UnplacedViolation::of(Rule::ChildContents).va(place.va).pa(place.base);
                 self.report
@@ -118,6 +113,7 @@ impl Obligations {
         let pa = place.base + 8 * entry;
         let now = place.slot(entry, self.memory.read(pa).unwrap_or(0), &regime.format);
         let mut earlier: Vec<(PlacedWord, Pes)> = Vec::new();
+        self.forgive(place.context, &now);
         for unseen in self.memory.unseen(pa) {
             let by = unseen.by & walkers;
             let Some(word) = unseen.older else {
@@ -144,6 +140,8 @@ impl Obligations {
                     self.judge_in_place(place, other, &older, by & others);
                 }
                 earlier.push((older, by));
+                self.judge_beside(place.context, &older, by);
+                self.judge_stray(place.context, &older, by);
             }
             let debt = self.debt_for(place, &now, older.said, older.word, unseen.storer, held, walkers);
             self.debts().owe((now.level, now.va), Debt { visible: unseen.by, ..debt });
@@ -168,8 +166,9 @@ impl Obligations {
             if !top.ghost {
                 Arc::make_mut(&mut self.outputs).remove(slot, &regime);
             }
+            // It still stands there: whoever does not see the unlinking reads it, and that is a matter of the debt for the link.
             let debt = self.debt_for(&tree.places[*number], slot, slot.said, slot.word, pe, viewers, viewers);
-            self.debts().owe((slot.level, slot.va), debt);
+            self.debts().owe((slot.level, slot.va), Debt { visible: 0, ..debt });
         }
     }
 
@@ -190,8 +189,11 @@ impl Obligations {
             Descriptor::Table(_) => 0,
         };
         let TableUse { context, way, .. } = *place;
-        let (holder, note) = (Holder::by(held), Evidence::default());
-        Debt { context, slot: slot.pa, way, word, said, storer, visible: Pes::MAX, holder, unsynced, latent: 0, note }
+        // Where a root is left, what removes all of it removes this as well.
+        let (mut holder, note) = (Holder::by(held), Evidence::default());
+        holder.go_with(&self.contexts[context].reach);
+        let (visible, detour, latent) = (Pes::MAX, None, 0);
+        Debt { context, slot: slot.pa, way, word, said, storer, visible, detour, holder, unsynced, latent, note }
     }
 
     /// Table descriptors that nobody sees or holds any more: their tables are no ghosts any more.
@@ -212,24 +214,33 @@ impl Obligations {
     pub(super) fn made(&mut self, context: usize, slot: &PlacedWord, judged: bool) -> bool {
         let key = (slot.level, slot.va);
         if !self.broken.is_empty() {
-            self.broken.remove(&key);
+            self.broken.remove(&slot.pa);
         }
         if let Descriptor::Leaf(leaf) = slot.said {
             self.judge_leaf(context, slot, leaf);
         }
         let mair = self.contexts[context].regime.mair;
-        if !self.debts.is_empty() {
-            self.debts().returns(key, |said| same(said, slot.said, mair));
+        if self.debts.lags_at(key, context) {
+            self.debts().returns(key, context, |said| same(said, slot.said, mair));
         }
         if !self.debts.none_open() {
-            let tables = self.debts().change(key, |debt| debt.is_fill() || !same(debt.said, slot.said, mair));
-            self.release(key, &tables);
+            self.forgive(context, slot);
             if !judged && self.judge_beside(context, slot, self.viewers(context)) {
                 return true;
             }
         }
         self.judge_other_roots(context, slot);
         judged
+    }
+
+    /// What is cached of `slot` is what it says again. Another root that says the same settles nothing for a PE that holds what this one said.
+    fn forgive(&mut self, context: usize, slot: &PlacedWord) {
+        let (key, mair) = ((slot.level, slot.va), self.contexts[context].regime.mair);
+        let is_over = |debt: &Debt| debt.context == context && !debt.is_fill() && same(debt.said, slot.said, mair);
+        if self.debts.at(key).iter().any(is_over) {
+            let tables = self.debts().change(key, |debt| !is_over(debt));
+            self.release(key, &tables);
+        }
     }
 
     /// PEs that walk and may hold what `context` says.
@@ -245,6 +256,11 @@ impl Obligations {
             let seen = self.seen(key, debt);
             let pes = (debt.holder.held() | seen) & viewers;
             if pes == 0 {
+                return;
+            }
+            // Each root has tables of its own.
+            let of_other_root = debt.context != context && matches!(debt.said, Descriptor::Table(_));
+            if of_other_root && matches!(slot.said, Descriptor::Table(_)) {
                 return;
             }
             if let Some(rule) = self.beside(context, key, debt.said, slot) {
@@ -279,10 +295,10 @@ impl Obligations {
     /// Whose walkers may still see the descriptor of `debt`: its store has no DSB, and some way leads to it.
     pub(super) fn seen(&self, key: Key, debt: &Debt) -> Pes {
         let Some(context) = self.contexts.get(debt.context) else { return 0 };
-        match debt.visible & context.walkers {
+        match debt.seen_by() & context.walkers {
             0 => 0,
             seen if self.is_live(key, debt) => seen,
-            seen => seen & self.still_linked(key, debt.context, true),
+            seen => seen & self.still_linked(key, debt.context, Walks::All, true),
         }
     }
 
@@ -316,7 +332,7 @@ impl Obligations {
     }
 
     /// The rule by which `old`, of the place `key`, and `slot` may not be cached together.
-    fn beside(&self, context: usize, key: Key, old: Descriptor, slot: &PlacedWord) -> Option<Rule> {
+    pub(super) fn beside(&self, context: usize, key: Key, old: Descriptor, slot: &PlacedWord) -> Option<Rule> {
         let Context { regime, weakest, .. } = &self.contexts[context];
         let bytes = regime.format.span(slot.level.max(key.0));
         let terms = Terms { memory: &self.memory, mair: regime.mair, weakest: *weakest, bytes };

@@ -2,11 +2,12 @@
 
 use breakwater_trace::Access;
 
-use super::context::{Context, TableUse};
-use super::debt::Key;
+use super::change::same;
+use super::context::{Context, PlacedWord, Subtree, TableUse};
+use super::debt::{Debt, Key};
 use super::holder::bit;
-use super::lines::{Lines, Upkeep};
-use super::memory::index;
+use super::lines::{Lines, Upkeep, Waiting};
+use super::memory::{Words, index};
 use super::report::UnplacedViolation;
 use super::{Obligations, Rule};
 use crate::descriptor::Descriptor;
@@ -71,22 +72,40 @@ impl Obligations {
         if !state.now.mmu_on() {
             return;
         }
-        let Some(context) = state.walks.first().copied() else { return };
-        let format = self.contexts[context].regime.format;
-        let Some(va) = state.now.input(va, &format) else { return };
-        for level in format.start_level..=3 {
-            self.use_place(pe, va, (level, va & !(format.span(level) - 1)), is_fetch);
+        // Until a context synchronisation it may walk any of several roots.
+        let (walks, now) = (state.walks.clone(), state.now);
+        let mut keys: Vec<(u64, Key)> = Vec::new();
+        for context in walks.iter() {
+            let format = self.contexts[*context].regime.format;
+            let Some(va) = now.input(va, &format) else { continue };
+            let places = (format.start_level..=3).map(|level| (va, (level, va & !(format.span(level) - 1))));
+            keys.extend(places);
         }
-        if !self.broken.is_empty() {
-            self.use_broken(pe, va, context, is_fetch);
+        if walks.len() > 1 {
+            keys.sort_unstable();
+            keys.dedup();
+        }
+        for (va, key) in keys {
+            self.use_place(pe, va, key, is_fetch);
+        }
+        if self.broken.is_empty() {
+            return;
+        }
+        for context in walks.iter() {
+            if let Some(va) = now.input(va, &self.contexts[*context].regime.format) {
+                self.use_broken(pe, va, *context, is_fetch);
+            }
         }
     }
 
     /// A use while it is not certain whether the MMU is on, or while another root may still be cached.
     fn use_between(&mut self, pe: u32, va: u64, is_fetch: bool) {
         let state = &self.pes[pe as usize];
-        let Some(context) = state.walks.last().copied() else { return };
         let (now, next) = (state.now, state.next);
+        // The root that was written last.
+        let regime = self.regime(pe, &next);
+        let is_last = |context: &&usize| regime == Some(self.contexts[**context].regime);
+        let Some(context) = state.walks.iter().find(is_last).or(state.walks.last()).copied() else { return };
         let uncertain = is_fetch && state.is_uncertain();
         let others = |context: &Context| (context.reach.held() | context.latent) & bit(pe) != 0;
         if !uncertain && (self.contexts.len() < 2 || self.contexts.iter().filter(|one| others(one)).count() < 2) {
@@ -119,8 +138,12 @@ impl Obligations {
         let mut found: Option<(Rule, u64, String)> = None;
         for debt in self.debts.at(key) {
             let (unsynced, gone) = (debt.unsynced & bit(pe) != 0, debt.gone_for(pe));
+            let gone = gone && !debt.is_fill() && !self.still_says(pe, va, key, debt.said);
             let isb = || format!("ISB by PE {pe} before this use");
             found = found.or(match () {
+                () if debt.is_fill() && debt.detour.is_some() && of_its_own(debt.context) => {
+                    debt.detour.map(|detour| (detour.rule(), debt.slot, detour.wanting(debt.storer)))
+                }
                 () if debt.is_fill() && debt.visible & bit(pe) != 0 && of_its_own(debt.context) => {
                     let missing = format!("DSB ISHST or wider by PE {} after its store", debt.storer);
                     Some((Rule::NotVisible, debt.slot, missing))
@@ -133,12 +156,15 @@ impl Obligations {
                 () => None,
             });
         }
-        let lag = self.debts.lag(key);
+        let lags = || self.debts.lags(key, self.contexts.len());
         let isb = || format!("ISB by PE {pe} before this use");
-        if found.is_none() && needs_sync && lag.is_some_and(|lag| lag.fill & bit(pe) != 0) {
+        if found.is_none() && needs_sync && lags().any(|lag| lag.fill & bit(pe) != 0) {
             found = Some((Rule::FillSync, 0, isb()));
         }
-        if found.is_none() && is_fetch && lag.is_some_and(|lag| lag.fetch() & bit(pe) != 0) {
+        if found.is_none()
+            && is_fetch
+            && lags().any(|lag| lag.fetched(pe).any(|said| !self.still_says(pe, va, key, said)))
+        {
             found = Some((Rule::FetchSync, 0, isb()));
         }
         if found.is_some() && !self.maps(pe, va) {
@@ -150,11 +176,25 @@ impl Obligations {
         }
     }
 
+    /// Whether every root that `pe` may walk says of `va`, at `key`, what is gone from another, or `pe` may hold it because of another: to use
+    /// the one is to use the other.
+    fn still_says(&self, pe: u32, va: u64, key: Key, gone: Descriptor) -> bool {
+        let holds = |debt: &Debt| debt.said == gone && debt.holder.held() & bit(pe) != 0;
+        if self.debts.at(key).iter().any(holds) {
+            return true;
+        }
+        let walks = &self.pes[pe as usize].walks;
+        walks.iter().all(|context| {
+            let mair = self.contexts[*context].regime.mair;
+            let end = self.walk(*context, va);
+            end.is_some_and(|slot| (slot.level, slot.va) == key && same(slot.said, gone, mair))
+        })
+    }
+
     /// Whether `pe`'s tables, as memory holds them, map `va`.
     fn maps(&self, pe: u32, va: u64) -> bool {
-        let context = self.pes[pe as usize].walks.first();
-        let end = context.and_then(|context| self.walk(*context, va));
-        end.is_some_and(|slot| slot.said != Descriptor::Invalid)
+        let ends = |context: &usize| self.walk(*context, va).is_some_and(|slot| slot.said != Descriptor::Invalid);
+        self.pes[pe as usize].walks.iter().any(ends)
     }
 
     /// Whether the walk for `va` ends at a descriptor that was broken, by this PE or, for a fetch, by any.
@@ -163,20 +203,90 @@ impl Obligations {
         if slot.said != Descriptor::Invalid {
             return;
         }
-        let breaker = self.broken.get(&(slot.level, slot.va)).copied();
+        let breaker = self.broken.get(&slot.pa).copied();
         if breaker.is_some_and(|breaker| breaker == pe || is_fetch) {
             let finding = UnplacedViolation::of(Rule::BrokenUse).va(va).pa(slot.pa);
             self.report.add(finding, || "the store that makes a valid descriptor, before this use".into());
         }
     }
 
-    /// A table's words on one page, which walks read through the caches.
-    pub(super) fn judge_lines(&mut self, place: &TableUse, pa: u64, lines: Lines) {
-        let own = super::memory::Words::span(index(pa), (place.entries - (pa - place.base) / 8) as usize);
-        let doubtful = lines.exposed.or(&lines.uncached).or(&lines.pushed).and(&own);
-        if let Some(at) = doubtful.first() {
-            let word = (pa & !0xfff) + 8 * at as u64;
-            self.judge_word(at, &lines, place.va, word);
+    /// A table's words on the page of `pa`, which walks read through the caches, or past them.
+    pub(super) fn judge_lines(&mut self, place: &TableUse, pa: u64) {
+        let Some(Lines { dirty, uncached, exposed, pushed, .. }) = self.memory.page(pa).map(|page| page.lines) else {
+            return;
+        };
+        let own = Words::span(index(pa), (place.entries - (pa - place.base) / 8) as usize);
+        let is_cached = self.contexts[place.context].regime.walks_cacheable;
+        let doubtful = if is_cached { exposed.or(&uncached).or(&pushed) } else { dirty };
+        let Some(at) = doubtful.and(&own).first().filter(|_| self.is_walked(place)) else { return };
+        let word = (pa & !0xfff) + 8 * at as u64;
+        self.judge_walked(place.va, word, is_cached);
+    }
+
+    /// A walk for `va` reads the word at `pa`.
+    fn judge_walked(&mut self, va: u64, pa: u64, is_cached: bool) {
+        let Some(lines) = self.memory.page(pa).map(|page| page.lines) else { return };
+        if is_cached {
+            self.judge_word(index(pa), &lines, va, pa);
+        } else if lines.dirty.has(index(pa)) {
+            let missing = || "DC CVAC of the table's line and DSB, before a walk that goes past the caches".into();
+            self.report.add(UnplacedViolation::of(Rule::NotCleaned).va(va).pa(pa), missing);
+        }
+    }
+
+    /// A word of a table that is walked through the caches was stored past them: a dirty line may be evicted over it at any time.
+    pub(super) fn judge_line_in_use(&mut self, place: &TableUse, slot: &PlacedWord) {
+        let is_exposed = self.memory.page(slot.pa).is_some_and(|page| page.lines.exposed.has(index(slot.pa)));
+        if is_exposed && self.is_walked(place) {
+            let finding = UnplacedViolation::of(Rule::LineBefore).va(slot.va).pa(slot.pa);
+            self.report.add(finding, || "DC IVAC of the line and DSB before it is written".into());
+        }
+    }
+
+    /// Whether a PE may walk the table at `place`.
+    fn is_walked(&self, place: &TableUse) -> bool {
+        let walkers = self.contexts[place.context].walkers & self.walking;
+        walkers != 0 && (!place.ghost || self.viewers_of(place) != 0)
+    }
+
+    /// Walks of the tables of `place` see what `slot` holds, if they wait for nothing but its line.
+    pub(super) fn reveal(&mut self, place: &TableUse, slot: &PlacedWord) {
+        let key = (slot.level, slot.va);
+        let hidden = |debt: &Debt| debt.detour.is_some() && (debt.context, debt.slot) == (place.context, slot.pa);
+        if !self.debts.at(key).iter().any(hidden) {
+            return;
+        }
+        let tables = self.debts().change(key, |debt| {
+            if hidden(debt) {
+                debt.detour = None;
+            }
+            true
+        });
+        self.release(key, &tables);
+    }
+
+    /// The upkeep of lines of the page of `pa` is done.
+    fn reveal_lines(&mut self, pa: u64) {
+        for place in self.frames.at(pa).to_vec() {
+            let Context { regime, .. } = self.contexts[place.context];
+            let Some(lines) = self.memory.page(pa).map(|page| page.lines) else { return };
+            let hidden = if regime.walks_cacheable { lines.uncached } else { lines.dirty };
+            let first = place.base.max(pa & !0xfff);
+            let words = (first..place.base + 8 * place.entries).step_by(8).take_while(|word| word >> 12 == pa >> 12);
+            for word in words.filter(|word| !hidden.has(index(*word))) {
+                let slot = place.slot((word - place.base) / 8, 0, &regime.format);
+                self.reveal(&place, &slot);
+            }
+        }
+    }
+
+    /// A walk of `context` begins where none was: its tables are read through the caches, or past them.
+    pub(super) fn judge_lines_of(&mut self, context: usize) {
+        let Context { regime, .. } = self.contexts[context];
+        let root = TableUse::root(context, &regime);
+        for place in Subtree::of(&self.memory, root, &regime.format, &mut self.budget).places {
+            let bytes = 8 * place.entries;
+            (place.base..place.base + bytes).step_by(1 << 12).for_each(|pa| self.judge_lines(&place, pa));
         }
     }
 
@@ -198,10 +308,47 @@ impl Obligations {
         let line_bytes = self.params.of(pe).line_bytes;
         let page = self.memory.page_mut(pa);
         let waiting = page.lines.maintain(pa, index(pa), upkeep, line_bytes);
+        if upkeep.cleans {
+            self.judge_pushed(&waiting);
+        }
         let all = &mut self.pe(pe).maintained;
         match all.iter_mut().find(|other| other.is_like(&waiting)) {
             Some(other) => other.join(&waiting),
             None => all.push(waiting),
+        }
+    }
+
+    /// A word of a line is stored into the caches. Whatever else the line holds from before was stored past them goes where the line goes.
+    pub(super) fn judge_dirtied(&mut self, pa: u64, mixed: &Words) {
+        for place in self.frames.at(pa).to_vec() {
+            if !self.contexts[place.context].regime.walks_cacheable || !self.is_walked(&place) {
+                continue;
+            }
+            let words = (place.base..place.base + 8 * place.entries).step_by(8);
+            let mut here = words.filter(|word| word >> 12 == pa >> 12 && mixed.has(index(*word)));
+            if let Some(word) = here.next() {
+                let missing = || format!("DMB, DC IVAC of the line and DSB after {word:x} was written past the caches");
+                self.report.add(UnplacedViolation::of(Rule::LineAfter).va(place.va).pa(word), missing);
+            }
+        }
+    }
+
+    /// A line is cleaned: what it holds may go over what was stored past the caches, in a table that is walked through them.
+    fn judge_pushed(&mut self, waiting: &Waiting) {
+        let Some(lines) = self.memory.page(waiting.pa).map(|page| page.lines) else { return };
+        let pushed = lines.pushed.and(waiting.line());
+        if pushed.is_empty() {
+            return;
+        }
+        for place in self.frames.at(waiting.pa).to_vec() {
+            if !self.contexts[place.context].regime.walks_cacheable || !self.is_walked(&place) {
+                continue;
+            }
+            let words = (place.base..place.base + 8 * place.entries).step_by(8);
+            let here = words.filter(|word| word >> 12 == waiting.pa >> 12);
+            for word in here.filter(|word| pushed.has(index(*word))).take(1).collect::<Vec<_>>() {
+                self.judge_word(index(word), &lines, place.va, word);
+            }
         }
     }
 
@@ -211,7 +358,7 @@ impl Obligations {
             return;
         }
         for pa in std::mem::take(&mut self.pe(pe).unordered) {
-            self.memory.page_mut(pa).lines.unordered = super::memory::Words::default();
+            self.memory.page_mut(pa).lines.unordered = Words::default();
         }
     }
 
@@ -226,8 +373,12 @@ impl Obligations {
         if self.pes[pe as usize].maintained.is_empty() {
             return;
         }
+        let reveals = self.debts.any_detour();
         for waiting in std::mem::take(&mut self.pe(pe).maintained) {
             self.memory.page_mut(waiting.pa).lines.complete(&waiting);
+            if reveals {
+                self.reveal_lines(waiting.pa);
+            }
         }
     }
 }

@@ -15,6 +15,34 @@ fn bad_unfinished_tlbi() {
 }
 
 #[test]
+fn bad_local_tlbi_and_its_dsb_complete_no_broadcast() {
+    for (first, second) in [("alle2is", "alle2"), ("alle2", "alle2is"), ("vae2is", "vae2")] {
+        let end = |dsb: &str| format!("0 tlbi {first} 1; 0 tlbi {second} 1; 0 {dsb}; 0 isb; end exit");
+        assert_broken(&[&machine(2, &[]), &end("dsb nsh")], &[Rule::UnfinishedTlbi]);
+        assert_clean(&[&machine(2, &[]), &end("dsb ish")]);
+    }
+}
+
+#[test]
+fn bad_inner_dsb_for_an_outer_tlbi() {
+    let end = |tlbi: &str, dsb: &str| format!("0 tlbi {tlbi} 1; 0 dsb {dsb}; 0 isb; end exit");
+    for tlbi in ["vae2os", "alle2os"] {
+        for dsb in ["nsh", "ish"] {
+            assert_broken(&[&machine(2, &[]), &end(tlbi, dsb)], &[Rule::UnfinishedTlbi]);
+        }
+    }
+    let (machine, outer) = (machine(2, &[(1, RW)]), after(1).replace("vae2is", "vae2os"));
+    assert_broken(&[&machine, &page(1, RO), &outer], &[Rule::StaleLeaf, Rule::UnfinishedTlbi]);
+    assert_clean(&[&machine, &page(1, RO), &outer.replace("1; 0 dsb ish", "1; 0 dsb osh")]);
+    // Twice, one of them farther: the DSB has to cover both.
+    let erratum = format!("feature 1 repeat-tlbi\n{machine}");
+    let twice =
+        |dsb: &str| after(1).replace("0 dsb ish; 0 isb", &format!("0 dsb ish; 0 tlbi alle2os 0; 0 dsb {dsb}; 0 isb"));
+    assert_broken(&[&erratum, &page(1, RO), &twice("ish")], &[Rule::RepeatTlbi, Rule::UnfinishedTlbi]);
+    assert_clean(&[&erratum, &page(1, RO), &twice("osh")]);
+}
+
+#[test]
 fn bad_nxs_dsb_for_a_tlbi_without() {
     let change = |tlbi: &str, dsb: &str| after(1).replace("vae2is", tlbi).replace("dsb ish;", &format!("dsb {dsb};"));
     let store = page(1, RO);

@@ -1,9 +1,9 @@
 //! Traces that nobody means well with: they end, and nothing panics.
 
-use breakwater_oracle::obligations::Obligations;
+use breakwater_oracle::obligations::{Obligations, Rule};
 use breakwater_trace::Reader;
 
-use crate::{RW, judged, machine, on, records, table};
+use crate::{RW, RW_OTHER, judged, machine, on, records, table};
 
 #[test]
 fn good_tables_that_lead_to_themselves() {
@@ -99,4 +99,34 @@ fn good_noise_of_every_kind_is_judged_without_panic() {
         assert!(!engine.violations().is_empty());
         assert!(engine.clone() == engine);
     }
+}
+
+/// Of one place so many are kept; the rest is counted, and hides no other place.
+#[test]
+fn bad_a_flood_of_one_rule_hides_no_other() {
+    const USES: u64 = 100_500;
+    let machine = machine(1, &[(1, RW)]);
+    let fill = "0 store 8 40003010 40003010 40000050002703; 0 dsb ish\n";
+    let uses: String =
+        (0..USES).map(|index| format!("0 2000: load 1 {0:x} 5000{0:x} 0\n", 0x2000 + index % 4096)).collect();
+    // As many addresses as there are bytes in the page, and as many instructions again at each.
+    let first = uses.replace("2000: load", "3000: load");
+    let rest = format!("0 isb; 0 store 8 40003008 40003008 {RW_OTHER}; 0 dsb ish; end exit");
+    let engine = judged(&[&machine, fill, &uses, &first, &rest]);
+    let kept = |rule: Rule| engine.violations().iter().filter(move |violation| violation.rule == rule);
+    assert_eq!((kept(Rule::OutputChange).count(), kept(Rule::StaleLeaf).count()), (1, 1), "the last change is found");
+    let not_kept = engine.not_kept();
+    let places: Vec<_> = not_kept.iter().map(|counted| (counted.rule, counted.pe, counted.pc)).collect();
+    assert_eq!(places, [(Rule::FillSync, 0, 0x2000), (Rule::FillSync, 0, 0x3000)]);
+    for counted in &not_kept {
+        let of_place = kept(Rule::FillSync).filter(|violation| violation.pc == counted.pc);
+        let (distinct, times) = of_place.fold((0, 0), |(distinct, times), one| (distinct + 1, times + one.times));
+        assert_eq!(times + counted.times, USES, "each is counted once");
+        assert!(distinct >= 1000 && counted.to_string().contains("were counted"), "{counted}");
+    }
+}
+
+#[test]
+fn good_nothing_is_left_out_of_what_is_kept() {
+    assert_eq!(judged(&[&machine(2, &[(1, RW)]), "0 isb; end exit"]).not_kept(), []);
 }

@@ -2,7 +2,7 @@
 
 use breakwater_oracle::obligations::Rule;
 
-use crate::{RW, assert_broken, assert_clean, machine, memory};
+use crate::{RW, assert_broken, assert_clean, machine, memory, on};
 
 /// PE 0 writes page 1 of the first tables with its MMU off, and turns it on.
 const BUILD: &str = "0 start 2; 0 found hcr_el2 0; 0 found sctlr_el2 30cd1838
@@ -171,4 +171,101 @@ fn good_call_zero_and_clean_that_do_what_they_should() {
     assert_clean(&["0 start 3; 0 dc zva 50000000; 0 dsb sy"]);
     let part = format!("feature 0 clean-invalidates\n{on}");
     assert_clean(&[&part, &MAILBOX.replace("cvac", "civac")]);
+}
+
+/// PE 0 has its MMU off; PE 1 walks the tables.
+fn in_use() -> String {
+    memory(&[(1, RW)]) + &on(1) + "0 start 2; 0 found hcr_el2 0; 0 found sctlr_el2 30cd1838\n"
+}
+
+/// PE 0 fills page 2 of these tables, and PE 1 uses it.
+const FILL: &str = "0 dc ivac 40003010; 0 dsb sy; 0 store 8 40003010 40003010 40000050002703
+    0 dmb sy; 0 dc ivac 40003010; 0 dsb sy; 1 isb; 1 load 8 2000 50002000 0; 1 settled; end exit";
+
+/// PE 0 takes page 1 out of them and maps it anew.
+const REMAP: &str =
+    "0 dc ivac 40003008; 0 dsb sy; 0 store 8 40003008 40003008 0; 0 dmb sy; 0 dc ivac 40003008; 0 dsb sy
+    0 tlbi vae2is 1; 0 dsb ish; 0 store 8 40003008 40003008 40000050001703; 0 dmb sy; 0 dc ivac 40003008; 0 dsb sy
+    0 isb; 1 isb; 1 settled; end exit";
+
+#[test]
+fn good_tables_in_use_written_with_caches_off() {
+    assert_clean(&[&in_use(), FILL]);
+    assert_clean(&[
+        &in_use(),
+        &FILL.replace("0 dc ivac 40003010; 0 dsb sy; 0 store", "0 dc civac 40003010; 0 dsb sy; 0 store"),
+    ]);
+    assert_clean(&[&in_use(), REMAP]);
+    // Where SCTLR_EL2.C of PE 1 is 0, or TCR_EL2 says so, its walks go past the caches.
+    for (from, to) in [("30cd183d", "30cd1839"), ("80853510", "80853010")] {
+        let uncached =
+            FILL.replacen("0 dc ivac 40003010; 0 dsb sy;", "", 1).replace("0 dmb sy; 0 dc ivac 40003010; ", "");
+        assert_clean(&[&in_use().replace(from, to), &uncached]);
+    }
+}
+
+#[test]
+fn bad_table_in_use_whose_line_is_not_invalidated_before() {
+    assert_broken(&[&in_use(), &FILL.replacen("0 dc ivac 40003010; 0 dsb sy;", "", 1)], &[Rule::LineBefore]);
+    assert_broken(&[&in_use(), &FILL.replacen("0 dsb sy;", "", 1)], &[Rule::LineBefore]);
+}
+
+#[test]
+fn bad_table_in_use_whose_line_is_not_invalidated_after() {
+    let without = |part: &str| FILL.replace(part, "0 dsb sy");
+    // The use shows it, and so does the claim.
+    for part in
+        ["0 dmb sy; 0 dc ivac 40003010; 0 dsb sy", "0 dc ivac 40003010; 0 dsb sy; 1 isb; 1 load 8 2000 50002000 0"]
+    {
+        assert_broken(&[&in_use(), &without(part)], &[Rule::LineAfter]);
+    }
+    assert_broken(&[&in_use(), &FILL.replace("0 dmb sy; ", "")], &[Rule::LineAfter]);
+    // A TLBI does not help where the walk that follows it finds the old line.
+    let hidden = REMAP.replacen("0 dmb sy; 0 dc ivac 40003008; 0 dsb sy", "0 dsb sy", 1);
+    assert_broken(&[&in_use(), &hidden], &[Rule::OutputChange, Rule::StaleLeaf]);
+    let unmapped = hidden.split("; 0 store 8 40003008 40003008 40000050001703").next().unwrap_or_default();
+    assert_broken(&[&in_use(), unmapped, "1 settled"], &[Rule::LineAfter]);
+    // A line from before that becomes dirty by another word takes the old one with it.
+    let dirtied = FILL.replace("0 dmb sy; 0 dc ivac 40003010; 0 dsb sy", "0 dsb sy; 1 store 8 ffff40003018 40003018 0");
+    assert_broken(&[&in_use(), &dirtied], &[Rule::LineAfter]);
+}
+
+#[test]
+fn bad_table_in_use_whose_line_is_cleaned() {
+    let cleaned = FILL.replace("0 dmb sy; 0 dc ivac", "0 dmb sy; 0 dc civac");
+    assert_broken(&[&in_use(), &cleaned], &[Rule::LineCleaned]);
+}
+
+#[test]
+fn bad_lines_of_a_table_that_its_only_user_left_alone() {
+    // One PE: off, store, on.
+    let alone = "0 isb; 0 msr sctlr_el2 30cd183c; 0 isb; 0 store 8 40003010 40003010 40000050002703; 0 dsb sy; 0 msr sctlr_el2 30cd183d; 0 isb";
+    assert_broken(&[&machine(1, &[(1, RW)]), alone], &[Rule::WindowAccess, Rule::LineBefore, Rule::LineAfter]);
+    let kept = alone
+        .replace("0 isb; 0 msr sctlr_el2 30cd183c", "0 dc civac 3010; 0 dsb sy; 0 msr sctlr_el2 30cd183c")
+        .replace(
+            "0 dsb sy; 0 msr sctlr_el2 30cd183d",
+            "0 dmb sy; 0 dc ivac 40003010; 0 dsb sy; 0 msr sctlr_el2 30cd183d",
+        );
+    assert_broken(&[&machine(1, &[(1, RW), (3, "40000040003703")]), &kept], &[Rule::WindowAccess]);
+}
+
+#[test]
+fn bad_walks_past_the_caches_to_what_is_not_cleaned() {
+    // Page 3 is the level 3 table itself.
+    let machine = machine_past(&[(1, RW), (3, "40000040003703")]);
+    let fill = "1 store 8 3010 40003010 40000050002703; 1 dc cvac 3010; 1 dsb sy; 0 isb; 0 load 8 2000 50002000 0; 0 settled; 1 isb; end exit";
+    assert_clean(&[&machine, fill]);
+    assert_broken(&[&machine, &fill.replace("1 dc cvac 3010; ", "")], &[Rule::NotCleaned]);
+    // A table is cleaned before it is linked, too.
+    let link = "1 store 8 4010 40004010 40000050002703; 1 dc cvac 4010; 1 dsb sy; 1 store 8 5008 40002008 40004003; 1 dc cvac 5008; 1 dsb sy; 1 isb";
+    let tables = [(1, RW), (3, "40000040003703"), (4, "40000040004703"), (5, "40000040002703")];
+    let machine = machine_past(&tables);
+    assert_clean(&[&machine, link]);
+    assert_broken(&[&machine, &link.replace("1 dc cvac 4010; ", "")], &[Rule::NotCleaned]);
+}
+
+/// Two PEs, the first of which walks past the caches.
+fn machine_past(pages: &[(u64, &str)]) -> String {
+    machine(2, pages).replacen("80853510", "80853010", 1)
 }

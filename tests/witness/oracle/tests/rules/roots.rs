@@ -132,6 +132,58 @@ fn bad_switch_with_the_mmu_on_to_different_tables() {
     assert_broken(&[&block, switch], &[Rule::RootSwitch]);
 }
 
+/// PE 0 takes page 1 out of the first root, which PE 1 uses as well.
+const UNMAPPED: &str = "0 store 8 40003008 40003008 0; 0 dsb ish";
+/// PE 0 leaves for the second root, and invalidates its own TLBs alone.
+const ALONE: &str = "0 msr ttbr0_el2 40008000; 0 isb; 0 tlbi alle2 0; 0 dsb nsh; 0 isb";
+/// PE 0 maps page 1 in the second root.
+const MAPPED_THERE: &str = "0 store 8 4000b008 4000b008 40000050000703; 0 dsb ish; 0 isb";
+
+#[test]
+fn bad_another_root_that_says_the_same_settles_nothing() {
+    let machine = machine(2, &[(1, RW)]);
+    // It said so all the time, or says so only now.
+    assert_broken(&[&second(RW), &machine, UNMAPPED, ALONE, "end exit"], &[Rule::StaleLeaf]);
+    let mapped = [&second("0"), &machine, UNMAPPED, ALONE, MAPPED_THERE];
+    assert_broken(&[&mapped[..], &["0 settled"]].concat(), &[Rule::StaleLeaf]);
+    let remade = format!("0 store 8 40003008 40003008 {RW_OTHER}; 0 dsb ish; 0 isb; end exit");
+    assert_broken(&[&mapped[..], &[&remade]].concat(), &[Rule::OutputChange, Rule::StaleLeaf]);
+}
+
+#[test]
+fn good_each_root_is_settled_by_itself() {
+    let machine = machine(2, &[(1, RW)]);
+    let broadcast = "0 tlbi vae2is 1; 0 dsb ish; 0 isb";
+    assert_clean(&[&second(RW), &machine, UNMAPPED, broadcast, ALONE, "end exit"]);
+    let remade = format!("0 store 8 40003008 40003008 {RW_OTHER}; 0 dsb ish; 0 isb; end exit");
+    assert_clean(&[&second("0"), &machine, UNMAPPED, broadcast, ALONE, MAPPED_THERE, &remade]);
+}
+
+#[test]
+fn bad_use_of_what_is_broken_in_the_own_root() {
+    // PE 1 stays with the first root, where page 1 is gone; that PE 0 makes it in the second does not help.
+    let machine = machine(2, &[(1, "50000783")]);
+    let there = MAPPED_THERE.replace("40000050000703", "50000783");
+    let events = [&second("0"), &machine, UNMAPPED, "0 tlbi vae2is 1; 0 dsb ish; 0 isb", ALONE, &there];
+    assert_broken(&[&events[..], &["1 isb; 1 1000: fetch 1"]].concat(), &[Rule::BrokenUse]);
+    assert_clean(&[&events[..], &["0 isb; 0 1000: fetch 1"]].concat());
+}
+
+#[test]
+fn bad_a_root_changes_while_another_may_be_in_force() {
+    // Until its ISB PE 0 may walk either.
+    let change = format!("0 store 8 4000b008 4000b008 {RW_OTHER}");
+    let between = format!("0 msr ttbr0_el2 40008000; {change}; 0 isb");
+    assert_broken(&[&second("0"), &machine(1, &[(1, RW)]), &between], &[Rule::RootSwitch]);
+    let same = format!("0 msr ttbr0_el2 40008000; 0 store 8 4000b008 4000b008 {RW}; 0 isb");
+    assert_clean(&[&second("0"), &machine(1, &[(1, RW)]), &same]);
+    // What the second root said before may still be seen, until that store's DSB.
+    let unseen = format!("0 store 8 4000b008 4000b008 {RW}; 0 msr ttbr0_el2 40008000; 0 isb");
+    assert_broken(&[&second(RW_OTHER), &machine(1, &[(1, RW)]), &unseen], &[Rule::OutputChange, Rule::RootSwitch]);
+    let seen = unseen.replace("; 0 msr", "; 0 dsb ish; 0 msr");
+    assert_clean(&[&second(RW_OTHER), &machine(1, &[(1, RW)]), &seen]);
+}
+
 #[test]
 fn good_code_of_the_window_is_its_own_address() {
     let code = SWITCH.replace("0 msr sctlr", "0 1000: fetch 2; 0 1000: msr sctlr");
