@@ -20,6 +20,7 @@ use breakwater_oracle::policy::{self, Policy};
 use breakwater_trace::Feature;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
+pub(crate) use report::not_kept;
 use report::{Crashed, Report};
 use trace::Trace;
 
@@ -136,9 +137,10 @@ pub(crate) fn judge(trace: &Trace, policies: &[Policy]) -> Report {
     }
     progress.advance((trace.len() % STRIDE) as u64);
     let findings = fold(obligations.violations(), By::Descriptor, &Names::default());
-    let incomplete_from = obligations.incomplete_from();
+    let (incomplete_from, not_kept) = (obligations.incomplete_from(), obligations.not_kept());
     let replays = policies.iter().map(|policy| (*policy, replay(trace, *policy, &progress)));
-    Report { records: trace.len(), events: trace.events(), findings, incomplete_from, policies: replays.collect() }
+    let (records, events, policies) = (trace.len(), trace.events(), replays.collect());
+    Report { records, events, findings, not_kept, incomplete_from, policies }
 }
 
 const fn runs(policy: Policy) -> u64 {

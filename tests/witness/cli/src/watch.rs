@@ -20,7 +20,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use breakwater_oracle::obligations::Violation;
+use breakwater_oracle::obligations::{NotKept, Violation};
 use breakwater_trace::{End, Feature, Record};
 
 pub use run::Ends;
@@ -49,6 +49,8 @@ pub struct Testimony {
     pub violations: Vec<Violation>,
     /// The same, folded.
     pub findings: Vec<Finding>,
+    /// Violations that were counted and not kept: of one rule, at one instruction of one CPU, the oracle keeps so many.
+    pub not_kept: Vec<NotKept>,
     /// What another order of events that fits the values observed would have shown, and this run did not. It fails nothing.
     pub elsewhere: Vec<Finding>,
     /// Violations that count as certain because there was too much to weigh.
@@ -113,6 +115,7 @@ pub fn watch(
         why,
         violations: judged.violations,
         findings,
+        not_kept: judged.not_kept,
         elsewhere: finding::weighed(&weighed.elsewhere, &[], &subject.symbols),
         unweighed: weighed.unexamined,
         lapses: judged.lapses,

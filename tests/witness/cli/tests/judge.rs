@@ -199,3 +199,28 @@ fn good_help_has_an_example_that_is_judged_bad() {
     assert_eq!(judged.status, Some(1), "{}", judged.stdout);
     assert_eq!(judged.report()["total"], 1, "{}", judged.stdout);
 }
+
+#[test]
+fn bad_what_is_counted_and_not_listed_is_said() {
+    // A block is filled in, and used at many addresses without ISB; then another one changes in place.
+    let example = &examples()[0];
+    let head: Vec<&str> = example.iter().take_while(|line| !line.starts_with("0 2 ")).copied().collect();
+    let mut text = without(&head, usize::MAX)
+        .replace("word 40202010 40000040400701", "word 40202010 0\nword 40202018 40000040600701");
+    text += "0 2 40000104 store 8 40202010 40202010 40000040400701\n0 3 40000108 dsb ish\n";
+    for index in 0..1500 {
+        text += &format!("0 {} 4000010c load 1 {1:x} {1:x} 0\n", 4 + index, 0x4040_0000 + index);
+    }
+    text += "0 2000 40000110 isb\n0 2001 40000114 store 8 40202018 40202018 40000040800701\n0 2002 40000118 dsb ish\nend exit\n";
+    let judged = judge(&["-"], &text);
+    assert_eq!(
+        (judged.status, judged.rules()),
+        (Some(1), vec!["FillSync".into(), "OutputChange".into(), "StaleLeaf".into()])
+    );
+    let report = judged.report();
+    assert_eq!(
+        (&report["not_kept"][0]["times"], &report["by_rule"]["FillSync"]),
+        (&Value::from(500), &Value::from(1500))
+    );
+    assert!(judged.stdout.contains("500 more were counted"), "{}", judged.stdout);
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use breakwater_oracle::obligations::NotKept;
 use breakwater_oracle::policy::{Crash, Policy};
 use serde_json::{Value, json};
 
@@ -31,6 +32,8 @@ pub(crate) struct Report {
     pub(crate) events: usize,
     /// What was broken.
     pub(crate) findings: Vec<Finding>,
+    /// What was counted besides.
+    pub(crate) not_kept: Vec<NotKept>,
     /// The line from which on the tables are more than the oracle follows.
     pub(crate) incomplete_from: Option<u64>,
     /// The kinds of core asked, and what would have become of each.
@@ -44,7 +47,15 @@ impl Report {
         for finding in self.findings.iter() {
             *counts.entry(format!("{:?}", finding.first.rule)).or_default() += finding.times;
         }
+        for counted in &self.not_kept {
+            *counts.entry(format!("{:?}", counted.rule)).or_default() += counted.times;
+        }
         counts
+    }
+
+    /// Violations, repetitions included.
+    fn total(&self) -> u64 {
+        self.by_rule().values().sum()
     }
 
     /// The JUDGE-REPORT line's value.
@@ -66,7 +77,8 @@ impl Report {
             "incomplete_from": self.incomplete_from,
             "violations": self.findings.iter().map(violation).collect::<Vec<_>>(),
             "distinct": self.findings.len(),
-            "total": self.findings.iter().map(|finding| finding.times).sum::<u64>(),
+            "not_kept": self.not_kept.iter().map(not_kept).collect::<Vec<_>>(),
+            "total": self.total(),
             "by_rule": self.by_rule(),
             "policies": policies.collect::<Vec<_>>(),
         })
@@ -76,6 +88,12 @@ impl Report {
 /// JSON has no integers of 64 bits that every reader reads.
 fn hex(value: u64) -> String {
     format!("{value:#x}")
+}
+
+/// The JSON of violations that were counted and not kept.
+pub(crate) fn not_kept(counted: &NotKept) -> Value {
+    let NotKept { rule, pe, pc, times } = counted;
+    json!({ "rule": format!("{rule:?}"), "pe": pe, "pc": hex(*pc), "times": times })
 }
 
 fn violation(finding: &Finding) -> Value {
@@ -105,6 +123,9 @@ impl fmt::Display for Report {
         if self.findings.len() > SHOWN {
             writeln!(f, "... and {} more, all of them in the JUDGE-REPORT line", self.findings.len() - SHOWN)?;
         }
+        for counted in &self.not_kept {
+            writeln!(f, "{counted}")?;
+        }
         for (policy, crashed) in &self.policies {
             match crashed {
                 None => writeln!(f, "{}: would have run through", policy.name())?,
@@ -119,8 +140,7 @@ impl fmt::Display for Report {
         if self.findings.is_empty() {
             write!(f, "{} events: no violation", self.events)?;
         } else {
-            let (distinct, total) =
-                (self.findings.len(), self.findings.iter().map(|finding| finding.times).sum::<u64>());
+            let (distinct, total) = (self.findings.len(), self.total());
             write!(f, "{} events: {total} violations, {distinct} distinct ({})", self.events, by_rule.join(", "))?;
         }
         write!(f, "; {crashing} of {} kinds of core would have crashed", self.policies.len())

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use breakwater_oracle::obligations::{Obligations, Violation};
+use breakwater_oracle::obligations::{NotKept, Obligations, Violation};
 use breakwater_trace::{End, Event, Feature, MemoryKind, Record, Step};
 
 use super::features::{Found, features};
@@ -60,6 +60,8 @@ pub(crate) struct Judge {
 pub(crate) struct Judged {
     /// By the oracle.
     pub(crate) violations: Vec<Violation>,
+    /// What was counted besides.
+    pub(crate) not_kept: Vec<NotKept>,
     /// Beyond it, by house rules.
     pub(crate) lapses: Vec<Lapse>,
     /// The line from which on the tables are more than the oracle follows.
@@ -164,6 +166,7 @@ impl Judge {
         };
         Judged {
             violations: self.obligations.violations().to_vec(),
+            not_kept: self.obligations.not_kept(),
             lapses: self.conduct.map(Conduct::into_lapses).unwrap_or_default(),
             incomplete_from: self.obligations.incomplete_from(),
             cpus: self.cpus,

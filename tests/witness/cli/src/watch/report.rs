@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Testimony;
 use super::judge::CpuSeen;
 use crate::finding::Finding;
+use crate::judge::not_kept;
 use crate::measure::CpuFigures;
 
 /// Findings shown in words; JSON has them all.
@@ -46,6 +47,7 @@ impl Testimony {
             "events": self.events,
             "seconds": (self.seconds * 1000.0).round() / 1000.0,
             "findings": self.findings.iter().map(Finding::to_json).collect::<Vec<_>>(),
+            "not_kept": self.not_kept.iter().map(not_kept).collect::<Vec<_>>(),
             "in_other_orders": self.elsewhere.iter().map(Finding::to_json).collect::<Vec<_>>(),
             "unweighed": self.unweighed,
             "by_rule": rules.collect::<serde_json::Map<_, _>>(),
@@ -78,6 +80,9 @@ impl fmt::Display for Testimony {
         }
         if self.findings.len() > SHOWN {
             writeln!(f, "... and {} more, all of them in the WITNESS-REPORT line", self.findings.len() - SHOWN)?;
+        }
+        for counted in &self.not_kept {
+            writeln!(f, "{counted}")?;
         }
         for lapse in &self.lapses {
             writeln!(f, "{lapse}")?;
