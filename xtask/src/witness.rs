@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use breakwater_trace::Feature;
+use breakwater_witness::paths::Scratch;
 use breakwater_witness::qemu::Qemu;
 use breakwater_witness::watch::{OwnEnd, Start, Subject};
 use breakwater_witness::{Tools, measure as measuring, run as watching, story as telling};
@@ -71,14 +72,15 @@ pub(crate) fn watch(args: &Args) -> Result<()> {
     let mut watched = args.watched.clone();
     if watched.image.is_none() && watched.xen.is_none() {
         let image = built(args.layout_seed)?;
-        (watched.image, watched.elf) = (Some(image.img), Some(image.elf));
+        (watched.image, watched.elfs) = (Some(image.img), vec![image.elf]);
         watched.append = boot::with_exit(&watched.append);
         watched.features.extend(FEATURES);
         (watched.house_rules, watched.own_end) = (true, Some(OWN_END));
         watched.name = Some(NAME.to_owned());
     }
     let qemu = setup::emulator(watched.qemu.as_deref())?;
-    watching::command(&watched, &tools(&qemu, &paths::out().join("witness"))?)
+    let scratch = Scratch::new_in(&paths::out())?;
+    watching::command(&watched, &tools(&qemu, scratch.path())?)
 }
 
 /// Measures our image, or another.
@@ -95,7 +97,8 @@ pub(crate) fn measure(args: &MeasureArgs) -> Result<()> {
         measured.house_rules = true;
     }
     let qemu = setup::emulator(measured.qemu.as_deref())?;
-    measuring::command(&measured, &tools(&qemu, &paths::out().join("measure"))?)
+    let scratch = Scratch::new_in(&paths::out())?;
+    measuring::command(&measured, &tools(&qemu, scratch.path())?)
 }
 
 /// Tells the Xen story, with our image or another beside it.
@@ -111,7 +114,8 @@ pub(crate) fn story(args: &StoryArgs) -> Result<()> {
         told.name = Some("Breakwater".to_owned());
     }
     let qemu = setup::emulator(told.qemu.as_deref())?;
-    telling::command(&told, Some(&tools(&qemu, &paths::out().join("story"))?))
+    let scratch = Scratch::new_in(&paths::out())?;
+    telling::command(&told, Some(&tools(&qemu, scratch.path())?))
 }
 
 const NAME: &str = "our image";
@@ -141,7 +145,7 @@ pub(crate) fn tools(qemu: &Qemu, scratch: &Path) -> Result<Tools> {
 /// The machine or the load address cannot be had, or the image cannot be read.
 pub(crate) fn subject(tools: &Tools, image: &Image, start: &Start<'_>) -> Result<Subject> {
     ensure!(start.board.is_none(), "our image is watched on virt");
-    let start = Start { image: &image.img, elf: Some(&image.elf), ..*start };
+    let start = Start { image: &image.img, elfs: std::slice::from_ref(&image.elf), ..*start };
     let mut subject = Subject::image(tools, &start)?;
     subject.promised = FEATURES.to_vec();
     (subject.house_rules, subject.own_end) = (true, Some(OWN_END));

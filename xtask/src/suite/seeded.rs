@@ -130,7 +130,8 @@ impl Seeded {
     fn check(&self, built: &Built, tools: &Tools) -> Result<()> {
         let start = Start {
             image: &built.raw,
-            elf: Some(&built.elf),
+            elfs: std::slice::from_ref(&built.elf),
+            relocated: &[],
             machine: &self.machine,
             board: None,
             load_address: None,

@@ -114,7 +114,8 @@ pub(super) fn watched(
 ) -> Result<Testimony> {
     let start = Start {
         image: &image.img,
-        elf: None,
+        elfs: &[],
+        relocated: &[],
         machine,
         board: None,
         load_address,

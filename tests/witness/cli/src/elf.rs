@@ -1,6 +1,5 @@
 //! An ELF file of an image: what is loaded where, which of it is code, and names for addresses.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -138,52 +137,6 @@ impl Elf {
     }
 }
 
-/// Names for addresses, wherever the image runs: where it is linked, or where it is loaded.
-#[derive(Debug, Clone, Default)]
-pub struct Names {
-    names: BTreeMap<u64, String>,
-    /// Physical and link address of the image's first byte, and its size.
-    placed: Option<(u64, u64, u64)>,
-}
-
-impl Names {
-    /// Those of the file `elf`, whose lowest segment is loaded at `load_address`.
-    ///
-    /// # Errors
-    /// As [`Elf::read`].
-    pub fn read(elf: &Path, load_address: u64) -> Result<Self> {
-        Ok(Self::of(&Elf::read(elf)?, load_address))
-    }
-
-    fn of(elf: &Elf, load_address: u64) -> Self {
-        let is_code = |symbol: &&Symbol| (symbol.is_function || !symbol.is_typed) && !symbol.name.starts_with('$');
-        let mut named: Vec<&Symbol> = elf.symbols.iter().filter(is_code).collect();
-        // Of several names for one address a function's is the one: the others mark where something ends.
-        named.sort_by_key(|symbol| symbol.is_function);
-        let names = named.iter().map(|symbol| (symbol.address, demangled(&symbol.name))).collect();
-        let spans = elf.segments.iter().map(|segment| (segment.address, segment.address + segment.memory_bytes));
-        let placed = spans.reduce(|all, one| (all.0.min(one.0), all.1.max(one.1)));
-        Self { names, placed: placed.map(|(first, end)| (load_address, first, end - first)) }
-    }
-
-    /// The symbol that `pc` belongs to, and how many bytes into it.
-    #[must_use]
-    pub fn place(&self, pc: u64) -> Option<(&str, u64)> {
-        let (load, link, bytes) = self.placed?;
-        let linked = if pc.wrapping_sub(load) < bytes { pc - load + link } else { pc };
-        let (start, name) = self.names.range(..=linked).next_back()?;
-        (linked.wrapping_sub(link) < bytes).then(|| (name.as_str(), linked - start))
-    }
-
-    /// The addresses of the symbol `name`: where it is linked, and where it is loaded.
-    #[must_use]
-    pub fn addresses(&self, name: &str) -> Vec<u64> {
-        let linked = self.names.iter().find(|(_, known)| *known == name).map(|(address, _)| *address);
-        let loaded = |linked: u64| self.placed.map(|(load, link, _)| linked.wrapping_sub(link).wrapping_add(load));
-        linked.into_iter().flat_map(|linked| [Some(linked), loaded(linked)]).flatten().collect()
-    }
-}
-
 /// A name as its author wrote it, without the compiler's hash.
 #[must_use]
 pub fn demangled(name: &str) -> String {
@@ -203,24 +156,5 @@ mod tests {
         let segments = vec![segment(0x1004, b"b"), segment(0x1000, b"a"), segment(0x9000, b"")];
         let elf = Elf { segments, ..Elf::default() };
         assert_eq!(elf.flatten().expect("two segments load"), (0x1000, b"a\0\0\0b".to_vec()));
-    }
-
-    #[test]
-    fn good_a_place_is_found_where_the_image_is_linked_and_where_it_is_loaded() {
-        let symbol = |name: &str, address, is_function| Symbol {
-            name: name.to_owned(),
-            address,
-            size: 4,
-            is_function,
-            is_typed: is_function,
-        };
-        let symbols =
-            vec![symbol("start", 0x1000, true), symbol("end_of_others", 0x1000, false), symbol("$x", 0x1004, false)];
-        let elf = Elf { symbols, segments: vec![segment(0x1000, &[0; 16])], ..Elf::default() };
-        let names = Names::of(&elf, 0x4000_0000);
-        assert_eq!(names.place(0x1008), Some(("start", 8)));
-        assert_eq!(names.place(0x4000_0008), Some(("start", 8)));
-        assert_eq!(names.place(0x2000), None);
-        assert_eq!(names.addresses("start"), [0x1000, 0x4000_0000]);
     }
 }

@@ -7,7 +7,7 @@ use breakwater_oracle::descriptor::{Descriptor, Format, Leaf, TableDescriptor};
 use breakwater_oracle::obligations::{Rule, Violation};
 use serde_json::{Value, json};
 
-use crate::elf::Names;
+use crate::names::Names;
 
 /// What makes violations one finding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -24,8 +24,8 @@ pub(crate) use report::not_kept;
 use report::{Crashed, Report};
 use trace::Trace;
 
-use crate::elf::Names;
 use crate::finding::{By, fold};
+use crate::names::Names;
 use crate::ui;
 
 /// Runs of a core that replaces at random: it may be lucky once.

@@ -25,6 +25,7 @@ pub mod loader;
 pub mod machine;
 pub mod measure;
 pub mod mutate;
+pub mod names;
 pub mod order;
 pub mod paths;
 pub mod pool;

@@ -2,10 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use breakwater_witness::{Tools, judge, measure, mutate, paths, qemu, run, story, ui, watch};
 use clap::{Parser, Subcommand};
 
@@ -56,20 +56,9 @@ fn command(verb: &Verb) -> Result<()> {
     }
 }
 
-/// A directory that goes when it is dropped.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed is the system's to clean up: it is a temporary directory.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Does `work` with an emulator, and with a directory for its files that is gone afterwards.
 fn with_tools(asked: Option<&Path>, work: impl FnOnce(&Tools) -> Result<()>) -> Result<()> {
     let qemu = qemu::required(asked)?;
-    let scratch = Scratch(std::env::temp_dir().join(format!("breakwater-witness-{}", std::process::id())));
-    std::fs::create_dir(&scratch.0).with_context(|| format!("cannot make {}", scratch.0.display()))?;
-    work(&Tools::new(qemu, &scratch.0, &paths::cache())?)
+    let scratch = paths::Scratch::new_in(&std::env::temp_dir())?;
+    work(&Tools::new(qemu, scratch.path(), &paths::cache())?)
 }

@@ -26,8 +26,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use breakwater_trace::Feature;
 
-use crate::elf::Names;
 use crate::loader::{Loaded, virt_load_address};
+use crate::names::Names;
 use crate::recorded::{self, Options};
 use crate::{Tools, paths, ui};
 
@@ -60,10 +60,7 @@ pub fn measure_trace(trace: &Path, elf: Option<&Path>, loaded: &[Loaded]) -> Res
     let name = || trace.display().to_string();
     let file = File::open(trace).with_context(name)?;
     let replayed = replay::replay(BufReader::new(file), loaded).with_context(name)?;
-    let symbols = match (elf, loaded.first()) {
-        (Some(elf), Some(image)) => Names::read(elf, image.pa)?,
-        _ => Names::default(),
-    };
+    let symbols = Names::read(elf.as_slice(), loaded, &[])?;
     let mut measurement = replayed.measurement;
     measurement.profile = result::shares(&replayed.profile, &symbols);
     Ok(measurement)

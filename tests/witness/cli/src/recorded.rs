@@ -28,11 +28,11 @@ pub use conduct::Lapse;
 pub(crate) use run::{command, require_trace, run};
 
 use crate::Tools;
-use crate::elf::Names;
 use crate::finding::{By, Finding, fold};
 use crate::judge::beyond_limits;
 use crate::loader::{Loaded, virt_load_address};
 use crate::machine::{Machine, RAM_BASE};
+use crate::names::Names;
 
 /// What to run, and how.
 #[derive(Clone, Debug)]

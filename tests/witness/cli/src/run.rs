@@ -7,6 +7,7 @@ use anyhow::{Result, bail, ensure};
 use breakwater_trace::Feature;
 
 use crate::machine::{self, Machine};
+use crate::names::Relocation;
 use crate::timeline::{Standing, Timeline};
 use crate::watch::{self, Ends, OwnEnd, Rejected, Start, Subject, Testimony, Verdict};
 use crate::{Tools, ui, xen};
@@ -25,9 +26,12 @@ pub struct Args {
     /// Watch this image: a Linux Image, an ELF file or a raw binary, as QEMU's -kernel takes it
     #[arg(long, value_name = "FILE", help_heading = OTHER_IMAGE)]
     pub image: Option<PathBuf>,
-    /// Its ELF file, for the names of functions
-    #[arg(long, value_name = "FILE", requires = "image", help_heading = OTHER_IMAGE)]
-    pub elf: Option<PathBuf>,
+    /// Its ELF file, for the names of functions. Once more for each that it loads: one that is not the image lies where its segments say
+    #[arg(long = "elf", value_name = "FILE", requires = "image", help_heading = OTHER_IMAGE)]
+    pub elfs: Vec<PathBuf>,
+    /// It moves itself: what is linked or loaded at FROM runs at TO. May be given more than once
+    #[arg(long, value_name = "FROM=TO", requires = "elfs", help_heading = OTHER_IMAGE)]
+    pub relocated: Vec<Relocation>,
     /// Watch Debian's Xen of this version, fetched without touching the system: 4.17, 4.20, or 4.17=VERSION for one version of the
     /// package. It gets a dom0 of two instructions, and the run ends when Xen has freed its init memory
     #[arg(
@@ -146,13 +150,17 @@ impl Args {
         if let Some(image) = &self.image {
             ensure!(image.is_file(), "there is no file {}", image.display());
         }
+        for elf in &self.elfs {
+            ensure!(elf.is_file(), "there is no file {}", elf.display());
+        }
         Ok(())
     }
 
     fn subject(&self, tools: &Tools) -> Result<Subject> {
         let mut start = Start {
             image: Path::new(""),
-            elf: self.elf.as_deref(),
+            elfs: &self.elfs,
+            relocated: &self.relocated,
             machine: &self.machine,
             board: self.board.as_deref(),
             load_address: self.load_address,
@@ -184,7 +192,7 @@ impl Args {
         if let (Some(name), []) = (&self.until_symbol, addresses.as_slice()) {
             bail!(
                 "--until-symbol {name}: there is no such symbol{}",
-                if self.image.is_some() && self.elf.is_none() { " (--elf gives symbols)" } else { "" }
+                if self.image.is_some() && self.elfs.is_empty() { " (--elf gives symbols)" } else { "" }
             );
         }
         let of_xen = self.xen.as_ref().map(|_| xen::END.to_owned());

@@ -57,8 +57,8 @@ impl Xen {
         let loader = format!("guest-loader,addr={GUEST:#x},kernel={},bootargs=dom0", kernel.display());
         let more = [&["-device".to_owned(), loader], start.more].concat();
         let append = format!("{APPEND} {}", start.append);
-        let (image, elf) = (self.image.as_path(), Some(self.elf.as_path()));
-        let start = Start { image, elf, append: append.trim_end(), more: &more, ..*start };
+        let elfs = std::slice::from_ref(&self.elf);
+        let start = Start { image: &self.image, elfs, append: append.trim_end(), more: &more, ..*start };
         let mut subject = Subject::image(tools, &start)?;
         subject.name = format!("Debian's Xen {} ({})", self.package_version, self.suite);
         Ok(subject)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use breakwater_trace::End;
 use rustc_hash::FxHashMap;
 
-use crate::elf::Names;
+use crate::names::Names;
 
 pub use super::history::{StoredTwice, TableStores};
 pub use super::live::LiveChange;

@@ -7,8 +7,8 @@ use breakwater_oracle::policy::{Crash, Policy, Replay};
 use breakwater_oracle::xen::{FIXMAP, XEN};
 use breakwater_trace::{Event, Record, Step};
 
-use crate::elf::Names;
 use crate::finding::{By, Finding, fold};
+use crate::names::Names;
 
 /// Bytes in the 2 MiB that the story's addresses are counted in.
 const BLOCK_BYTES: u64 = 2 << 20;

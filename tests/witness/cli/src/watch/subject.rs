@@ -2,17 +2,18 @@
 
 use std::fs;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use breakwater_trace::Feature;
 
 use crate::Tools;
 use crate::child::Finished;
-use crate::elf::{Elf, Names};
+use crate::elf::Elf;
 use crate::loader::{self, Loading};
 use crate::loader::{Loaded, virt_load_address};
 use crate::machine::{Machine, RAM_BASE};
+use crate::names::{Names, Relocation};
 
 /// Where QEMU's virt machine loads a kernel that is neither an ELF file nor a Linux `Image`.
 const RAW_KERNEL: u64 = RAM_BASE + 0x8_0000;
@@ -51,8 +52,10 @@ pub struct Subject {
 pub struct Start<'a> {
     /// The image.
     pub image: &'a Path,
-    /// Its ELF file, for symbols.
-    pub elf: Option<&'a Path>,
+    /// ELF files, for symbols: its own first, then those of what it loads.
+    pub elfs: &'a [PathBuf],
+    /// Where what was loaded moves itself.
+    pub relocated: &'a [Relocation],
     /// The machine.
     pub machine: &'a Machine,
     /// `-M` of another machine than virt.
@@ -71,7 +74,7 @@ impl Subject {
     /// # Errors
     /// The machine or the load address cannot be had, or a file cannot be read.
     pub fn image(tools: &Tools, start: &Start<'_>) -> Result<Self> {
-        let Start { image, elf, machine, board, append, .. } = *start;
+        let Start { image, machine, board, append, .. } = *start;
         ensure!(
             !machine.icount || machine.smp == 1,
             "--icount with {} CPUs: QEMU then runs them in one thread and gives plugins wrong CPU numbers; use --smp 1, or leave --icount out",
@@ -91,8 +94,7 @@ impl Subject {
         }
         arguments.extend(start.more.iter().cloned());
         let ram = board.is_none().then(|| machine.ram_end_exclusive()).transpose()?.map(|end| RAM_BASE..end);
-        let load = loaded.first().map(|image| image.pa);
-        let symbols = elf.map(|elf| Names::read(elf, load.unwrap_or(0))).transpose()?.unwrap_or_default();
+        let symbols = Names::read(start.elfs, &loaded, start.relocated)?;
         Ok(Self {
             name: crate::paths::shown(image),
             tools: tools.clone(),
