@@ -51,6 +51,9 @@ pub struct Format {
     pub input_bits: u8,
     /// Bits of an output address: beyond is an address size fault, which is never cached.
     pub output_bits: u8,
+    /// The PE has 52 bits of physical address, whatever TCR_EL2.PS says: with 64 KiB, level 1 has blocks, and descriptors keep address bits 51:48
+    /// in 15:12.
+    pub wide: bool,
     /// TCR_EL2.HD and HA in force: DBM makes a read-only leaf writable; AF = 0 is set by the walker and may be cached.
     pub hardware_dirty: bool,
     /// TCR_EL2.HA in force.
@@ -158,7 +161,7 @@ impl Format {
         match self.granule {
             Granule::K4 => matches!(level, 1 | 2) || (level == 0 && self.ds),
             Granule::K16 => level == 2 || (level == 1 && self.ds),
-            Granule::K64 => level == 2 || (level == 1 && self.output_bits == 52),
+            Granule::K64 => level == 2 || (level == 1 && self.wide),
         }
     }
 
@@ -169,7 +172,7 @@ impl Format {
                 let top = if low > 49 { 0 } else { field(word, 49, low) };
                 top | (field(word, 9, 8) << 42)
             }
-            Granule::K64 if self.output_bits == 52 => field(word, 47, low) | (field(word, 15, 12) << 36),
+            Granule::K64 if self.wide => field(word, 47, low) | (field(word, 15, 12) << 36),
             _ => field(word, 47, low),
         }
     }

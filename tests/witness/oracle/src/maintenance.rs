@@ -132,6 +132,16 @@ const fn granule_of(code: u64) -> Option<Granule> {
     }
 }
 
+/// The level that a TTL names, whether or not the tables of the moment have leaves there. Values that are reserved count as no hint: those of
+/// levels that the granule does not have, or has leaves at with FEAT_LPA2 alone.
+const fn level_of(granule: Granule, ttl: u64, features: &Features) -> Option<i8> {
+    match (granule, ttl) {
+        (Granule::K4, 0) | (Granule::K16, 1) if !features.lpa2 => None,
+        (Granule::K16 | Granule::K64, 0) => None,
+        (_, level) => Some(level as i8),
+    }
+}
+
 /// VA\[55:12\] in 43:0, TTL in 47:44, 63:48 RES0. The bits of VA below a larger granule's page are ignored.
 fn page(operand: u64, format: &Format, features: &Features) -> TlbiTarget {
     if operand >> 48 != 0 {
@@ -142,12 +152,10 @@ fn page(operand: u64, format: &Format, features: &Features) -> TlbiTarget {
         return TlbiTarget::Nothing("operand bits 47:44 are RES0 without FEAT_TTL");
     }
     let va = (operand & ((1 << 44) - 1)) << 12 & !(format.granule.page_bytes() - 1);
-    let level = match (granule_of(hint >> 2), hint & 3) {
-        (None, _) => None,
-        (Some(granule), _) if granule != format.granule => return TlbiTarget::Nothing("TTL is of another granule"),
-        // Level 0 is reserved without blocks there, level 1 likewise: as if there were no hint.
-        (Some(_), level) if level < 3 && !format.has_blocks(level as i8) => None,
-        (Some(_), level) => Some(level as i8),
+    let level = match granule_of(hint >> 2) {
+        None => None,
+        Some(granule) if granule != format.granule => return TlbiTarget::Nothing("TTL is of another granule"),
+        Some(granule) => level_of(granule, hint & 3, features),
     };
     TlbiTarget::Page { va, level }
 }
@@ -166,7 +174,7 @@ fn range(operand: u64, format: &Format, features: &Features) -> TlbiTarget {
     let unit = if format.ds { 16 } else { format.granule.page_shift() };
     let first = (operand & ((1 << 37) - 1)) << unit;
     let (num, scale, ttl) = (operand >> 39 & 31, operand >> 44 & 3, operand >> 37 & 3);
-    let level = (ttl != 0).then_some(ttl as i8);
+    let level = if ttl == 0 { None } else { level_of(format.granule, ttl, features) };
     if let Some(level) = level.filter(|&level| level < 3)
         && first & (format.span(level) - 1) != 0
     {

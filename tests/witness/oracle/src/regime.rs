@@ -184,6 +184,7 @@ impl Controls {
             ds,
             start_level: 4 - levels as i8,
             input_bits,
+            wide: features.physical_bits == 52,
             output_bits: programmed.min(features.physical_bits).min(most),
             hardware_access,
             hardware_dirty: hardware_access && self.tcr >> 22 & 1 != 0,
@@ -195,15 +196,23 @@ impl Controls {
     /// Physical address of the root table that TTBR0_EL2 names under `format`.
     #[must_use]
     pub const fn root(&self, format: &Format) -> u64 {
+        let low = self.ttbr0 & Self::root_bits(format);
+        if format.output_bits == 52 { low | ((self.ttbr0 >> 2 & 0xf) << 48) } else { low }
+    }
+
+    /// The bits of TTBR0_EL2 that are bits of the root's address where they stand: a table is aligned to its size, and to 64 bytes at least
+    /// where bits 5:2 are address bits 51:48.
+    const fn root_bits(format: &Format) -> u64 {
         let bytes = 8 * format.entries(format.start_level);
-        let aligned = if bytes < 64 { 64 } else { bytes };
-        let low = self.ttbr0 & 0xffff_ffff_fffe & !(aligned - 1);
-        if format.output_bits == 52 {
-            // TTBR0_EL2[5:2] are address bits 51:48; such a table is 64-byte aligned at least.
-            (low & !0x3f) | ((self.ttbr0 >> 2 & 0xf) << 48)
-        } else {
-            low
-        }
+        let aligned = if format.output_bits == 52 && bytes < 64 { 64 } else { bytes };
+        0xffff_ffff_ffff & !(aligned - 1)
+    }
+
+    /// Bits of TTBR0_EL2 that are RES0 under `format` and are set. Bit 0 is CnP, on a PE that has it.
+    #[must_use]
+    pub const fn reserved_root_bits(&self, format: &Format) -> u64 {
+        let high = if format.output_bits == 52 { 0x3c } else { 0 };
+        self.ttbr0 & !(Self::root_bits(format) | high | 1)
     }
 
     /// `va` without the byte that TBI ignores; nothing if it is outside the input range.
@@ -234,6 +243,18 @@ impl MemoryType {
     pub const fn of(mair: u64, index: u8) -> Self {
         let byte = (mair >> (8 * (index & 7))) as u8;
         if byte >> 4 == 0 { Self::Device(byte >> 2 & 3) } else { Self::Normal { outer: byte >> 4, inner: byte & 0xf } }
+    }
+
+    /// Whether `mair` has an encoding at `index` that is reserved for every PE. Those that FEAT_XS and FEAT_MTE2 give a meaning are not among
+    /// them, because traces do not say who has these.
+    #[must_use]
+    pub const fn is_reserved(mair: u64, index: u8) -> bool {
+        let byte = (mair >> (8 * (index & 7))) as u8;
+        match (byte >> 4, byte & 0xf) {
+            (0, low) => low & 2 != 0,
+            (4 | 10 | 15, _) => false,
+            (_, inner) => inner == 0,
+        }
     }
 
     /// Whether it is Device memory.

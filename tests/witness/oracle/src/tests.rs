@@ -45,6 +45,55 @@ fn good_descriptors_of_wide_addresses() {
 }
 
 #[test]
+fn good_the_size_of_the_pe_decides_how_64_kib_descriptors_are_read() {
+    let large = Features { physical_bits: 52, ..Features::default() };
+    // TCR_EL2.PS says 48 bits: a PE with 52 has blocks at level 1 all the same, and bits 15:12 are address bits, beyond what PS allows.
+    let (of_large, of_small) = (format(0x8085_7510, &large), format(0x8085_7510, &Features::default()));
+    assert_eq!((of_large.output_bits, of_small.output_bits), (48, 48));
+    assert!(of_large.has_blocks(1) && !of_small.has_blocks(1));
+    let block = 0x0400_0000_0701;
+    assert!(matches!(of_large.decode(block, 1), Descriptor::Leaf(leaf) if leaf.output == 0x0400_0000_0000));
+    assert_eq!(of_small.decode(block, 1), Descriptor::Invalid);
+    for (word, level) in [(0x4000_1703, 3), (0x4000_1003, 2)] {
+        assert_eq!(of_large.decode(word, level), Descriptor::Invalid, "an address size fault");
+        assert_ne!(of_small.decode(word, level), Descriptor::Invalid, "bit 12 is RES0");
+        assert_ne!(format(0x8086_750c, &large).decode(word, level), Descriptor::Invalid);
+    }
+    // The address of the root has its bits 51:48 in 5:2 only where PS says 52.
+    let root = |tcr| Controls { tcr, ttbr0: 0x4000_0004, ..Controls::default() }.root(&format(tcr, &large));
+    assert_eq!((root(0x8085_7510), root(0x8086_7510)), (0x4000_0000, 0x0001_0000_4000_0000));
+}
+
+#[test]
+fn good_a_ttl_names_the_levels_that_the_granule_has() {
+    let level = |name, tcr: u64, features: &Features, operand: u64| {
+        let features = Features { ttl: true, tlbi_range: true, ..*features };
+        let operation = Operation::from_text(name).expect(name);
+        match Invalidation::decode(operation, operand, &format(tcr, &features), &features).expect(name).target {
+            TlbiTarget::Page { level, .. } | TlbiTarget::Range { level, .. } => level,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (weakest, lpa2) = (Features::default(), Features { lpa2: true, ..Features::default() });
+    for (tcr, granule, features, expected) in [
+        (0x8085_3510, 1, &weakest, [None, Some(1), Some(2), Some(3)]),
+        (0x8085_3510, 1, &lpa2, [Some(0), Some(1), Some(2), Some(3)]),
+        (0x8085_b510, 2, &weakest, [None, None, Some(2), Some(3)]),
+        (0x8085_b510, 2, &lpa2, [None, Some(1), Some(2), Some(3)]),
+        // Level 1 of 64 KiB has tables always, and blocks with 52 bits of physical address alone: the hint names it.
+        (0x8085_7510, 3, &weakest, [None, Some(1), Some(2), Some(3)]),
+    ] {
+        for (at, named) in (0..).zip(expected) {
+            assert_eq!(level("vae2is", tcr, features, (granule << 2 | at) << 44), named, "{tcr:x} {at}");
+        }
+        // By range 0 is no hint with any granule.
+        for (ttl, named) in (1..).zip(&expected[1..]) {
+            assert_eq!(level("rvae2is", tcr, features, granule << 46 | ttl << 37), *named, "{tcr:x} range {ttl}");
+        }
+    }
+}
+
+#[test]
 fn good_an_address_beyond_the_size_is_a_fault() {
     let small = Features { physical_bits: 40, ..Features::default() };
     assert_eq!(format(TCR_4K, &small).decode(0x0100_0000_0703, 3), Descriptor::Invalid);
@@ -92,6 +141,29 @@ fn good_memory_types() {
     assert_eq!(MemoryType::of(0x44_04ff, 0), MemoryType::Normal { outer: 15, inner: 15 });
     assert_eq!(MemoryType::of(0x44_04ff, 1), MemoryType::Device(1));
     assert_eq!(MemoryType::of(0x44_04ff, 2), MemoryType::Normal { outer: 4, inner: 4 });
+}
+
+#[test]
+fn good_reserved_types_and_root_bits() {
+    let reserved = |byte: u64| MemoryType::is_reserved(byte << 8, 1);
+    for byte in [0x00, 0x04, 0x08, 0x0c, 0x44, 0xff, 0xbb, 0x4f, 0xf4, 0x11, 0x01, 0x40, 0xa0, 0xf0] {
+        assert!(!reserved(byte), "{byte:x}");
+    }
+    for byte in [0x02, 0x03, 0x06, 0x0e, 0x0f, 0x10, 0x30, 0x50, 0x80, 0xb0, 0xe0] {
+        assert!(reserved(byte), "{byte:x}");
+    }
+    let large = Features { physical_bits: 52, ..Features::default() };
+    let of = |tcr, features: &Features, ttbr0| {
+        let controls = Controls { tcr, ttbr0, ..Controls::default() };
+        let format = format(tcr, features);
+        (controls.root(&format), controls.reserved_root_bits(&format))
+    };
+    let weakest = Features::default();
+    assert_eq!(of(TCR_4K, &weakest, 0x4000_1001), (0x4000_1000, 0), "CnP");
+    assert_eq!(of(TCR_4K, &weakest, 0x0001_0000_4000_1ffe), (0x4000_1000, 0x0001_0000_0000_0ffe));
+    // Two descriptors in the root: it is aligned to 16 bytes.
+    assert_eq!(of(0x8085_b510, &weakest, 0x4000_1018), (0x4000_1010, 8));
+    assert_eq!(of(0x8086_7510, &large, 0x4000_103e), (0x000f_0000_4000_1000 & !0x1ff, 2));
 }
 
 #[test]

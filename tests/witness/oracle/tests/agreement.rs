@@ -48,6 +48,7 @@ pub(crate) fn worlds() -> Vec<World> {
         registers::host(),
         registers::common("common", ""),
         registers::endianness(),
+        registers::reserved(),
         worlds_of::fetched(),
         registers::enable_beside_another(),
         registers::unwritten(),

@@ -6,7 +6,9 @@ mod exercise;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use breakwater_trace::HEADER;
+use breakwater_oracle::adversary::Adversary;
+use breakwater_oracle::obligations::{Obligations, Rule};
+use breakwater_trace::{HEADER, Reader};
 use proptest::prelude::*;
 
 fn directory() -> PathBuf {
@@ -38,6 +40,37 @@ fn good_whole_traces_are_read_to_their_ends() {
     }
     for name in ["every-kind", "edges", "own-parent"] {
         assert!(exercise::with_a_header(&seed(name)).unwrap() > 10, "{name}");
+    }
+}
+
+/// Cases that were judged wrongly once: the rules of which each breaks one at least, or none. F1: an invalidation that one PE owes, while another
+/// root says the same. F5: a broadcast TLBI without its DSB, with a local one that has it, and alone. F14: a table in use that a PE writes with its
+/// MMU off. `la-c0`: walks with SCTLR_EL2.C = 0, and lines that are invalidated before C = 1.
+const CASES: [(&str, &[Rule]); 8] = [
+    ("case-f1-min.trace", &[Rule::OutputChange, Rule::StaleLeaf]),
+    ("case-f1b-min.trace", &[Rule::StaleLeaf]),
+    ("case-f5-min.trace", &[Rule::UnfinishedTlbi]),
+    ("case-f5-without-local.trace", &[Rule::UnfinishedTlbi]),
+    ("case-f14a.trace", &[Rule::LineBefore, Rule::LineAfter]),
+    ("case-f14d.trace", &[Rule::LineBefore, Rule::LineAfter]),
+    ("case-la-c0-only.trace", &[]),
+    ("case-la-c0-then-ivac-then-c.trace", &[]),
+];
+
+#[test]
+fn good_cases_that_were_judged_wrongly_once_are_judged_by_both() {
+    for (name, rules) in CASES {
+        let bytes = seed(name);
+        let mut reader = Reader::new(&bytes[..]);
+        let (mut obligations, mut adversary) = (Obligations::new(), Adversary::new());
+        while let Some(record) = reader.next_record().expect(name) {
+            obligations.step(reader.line(), &record);
+            adversary.step(reader.line(), &record);
+        }
+        let found: Vec<Rule> = obligations.violations().iter().map(|violation| violation.rule).collect();
+        assert_eq!(found.is_empty(), rules.is_empty(), "{name}: {found:?}");
+        assert!(found.iter().all(|rule| rules.contains(rule)), "{name}: {found:?}");
+        assert_eq!(adversary.harms().is_empty(), rules.is_empty(), "{name}: {:?}", adversary.harms());
     }
 }
 

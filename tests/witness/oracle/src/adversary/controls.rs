@@ -21,6 +21,7 @@ pub(super) const fn fallback_format() -> Format {
         start_level: 0,
         input_bits: 48,
         output_bits: 48,
+        wide: false,
         hardware_dirty: false,
         hardware_access: false,
         hierarchy_disabled: false,
@@ -154,6 +155,19 @@ impl Adversary {
         }
         if possible.iter().any(Controls::permission_indirection) {
             self.harm(at, HarmKind::Unsupported, None, "TCR2_EL2.PIE is 1 with the MMU on");
+        }
+        self.read_root_otherwise(at);
+    }
+
+    /// Hardware makes what it likes of RES0 bits.
+    pub(super) fn read_root_otherwise(&mut self, at: usize) {
+        let element = &self.elements[at];
+        let is_reserved = |controls: &Controls| {
+            let format = controls.format(&element.features);
+            controls.mmu_on() && format.is_ok_and(|format| controls.reserved_root_bits(&format) != 0)
+        };
+        if self.permissions.has(Permission::UseReserved) && element.possible_controls().iter().any(is_reserved) {
+            self.harm(at, HarmKind::Reserved, None, "a root is read with RES0 bits of TTBR0_EL2 that are set");
         }
     }
 

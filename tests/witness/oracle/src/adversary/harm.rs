@@ -47,6 +47,8 @@ pub enum HarmKind {
     Window,
     /// A regime that this manager does not program: E2H or PIE.
     Unsupported,
+    /// What the architecture reserves is in force: hardware may take it for anything.
+    Reserved,
     /// An affected core does something else than was written.
     Erratum,
 }

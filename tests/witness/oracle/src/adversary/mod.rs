@@ -243,6 +243,7 @@ impl Adversary {
                 self.elements[at].is_new = false;
                 self.elements[at].was_on = self.elements[at].is_on();
                 let begun = self.elements[at].begun();
+                self.read_root_otherwise(at);
                 self.walk(at, |walker| walker.explore_roots(&begun));
             }
         }

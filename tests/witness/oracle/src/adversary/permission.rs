@@ -58,6 +58,8 @@ pub enum Permission {
     ExecuteWritten,
     /// A walk that reads memory nobody wrote takes what it finds.
     ReadUnknown,
+    /// What is reserved, RES0 bits and encodings, is taken for anything.
+    UseReserved,
     /// An affected core loses a broadcast TLBI (1286807 and its like).
     LoseBroadcast,
     /// An affected core fetches past the clearing of M (E1041).
@@ -72,7 +74,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::CacheLeaf,
         Self::CacheTable,
         Self::CacheByPhysicalAddress,
@@ -99,6 +101,7 @@ impl Permission {
         Self::MixAliases,
         Self::ExecuteWritten,
         Self::ReadUnknown,
+        Self::UseReserved,
         Self::LoseBroadcast,
         Self::FetchPastMmuOff,
         Self::OverlapHcrWrite,
@@ -136,6 +139,7 @@ impl Permission {
             Self::MixAliases => "aliases with mismatched attributes are not coherent",
             Self::ExecuteWritten => "what is writable and executable can be written and then executed",
             Self::ReadUnknown => "a walk takes whatever memory holds for a descriptor",
+            Self::UseReserved => "RES0 bits of TTBR0_EL2 and reserved encodings of MAIR_EL2 may mean anything",
             Self::LoseBroadcast => "1286807 and its like: a broadcast TLBI may be lost once",
             Self::FetchPastMmuOff => "E1041: a fetch may be translated past the clearing of M",
             Self::OverlapHcrWrite => "AC04_CPU_23: an HCR_EL2 write may overlap its neighbours",
@@ -148,11 +152,11 @@ impl Permission {
 /// The permissions that an exploration uses.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Permissions {
-    bits: u32,
+    bits: u64,
 }
 
 impl Permissions {
-    pub(super) const EVERY: Self = Self { bits: u32::MAX };
+    pub(super) const EVERY: Self = Self { bits: u64::MAX };
 
     pub(super) const fn without(self, permission: Permission) -> Self {
         Self { bits: self.bits & !(1 << permission as u32) }

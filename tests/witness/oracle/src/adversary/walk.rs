@@ -192,6 +192,7 @@ impl Walker<'_> {
         match context.read(slot, va, regime.value(word), regime) {
             Read::Fault => {}
             Read::Leaf(leaf) => {
+                self.read_type_otherwise(context, word, va, regime);
                 let doom = self.matching(ends, |class| class.names_leaf(&leaf));
                 if self.add_leaf(leaf, doom) && doom == 0 && deep {
                     self.fresh.push(leaf);
@@ -206,6 +207,17 @@ impl Walker<'_> {
                     self.explore(TableUse::below(&table, doom), regime);
                 }
             }
+        }
+    }
+
+    /// Hardware makes what it likes of a reserved encoding of MAIR_EL2.
+    fn read_type_otherwise(&mut self, context: &TableUse, word: u64, va: u64, regime: &TableEncoding) {
+        let descriptor = regime.format.decode(regime.value(word), context.level);
+        if let Descriptor::Leaf(leaf) = descriptor
+            && MemoryType::is_reserved(regime.mair, leaf.attr_index)
+            && self.permissions.has(Permission::UseReserved)
+        {
+            self.find(HarmKind::Reserved, va, "a leaf names a reserved encoding of MAIR_EL2");
         }
     }
 

@@ -21,6 +21,7 @@ const FALLBACK: Format = Format {
     start_level: 0,
     input_bits: 48,
     output_bits: 48,
+    wide: false,
     hardware_dirty: false,
     hardware_access: false,
     hierarchy_disabled: false,

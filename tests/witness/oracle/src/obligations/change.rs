@@ -25,6 +25,8 @@ impl Weakest {
 pub(super) struct Terms<'a> {
     pub(super) memory: &'a Memory,
     pub(super) mair: u64,
+    /// MAIR_EL2 as the old one was read.
+    pub(super) old_mair: u64,
     pub(super) weakest: Weakest,
     /// Bytes that the smaller of the two translates.
     pub(super) bytes: u64,
@@ -75,8 +77,8 @@ impl Terms<'_> {
     /// Two leaves for one address, of one size; `output` of both is that of this address.
     pub(super) fn leaves(&self, old: Leaf, new: Leaf) -> Option<Rule> {
         let Weakest { bbm, bbm_always, bbm_for_xn, contiguous } = self.weakest;
-        let type_of = |leaf: Leaf| MemoryType::of(self.mair, leaf.attr_index);
-        if type_of(old) != type_of(new) || old.shareability != new.shareability {
+        let types = (MemoryType::of(self.old_mair, old.attr_index), MemoryType::of(self.mair, new.attr_index));
+        if types.0 != types.1 || old.shareability != new.shareability {
             return Some(Rule::AttributeChange);
         }
         let read_only = !old.writable && !new.writable;

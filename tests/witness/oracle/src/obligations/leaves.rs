@@ -132,11 +132,17 @@ impl Obligations {
         if leaf.executable && leaf.writable {
             self.report.add(finding(Rule::WriteExecute), || "XN, or AP[2] and no DBM, in the descriptor".into());
         }
-        if leaf.executable && memory_type.is_device() {
+        let is_reserved = MemoryType::is_reserved(regime.mair, leaf.attr_index);
+        if is_reserved {
+            let missing = || format!("an encoding that has a meaning, at index {} of MAIR_EL2", leaf.attr_index);
+            self.report.add(finding(Rule::TypeReserved), missing);
+        }
+        if leaf.executable && memory_type.is_device() && !is_reserved {
             self.report.add(finding(Rule::DeviceExecute), || "XN in the descriptor".into());
         }
         let last = leaf.output.saturating_add(regime.format.span(slot.level) - 1);
         if !memory_type.is_device()
+            && !is_reserved
             && let Some(byte) = self.ranges.beyond(leaf.output, last)
         {
             self.report.add(finding(Rule::BeyondRam), || format!("RAM that may be mapped, at {byte:x}"));

@@ -50,6 +50,7 @@ impl Obligations {
             let at = self.report.at;
             self.pe(pe).arriving = false;
             if self.pe(pe).may_translate() {
+                self.judge_root_bits(pe);
                 self.walk_what_may_be(pe);
             } else {
                 let garbage = Progress::Cached(Holder::by(bit(pe)));
@@ -134,6 +135,7 @@ impl Obligations {
             self.turn_on(pe);
         }
         self.judge_controls(pe, after);
+        self.judge_root_bits(pe);
         self.walk_what_may_be(pe);
         self.judge_cached_endianness(pe);
         if turned_on {
@@ -213,6 +215,19 @@ impl Obligations {
         if controls.e2h() {
             self.report
                 .add(UnplacedViolation::of(Rule::HostUnsupported).now(controls.hcr), || "HCR_EL2.E2H = 0".into());
+        }
+    }
+
+    /// A root in force whose address hardware may read in another way.
+    fn judge_root_bits(&mut self, pe: u32) {
+        let features = self.params.of(pe);
+        let reserved =
+            |controls: &Controls| controls.format(features).map_or(0, |format| controls.reserved_root_bits(&format));
+        let candidates = self.pes[pe as usize].candidates();
+        if let Some(controls) = candidates.iter().find(|controls| reserved(controls) != 0) {
+            let bits = reserved(controls);
+            let finding = UnplacedViolation::of(Rule::RootBits).now(controls.ttbr0);
+            self.report.add(finding, || format!("0 in the bits {bits:x} of TTBR0_EL2"));
         }
     }
 

@@ -204,7 +204,7 @@ impl Obligations {
             }
             let Some(live) = self.walk(other, stray.va) else { continue };
             let leaves = matches!((stray.said, live.said), (Descriptor::Leaf(_), Descriptor::Leaf(_)));
-            if leaves && self.beside(context, (live.level, live.va), live.said, stray).is_some() {
+            if leaves && self.beside(context, stray, (other, (live.level, live.va)), live.said).is_some() {
                 self.roots_differ(stray.va, live.word, stray.word);
             }
         }

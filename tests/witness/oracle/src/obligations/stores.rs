@@ -193,7 +193,8 @@ impl Obligations {
         }
         let Context { regime, weakest, .. } = self.contexts[place.context];
         let bytes = regime.format.span(new.level);
-        let terms = Terms { memory: &self.memory, mair: regime.mair, weakest, bytes };
+        let (mair, old_mair) = (regime.mair, regime.mair);
+        let terms = Terms { memory: &self.memory, mair, old_mair, weakest, bytes };
         let Some(rule) = terms.conflict(old.said, new.said) else { return false };
         let finding = UnplacedViolation::of(rule).va(new.va).pa(new.pa).old(old.word).now(new.word);
         let finding = finding.read_as(new.level, regime.format);

@@ -263,7 +263,7 @@ impl Obligations {
             if of_other_root && matches!(slot.said, Descriptor::Table(_)) {
                 return;
             }
-            if let Some(rule) = self.beside(context, key, debt.said, slot) {
+            if let Some(rule) = self.beside(context, slot, (debt.context, key), debt.said) {
                 let rule = if debt.holder.wants_repeat(pes) { Rule::RepeatTlbi } else { rule };
                 let finding = UnplacedViolation::of(rule)
                     .va(slot.va)
@@ -331,11 +331,18 @@ impl Obligations {
         }
     }
 
-    /// The rule by which `old`, of the place `key`, and `slot` may not be cached together.
-    pub(super) fn beside(&self, context: usize, key: Key, old: Descriptor, slot: &PlacedWord) -> Option<Rule> {
+    /// The rule by which `slot` of `context`, and what another context, or this one, said at `key`, may not be cached together.
+    pub(super) fn beside(
+        &self,
+        context: usize,
+        slot: &PlacedWord,
+        (of, key): (usize, Key),
+        old: Descriptor,
+    ) -> Option<Rule> {
+        let old_mair = self.contexts.get(of).map_or(0, |of| of.regime.mair);
         let Context { regime, weakest, .. } = &self.contexts[context];
         let bytes = regime.format.span(slot.level.max(key.0));
-        let terms = Terms { memory: &self.memory, mair: regime.mair, weakest: *weakest, bytes };
+        let terms = Terms { memory: &self.memory, mair: regime.mair, old_mair, weakest: *weakest, bytes };
         if key == (slot.level, slot.va) {
             return terms.conflict(old, slot.said);
         }

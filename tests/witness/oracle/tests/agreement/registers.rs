@@ -197,6 +197,24 @@ pub(crate) fn stored_past() -> World {
     )
 }
 
+/// What the architecture reserves: bits of TTBR0_EL2, and an encoding of MAIR_EL2 that a leaf may name.
+pub(crate) fn reserved() -> World {
+    World::new(
+        "reserved",
+        &(two_leaves() + &identity() + &on(0, 0x1000).replace("4404ff", "4402ff")),
+        "0 0 msr ttbr0_el2 1000
+0 0 msr ttbr0_el2 1002
+0 0 msr ttbr0_el2 1000000001000
+0 0 store 8 ffff000000002010 2010 40000009000747 # of the reserved type
+0 0 store 8 ffff000000002010 2010 40000082000743
+0 0 store 8 ffff000000002010 2010 0
+0 0 dsb ish
+0 0 isb
+0 0 tlbi alle2 0
+0 0 settled",
+    )
+}
+
 /// Two PEs that say, or do not, that they have their tables in common (CnP).
 pub(crate) fn common(name: &'static str, features: &str) -> World {
     let other = zeros(0x4000, &[0x4000, 0x4008]) + "word 4000 0\nword 4008 2003\n";

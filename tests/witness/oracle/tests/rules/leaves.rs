@@ -7,6 +7,24 @@ use crate::{RW, assert_broken, assert_clean, machine, memory, on, page};
 const RX: &str = "50000783";
 
 #[test]
+fn bad_leaf_of_a_reserved_type() {
+    for mair in ["4402ff", "440eff", "4480ff"] {
+        let machine = machine(1, &[(1, RW)]).replace("4404ff", mair);
+        // Index 1, execute-never.
+        assert_broken(&[&machine, &page(2, "40000009000707"), "0 dsb ish; 0 isb; end exit"], &[Rule::TypeReserved]);
+    }
+}
+
+#[test]
+fn good_reserved_types_that_no_leaf_names() {
+    let machine = machine(1, &[(1, RW)]).replace("4404ff", "4402ff");
+    assert_clean(&[&machine, &page(2, "40000051000703"), "0 dsb ish; 0 isb; end exit"]);
+    // With FEAT_MTE2 this is tagged memory.
+    let tagged = machine.replace("4402ff", "f002ff");
+    assert_clean(&[&tagged, &page(2, "4000005100070b"), "0 dsb ish; 0 isb; end exit"]);
+}
+
+#[test]
 fn bad_writable_and_executable() {
     assert_broken(&[&machine(1, &[(1, "50000703")])], &[]);
     let end = "0 dsb ishst; 0 isb; 0 settled; end exit";

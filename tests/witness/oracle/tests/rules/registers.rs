@@ -23,6 +23,25 @@ fn with(from: &str, to: &str) -> String {
 }
 
 #[test]
+fn bad_root_with_reserved_bits() {
+    let machine = machine(1, &[(1, RW)]);
+    for root in ["1000040000000", "8000000040000000", "40000002", "40000800"] {
+        let found = machine.replace("ttbr0_el2 40000000", &format!("ttbr0_el2 {root}"));
+        assert_broken(&[&found, "0 isb; end exit"], &[Rule::RootBits]);
+        assert_broken(&[&machine, &format!("0 msr ttbr0_el2 {root}; 0 isb; end exit")], &[Rule::RootBits]);
+    }
+}
+
+#[test]
+fn good_root_with_nothing_but_its_address() {
+    let machine = machine(1, &[(1, RW)]);
+    assert_clean(&[&machine, "0 msr ttbr0_el2 40000000; 0 isb; end exit"]);
+    // With M = 0 nothing is in force.
+    let off = "0 msr ttbr0_el2 40000002; 0 isb; 0 msr ttbr0_el2 40000000; 0 isb; end exit";
+    assert_clean(&["0 start 2; 0 found sctlr_el2 30cd1838", off]);
+}
+
+#[test]
 fn good_first_enable() {
     assert_clean(&[&enable()]);
     assert_clean(&[&with("alle2 0; 0 dsb nsh", "alle2is 0; 0 dsb ish")]);
