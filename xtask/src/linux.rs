@@ -16,7 +16,7 @@ use breakwater_witness::apt::{self, Apt};
 use cpio::{NewcBuilder, newc};
 use dtoolkit::Node;
 use dtoolkit::fdt::Fdt;
-use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+use dtoolkit::model::{DeviceTree, DeviceTreeProperty};
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -159,8 +159,8 @@ fn initrd(busybox: &[u8]) -> Result<Vec<u8>> {
 fn tree(base: &[u8], command_line: &str, initrd_end_exclusive: u64) -> Result<Vec<u8>> {
     let fdt = Fdt::new(base).map_err(|error| anyhow::anyhow!("QEMU's tree: {error}"))?;
     let mut tree = DeviceTree::from_fdt(&fdt);
-    keep(&mut tree.root, |name| NODES.contains(&name.split('@').next().unwrap_or(name)));
-    keep(trees::node(&mut tree, "/cpus")?, |name| name == "cpu@0");
+    trees::keep(&mut tree.root, |name| NODES.contains(&name.split('@').next().unwrap_or(name)));
+    trees::keep(trees::node(&mut tree, "/cpus")?, |name| name == "cpu@0");
     for memory in tree.root.children_mut().filter(|node| node.name().starts_with("memory@")) {
         trees::set(memory, trees::reg(&[(RAM, RAM_BYTES)]));
     }
@@ -169,12 +169,6 @@ fn tree(base: &[u8], command_line: &str, initrd_end_exclusive: u64) -> Result<Ve
     trees::set(chosen, DeviceTreeProperty::new_unchecked("linux,initrd-start", INITRD_AT));
     trees::set(chosen, DeviceTreeProperty::new_unchecked("linux,initrd-end", initrd_end_exclusive));
     Ok(tree.to_dtb())
-}
-
-/// Removes the children whose name is not `wanted`.
-fn keep(node: &mut DeviceTreeNode, wanted: impl Fn(&str) -> bool) {
-    let names: Vec<String> = node.children().map(|child| child.name().to_owned()).collect();
-    names.iter().filter(|name| !wanted(name)).for_each(|name| drop(node.remove_child(name)));
 }
 
 const KERNEL: &str = "kernel";
@@ -218,6 +212,7 @@ fn fetch() -> Result<PathBuf> {
 mod tests {
     use super::*;
     use dtoolkit::Property;
+    use dtoolkit::model::DeviceTreeNode;
 
     #[test]
     fn good_the_guests_tree_has_one_cpu_its_own_ram_and_no_other_device() {

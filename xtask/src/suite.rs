@@ -108,29 +108,25 @@ struct Extent {
 /// # Errors
 /// A test failed, or none was selected.
 pub(crate) fn command(args: &Args) -> Result<()> {
-    let mut clock = Clock::start();
+    let clock = Clock::start();
     let filter = args.common.filter.as_deref();
-    let mut done = Vec::new();
-    if args.part != Some(Part::Boot) {
-        done.extend(host::run(filter));
-        clock.lap("host tests");
-    }
-    let watched = Some(witnessed::REPEATS);
-    let extent = Extent { seeds: SEEDS, repeats: REPEATS, stress: None, watched, everything: true };
-    let mut boot = || under_qemu(&extent, filter, args.common.qemu.clone(), &mut clock);
-    match args.part {
-        Some(Part::Host) => {}
-        Some(Part::Boot) => done.extend(boot()),
-        // Making the images is one long link after the other: the rest of the machine checks the sources meanwhile.
+    let extent =
+        Extent { seeds: SEEDS, repeats: REPEATS, stress: None, watched: Some(witnessed::REPEATS), everything: true };
+    let host = || clock.during("host tests", || host::run(filter));
+    let boot = || under_qemu(&extent, filter, args.common.qemu.clone(), &clock);
+    let done = match args.part {
+        Some(Part::Host) => host(),
+        Some(Part::Boot) => boot(),
+        // Half of this waits: for the network, for one link after the other, for the last test of a program. So the halves go side by side.
         None => std::thread::scope(|scope| {
             let is_wanted = |name: &str| filter.is_none_or(|filter| format!("lint/{name}").contains(filter));
             let lint = Lint::prepare(is_wanted);
-            let lint = scope.spawn(|| checked(lint));
-            done.extend(boot());
-            let panicked = |_| vec![Done::failed("lint/rules", Duration::ZERO, &anyhow!("lint panicked"))];
-            done.extend(lint.join().unwrap_or_else(panicked));
+            let here = scope.spawn(|| [host(), clock.during("lint", || checked(lint))].concat());
+            let booted = boot();
+            let panicked = |_| vec![Done::failed("host/run", Duration::ZERO, &anyhow!("a thread panicked"))];
+            [here.join().unwrap_or_else(panicked), booted].concat()
         }),
-    }
+    };
     close(&done, args.common.junit.as_deref(), &clock)
 }
 
@@ -139,11 +135,11 @@ pub(crate) fn command(args: &Args) -> Result<()> {
 /// # Errors
 /// A boot failed, or none was selected.
 pub(crate) fn matrix(args: &MatrixArgs) -> Result<()> {
-    let mut clock = Clock::start();
+    let clock = Clock::start();
     let stress = Some((args.stress, args.stress_seed)).filter(|&(seconds, _)| seconds > 0);
     let watched = args.witness.then_some(witnessed::MANY_REPEATS);
     let extent = Extent { seeds: args.layout_seeds, repeats: args.repeat, stress, watched, everything: false };
-    let done = under_qemu(&extent, args.common.filter.as_deref(), args.common.qemu.clone(), &mut clock);
+    let done = under_qemu(&extent, args.common.filter.as_deref(), args.common.qemu.clone(), &clock);
     close(&done, args.common.junit.as_deref(), &clock)
 }
 
@@ -164,14 +160,18 @@ fn checked(lint: Result<Lint>) -> Vec<Done> {
 }
 
 /// Prepares and runs; what cannot be prepared is itself a failed case, so that the closing line counts it.
-fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>, clock: &mut Clock) -> Vec<Done> {
+fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>, clock: &Clock) -> Vec<Done> {
     let began = Instant::now();
     let context = match prepare(qemu) {
         Ok(context) => context,
         Err(error) => return vec![Done::failed("build/image", began.elapsed(), &error)],
     };
-    // The two long ones first, so that they do not run alone at the end.
-    let mut cases = if extent.everything { vec![layout::fallback_case(), layout::spread_case()] } else { Vec::new() };
+    // The long ones first, so that they do not run alone at the end.
+    let mut cases = Vec::new();
+    if extent.everything {
+        cases.extend([layout::fallback_case(), layout::spread_case(), witnessed::mutants()]);
+        cases.extend(foreign::cases().into_iter().chain(witnessed::story_cases()).chain(variety::uefi_cases()));
+    }
     cases.extend(variety::cases(extent.repeats));
     let mut done = Vec::new();
     let mut add = |name: &str, made: Result<Vec<Case>>| match made {
@@ -186,24 +186,19 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>, cloc
         add("build/stress", facts::stress(&context, seconds, seed).map(|case| vec![case]));
     }
     if extent.everything {
-        add("build/foreign", Ok(foreign::cases()));
         add("build/facts", facts::cases(&context));
         add("build/recorder", measured::cases());
         add("build/expansion", Ok(expansion::cases()));
         add("build/seeded", seeded::cases());
-        add("build/story", Ok(witnessed::story_cases()));
-        add("build/installed", Ok(vec![witnessed::installed()]));
-        add("build/uefi", Ok(variety::uefi_cases()));
-        add("build/mutants", Ok(vec![witnessed::mutants()]));
-        add("build/bench", Ok(measured::bench_cases()));
+        // Last: commands of the host's, which the host's tests have built by then.
+        add("build/installed", Ok(vec![witnessed::installed(), measured::bench_case()]));
     }
     if let Some(wanted) = filter {
         cases.retain(|case| case.name.contains(wanted));
     }
-    clock.lap("images");
+    clock.took("images", began);
     ui::step("Running", &format!("{} cases under QEMU {}, two at a time", cases.len(), context.ready.qemu.version));
-    done.extend(runner::run(&cases, &context));
-    clock.lap("cases under QEMU");
+    done.extend(clock.during("cases under QEMU", || runner::run(&cases, &context)));
     done
 }
 

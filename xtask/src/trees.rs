@@ -94,8 +94,7 @@ pub(crate) const MUTATIONS: [Mutation; 26] = [
     }),
     damaged("too-large", |tree| resize(tree, LIMIT + 8)),
     edited("no-memory", |tree| {
-        let names: Vec<String> = tree.root.children().map(|child| child.name().to_owned()).collect();
-        names.iter().filter(|name| name.starts_with("memory")).for_each(|name| drop(tree.root.remove_child(name)));
+        keep(&mut tree.root, |name| !name.starts_with("memory"));
         Ok(())
     }),
     edited("image-outside", |tree| banks_from(tree, |at, size| vec![(at + size / 2, size / 2)])),
@@ -154,6 +153,12 @@ fn set_totalsize(tree: &mut Tree, bytes: usize) {
 
 pub(crate) fn node<'a>(tree: &'a mut DeviceTree, path: &str) -> Result<&'a mut DeviceTreeNode> {
     tree.find_node_mut(path).with_context(|| format!("QEMU's tree has no {path}"))
+}
+
+/// Removes the children whose name is not `wanted`.
+pub(crate) fn keep(node: &mut DeviceTreeNode, wanted: impl Fn(&str) -> bool) {
+    let names: Vec<String> = node.children().map(|child| child.name().to_owned()).collect();
+    names.iter().filter(|name| !wanted(name)).for_each(|name| drop(node.remove_child(name)));
 }
 
 /// Adds a property or replaces the one of that name.

@@ -116,21 +116,12 @@ fn audited(finished: &Finished) -> Result<Value, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const GOOD: &str = "hello\nBOOT-REPORT {\"audit\":{\"pages\":5,\"mismatches\":0,\"writable_executable\":0}}\n";
 
     fn finished(status: Option<i32>, serial: &str) -> Finished {
-        Finished {
-            status,
-            serial: serial.to_owned(),
-            messages: String::new(),
-            timed_out: status.is_none(),
-            too_much: false,
-            marked: false,
-            took: Duration::from_secs(1),
-            worked: Duration::ZERO,
-        }
+        let serial = serial.to_owned();
+        Finished { status, serial, timed_out: status.is_none(), ..Finished::default() }
     }
 
     fn kind(status: Option<i32>, serial: &str) -> Option<Kind> {

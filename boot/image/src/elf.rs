@@ -157,6 +157,17 @@ impl Elf {
         self.symbols.iter().find(|symbol| symbol.name == name).map(|symbol| symbol.address)
     }
 
+    /// The instructions of a function, and the data among them, as words; `None` if there is no function of that name, or it is not loaded.
+    #[must_use]
+    pub fn routine(&self, name: &str) -> Option<Vec<u32>> {
+        let symbol = self.symbols.iter().find(|symbol| symbol.name == name && symbol.typed)?;
+        let bytes = self.segments.iter().find_map(|segment| {
+            let from = usize::try_from(symbol.address.checked_sub(segment.address)?).ok()?;
+            segment.bytes.get(from..from.checked_add(usize::try_from(symbol.size).ok()?)?)
+        })?;
+        Some(bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect())
+    }
+
     /// The function or object that an address lies in.
     #[must_use]
     pub fn containing(&self, address: u64) -> Option<&Symbol> {
@@ -215,6 +226,23 @@ mod tests {
     fn good_flattening_fills_gaps_with_zeroes_and_leaves_out_empty_segments() {
         let flat = flat(&[(0x1004, b"b"), (0x1000, b"a"), (0x9000, b"")]);
         assert_eq!(flat.expect("two segments load"), b"a\0\0\0b");
+    }
+
+    #[test]
+    fn good_a_routine_is_its_words_and_bad_one_that_is_not_loaded() {
+        let symbol = |name: &str, address, typed| Symbol {
+            name: name.to_owned(),
+            address,
+            size: 8,
+            absolute: false,
+            typed,
+            label: !typed,
+        };
+        let symbols = vec![symbol("f", 0x1004, true), symbol("label", 0x1004, false), symbol("cut", 0x1008, true)];
+        let segments = vec![Segment { address: 0x1000, bytes: (0..12).collect() }];
+        let elf = Elf { symbols, segments, ..Elf::default() };
+        assert_eq!(elf.routine("f"), Some(vec![0x0706_0504, 0x0b0a_0908]));
+        assert!(["label", "cut", "nowhere"].iter().all(|name| elf.routine(name).is_none()));
     }
 
     #[test]

@@ -2,12 +2,11 @@
 //! unpacked under `target/`, which builds `core` for the target itself. Debian's security suite keeps such a pair for browsers, newer
 //! than the release.
 
-use super::qemu::library_dirs;
+use super::qemu::{library_dirs, write_program};
 use super::{Install, Toolchain, apt, sysroot};
 use crate::{exec, paths, ui};
 use anyhow::{Context, Result, bail};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -96,10 +95,7 @@ fn write_script(root: &Path) -> Result<PathBuf> {
     let rustc = root.join("usr/bin/rustc");
     let script = format!("#!/bin/sh\nLD_LIBRARY_PATH='{libraries}' exec '{}' \"$@\"\n", rustc.display());
     let path = script_path();
-    let partial = path.with_extension("partial");
-    fs::write(&partial, script)?;
-    fs::set_permissions(&partial, fs::Permissions::from_mode(0o755))?;
-    fs::rename(&partial, &path)?;
+    write_program(&path, &script)?;
     Ok(path)
 }
 

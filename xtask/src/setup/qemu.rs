@@ -56,10 +56,15 @@ fn write_script(root: &Path) -> Result<()> {
          exec \"$here/usr/bin/{PROGRAM}\" -L \"$here/usr/share/qemu\" \"$@\"\n",
         libraries.join(":")
     );
-    let path = root.join(PROGRAM);
-    fs::write(&path, script)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-    Ok(())
+    write_program(&root.join(PROGRAM), &script)
+}
+
+/// Writes a script that can be run. It is there whole or not at all.
+pub(crate) fn write_program(path: &Path, script: &str) -> Result<()> {
+    let partial = path.with_extension("partial");
+    fs::write(&partial, script)?;
+    fs::set_permissions(&partial, fs::Permissions::from_mode(0o755))?;
+    Ok(fs::rename(&partial, path)?)
 }
 
 fn unpacked_dir() -> PathBuf {

@@ -69,15 +69,7 @@ fn counted(events: &[Event]) -> u64 {
 
 /// The words of a routine.
 fn routine(elf: &Elf, name: &str) -> Result<Vec<u32>> {
-    let symbol = elf.symbols.iter().find(|symbol| symbol.name == name && symbol.typed);
-    let symbol = symbol.with_context(|| format!("the image has no routine {name}"))?;
-    let bytes = elf.segments.iter().find_map(|segment| {
-        let from = usize::try_from(symbol.address.checked_sub(segment.address)?).ok()?;
-        segment.bytes.get(from..from + usize::try_from(symbol.size).ok()?)
-    });
-    let bytes = bytes.with_context(|| format!("{name} is not loaded"))?;
-    let words = bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
-    Ok(words.collect())
+    elf.routine(name).with_context(|| format!("the image has no routine {name}"))
 }
 
 /// The two lists agree; a value that the routine gets from elsewhere (an address of the image) is not compared.

@@ -294,7 +294,6 @@ impl<'a> Pattern<'a> {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
-    use std::time::Duration;
 
     /// A program's table and facts.toml name the same facts: none is left out, and none asked for that is not there.
     #[test]
@@ -315,16 +314,8 @@ mod tests {
     }
 
     fn judged(fact: &Fact, status: Option<i32>, serial: &str) -> Result<()> {
-        fact.judge(&Finished {
-            status,
-            serial: serial.to_owned(),
-            messages: String::new(),
-            timed_out: status.is_none(),
-            too_much: false,
-            marked: status.is_none(),
-            took: Duration::ZERO,
-            worked: Duration::ZERO,
-        })
+        let (serial, is_cut) = (serial.to_owned(), status.is_none());
+        fact.judge(&Finished { status, serial, timed_out: is_cut, marked: is_cut, ..Finished::default() })
     }
 
     #[test]

@@ -51,12 +51,12 @@ fn options(context: &Context, (cpu, smp): (&str, u32), scratch: &Path) -> Result
 }
 
 /// What `cargo xtask bench` counts, as breakwater-bench has it: the same in each boot, and within its limits.
-pub(super) fn bench_cases() -> Vec<Case> {
-    vec![Case::new("bench/exact-counts", |context: &Context, scratch: &Path| {
+pub(super) fn bench_case() -> Case {
+    Case::new("bench/exact-counts", |context: &Context, scratch: &Path| {
         let counted = bench::boots(&context.ready, scratch)?;
         let mut told = Command::new(host::program(bench::PACKAGE)?);
         exec::ask(told.args(["--rounds", "0", "--target"]).arg(counted)).map(drop)
-    })]
+    })
 }
 
 /// A variant of the small boot: the number of its fault, and the only promise it may break, by a part of its text.

@@ -7,30 +7,35 @@ use anyhow::{Context as _, Result};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How many of the longest cases are named.
 const LONGEST: usize = 10;
 
-/// A run's stages, one after the other, and when the one under way began.
+/// A run's stages, of which some go side by side.
 pub(super) struct Clock {
     began: Instant,
-    stage: Instant,
-    stages: Vec<(&'static str, Duration)>,
+    stages: Mutex<Vec<(&'static str, Duration)>>,
 }
 
 impl Clock {
     /// Starts.
     pub(super) fn start() -> Self {
-        let now = Instant::now();
-        Self { began: now, stage: now, stages: Vec::new() }
+        Self { began: Instant::now(), stages: Mutex::default() }
     }
 
-    /// The stage under way was `name`, and is over.
-    pub(super) fn lap(&mut self, name: &'static str) {
-        let now = Instant::now();
-        self.stages.push((name, now - self.stage));
-        self.stage = now;
+    /// The stage `name`, which began at `began`, is over.
+    pub(super) fn took(&self, name: &'static str, began: Instant) {
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner).push((name, began.elapsed()));
+    }
+
+    /// Does the `work` of the stage `name`.
+    pub(super) fn during<T>(&self, name: &'static str, work: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let result = work();
+        self.took(name, began);
+        result
     }
 
     /// Tells where the time went.
@@ -40,7 +45,8 @@ impl Clock {
         }
         let longest = longest(done).into_iter().map(|(name, took)| format!("{name} {}", seconds(took)));
         ui::step("Longest", &longest.collect::<Vec<_>>().join(", "));
-        let stages: Vec<String> = self.stages.iter().map(|(name, took)| format!("{name} {}", seconds(*took))).collect();
+        let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let stages: Vec<String> = stages.iter().map(|(name, took)| format!("{name} {}", seconds(*took))).collect();
         let all = seconds(self.began.elapsed());
         ui::step(
             "Finished",

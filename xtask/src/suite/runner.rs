@@ -30,6 +30,7 @@ impl Case {
 }
 
 /// What was found out.
+#[derive(Clone)]
 pub(crate) struct Done {
     pub(crate) name: String,
     pub(crate) took: Duration,

@@ -188,20 +188,10 @@ fn far_away(context: &Context, far: &Path) -> Result<()> {
     // As a service runs it: no way to anything of ours by PATH, and no home to keep files in, for this one is a file.
     let home = far.join("boot.img");
     witness.current_dir(far).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home).env("TMPDIR", far);
-    witness.args([
-        "run",
-        "--image",
-        "boot.img",
-        "--elf",
-        "boot.elf",
-        "--append",
-        &patient("exit=semihosting"),
-        "--timeout",
-        "60",
-    ]);
-    witness
-        .args(["--timeline", "boot.svg", "--trace", "boot.trace", "--json", "--qemu"])
-        .arg(&context.ready.qemu.program);
+    witness.args(
+        "run --image boot.img --elf boot.elf --timeout 60 --json --timeline boot.svg --trace boot.trace".split(' '),
+    );
+    witness.args(["--append", &patient("exit=semihosting"), "--qemu"]).arg(&context.ready.qemu.program);
     let said = exec::ask(&mut witness)?;
     ensure!(said.contains(r#""verdict":"clean""#), "{said}");
     ensure!(far.join("boot.svg").is_file(), "there is no picture");

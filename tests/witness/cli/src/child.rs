@@ -20,7 +20,7 @@ const TO_END: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What became of a run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Finished {
     /// The exit status; `None` when it was killed.
     pub status: Option<i32>,
