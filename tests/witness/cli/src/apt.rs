@@ -196,14 +196,7 @@ impl Apt {
     ) -> Result<()> {
         let archives = self.dir.join("cache/archives");
         exec::run(self.get().current_dir(&archives).arg("download").args(packages))?;
-        let fetched = debs(&archives)?;
-        paths::fill_whole(into, |partial| {
-            fetched
-                .iter()
-                .try_for_each(|deb| exec::ask(Command::new("dpkg-deb").arg("-x").arg(deb).arg(partial)).map(drop))?;
-            complete(partial)
-        })?;
-        fs::remove_dir_all(&self.dir).context("cannot remove the private apt's lists and archives")
+        self.fill(&debs(&archives)?, into, complete)
     }
 
     fn cache(&self) -> Command {
@@ -251,15 +244,17 @@ impl Apt {
         if fetched.is_empty() {
             bail!("apt-get fetched nothing: {} are installed already", packages.join(" "));
         }
+        self.fill(&fetched, into, complete)
+    }
+
+    /// Unpacks what was fetched, and removes the rest of this apt.
+    fn fill(&self, fetched: &BTreeSet<PathBuf>, into: &Path, complete: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         paths::fill_whole(into, |partial| {
-            ui::command(&format!(
-                "dpkg-deb -x PACKAGE {} # for each of {} packages",
-                paths::shown(partial),
-                fetched.len()
-            ));
-            fetched
-                .iter()
-                .try_for_each(|deb| exec::ask(Command::new("dpkg-deb").arg("-x").arg(deb).arg(partial)).map(drop))?;
+            let (shown, count) = (paths::shown(partial), fetched.len());
+            ui::command(&format!("dpkg-deb -x PACKAGE {shown} # for each of {count} packages"));
+            for deb in fetched {
+                exec::ask(Command::new("dpkg-deb").arg("-x").arg(deb).arg(partial))?;
+            }
             complete(partial)
         })?;
         fs::remove_dir_all(&self.dir).context("cannot remove the private apt's lists and archives")
