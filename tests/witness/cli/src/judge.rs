@@ -20,8 +20,8 @@ use breakwater_oracle::policy::{self, Policy};
 use breakwater_trace::Feature;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-pub(crate) use report::not_kept;
 use report::{Crashed, Report};
+pub(crate) use report::{doubt, not_kept};
 use trace::Trace;
 
 use crate::finding::{By, fold};
@@ -138,9 +138,10 @@ pub(crate) fn judge(trace: &Trace, policies: &[Policy]) -> Report {
     progress.advance((trace.len() % STRIDE) as u64);
     let findings = fold(obligations.violations(), By::Descriptor, &Names::default());
     let (incomplete_from, not_kept) = (obligations.incomplete_from(), obligations.not_kept());
+    let doubts = obligations.doubts().to_vec();
     let replays = policies.iter().map(|policy| (*policy, replay(trace, *policy, &progress)));
     let (records, events, policies) = (trace.len(), trace.events(), replays.collect());
-    Report { records, events, findings, not_kept, incomplete_from, policies }
+    Report { records, events, findings, not_kept, doubts, incomplete_from, policies }
 }
 
 const fn runs(policy: Policy) -> u64 {

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use breakwater_oracle::obligations::{NotKept, Violation};
+use breakwater_oracle::obligations::{Doubt, NotKept, Violation};
 use breakwater_trace::{End, Feature, Record};
 
 pub use run::Ends;
@@ -51,6 +51,8 @@ pub struct Testimony {
     pub findings: Vec<Finding>,
     /// Violations that were counted and not kept: of one rule, at one instruction of one CPU, the oracle keeps so many.
     pub not_kept: Vec<NotKept>,
+    /// TLBIs that only a branch orders behind another CPU's stores: no recording shows branches, so these fail nothing.
+    pub doubts: Vec<Doubt>,
     /// What another order of events that fits the values observed would have shown, and this run did not. It fails nothing.
     pub elsewhere: Vec<Finding>,
     /// Violations that count as certain because there was too much to weigh.
@@ -116,6 +118,7 @@ pub fn watch(
         violations: judged.violations,
         findings,
         not_kept: judged.not_kept,
+        doubts: judged.doubts,
         elsewhere: finding::weighed(&weighed.elsewhere, &[], &subject.symbols),
         unweighed: weighed.unexamined,
         lapses: judged.lapses,

@@ -224,3 +224,17 @@ fn bad_what_is_counted_and_not_listed_is_said() {
     );
     assert!(judged.stdout.contains("500 more were counted"), "{}", judged.stdout);
 }
+
+#[test]
+fn good_what_only_an_unseen_branch_settles_is_said_and_fails_nothing() {
+    // CPU 1 sees CPU 0's flag, and then invalidates what CPU 0 broke.
+    let example = &examples()[0];
+    let head: Vec<&str> = example.iter().take_while(|line| !line.starts_with("0 2 ")).copied().collect();
+    let text = without(&head, usize::MAX)
+        + "0 2 40000104 store 8 40202010 40202010 0\n0 3 40000108 dsb ish\n0 4 4000010c store 8 40200100 40200100 1\n\
+           1 2 40000204 load 8 40200100 40200100 1\n1 3 40000208 tlbi vae2is 40400\n1 4 4000020c dsb ish\n1 5 40000210 isb\nend exit\n";
+    let judged = judge(&["-"], &text);
+    assert_eq!((judged.status, judged.rules()), (Some(0), vec![]), "{}", judged.stdout);
+    assert!(judged.stdout.contains("PE 1 at 40000208: in doubt"), "{}", judged.stdout);
+    assert_eq!(judged.report()["doubts"].as_array().map(Vec::len), Some(1));
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use breakwater_oracle::obligations::NotKept;
+use breakwater_oracle::obligations::{Doubt, NotKept};
 use breakwater_oracle::policy::{Crash, Policy};
 use serde_json::{Value, json};
 
@@ -34,6 +34,8 @@ pub(crate) struct Report {
     pub(crate) findings: Vec<Finding>,
     /// What was counted besides.
     pub(crate) not_kept: Vec<NotKept>,
+    /// What nothing in the trace settles; it fails nothing.
+    pub(crate) doubts: Vec<Doubt>,
     /// The line from which on the tables are more than the oracle follows.
     pub(crate) incomplete_from: Option<u64>,
     /// The kinds of core asked, and what would have become of each.
@@ -79,6 +81,7 @@ impl Report {
             "distinct": self.findings.len(),
             "not_kept": self.not_kept.iter().map(not_kept).collect::<Vec<_>>(),
             "total": self.total(),
+            "doubts": self.doubts.iter().map(doubt).collect::<Vec<_>>(),
             "by_rule": self.by_rule(),
             "policies": policies.collect::<Vec<_>>(),
         })
@@ -94,6 +97,11 @@ fn hex(value: u64) -> String {
 pub(crate) fn not_kept(counted: &NotKept) -> Value {
     let NotKept { rule, pe, pc, times } = counted;
     json!({ "rule": format!("{rule:?}"), "pe": pe, "pc": hex(*pc), "times": times })
+}
+
+/// The JSON of a doubt.
+pub(crate) fn doubt(doubt: &Doubt) -> Value {
+    json!({ "line": doubt.line(), "pe": doubt.pe(), "pc": hex(doubt.pc()), "says": doubt.to_string() })
 }
 
 fn violation(finding: &Finding) -> Value {
@@ -125,6 +133,9 @@ impl fmt::Display for Report {
         }
         for counted in &self.not_kept {
             writeln!(f, "{counted}")?;
+        }
+        for doubt in &self.doubts {
+            writeln!(f, "{doubt}")?;
         }
         for (policy, crashed) in &self.policies {
             match crashed {

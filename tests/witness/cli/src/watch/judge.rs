@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use breakwater_oracle::obligations::{NotKept, Obligations, Violation};
+use breakwater_oracle::obligations::{Doubt, NotKept, Obligations, Violation};
 use breakwater_trace::{End, Event, Feature, MemoryKind, Record, Step};
 
 use super::features::{Found, features};
@@ -62,6 +62,8 @@ pub(crate) struct Judged {
     pub(crate) violations: Vec<Violation>,
     /// What was counted besides.
     pub(crate) not_kept: Vec<NotKept>,
+    /// What nothing in the recording settles.
+    pub(crate) doubts: Vec<Doubt>,
     /// Beyond it, by house rules.
     pub(crate) lapses: Vec<Lapse>,
     /// The line from which on the tables are more than the oracle follows.
@@ -167,6 +169,7 @@ impl Judge {
         Judged {
             violations: self.obligations.violations().to_vec(),
             not_kept: self.obligations.not_kept(),
+            doubts: self.obligations.doubts().to_vec(),
             lapses: self.conduct.map(Conduct::into_lapses).unwrap_or_default(),
             incomplete_from: self.obligations.incomplete_from(),
             cpus: self.cpus,

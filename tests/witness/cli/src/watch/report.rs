@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Testimony;
 use super::judge::CpuSeen;
 use crate::finding::Finding;
-use crate::judge::not_kept;
+use crate::judge::{doubt, not_kept};
 use crate::measure::CpuFigures;
 
 /// Findings shown in words; JSON has them all.
@@ -48,6 +48,7 @@ impl Testimony {
             "seconds": (self.seconds * 1000.0).round() / 1000.0,
             "findings": self.findings.iter().map(Finding::to_json).collect::<Vec<_>>(),
             "not_kept": self.not_kept.iter().map(not_kept).collect::<Vec<_>>(),
+            "doubts": self.doubts.iter().map(doubt).collect::<Vec<_>>(),
             "in_other_orders": self.elsewhere.iter().map(Finding::to_json).collect::<Vec<_>>(),
             "unweighed": self.unweighed,
             "by_rule": rules.collect::<serde_json::Map<_, _>>(),
@@ -83,6 +84,9 @@ impl fmt::Display for Testimony {
         }
         for counted in &self.not_kept {
             writeln!(f, "{counted}")?;
+        }
+        for doubt in &self.doubts {
+            writeln!(f, "{doubt}")?;
         }
         for lapse in &self.lapses {
             writeln!(f, "{lapse}")?;

@@ -8,7 +8,7 @@ use super::Obligations;
 use super::debt::{Debt, Key, Note};
 use super::holder::{Pes, Shot, Walks, bit};
 use super::pe::{ControlCause, Progress};
-use super::report::{Evidence, UnplacedViolation};
+use super::report::{Doubt, Evidence, UnplacedViolation};
 use super::switching::Stores;
 use super::{Rule, lines::Upkeep};
 use crate::descriptor::{Descriptor, Format, Granule};
@@ -165,6 +165,7 @@ impl Obligations {
     fn invalidate(&mut self, key: Key, applied: &Applied) {
         let Applied { shot, invalidation, reached } = *applied;
         let line = self.report.at.line;
+        self.doubt_order(key, applied);
         let ways: Vec<(Pes, Pes)> = self.debts.at(key).iter().map(|debt| self.ways(key, debt, shot.walks)).collect();
         let mut ways = ways.into_iter();
         let tables = self.debts().change(key, |debt| {
@@ -188,6 +189,28 @@ impl Obligations {
         self.debts().watch(shot.issuer, key);
     }
 
+    /// A TLBI of what another PE has stored: a load shows its PE that the store is done, and a DSB orders it behind the load. Acquire, DMB and ISB
+    /// do not, but a branch on what was loaded does, and no trace shows branches.
+    fn doubt_order(&mut self, key: Key, applied: &Applied) {
+        let Applied { shot: Shot { issuer, .. }, invalidation, reached } = *applied;
+        let (Evidence(loaded), Evidence(waited_for)) = {
+            let state = &self.pes[issuer as usize];
+            (state.loaded, state.waited_for)
+        };
+        let rests = |debt: &&Debt| {
+            let Evidence(since) = debt.since;
+            let counts = debt.holder.held() & reached != 0 && names(key.0, debt, &invalidation, 0).is_ok();
+            debt.storer != issuer && !debt.is_fill() && counts && loaded > since && waited_for <= since
+        };
+        if loaded == waited_for {
+            return;
+        }
+        let found = self.debts.at(key).iter().find(rests).map(|debt| (debt.storer, debt.since.0));
+        if let Some((storer, store_line)) = found {
+            self.report.doubt(Doubt { at: self.report.at, va: key.1, storer, store_line, load_line: loaded });
+        }
+    }
+
     /// Who may cache the descriptor of `debt` again after a TLBI that names it: through an old table descriptor whose table still holds
     /// it, and because its store is not visible. The TLBI removes the table descriptors of `walks` as well.
     fn ways(&self, key: Key, debt: &Debt, walks: Walks) -> (Pes, Pes) {
@@ -208,6 +231,10 @@ impl Obligations {
         let latent = !self.params.of(pe).ets2;
         let seen_by = if ordering.reach == Reach::Own { bit(pe) } else { Pes::MAX };
         self.memory.dsb(pe, &ordering);
+        let Evidence(loaded) = self.pes[pe as usize].loaded;
+        if ordering.loads && self.pes[pe as usize].waited_for.0 != loaded {
+            self.pe(pe).waited_for = Evidence(loaded);
+        }
         if self.pes[pe as usize].stores != Stores::default() {
             self.pe(pe).stores.dsb(&ordering);
         }

@@ -100,6 +100,8 @@ pub(super) struct Debt {
     pub(super) latent: Pes,
     /// For the report.
     pub(super) note: Evidence<Note>,
+    /// The line of the store that replaced it.
+    pub(super) since: Evidence<u64>,
 }
 
 impl Debt {

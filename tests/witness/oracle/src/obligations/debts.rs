@@ -193,6 +193,7 @@ impl Debts {
             Some(old) => {
                 old.word = debt.word;
                 old.visible |= debt.visible;
+                old.since = debt.since;
                 old.detour = old.detour.or(debt.detour);
                 old.unsynced |= debt.unsynced;
                 old.holder.join(&debt.holder);

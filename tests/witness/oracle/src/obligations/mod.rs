@@ -36,7 +36,7 @@ use std::sync::Arc;
 
 use breakwater_trace::{Call, End, Event, Record, Step};
 
-pub use self::report::{NotKept, Violation};
+pub use self::report::{Doubt, NotKept, Violation};
 pub use self::rule::{Origin, Rule};
 
 use self::context::{Context, Frames};
@@ -154,6 +154,12 @@ impl Obligations {
     #[must_use]
     pub fn not_kept(&self) -> Vec<NotKept> {
         self.report.not_kept()
+    }
+
+    /// TLBIs that only a branch orders behind the stores that they follow: no trace shows branches, so these are no violations.
+    #[must_use]
+    pub fn doubts(&self) -> &[Doubt] {
+        self.report.doubts()
     }
 
     /// The violations since this was called last.

@@ -152,6 +152,9 @@ pub(super) struct Pe {
     pub(super) hcr_written: bool,
     /// TLBIs that it issued and no DSB completed.
     pub(super) unfinished: Unfinished,
+    /// The line of its last load, and of the last one that a DSB has waited for.
+    pub(super) loaded: Evidence<u64>,
+    pub(super) waited_for: Evidence<u64>,
     /// Cache maintenance without its DSB.
     pub(super) maintained: Vec<super::lines::Waiting>,
     /// Pages with words that it wrote with caches off since its last DMB or DSB.

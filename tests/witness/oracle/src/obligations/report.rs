@@ -60,6 +60,48 @@ impl fmt::Display for NotKept {
     }
 }
 
+/// A TLBI that takes out what another PE replaced, and that nothing seen orders behind that: no violation, and no proof that there is none.
+#[derive(Clone, Copy, Debug)]
+pub struct Doubt {
+    pub(super) at: At,
+    pub(super) va: u64,
+    pub(super) storer: u32,
+    pub(super) store_line: u64,
+    pub(super) load_line: u64,
+}
+
+impl Doubt {
+    /// The line of the TLBI.
+    #[must_use]
+    pub const fn line(&self) -> u64 {
+        self.at.line
+    }
+
+    /// The PE that issued it.
+    #[must_use]
+    pub const fn pe(&self) -> u32 {
+        self.at.pe
+    }
+
+    /// Its instruction.
+    #[must_use]
+    pub const fn pc(&self) -> u64 {
+        self.at.pc
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at: At { line, pe, pc }, va, storer, store_line, load_line } = self;
+        write!(
+            f,
+            "line {line}: PE {pe} at {pc:x}: in doubt, VA {va:x}: this TLBI takes out what PE {storer} replaced on line {store_line}, and a load \
+             alone stands before it (line {load_line}). Only a branch on what was loaded orders it, which no trace shows; DSB ISHLD or wider \
+             between the two would show it. Acquire, DMB and ISB alone order no TLBI"
+        )
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rule, line, pe, pc, missing, .. } = self;
@@ -178,6 +220,7 @@ pub(super) struct Report {
     /// Which of all violations each one is, those taken away included.
     seen: HashMap<Identity, usize>,
     places: HashMap<(Rule, u32, u64), Counted>,
+    doubts: Vec<Doubt>,
 }
 
 impl Report {
@@ -224,6 +267,19 @@ impl Report {
             missing: missing(),
             times: 1,
         });
+    }
+
+    /// Notes a doubt: one for each TLBI of a PE, by its instruction, and PE whose stores it takes out.
+    pub(super) fn doubt(&mut self, doubt: Doubt) {
+        let place = |doubt: &Doubt| (doubt.at.pe, doubt.at.pc, doubt.storer);
+        if self.doubts.len() < MOST_OF_A_PLACE && !self.doubts.iter().any(|known| place(known) == place(&doubt)) {
+            self.doubts.push(doubt);
+        }
+    }
+
+    /// The doubts so far.
+    pub(super) fn doubts(&self) -> &[Doubt] {
+        &self.doubts
     }
 
     /// What was counted and not kept, by rule, PE and instruction.

@@ -192,8 +192,9 @@ impl Obligations {
         // Where a root is left, what removes all of it removes this as well.
         let (mut holder, note) = (Holder::by(held), Evidence::default());
         holder.go_with(&self.contexts[context].reach);
+        let since = Evidence(self.report.at.line);
         let (visible, detour, latent) = (Pes::MAX, None, 0);
-        Debt { context, slot: slot.pa, way, word, said, storer, visible, detour, holder, unsynced, latent, note }
+        Debt { context, slot: slot.pa, way, word, said, storer, visible, detour, holder, unsynced, latent, note, since }
     }
 
     /// Table descriptors that nobody sees or holds any more: their tables are no ghosts any more.

@@ -8,7 +8,7 @@ use super::debt::{Debt, Key};
 use super::holder::bit;
 use super::lines::{Lines, Upkeep, Waiting};
 use super::memory::{Words, index};
-use super::report::UnplacedViolation;
+use super::report::{Evidence, UnplacedViolation};
 use super::{Obligations, Rule};
 use crate::descriptor::Descriptor;
 use crate::maintenance::{Ordering, Reach, stored_words};
@@ -19,6 +19,9 @@ impl Obligations {
         self.use_address(pe, access.va, false);
         if access.device {
             return;
+        }
+        if self.pes.len() > 1 {
+            self.pe(pe).loaded = Evidence(self.report.at.line);
         }
         for (pa, ..) in stored_words(access) {
             let Some(page) = self.memory.page(pa) else { continue };
