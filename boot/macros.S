@@ -75,7 +75,7 @@
     tbnz x1, #34, \stuck
 .endm
 
-// TCR2_EL2.PIE would redefine AP and XN and make WXN RES0 (RULES.md: PermissionIndirection). Clobbers x0.
+// TCR2_EL2.PIE would redefine AP and XN and make WXN RES0 (RULES.md: what has no verdict). Clobbers x0.
 .macro CLEAR_TCR2
     mrs x0, id_aa64mmfr3_el1
     tst x0, #0xf                // TCRX: is there a TCR2_EL2 at all

@@ -16,7 +16,7 @@ use breakwater::memory_map::{KnownRam, Limits, MemoryMap};
 use breakwater::regions::directmap::Directmap;
 use breakwater::regions::image::{INIT, Image, Part};
 use breakwater::regions::{Failure, RegionMap, Space, frametable, slots, stacks};
-use breakwater_trace::{MemoryKind, Record};
+use breakwater_trace::{Feature, MemoryKind, Record};
 
 /// Pages of the parts of the image, in order, each with the pages left out after it.
 const PARTS: [(&str, u64, u64); 8] = [
@@ -91,7 +91,8 @@ impl Setup {
         let identity = image.identity.start().raw();
         first.map(identity, identity | attribute_bits(CODE) | 3);
         assert_eq!(first.frames().count() as u64, FIRST_TABLES);
-        World::found(start::features_of(self.errata).map(|feature| (None, feature)), &memory, &first)
+        let features = start::features_of(self.errata).chain([Feature::StrictSwitch]);
+        World::found(features.map(|feature| (None, feature)), &memory, &first)
     }
 
     fn image(&self) -> Image {

@@ -139,7 +139,10 @@ impl History {
     fn features(&self) -> impl Iterator<Item = (Option<u32>, Feature)> + '_ {
         let errata = features_of(self.errata).map(|feature| (Some(0), feature));
         let used = features_in(self.used).map(|feature| (None, feature));
-        self.features.iter().copied().chain(errata).chain(used)
+        // What the manager uses every CPU has, without exception.
+        let resizes = self.used.contains(Features::RESIZE);
+        let own = self.features.iter().copied().filter(move |(_, one)| !(resizes && matches!(one, Feature::Bbm(_))));
+        own.chain(errata).chain(used)
     }
 
     /// Plays it on a machine that forgets the steps that `forgets` names; says what came of it.

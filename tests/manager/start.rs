@@ -25,10 +25,10 @@ pub(crate) const fn translation(shape: Shape) -> Translation {
     Translation { tcr: others | size | granule << 14 | addresses << 16 | ds << 32, ..TRANSLATION }
 }
 
-/// What CPUs must have for tables of this shape.
+/// What CPUs must have for tables of this shape; and the manager keeps more rules of a root switch than the architecture has.
 pub(crate) fn features_for(shape: Shape) -> impl Iterator<Item = Feature> {
     let wide = (shape.address_bits == 52).then_some(Feature::PhysicalBits(52));
-    wide.into_iter().chain(shape.has_ds().then_some(Feature::Lpa2))
+    wide.into_iter().chain(shape.has_ds().then_some(Feature::Lpa2)).chain([Feature::StrictSwitch])
 }
 
 /// Tables in force before the manager has made any, in frames side by side from the root on.

@@ -171,15 +171,17 @@ pub(crate) fn start(affinity: u64, stacks: MappedStacks<El2>, phys_to_virt: Phys
         match record.state.load(Ordering::Acquire) {
             ONLINE => return Outcome::Online,
             UNSUITED => return Outcome::Refused(breakwater::refusal::Cause::Secondary as u32),
-            _ if deadline.has_passed() => return off_again(record, affinity).unwrap_or(Outcome::MayStillArrive),
-            _ if look.has_passed() => {
-                // Off without a refusal: some firmware says so of a CPU that has not begun yet.
-                if let Some(outcome @ Outcome::Refused(_)) = off_again(record, affinity) {
-                    return outcome;
-                }
-                look = Deadline::after(OFF_AGAIN_MS);
-            }
             _ => core::hint::spin_loop(),
+        }
+        let is_over = deadline.has_passed();
+        if !is_over && !look.has_passed() {
+            continue;
+        }
+        match off_again(record, affinity) {
+            Some(outcome @ Outcome::Refused(_)) => return outcome,
+            outcome if is_over => return outcome.unwrap_or(Outcome::MayStillArrive),
+            // Off without a refusal: some firmware says so of a CPU that has not begun yet.
+            _ => look = Deadline::after(OFF_AGAIN_MS),
         }
     }
 }

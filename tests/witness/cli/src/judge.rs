@@ -21,7 +21,7 @@ use breakwater_trace::Feature;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use report::{Crashed, Report};
-pub(crate) use report::{doubt, not_kept};
+pub(crate) use report::{doubt, not_kept, unknown};
 use trace::Trace;
 
 use crate::finding::{By, fold};
@@ -38,8 +38,8 @@ pub const AFTER_HELP: &str = "\
 The trace format is documented in tests/witness/oracle/README.md, with examples. Exit status:
   0  no violation
   1  violations
-  2  the trace is malformed, cut off, cannot be read, or its tables are too large to judge (one line says where), or the
-     command line is wrong
+  2  no verdict: the trace is malformed, cut off or cannot be read; or an MMU is on with registers or tables that nobody
+     declares, or that are not followed (one line says where, and what); or the command line is wrong
 
 Example: rights are changed, and the TLBI is forgotten.
   printf '%s\\n' 'breakwater-trace 1' 'word 80001008 40000781' 'word 80001010 40000080000701' \\
@@ -76,6 +76,8 @@ pub enum Rejected {
     Violations,
     /// The trace is no trace, or cannot be read: where, and why.
     Unreadable(String),
+    /// Nothing was broken as far as is known, and not all is known that a verdict would rest on: where, and what.
+    NoVerdict(String),
 }
 
 impl Rejected {
@@ -84,7 +86,7 @@ impl Rejected {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Violations => 1,
-            Self::Unreadable(_) => 2,
+            Self::Unreadable(_) | Self::NoVerdict(_) => 2,
         }
     }
 }
@@ -93,7 +95,7 @@ impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Violations => f.write_str("the trace breaks rules"),
-            Self::Unreadable(why) => f.write_str(why),
+            Self::Unreadable(why) | Self::NoVerdict(why) => f.write_str(why),
         }
     }
 }
@@ -111,16 +113,11 @@ pub fn command(args: &Args) -> Result<()> {
     let report = judge(&trace, policies);
     anstream::println!("{report}");
     anstream::println!("JUDGE-REPORT {}", report.to_json());
-    match report.incomplete_from {
+    match report.unknowns.first() {
         _ if !report.findings.is_empty() => Err(Rejected::Violations.into()),
-        Some(line) => Err(Rejected::Unreadable(format!("{}: {}", args.file.display(), beyond_limits(line))).into()),
+        Some(unknown) => Err(Rejected::NoVerdict(format!("{}: {unknown}", args.file.display())).into()),
         None => Ok(()),
     }
-}
-
-/// Why a trace without a violation has no verdict.
-pub(crate) fn beyond_limits(line: u64) -> String {
-    format!("trace line {line}: the tables are larger, or more shared, than the oracle follows: no verdict")
 }
 
 /// Judges a trace, and replays it as each of `policies`.
@@ -137,11 +134,11 @@ pub(crate) fn judge(trace: &Trace, policies: &[Policy]) -> Report {
     }
     progress.advance((trace.len() % STRIDE) as u64);
     let findings = fold(obligations.violations(), By::Descriptor, &Names::default());
-    let (incomplete_from, not_kept) = (obligations.incomplete_from(), obligations.not_kept());
+    let (unknowns, not_kept) = (obligations.unknowns().to_vec(), obligations.not_kept());
     let doubts = obligations.doubts().to_vec();
     let replays = policies.iter().map(|policy| (*policy, replay(trace, *policy, &progress)));
     let (records, events, policies) = (trace.len(), trace.events(), replays.collect());
-    Report { records, events, findings, not_kept, doubts, incomplete_from, policies }
+    Report { records, events, findings, not_kept, doubts, unknowns, policies }
 }
 
 const fn runs(policy: Policy) -> u64 {

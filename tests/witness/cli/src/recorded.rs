@@ -19,8 +19,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use breakwater_oracle::obligations::{Obligations, Violation};
+use anyhow::{Context, Result, ensure};
+use breakwater_oracle::obligations::{Obligations, Unknown, Violation};
 use breakwater_trace::{Feature, HEADER, MemoryKind, Reader, Record};
 
 pub(crate) use conduct::Conduct;
@@ -29,7 +29,6 @@ pub(crate) use run::{command, require_trace, run};
 
 use crate::Tools;
 use crate::finding::{By, Finding, fold};
-use crate::judge::beyond_limits;
 use crate::loader::{Loaded, virt_load_address};
 use crate::machine::{Machine, RAM_BASE};
 use crate::names::Names;
@@ -125,7 +124,9 @@ pub(crate) fn loaded(options: &Options) -> Result<Loaded> {
 pub(crate) fn declarations(image: &Loaded, options: &Options) -> Result<Vec<Record>> {
     let end_exclusive = Machine { memory: options.memory.clone(), ..Machine::default() }.ram_end_exclusive()?;
     let ram = Record::Memory { start: RAM_BASE, end_exclusive, kind: MemoryKind::Ram };
-    let features = options.features.iter().map(|feature| Record::Feature { cpu: None, feature: *feature });
+    let strict = options.house_rules.then_some(Feature::StrictSwitch);
+    let features = options.features.iter().copied().chain(strict);
+    let features = features.map(|feature| Record::Feature { cpu: None, feature });
     let words = image.words().map(|(pa, value)| Record::Word { pa, value });
     Ok([ram].into_iter().chain(features).chain(words).collect())
 }
@@ -137,13 +138,16 @@ pub(crate) struct Verdict {
     pub(crate) findings: Vec<Finding>,
     /// Beyond it.
     pub(crate) lapses: Vec<Lapse>,
+    /// What is not known that a verdict would rest on.
+    pub(crate) unknowns: Vec<Unknown>,
 }
 
 impl Verdict {
     /// A line or more for each.
     pub(crate) fn lines(&self) -> Vec<String> {
         let findings = self.findings.iter().map(ToString::to_string);
-        findings.chain(self.lapses.iter().map(ToString::to_string)).collect()
+        let beyond = self.lapses.iter().map(ToString::to_string);
+        findings.chain(beyond).chain(self.unknowns.iter().map(ToString::to_string)).collect()
     }
 }
 
@@ -202,18 +206,21 @@ impl Hearing {
         (self.obligations.violations(), self.conduct.as_ref().map_or(&[], Conduct::lapses))
     }
 
+    /// What no verdict can be given without, if anything.
+    pub(crate) fn unknown(&self) -> Option<&Unknown> {
+        self.obligations.unknowns().first()
+    }
+
     /// Everything that was found.
     ///
     /// # Errors
-    /// The trace breaks off, after `line`, or has no verdict.
+    /// The trace breaks off, after `line`.
     pub(crate) fn verdict(self, line: u64) -> Result<Verdict> {
         ensure!(self.ended, "the trace breaks off after line {line}: it has no end record");
-        if let Some(line) = self.obligations.incomplete_from() {
-            bail!("{}", beyond_limits(line));
-        }
         Ok(Verdict {
             findings: fold(self.obligations.violations(), By::Descriptor, &Names::default()),
             lapses: self.conduct.map(Conduct::into_lapses).unwrap_or_default(),
+            unknowns: self.obligations.unknowns().to_vec(),
         })
     }
 }

@@ -204,7 +204,7 @@ fn is_alike(whole: &Obligations, thin: &Obligations) -> bool {
         place(one) == place(other) && one.missing == other.missing
     };
     let (one, other) = (whole.violations(), thin.violations());
-    whole.incomplete_from() == thin.incomplete_from()
+    whole.unknowns() == thin.unknowns()
         && one.len() == other.len()
         && one.iter().zip(other).all(|(one, other)| same(one, other))
 }

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use breakwater_oracle::obligations::{Doubt, NotKept, Violation};
+use breakwater_oracle::obligations::{Doubt, NotKept, Unknown, Violation};
 use breakwater_trace::{End, Feature, Record};
 
 pub use run::Ends;
@@ -59,6 +59,8 @@ pub struct Testimony {
     pub unweighed: usize,
     /// House rules that were broken.
     pub lapses: Vec<Lapse>,
+    /// What a verdict would have to rest on besides, and is not known.
+    pub unknowns: Vec<Unknown>,
     /// Each CPU that executed an instruction.
     pub cpus: BTreeMap<u32, CpuSeen>,
     /// Figures, or why there are none.
@@ -122,6 +124,7 @@ pub fn watch(
         elsewhere: finding::weighed(&weighed.elsewhere, &[], &subject.symbols),
         unweighed: weighed.unexamined,
         lapses: judged.lapses,
+        unknowns: judged.unknowns,
         cpus: judged.cpus,
         measured: judged.measured,
         declared: judged.declared,

@@ -1,6 +1,7 @@
 //! What each PE can do, and gets wrong: the parameters under which a trace is judged.
 
 use std::collections::BTreeMap;
+use std::mem;
 
 use breakwater_trace::Feature;
 
@@ -41,6 +42,8 @@ pub struct Features {
     pub hcr_barriers: bool,
     /// DC CVAC may not clean.
     pub clean_invalidates: bool,
+    /// No feature: root switches are held to more than the architecture asks.
+    pub strict_switch: bool,
 }
 
 impl Default for Features {
@@ -63,6 +66,7 @@ impl Default for Features {
             isb_before_mmu_off: false,
             hcr_barriers: false,
             clean_invalidates: false,
+            strict_switch: false,
         }
     }
 }
@@ -88,6 +92,7 @@ impl Features {
             Feature::IsbBeforeMmuOff => self.isb_before_mmu_off = true,
             Feature::HcrBarriers => self.hcr_barriers = true,
             Feature::CleanInvalidates => self.clean_invalidates = true,
+            Feature::StrictSwitch => self.strict_switch = true,
         }
     }
 }
@@ -97,23 +102,43 @@ impl Features {
 pub struct Params {
     all: Features,
     own: BTreeMap<u32, Features>,
+    /// What was declared of each PE, and of all.
+    said: BTreeMap<Option<u32>, Vec<Feature>>,
 }
 
 impl Params {
     /// Every PE has `features`.
     #[must_use]
     pub fn uniform(features: Features) -> Self {
-        Self { all: features, own: BTreeMap::new() }
+        Self { all: features, own: BTreeMap::new(), said: BTreeMap::new() }
     }
 
     /// Notes a `feature` record: of one PE, or of all.
     pub fn set(&mut self, cpu: Option<u32>, feature: Feature) {
+        self.said.entry(cpu).or_default().push(feature);
         match cpu {
             Some(cpu) => self.own.entry(cpu).or_insert(self.all).set(feature),
             None => {
                 self.all.set(feature);
-                self.own.values_mut().for_each(|features| features.set(feature));
+                for (cpu, features) in &mut self.own {
+                    features.set(feature);
+                    // An exception stays one, whichever of the two lines came first.
+                    self.said.get(&Some(*cpu)).into_iter().flatten().for_each(|own| features.set(*own));
+                }
             }
+        }
+    }
+
+    /// What was said before of `cpu`, or of all, that `feature` contradicts. An exception to what was said of all is none.
+    #[must_use]
+    pub fn contradicts(&self, cpu: Option<u32>, feature: Feature) -> Option<Feature> {
+        let of = |said: &BTreeMap<Option<u32>, Vec<Feature>>, cpu: &Option<u32>| {
+            let all = said.get(cpu).into_iter().flatten();
+            all.copied().find(|other| *other != feature && mem::discriminant(other) == mem::discriminant(&feature))
+        };
+        match cpu {
+            Some(_) => of(&self.said, &cpu),
+            None => self.said.keys().find_map(|cpu| of(&self.said, cpu)),
         }
     }
 

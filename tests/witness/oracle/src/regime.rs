@@ -55,6 +55,21 @@ impl Control {
     }
 }
 
+impl Control {
+    /// The register's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sctlr => "SCTLR_EL2",
+            Self::Tcr => "TCR_EL2",
+            Self::Ttbr0 => "TTBR0_EL2",
+            Self::Mair => "MAIR_EL2",
+            Self::Hcr => "HCR_EL2",
+            Self::Tcr2 => "TCR2_EL2",
+        }
+    }
+}
+
 /// Why walks under some controls are not followed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Unsupported {

@@ -26,6 +26,8 @@ mod registers;
 mod roots;
 #[path = "rules/tables.rs"]
 mod tables;
+#[path = "rules/unknown.rs"]
+mod unknown;
 
 use breakwater_oracle::obligations::{Obligations, Rule};
 use breakwater_trace::{Reader, Record};

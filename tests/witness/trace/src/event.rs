@@ -89,6 +89,8 @@ pub enum Feature {
     HcrBarriers,
     /// 819472 and its like: DC CVAC may not clean; DC CIVAC does.
     CleanInvalidates,
+    /// No feature of a part: root switches are held to rules that the architecture does not have, and that whoever declares this keeps to.
+    StrictSwitch,
 }
 
 /// Why a recording ended.

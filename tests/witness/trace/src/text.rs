@@ -31,7 +31,7 @@ const CALLS: [(&str, Call); 5] =
     [("svc", Call::Svc), ("hvc", Call::Hvc), ("smc", Call::Smc), ("brk", Call::Brk), ("hlt", Call::Hlt)];
 const MEMORY_KINDS: [(&str, MemoryKind); 2] = [("ram", MemoryKind::Ram), ("no-map", MemoryKind::NoMap)];
 /// Features without a number.
-const FEATURES: [(&str, Feature); 14] = [
+const FEATURES: [(&str, Feature); 15] = [
     ("ets2", Feature::Ets2),
     ("ntlbpa", Feature::NTlbPa),
     ("tlbirange", Feature::TlbiRange),
@@ -46,6 +46,7 @@ const FEATURES: [(&str, Feature); 14] = [
     ("isb-before-mmu-off", Feature::IsbBeforeMmuOff),
     ("hcr-barriers", Feature::HcrBarriers),
     ("clean-invalidates", Feature::CleanInvalidates),
+    ("strict-switch", Feature::StrictSwitch),
 ];
 const ENDS: [(&str, End); 3] = [("exit", End::Exit), ("limit", End::Limit), ("cap", End::Cap)];
 

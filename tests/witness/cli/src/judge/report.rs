@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use breakwater_oracle::obligations::{Doubt, NotKept};
+use breakwater_oracle::obligations::{Doubt, NotKept, Unknown};
 use breakwater_oracle::policy::{Crash, Policy};
 use serde_json::{Value, json};
 
@@ -36,8 +36,8 @@ pub(crate) struct Report {
     pub(crate) not_kept: Vec<NotKept>,
     /// What nothing in the trace settles; it fails nothing.
     pub(crate) doubts: Vec<Doubt>,
-    /// The line from which on the tables are more than the oracle follows.
-    pub(crate) incomplete_from: Option<u64>,
+    /// What a verdict would have to rest on besides, and is not known.
+    pub(crate) unknowns: Vec<Unknown>,
     /// The kinds of core asked, and what would have become of each.
     pub(crate) policies: Vec<(Policy, Option<Crashed>)>,
 }
@@ -76,7 +76,7 @@ impl Report {
             "version": 1,
             "records": self.records,
             "events": self.events,
-            "incomplete_from": self.incomplete_from,
+            "unknown": self.unknowns.iter().map(unknown).collect::<Vec<_>>(),
             "violations": self.findings.iter().map(violation).collect::<Vec<_>>(),
             "distinct": self.findings.len(),
             "not_kept": self.not_kept.iter().map(not_kept).collect::<Vec<_>>(),
@@ -102,6 +102,11 @@ pub(crate) fn not_kept(counted: &NotKept) -> Value {
 /// The JSON of a doubt.
 pub(crate) fn doubt(doubt: &Doubt) -> Value {
     json!({ "line": doubt.line(), "pe": doubt.pe(), "pc": hex(doubt.pc()), "says": doubt.to_string() })
+}
+
+/// What is not known, as reports have it.
+pub(crate) fn unknown(unknown: &Unknown) -> Value {
+    json!({ "line": unknown.line, "what": unknown.what })
 }
 
 fn violation(finding: &Finding) -> Value {
@@ -148,7 +153,12 @@ impl fmt::Display for Report {
         }
         let by_rule: Vec<String> = self.by_rule().iter().map(|(rule, count)| format!("{rule} {count}")).collect();
         let crashing = self.policies.iter().filter(|(_, crashed)| crashed.is_some()).count();
-        if self.findings.is_empty() {
+        for unknown in &self.unknowns {
+            writeln!(f, "{unknown}")?;
+        }
+        if self.findings.is_empty() && !self.unknowns.is_empty() {
+            write!(f, "{} events: no verdict", self.events)?;
+        } else if self.findings.is_empty() {
             write!(f, "{} events: no violation", self.events)?;
         } else {
             let (distinct, total) = (self.findings.len(), self.total());

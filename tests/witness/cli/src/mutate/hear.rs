@@ -146,6 +146,11 @@ fn listen(trace: impl BufRead, court: &Court, to_the_end: bool) -> Result<(HashS
             }
         }
     }
+    // The unchanged image has a verdict: who does something that nobody can judge is noticed.
+    let unknown = hearing.unknown().filter(|_| objection.is_none()).map(ToString::to_string);
+    if let Some(what) = unknown {
+        return Ok((executed, Some(Objection::Rule { name: "no verdict".to_owned(), what }), true));
+    }
     let verdict = hearing.verdict(reader.line().saturating_sub(1));
     ensure!(objection.is_some() || verdict.is_ok(), "{:#}", verdict.err().context("no verdict")?);
     Ok((executed, objection, true))

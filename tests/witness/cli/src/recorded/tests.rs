@@ -89,11 +89,13 @@ fn judged<'a>(features: &[Feature], words: &str, events: impl IntoIterator<Item 
         text += &format!("{cpu} {} {:x} {event}\n", counts[cpu], 0x4000_0000 + 4 * counts[cpu]);
     }
     text += "end exit\n";
-    let features: Vec<_> = features.iter().map(|feature| Record::Feature { cpu: None, feature: *feature }).collect();
+    let features = features.iter().copied().chain([Feature::StrictSwitch]);
+    let features: Vec<_> = features.map(|feature| Record::Feature { cpu: None, feature }).collect();
     let verdict =
         judge_records(text.as_bytes(), &features, Some(0x4000_0000..0x4000_1000)).expect("the trace is well-formed");
     let rules = verdict.findings.iter().map(|finding| format!("{:?}", finding.first.rule));
-    rules.chain(verdict.lapses.iter().map(|lapse| lapse.promise.to_owned())).collect()
+    let lapses = verdict.lapses.iter().map(|lapse| lapse.promise.to_owned());
+    rules.chain(lapses).chain(verdict.unknowns.iter().map(ToString::to_string)).collect()
 }
 
 fn broken<'a>(events: impl IntoIterator<Item = &'a str>) -> Vec<String> {
@@ -174,7 +176,7 @@ fn bad_a_first_enable_with_a_weaker_step() {
     breaks(enable(8, "msr sctlr_el2 30cd0839"), "C and I are set together");
     breaks(enable(3, "msr sctlr_el2 30cd083c"), "C is not set before M");
     breaks([&["fetch 24"], &enable(2, "msr ttbr0_el2 40205000")[..]].concat(), "IdentityCode");
-    breaks([&with(&PREPARE, 3, "msr hcr_el2 480000000")[..], &ENABLE].concat(), "HostUnsupported");
+    breaks([&with(&PREPARE, 3, "msr hcr_el2 480000000")[..], &ENABLE].concat(), "E2H is 1");
     assert_eq!(broken(enable(6, "dsb ish")), [""; 0]);
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use breakwater_oracle::obligations::{Doubt, NotKept, Obligations, Violation};
+use breakwater_oracle::obligations::{Doubt, NotKept, Obligations, Unknown, Violation};
 use breakwater_trace::{End, Event, Feature, MemoryKind, Record, Step};
 
 use super::features::{Found, features};
@@ -66,8 +66,8 @@ pub(crate) struct Judged {
     pub(crate) doubts: Vec<Doubt>,
     /// Beyond it, by house rules.
     pub(crate) lapses: Vec<Lapse>,
-    /// The line from which on the tables are more than the oracle follows.
-    pub(crate) incomplete_from: Option<u64>,
+    /// What a verdict would have to rest on besides, and is not known.
+    pub(crate) unknowns: Vec<Unknown>,
     /// Each CPU that appears.
     pub(crate) cpus: BTreeMap<u32, CpuSeen>,
     /// The figures, or why there are none.
@@ -93,7 +93,8 @@ impl Judge {
             conduct: subject.house_rules.then(|| Conduct::new(subject.extent())),
             replay: Some(Replay::new(&subject.loaded)?),
             unmeasured: None,
-            promised: subject.promised.clone(),
+            promised: [subject.promised.as_slice(), subject.house_rules.then_some(Feature::StrictSwitch).as_slice()]
+                .concat(),
             declared: ram.into_iter().chain(words).collect(),
             arriving: Some((Found::default(), Vec::new())),
             cpus: BTreeMap::new(),
@@ -171,7 +172,7 @@ impl Judge {
             not_kept: self.obligations.not_kept(),
             doubts: self.obligations.doubts().to_vec(),
             lapses: self.conduct.map(Conduct::into_lapses).unwrap_or_default(),
-            incomplete_from: self.obligations.incomplete_from(),
+            unknowns: self.obligations.unknowns().to_vec(),
             cpus: self.cpus,
             measured,
             declared: self.declared,

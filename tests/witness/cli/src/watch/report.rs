@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Testimony;
 use super::judge::CpuSeen;
 use crate::finding::Finding;
-use crate::judge::{doubt, not_kept};
+use crate::judge::{doubt, not_kept, unknown};
 use crate::measure::CpuFigures;
 
 /// Findings shown in words; JSON has them all.
@@ -51,6 +51,7 @@ impl Testimony {
             "doubts": self.doubts.iter().map(doubt).collect::<Vec<_>>(),
             "in_other_orders": self.elsewhere.iter().map(Finding::to_json).collect::<Vec<_>>(),
             "unweighed": self.unweighed,
+            "unknown": self.unknowns.iter().map(unknown).collect::<Vec<_>>(),
             "by_rule": rules.collect::<serde_json::Map<_, _>>(),
             "house_rules": self.lapses.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "features": self.features,
@@ -90,6 +91,9 @@ impl fmt::Display for Testimony {
         }
         for lapse in &self.lapses {
             writeln!(f, "{lapse}")?;
+        }
+        for unknown in &self.unknowns {
+            writeln!(f, "{unknown}")?;
         }
         if !self.findings.is_empty() {
             writeln!(f)?;

@@ -12,7 +12,7 @@ use super::subject::Subject;
 pub const EXIT_STATUSES: &str = "\
 Exit status: 0 the end was reached, every CPU that started had its MMU on, and nothing was found; 1 set-up or build failed; \
 2 wrong command line; 20 violations were found; 21 a CPU that started never had its MMU on; 22 the image crashed or ended before its end; \
-23 time was up; 24 no verdict (the recording is incomplete, or the tables are larger than the oracle follows)";
+23 time was up; 24 no verdict (the recording is incomplete, or an MMU is on with what the oracle does not know or follow)";
 
 /// How the run ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,7 +38,7 @@ pub enum Verdict {
     NeverOn,
     /// Time was up.
     Timeout,
-    /// The recording is incomplete, or the tables are larger than the oracle follows.
+    /// The recording is incomplete, or an MMU is on with what the oracle does not know or follow.
     Undecided,
     /// None of that.
     Clean,
@@ -176,8 +176,8 @@ pub(crate) fn verdict(outcome: &Outcome, certain: usize, judged: &Judged) -> (Ve
     if let Outcome::Timeout(why) = outcome {
         return (Verdict::Timeout, why.clone());
     }
-    if let Some(line) = judged.incomplete_from {
-        return (Verdict::Undecided, crate::judge::beyond_limits(line));
+    if let Some(unknown) = judged.unknowns.first() {
+        return (Verdict::Undecided, format!("trace {unknown}"));
     }
     (Verdict::Clean, "no violation".to_owned())
 }

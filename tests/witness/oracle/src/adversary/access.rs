@@ -148,7 +148,7 @@ impl Adversary {
             return;
         }
         if !element.is_on() {
-            if element.was_on && !element.at_el3 && !access.device {
+            if element.features.strict_switch && element.was_on && !element.at_el3 && !access.device {
                 self.elements[at].window_access = true;
             }
             return;

@@ -8,7 +8,7 @@
 //! only where it does harm: at once, when a second translation for its address could be cached beside it; when the software
 //! claims that nothing is owed; when a frame leaves; when the address is used; at the end.
 //!
-//! **What it refuses.** Nothing: PEs beyond 128, registers and descriptors that no walk can follow are left unjudged.
+//! **What it refuses.** Nothing. PEs beyond 128 are left unjudged; what a verdict would have to know besides is said ([`Unknown`]).
 
 mod barriers;
 mod change;
@@ -29,6 +29,7 @@ mod settle;
 mod stores;
 mod switching;
 mod trees;
+mod unknown;
 mod usage;
 
 use std::hash::{Hash, Hasher};
@@ -38,6 +39,7 @@ use breakwater_trace::{Call, End, Event, Record, Step};
 
 pub use self::report::{Doubt, NotKept, Violation};
 pub use self::rule::{Origin, Rule};
+pub use self::unknown::Unknown;
 
 use self::context::{Context, Frames};
 use self::debts::Debts;
@@ -71,8 +73,10 @@ pub struct Obligations {
     report: Report,
     /// Descriptors that this event may still visit.
     budget: u64,
-    /// The line on which the tables became larger, or more shared, than they are followed.
-    incomplete: Option<u64>,
+    /// What a verdict would need besides; no part of a state.
+    unknowns: Vec<Unknown>,
+    /// An event was seen: declarations stand before.
+    begun: bool,
 }
 
 impl PartialEq for Obligations {
@@ -121,13 +125,16 @@ impl Obligations {
         self.report.at = At { line, ..At::default() };
         self.budget = context::MOST_SLOTS;
         match record {
-            Record::Word { pa, value } => self.memory.declare(pa & !7, *value),
+            Record::Word { pa, value } => self.declare_word(pa & !7, *value),
             Record::Memory { start, end_exclusive, kind } => self.ranges.add(*start, *end_exclusive, *kind),
             Record::Feature { cpu, feature } => {
-                self.params.set(*cpu, *feature);
+                self.declare_feature(*cpu, *feature);
                 self.weigh_features();
             }
-            Record::Step(step) => self.event(line, step),
+            Record::Step(step) => {
+                self.begun = true;
+                self.event(line, step);
+            }
             Record::Count { .. } => {}
             Record::End(End::Exit) => {
                 self.arrive();
@@ -135,13 +142,6 @@ impl Obligations {
             }
             Record::End(End::Limit | End::Cap) => {}
         }
-    }
-
-    /// The line of the trace from which on tables are larger, or one of them is reached in more ways, than this engine follows (2^20
-    /// descriptors an event, 256 ways to a table): what lies beyond is not judged, so that no violation is no verdict.
-    #[must_use]
-    pub const fn incomplete_from(&self) -> Option<u64> {
-        self.incomplete
     }
 
     /// The distinct violations so far, in the order in which they were found; of many at one instruction, the first.

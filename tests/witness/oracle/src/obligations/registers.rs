@@ -34,6 +34,7 @@ impl Obligations {
             self.start(pe, 2);
         }
         if let Some(control) = Control::of(register) {
+            self.note_found(pe, control, value);
             let pe = self.pe(pe);
             pe.next.set(control, value);
             pe.now.set(control, value);
@@ -134,7 +135,6 @@ impl Obligations {
             }
             self.turn_on(pe);
         }
-        self.judge_controls(pe, after);
         self.judge_root_bits(pe);
         self.walk_what_may_be(pe);
         self.judge_cached_endianness(pe);
@@ -204,20 +204,6 @@ impl Obligations {
         }
     }
 
-    fn judge_controls(&mut self, pe: u32, controls: Controls) {
-        if !self.pes[pe as usize].may_translate() {
-            return;
-        }
-        if controls.permission_indirection() {
-            let finding = UnplacedViolation::of(Rule::PermissionIndirection).now(controls.tcr2);
-            self.report.add(finding, || "TCR2_EL2.PIE = 0 before M = 1".into());
-        }
-        if controls.e2h() {
-            self.report
-                .add(UnplacedViolation::of(Rule::HostUnsupported).now(controls.hcr), || "HCR_EL2.E2H = 0".into());
-        }
-    }
-
     /// A root in force whose address hardware may read in another way.
     fn judge_root_bits(&mut self, pe: u32) {
         let features = self.params.of(pe);
@@ -236,7 +222,11 @@ impl Obligations {
         let at: At = self.report.at;
         let state = &self.pes[pe as usize];
         if state.is_uncertain() {
-            let rule = if state.window.open { Rule::WindowAccess } else { Rule::ControlSync };
+            let rule = if state.window.open && self.params.of(pe).strict_switch {
+                Rule::WindowAccess
+            } else {
+                Rule::ControlSync
+            };
             let missing = || "ISB after the write of SCTLR_EL2.M, before this access".into();
             self.report.add(UnplacedViolation::of(rule).va(va), missing);
         } else if state.window.open {
@@ -301,6 +291,7 @@ impl Obligations {
         let candidates = self.pes[pe as usize].candidates();
         let mut wanted = Vec::new();
         for controls in &candidates {
+            self.note_controls(pe, controls);
             let Some(regime) = self.regime(pe, controls) else { continue };
             let index = self.context(regime);
             if !wanted.contains(&index) {
@@ -333,6 +324,8 @@ impl Obligations {
         self.walking |= bit(pe);
         self.weigh_features();
         if is_new {
+            let regime = self.contexts[index].regime;
+            self.note_root(pe, &regime);
             self.build(index);
         } else if is_first {
             self.judge_lines_of(index);

@@ -104,8 +104,6 @@ rules! {
     FirstEnable, Architecture, "RXQBCL, RNDCMB", "Each PE invalidates its own TLBs, whose reset state is unknown, before its first M = 1.";
     CommonNotPrivate, Architecture, "RQLGWZ", "PEs with CnP = 1 use the same tables.";
     HostChange, Architecture, "RNWYRD", "A change of HCR_EL2.E2H is followed by ISB and ALLE2.";
-    HostUnsupported, Own, "", "HCR_EL2.E2H = 1 with the MMU on is not supported by this judge.";
-    PermissionIndirection, Own, "", "TCR2_EL2.PIE gives AP and XN another meaning: it stays 0.";
     RootBits, Architecture, "", "RES0 bits of TTBR0_EL2 are 0.";
     TypeReserved, Architecture, "", "A leaf names no encoding of MAIR_EL2 that is reserved.";
     WriteExecute, Own, "", "No address is writable and executable, by its descriptors alone.";

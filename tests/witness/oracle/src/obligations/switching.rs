@@ -57,6 +57,9 @@ impl Obligations {
     pub(super) fn close_window(&mut self, pe: u32) {
         let window = std::mem::take(&mut self.pe(pe).window);
         self.pe(pe).window.open = window.open;
+        if !self.params.of(pe).strict_switch {
+            return;
+        }
         if let Some(Evidence((at, va))) = window.access {
             let missing = || "M = 1 and ISB before this access".into();
             self.report.add_at(at, UnplacedViolation::of(Rule::WindowAccess).va(va), missing);

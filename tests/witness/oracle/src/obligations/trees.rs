@@ -64,7 +64,9 @@ impl Obligations {
         let tree = Subtree::of(&self.memory, top, &regime.format, &mut self.budget);
         for place in &tree.places {
             let fits = Arc::make_mut(&mut self.frames).add(*place);
-            self.note_limits(tree.is_cut || !fits);
+            if tree.is_cut || !fits {
+                self.note_limits();
+            }
             self.judge_contents(place, by_store);
         }
         for (number, slot) in &tree.slots {
@@ -72,13 +74,6 @@ impl Obligations {
             if matches!(slot.said, Descriptor::Leaf(leaf) if leaf.contiguous) {
                 self.judge_run(&tree.places[*number], slot);
             }
-        }
-    }
-
-    /// Remembers where tables became larger, or more shared, than they are followed.
-    fn note_limits(&mut self, are_passed: bool) {
-        if are_passed {
-            self.incomplete = self.incomplete.or(Some(self.report.at.line));
         }
     }
 
@@ -160,7 +155,9 @@ impl Obligations {
                 Arc::make_mut(&mut self.frames).remove(place);
             }
             let fits = Arc::make_mut(&mut self.frames).add(TableUse { ghost: true, ..*place });
-            self.note_limits(tree.is_cut || !fits);
+            if tree.is_cut || !fits {
+                self.note_limits();
+            }
         }
         for (number, slot) in &tree.slots {
             if !top.ghost {

@@ -169,7 +169,9 @@ fn bad_invalidation_before_walks_have_ended() {
 #[test]
 fn bad_data_access_in_the_window() {
     let world = tables() + &other_root(0x5000_5000 | RW) + &on(0);
-    bad(&world, &SWITCH.replace("0 dsb nsh\n", "0 store 8 60000000 60000000 1\n0 dsb nsh\n"), HarmKind::Window);
+    let strict = format!("feature all strict-switch\n{world}");
+    let in_the_window = SWITCH.replace("0 dsb nsh\n", "0 store 8 60000000 60000000 1\n0 dsb nsh\n");
+    bad(&strict, &in_the_window, HarmKind::Window);
 }
 
 #[test]

@@ -34,7 +34,8 @@ impl Pair {
 
     /// What each says: a violation, a harm.
     pub(crate) fn verdicts(&self) -> (bool, bool) {
-        (!self.obligations.violations().is_empty(), !self.adversary.harms().is_empty())
+        let objects = !self.obligations.violations().is_empty() || !self.obligations.unknowns().is_empty();
+        (objects, !self.adversary.harms().is_empty())
     }
 
     /// Which rules are broken, which harms are done.
@@ -46,7 +47,8 @@ impl Pair {
 
     /// The reports of both, for a person.
     pub(crate) fn said(&self) -> String {
-        let rules: Vec<String> = self.obligations.violations().iter().map(ToString::to_string).collect();
+        let rules = self.obligations.violations().iter().map(ToString::to_string);
+        let rules: Vec<String> = rules.chain(self.obligations.unknowns().iter().map(ToString::to_string)).collect();
         let harms: Vec<String> = self.adversary.harms().iter().map(ToString::to_string).collect();
         format!("obligations: {}\nadversary:   {}\n", or_nothing(&rules), or_nothing(&harms))
     }

@@ -1,0 +1,126 @@
+//! What cannot be known is not clean: each thing that a verdict would need, left out or not followed, and its twin where it is there.
+
+use crate::{MAIR, RW, TCR, judged, machine, memory, on};
+
+/// What the engine says that it does not know after `parts`, line by line.
+fn unknowns(parts: &[&str]) -> Vec<String> {
+    judged(parts).unknowns().iter().map(ToString::to_string).collect()
+}
+
+/// Nothing is broken after `parts`, and all is known that this rests on.
+#[track_caller]
+fn assert_clean(parts: &[&str]) {
+    crate::assert_clean(parts);
+    assert_eq!(unknowns(parts), Vec::<String>::new());
+}
+
+/// There is no verdict after `parts`, and what is said names each of `named`.
+#[track_caller]
+fn no_verdict(parts: &[&str], named: &[&str]) {
+    let said = unknowns(parts);
+    assert_eq!(said.len(), 1, "{said:#?}");
+    for name in named {
+        assert!(said[0].contains(name), "{name} is not named: {said:#?}");
+    }
+}
+
+/// A change in place, which is judged as long as anything is.
+const CHANGE: &str = "0 store 8 40003008 40003008 40000050001703; 0 dsb ish; 0 isb; end exit";
+
+#[test]
+fn bad_a_register_that_nobody_names_with_the_mmu_on() {
+    for (register, value) in [("tcr_el2", TCR), ("mair_el2", MAIR), ("ttbr0_el2", "40000000")] {
+        let found = format!("0 found {register} {value}\n");
+        let on = on(0);
+        assert!(on.contains(&found));
+        let (name, machine) = (register.to_uppercase(), memory(&[(1, RW)]));
+        let said = unknowns(&[&machine, &on.replace(&found, ""), CHANGE]);
+        let named = |said: &&String| said.contains(&name) && said.contains("SCTLR_EL2 = 30cd183d");
+        assert!(said.iter().any(|said| named(&said)), "{register}: {said:#?}");
+    }
+}
+
+#[test]
+fn good_every_register_named_or_the_mmu_off() {
+    assert_clean(&[&machine(1, &[(1, RW)]), "0 isb; end exit"]);
+    // No `found sctlr_el2` means M = 0, no `found hcr_el2` means E2H = 0.
+    assert_clean(&["0 start 2; 0 found tcr_el2 80853531; 0 isb; end exit"]);
+    assert_clean(&[&memory(&[(1, RW)]), &on(0).replace("0 found hcr_el2 0\n", ""), "0 isb; end exit"]);
+}
+
+#[test]
+fn bad_a_format_that_is_reserved_or_not_followed() {
+    let with = |from: &str, to: &str| [memory(&[(1, RW)]), on(0).replace(from, to)].concat();
+    let size = with(TCR, "80853531");
+    no_verdict(&[&size, CHANGE], &["line 2568", "TCR_EL2 = 80853531", "T0SZ is 49"]);
+    no_verdict(&[&with(TCR, "8085f510"), CHANGE], &["TCR_EL2 = 8085f510", "TG0"]);
+    no_verdict(&[&with("hcr_el2 0", "hcr_el2 400000000"), CHANGE], &["HCR_EL2 = 400000000", "E2H"]);
+    for (bit, name) in [(1, "PIE"), (3, "POE"), (4, "AIE"), (5, "D128"), (10, "PTTWI"), (11, "HAFT")] {
+        let value = format!("{:x}", 1 << bit);
+        let found = with("0 found hcr_el2 0", &format!("0 found hcr_el2 0\n0 found tcr2_el2 {value}"));
+        let said = unknowns(&[&found, CHANGE]);
+        let named = |said: &String| said.contains(&format!("TCR2_EL2 = {value}")) && said.contains(name);
+        assert!(said.iter().any(named), "{name}: {said:#?}");
+    }
+}
+
+#[test]
+fn bad_such_a_format_is_written_with_the_mmu_on() {
+    let machine = machine(1, &[(1, RW)]);
+    for (write, named) in [("hcr_el2 400000000", "E2H"), ("tcr2_el2 2", "PIE"), ("tcr_el2 80853531", "T0SZ")] {
+        let said = unknowns(&[&machine, &format!("0 msr {write}")]);
+        assert!(said.iter().any(|said| said.contains(named)), "{write}: {said:#?}");
+    }
+}
+
+#[test]
+fn good_such_a_format_with_the_mmu_off_or_bits_without_a_meaning() {
+    assert_clean(&[&machine(1, &[]), "0 msr tcr2_el2 0; 0 isb"]);
+    assert_clean(&["0 start 2; 0 found hcr_el2 400000000; 0 msr hcr_el2 80000000; 0 isb; end exit"]);
+}
+
+#[test]
+fn bad_a_root_of_which_nothing_is_known() {
+    no_verdict(&[&on(0), "0 isb; end exit"], &["PE 0", "root 40000000"]);
+    let elsewhere = on(0).replace("ttbr0_el2 40000000", "ttbr0_el2 40100000");
+    no_verdict(&[&memory(&[]), &elsewhere, "0 isb; end exit"], &["root 40100000"]);
+}
+
+#[test]
+fn good_a_table_known_in_part_is_judged_by_what_is_known() {
+    assert_clean(&["word 40000000 40001003", &on(0), "0 isb; end exit"]);
+    assert_clean(&["word 40000ff8 0", &on(0), "0 isb; end exit"]);
+}
+
+#[test]
+fn bad_declarations_that_contradict_each_other() {
+    let machine = machine(2, &[(1, RW)]);
+    no_verdict(&["word 40003010 1; word 40003010 3", &on(0).replace("40000000", "40003000"), "0 isb"], &["40003010"]);
+    no_verdict(&["feature 1 bbm=0; feature all bbm=2", &machine, "0 isb"], &["line 3", "bbm=2", "bbm=0"]);
+    no_verdict(&["feature all pa-bits=40; feature all pa-bits=44", &machine, "0 isb"], &["pa-bits=40", "pa-bits=44"]);
+    let twice = machine.replace("1 found tcr_el2", "1 found tcr_el2 80853511\n1 found tcr_el2");
+    no_verdict(&[&twice, "0 isb"], &["PE 1", "TCR_EL2", "80853511", TCR]);
+}
+
+#[test]
+fn good_declarations_that_repeat_or_except() {
+    let machine = machine(2, &[(1, RW)]);
+    let exception = "feature all bbm=2; feature all ets2; feature 1 bbm=0; feature 1 bbm=0";
+    assert_clean(&["word 40003010 3; word 40003010 3", exception, &machine.replace("word 40003010 0\n", ""), "0 isb"]);
+    assert_clean(&[&machine.replace("1 found tcr_el2", &format!("1 found tcr_el2 {TCR}\n1 found tcr_el2")), "0 isb"]);
+}
+
+#[test]
+fn bad_declarations_that_come_too_late() {
+    let machine = machine(1, &[(1, RW)]);
+    no_verdict(&[&machine, "0 isb; word 40003018 0; 0 isb"], &["40003018", "first event"]);
+    no_verdict(&[&machine, "0 isb; feature all bbm=2; 0 isb"], &["bbm=2", "first event"]);
+    no_verdict(&[&machine, &format!("0 isb; 0 found tcr_el2 {TCR}; 0 isb")], &["PE 0", "TCR_EL2", TCR]);
+}
+
+#[test]
+fn bad_what_is_known_is_judged_beside_what_is_not() {
+    let unknown = on(1).replace("1 found mair_el2 4404ff\n", "");
+    let engine = judged(&[&machine(1, &[(1, RW)]), &unknown, CHANGE]);
+    assert!(!engine.violations().is_empty() && !engine.unknowns().is_empty());
+}
