@@ -159,7 +159,7 @@ fn good_the_two_agree_on_every_short_history_of_the_other_worlds() {
 #[test]
 fn good_the_two_agree_on_histories_drawn_at_random() {
     let mut differences = String::new();
-    for world in worlds().into_iter().chain([roots::off_at_random()]) {
+    for world in worlds().into_iter().chain([roots::changed_at_random(), roots::off_at_random()]) {
         let drawn = draw(&world, &whole(&world));
         println!("{}: {} steps, {} of them judged bad", world.name, drawn.steps, drawn.judged_bad);
         assert!(drawn.judged_bad > 0);

@@ -219,10 +219,23 @@ impl Obligations {
             return (0, seen);
         }
         let linked = self.still_linked(key, debt.context, walks, !walks.any());
+        (if self.is_still_there(debt) { linked } else { 0 }, seen & linked)
+    }
+
+    /// Whether the descriptor of `debt` still stands where it stood, in a table that is not linked any more.
+    fn is_still_there(&self, debt: &Debt) -> bool {
         let swapped = self.contexts.get(debt.context).is_some_and(|context| context.regime.big_endian);
         let word = if swapped { debt.word.swap_bytes() } else { debt.word };
-        let still_there = self.memory.read(debt.slot) == Some(word);
-        (if still_there { linked } else { 0 }, seen & linked)
+        self.memory.read(debt.slot) == Some(word)
+    }
+
+    /// Whose walkers may read the descriptor of `debt`: its own store is not visible, or that which unlinked its table.
+    pub(super) fn may_read(&self, key: Key, debt: &Debt) -> Pes {
+        let seen = self.seen(key, debt);
+        if self.is_live(key, debt) || !self.is_still_there(debt) {
+            return seen;
+        }
+        seen | self.still_linked(key, debt.context, Walks::All, true)
     }
 
     pub(super) fn dsb(&mut self, pe: u32, barrier: Barrier) {

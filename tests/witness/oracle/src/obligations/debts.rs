@@ -185,20 +185,42 @@ impl Debts {
         if debts.is_empty() {
             self.counts[(key.0 + 1) as usize % 5] += 1;
         }
-        let same = |old: &&mut Debt| {
+        let same = |old: &Debt| {
             let there = (old.context, old.slot, old.way) == (debt.context, debt.slot, debt.way);
             there && (old.said, old.storer) == (debt.said, debt.storer)
         };
-        match debts.iter_mut().find(same) {
-            Some(old) => {
+        // The last one to be stored stands last.
+        match debts.iter().position(same) {
+            Some(index) => {
+                let mut old = debts.remove(index);
                 old.word = debt.word;
                 old.visible |= debt.visible;
                 old.since = debt.since;
                 old.detour = old.detour.or(debt.detour);
                 old.unsynced |= debt.unsynced;
                 old.holder.join(&debt.holder);
+                debts.push(old);
             }
             None => debts.push(debt),
+        }
+    }
+
+    /// Where the last store to a descriptor is `pe`'s and visible, what other PEs stored there before is superseded: nobody sees what that replaced.
+    fn supersede(&mut self, pe: u32, seen_by: Pes) {
+        for key in self.watched.get(pe as usize).into_iter().flatten() {
+            let Some(debts) = self.map.get_mut(key).filter(|debts| debts.len() > 1) else { continue };
+            for index in 0..debts.len() {
+                let (earlier, later) = debts.split_at_mut(index + 1);
+                let Some(debt) = earlier.last_mut().filter(|debt| debt.storer != pe && debt.visible != 0) else {
+                    continue;
+                };
+                let there = (debt.context, debt.slot);
+                let is_over_it =
+                    |last: &Debt| last.storer == pe && (last.context, last.slot) == there && last.visible != 0;
+                if later.iter().any(is_over_it) {
+                    debt.visible &= !seen_by;
+                }
+            }
         }
     }
 
@@ -282,6 +304,9 @@ impl Debts {
         repeats: bool,
         latent: bool,
     ) -> Vec<(Key, Debt)> {
+        if ordering.stores {
+            self.supersede(pe, seen_by);
+        }
         self.at_barrier(pe, |debt| {
             if ordering.stores && debt.storer == pe {
                 debt.visible &= !seen_by;

@@ -163,8 +163,10 @@ impl Obligations {
         }
         let (mut beside, mut seen) = (Vec::new(), Vec::new());
         for key in self.debts.keys() {
+            let sees = |debt: &Debt| debt.context == index && self.may_read(key, debt) & bit(pe) != 0;
+            let mut seen_now = self.debts.at(key).iter().map(sees).collect::<Vec<_>>().into_iter();
             let tables = self.debts().change(key, |debt| {
-                if debt.context == index && debt.seen_by() & bit(pe) != 0 {
+                if seen_now.next() == Some(true) {
                     if debt.is_fill() {
                         debt.unsynced |= bit(pe);
                     } else {

@@ -166,8 +166,22 @@ pub(crate) fn contents() -> World {
     )
 }
 
-/// Much together, too much for a search: two roots that share one table and have one each, and two PEs that turn their MMUs off, and store past
-/// the caches meanwhile.
+/// Much together, too much for a search: two roots that share one table and have one each, and two PEs that change roots.
+pub(crate) fn changed_at_random() -> World {
+    at_random(
+        "roots changed at random",
+        &[
+            "0 msr ttbr0_el2 1000",
+            "0 msr ttbr0_el2 4000",
+            "0 tlbi vae2os 200",
+            "0 dsb osh",
+            "0 take 3000 4096",
+            "0 give 5000 4096",
+        ],
+    )
+}
+
+/// The same with two PEs that turn their MMUs off, and store past the caches meanwhile.
 pub(crate) fn off_at_random() -> World {
     at_random(
         "MMUs off at random",

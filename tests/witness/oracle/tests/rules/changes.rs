@@ -345,3 +345,19 @@ fn bad_flag_load_that_nothing_seen_orders_before_a_tlbi() {
     assert!(said.contains("PE 0 replaced") && said.contains("no trace shows"), "{said}");
     assert_eq!((engine.doubts()[0].pe(), engine.violations().len()), (1, 0), "it fails nothing");
 }
+
+#[test]
+fn good_store_that_another_pe_has_superseded() {
+    let filled = format!("1 store 8 40003008 40003008 {RW}\n");
+    let broken = page(1, "0");
+    assert_clean(&[&machine(2, &[]), &filled, &broken, "0 dsb ish; 0 tlbi vae2is 1; 0 dsb ish; 0 isb; end exit"]);
+}
+
+#[test]
+fn bad_store_that_comes_after_another_pe_s() {
+    // The last store is PE 1's, and no DSB of PE 0 waits for that.
+    let broken = "1 store 8 40003008 40003008 0\n";
+    let rest = "0 dsb ish; 0 tlbi vae2is 1; 0 dsb ish; 0 isb; end exit";
+    assert_broken(&[&machine(2, &[]), &page(1, RW), broken, rest], &[Rule::StaleLeaf]);
+    assert_clean(&[&machine(2, &[]), &page(1, RW), broken, &format!("1 dsb ish; {rest}")]);
+}
