@@ -392,6 +392,15 @@ pub const fn leaf_bits(attributes: Attributes, level: Level) -> u64 {
     attributes.bits() | type_bits(level)
 }
 
+/// The bits that tell whether a descriptor of a table of `level` is a leaf, and what they are then: a valid one at level 3, elsewhere one that
+/// is no table.
+#[must_use]
+#[inline(always)]
+pub(crate) const fn leaf_mark(level: Level) -> (u64, u64) {
+    let valid = DESCRIPTOR::VALID::SET.value;
+    if matches!(level, Level::L3) { (valid, valid) } else { (TABLE_BITS, valid) }
+}
+
 /// The bits of a leaf of `level` that say that it is one.
 const fn type_bits(level: Level) -> u64 {
     let page = if matches!(level, Level::L3) { DESCRIPTOR::TABLE_OR_PAGE::SET.value } else { 0 };

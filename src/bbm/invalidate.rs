@@ -57,7 +57,7 @@ impl<M: Machine> Protocol<M> {
         self.invalidate_by(|protocol, features| run.each::<Geo<M>>(features, |scope| protocol.tlbi(scope)));
     }
 
-    /// One invalidation: `issue` issues the TLBIs, at least one, and says which was the last.
+    /// One invalidation: `issue` issues the TLBIs, and says which was the last.
     #[inline(always)]
     fn invalidate_by(&mut self, issue: impl FnOnce(&mut Self, Features) -> Option<Scope>) {
         self.dsb_ishst(); // the stores are visible to every walk before the TLBIs: nothing may be cached anew from the old ones

@@ -8,7 +8,7 @@ use super::{
     Resize, Tables,
 };
 use crate::addr::{Frame, Level, VirtSpan};
-use crate::descriptor::{Attributes, BrokenBits, Entry, Leaf, leaf_bits_in};
+use crate::descriptor::{Attributes, BrokenBits, Entry, Leaf, leaf_bits_in, leaf_mark};
 use crate::geometry::{Geometry, Slot};
 use crate::machine::Machine;
 
@@ -47,15 +47,15 @@ impl<M: Machine> Protocol<M> {
     /// invalidation is owed by `broken`.
     ///
     /// # Panics
-    /// When a slot holds nothing valid: the plan has seen leaves; or the table ends before.
+    /// When a slot holds no leaf: the plan has seen leaves; or the table ends before.
     #[inline(always)]
     pub fn break_run(&mut self, first: Place<'_, M, Live>, count: u64, after: After, broken: &mut Broken) {
         let first = first.run_of(count);
+        self.note_break(broken).add::<Geo<M>>(first, count, false);
         let level = first.level();
         for index in 0..count {
             let slot = first.step(index);
-            let old = self.raw(slot);
-            assert!(old & 1 != 0, "a slot that is broken held a leaf");
+            let old = self.leaf_to_break(slot);
             let waiting = match after.of::<Geo<M>>(level, old, index) {
                 None => BrokenBits::going(old),
                 Some(new) => BrokenBits::coming(new),
@@ -63,7 +63,14 @@ impl<M: Machine> Protocol<M> {
             self.machine.store(&self.permit, slot, waiting.raw());
         }
         self.counts.stores += count as u32;
-        self.note_break(broken).add::<Geo<M>>(first, count, false);
+    }
+
+    /// What `slot` holds: a leaf. A link to a table would owe more than a leaf does.
+    #[inline(always)]
+    fn leaf_to_break(&self, slot: Slot) -> u64 {
+        let (old, (mask, leaf)) = (self.raw(slot), leaf_mark(slot.level()));
+        assert!(old & mask == leaf, "a slot that is broken held a leaf");
+        old
     }
 
     /// One break more: where `broken` notes what it owes.
@@ -78,14 +85,14 @@ impl<M: Machine> Protocol<M> {
     /// descriptors visible.
     ///
     /// # Panics
-    /// When the slot holds nothing valid, or the table was made for another address.
+    /// When the slot holds no leaf, or the table was made for another address.
     pub fn break_into(&mut self, place: Place<'_, M, Live>, table: FreshTable<M>, broken: &mut Broken) {
         let slot = place.slot();
-        assert!(self.raw(slot) & 1 != 0, "a slot that is broken held a leaf");
+        self.leaf_to_break(slot);
         assert!(table.belongs_under(slot), "a table is linked where it was made for");
         let entry = Entry::table(table.into_linked().table()).encode_in::<Geo<M>>(slot.level());
-        self.store(slot, BrokenBits::coming(entry).raw());
         self.note_break(broken).add::<Geo<M>>(slot, 1, false);
+        self.store(slot, BrokenBits::coming(entry).raw());
     }
 
     /// Breaks the link to a table. Its frame, and those of the tables below it, ride along in `detached`; every valid leaf below and every
@@ -115,8 +122,7 @@ impl<M: Machine> Protocol<M> {
     pub(crate) fn note_below(&self, child: Frame, slot: Slot, pending: &mut Pending) -> u64 {
         let Some(first) = slot.below(child, slot.virt()) else { return 0 };
         let (level, slots) = (first.level(), first.slots());
-        // Valid and no table: at level 3 whatever is valid, elsewhere blocks.
-        let leaves = if level == Level::L3 { (1, 1) } else { (3, 1) };
+        let leaves = leaf_mark(level);
         let (mut at, mut any, mut tables) = (0, false, 1);
         while let Some(used) = self.first_used(first, at, slots) {
             let slot = first.step(used);
@@ -142,7 +148,7 @@ impl<M: Machine> Protocol<M> {
     /// Changes `count` live leaves from `first` on in place. The invalidation is owed by `changed`.
     ///
     /// # Panics
-    /// When the table ends before; in a debug build, when a slot holds nothing valid.
+    /// When a slot holds no leaf, or the table ends before.
     #[inline(always)]
     pub fn change_run(
         &mut self,
@@ -161,9 +167,10 @@ impl<M: Machine> Protocol<M> {
     #[inline(always)]
     fn store_rights(&mut self, first: Slot, count: u64, attributes: Attributes, contiguous: bool) {
         let bits = leaf_bits_in::<Geo<M>>(attributes, first.level(), contiguous);
+        let (mask, leaf) = leaf_mark(first.level());
         for slot in (0..count).map(|index| first.step(index)) {
             let old = self.raw(slot);
-            debug_assert!(old & 1 != 0, "a slot that changes in place held a leaf");
+            assert!(old & mask == leaf, "a slot that changes in place held a leaf");
             self.machine.store(&self.permit, slot, old & Geo::<M>::OUTPUT_MASK | bits);
         }
         self.counts.stores += count as u32;
@@ -173,7 +180,7 @@ impl<M: Machine> Protocol<M> {
     /// `changed`.
     ///
     /// # Panics
-    /// When the table was made for another address.
+    /// When the slot holds no block, or the table was made for another address.
     pub fn replace_block(
         &mut self,
         place: Place<'_, M, Live>,
@@ -182,6 +189,8 @@ impl<M: Machine> Protocol<M> {
         changed: &mut Changed,
     ) {
         let slot = place.slot();
+        let (mask, leaf) = leaf_mark(slot.level());
+        assert!(self.raw(slot) & mask == leaf, "a slot that changes in place held a leaf");
         assert!(table.belongs_under(slot), "a table is linked where it was made for");
         self.dsb_ishst(); // the table's descriptors are visible to walks before the link below
         let entry = Entry::table(table.into_linked().table());
@@ -230,8 +239,7 @@ impl<M: Machine> Protocol<M> {
         let first = first.run_of(count);
         self.epoch += 1;
         for slot in (0..count).map(|index| first.step(index)) {
-            let old = self.raw(slot);
-            assert!(old & 1 != 0, "a slot that is broken held a leaf");
+            let old = self.leaf_to_break(slot);
             self.store(slot, BrokenBits::going(old).raw());
         }
         self.invalidate_run(SlotRun::of(first, count));

@@ -128,7 +128,7 @@ impl Attributes {
     }
 
     /// Everything that a leaf can say.
-    const ALL: [Self; 14] = {
+    pub(super) const ALL: [Self; 14] = {
         use DataAccess::{ReadOnly, ReadWrite};
         [
             Self::Normal(Access::ReadOnly),

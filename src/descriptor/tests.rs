@@ -3,23 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::geometry::{Granule4KLpa2, Granule16K, Granule16KLpa2, Granule64K, Granule64KLva};
 
-const ALL: [Attributes; 14] = [
-    Attributes::Normal(Access::ReadOnly),
-    Attributes::Normal(Access::ReadWrite),
-    Attributes::Normal(Access::ReadExecute),
-    Attributes::Normal(Access::ReadExecuteGuarded),
-    Attributes::Tagged(DataAccess::ReadOnly),
-    Attributes::Tagged(DataAccess::ReadWrite),
-    Attributes::NonCacheable(DataAccess::ReadOnly),
-    Attributes::NonCacheable(DataAccess::ReadWrite),
-    Attributes::Device(DeviceKind::NGnRnE, DataAccess::ReadOnly),
-    Attributes::Device(DeviceKind::NGnRnE, DataAccess::ReadWrite),
-    Attributes::Device(DeviceKind::NGnRE, DataAccess::ReadOnly),
-    Attributes::Device(DeviceKind::NGnRE, DataAccess::ReadWrite),
-    Attributes::Device(DeviceKind::Gre, DataAccess::ReadOnly),
-    Attributes::Device(DeviceKind::Gre, DataAccess::ReadWrite),
-];
+const ALL: [Attributes; 14] = Attributes::ALL;
 
 #[test]
 fn good_every_leaf_reads_back_as_written() {
@@ -67,6 +53,33 @@ fn bad_bits_the_manager_never_writes_are_foreign() {
     assert_eq!(Entry::decode(table, Level::L1), Entry::Foreign(table));
     let writable_executable = good & !DESCRIPTOR::XN::SET.value;
     assert_eq!(Entry::decode(writable_executable, Level::L3), Entry::Foreign(writable_executable));
+}
+
+#[test]
+fn good_what_is_read_says_every_bit_in_every_geometry() {
+    fn holds<G: Geometry>() {
+        for level in [Level::L1, Level::L2, Level::L3].into_iter().filter(|&level| G::allows_leaf(level)) {
+            for leaf in ALL.iter().filter_map(|&attributes| Leaf::new_in::<G>(level, PhysAddr::at(1 << 42), attributes))
+            {
+                let raw = leaf.encode_in::<G>(level);
+                assert_eq!(Entry::decode_in::<G>(raw, level), Entry::Leaf(leaf));
+                for bit in 0..64 {
+                    let other = raw ^ 1 << bit;
+                    assert_eq!(
+                        Entry::decode_in::<G>(other, level).encode_in::<G>(level),
+                        other,
+                        "{level:?}, bit {bit}"
+                    );
+                }
+            }
+        }
+    }
+    holds::<Granule4K>();
+    holds::<Granule4KLpa2>();
+    holds::<Granule16K>();
+    holds::<Granule16KLpa2>();
+    holds::<Granule64K>();
+    holds::<Granule64KLva>();
 }
 
 #[test]

@@ -293,6 +293,107 @@ fn bad_table_reclaimed_with_the_proof_of_an_earlier_break() {
     settle(&mut rig, top, &old_proof);
 }
 
+/// Breaks the first and the last of three pages for `broken`, between which `owed` has broken the one in the middle.
+fn three_pages_broken(owed: &mut Broken) -> (Rig<Live>, Slot, Broken) {
+    let mut rig = Rig::live(Reach::ThisPe, 8);
+    rig.map(request(AT, 3 * PAGE, GIB, DATA, Level::L3)).unwrap();
+    let first = rig.slot(AT, Level::L3);
+    break_for(&mut rig, first.step(1), 8 * GIB, owed);
+    let mut broken = Broken::none();
+    break_for(&mut rig, first, 8 * GIB, &mut broken);
+    break_for(&mut rig, first.step(2), 8 * GIB, &mut broken);
+    (rig, first.step(1), broken)
+}
+
+#[test]
+#[should_panic(expected = "only a broken, invalidated slot is used again")]
+fn bad_make_between_what_was_invalidated_while_its_own_break_is_owed() {
+    let mut owed = ManuallyDrop::new(Broken::none());
+    let (mut rig, between, broken) = three_pages_broken(&mut owed);
+    let proof = rig.protocol.invalidate(broken);
+    settle(&mut rig, between, &proof);
+}
+
+#[test]
+fn good_make_once_every_break_is_settled() {
+    let mut owed = Broken::none();
+    let (mut rig, between, broken) = three_pages_broken(&mut owed);
+    let _first = rig.protocol.invalidate(owed);
+    let proof = rig.protocol.invalidate(broken);
+    settle(&mut rig, between, &proof);
+    assert!(rig.protocol.read(between).is_valid());
+}
+
+#[test]
+fn bad_table_reclaimed_between_what_was_invalidated_while_its_own_break_is_owed() {
+    dies_saying(
+        module_path!(),
+        "bad_table_reclaimed_between_what_was_invalidated_while_its_own_break_is_owed",
+        "only a broken, invalidated slot",
+        || {
+            let mut rig = Rig::live(Reach::ThisPe, 8);
+            let slots: Vec<Slot> = (0..3)
+                .map(|index| {
+                    let at = AT + index * 512 * PAGE;
+                    rig.map(request(at, PAGE, GIB + index * PAGE, DATA, Level::L3)).unwrap();
+                    rig.slot(at, Level::L2)
+                })
+                .collect();
+            let (mut owed, mut broken, mut detached) =
+                (ManuallyDrop::new(Broken::none()), Broken::none(), ManuallyDrop::new(Detached::none()));
+            rig.protocol.break_table(&mut rig.tables, slots[1], &mut owed, &mut detached);
+            rig.protocol.break_table(&mut rig.tables, slots[0], &mut broken, &mut detached);
+            rig.protocol.break_table(&mut rig.tables, slots[2], &mut broken, &mut detached);
+            let proof = rig.protocol.invalidate(broken);
+            settle(&mut rig, slots[1], &proof);
+        },
+    );
+}
+
+#[test]
+#[should_panic(expected = "what is settled was broken by this protocol")]
+fn bad_break_settled_by_another_protocol() {
+    let (mut rig, slot, _) = one_page();
+    let mut broken = Broken::none();
+    break_for(&mut rig, slot, 2 * GIB, &mut broken);
+    let _proof = protocol().invalidate(broken);
+}
+
+/// The slot of level 2 through which the page of [`one_page`] is mapped: a link to a table.
+fn link(rig: &Rig<Live>) -> Slot {
+    rig.slot(AT, Level::L2)
+}
+
+#[test]
+#[should_panic(expected = "a slot that is broken held a leaf")]
+fn bad_link_to_a_table_broken_as_if_it_were_a_leaf() {
+    let (mut rig, ..) = one_page();
+    let slot = link(&rig);
+    let mut broken = ManuallyDrop::new(Broken::none());
+    rig.protocol.break_run(place(&rig.protocol, &rig.tables, slot), 1, After::Nothing, &mut broken);
+}
+
+#[test]
+#[should_panic(expected = "a slot that changes in place held a leaf")]
+fn bad_link_to_a_table_changed_as_if_it_were_a_leaf() {
+    let (mut rig, ..) = one_page();
+    let slot = link(&rig);
+    let mut changed = ManuallyDrop::new(Changed::none());
+    let read_only = Attributes::Normal(Access::ReadOnly);
+    rig.protocol.change_run(place(&rig.protocol, &rig.tables, slot), 1, read_only, false, &mut changed);
+}
+
+#[test]
+fn bad_link_to_a_table_broken_into_another() {
+    dies_saying(module_path!(), "bad_link_to_a_table_broken_into_another", "a slot that is broken held a leaf", || {
+        let (mut rig, ..) = one_page();
+        let slot = link(&rig);
+        let spare = rig.frames.take().unwrap();
+        let table = rig.protocol.new_table(spare, Level::L3, slot.virt());
+        rig.protocol.break_into(place(&rig.protocol, &rig.tables, slot), table, &mut Broken::none());
+    });
+}
+
 #[test]
 fn bad_laid_table_made_on_the_proof_of_a_break() {
     dies_saying(

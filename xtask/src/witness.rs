@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use breakwater_trace::Feature;
-use breakwater_witness::paths::Scratch;
+use breakwater_witness::paths::scratch_in;
 use breakwater_witness::qemu::Qemu;
 use breakwater_witness::watch::{OwnEnd, Start, Subject};
 use breakwater_witness::{Tools, measure as measuring, run as watching, story as telling};
@@ -79,7 +79,7 @@ pub(crate) fn watch(args: &Args) -> Result<()> {
         watched.name = Some(NAME.to_owned());
     }
     let qemu = setup::emulator(watched.qemu.as_deref())?;
-    let scratch = Scratch::new_in(&paths::out())?;
+    let scratch = scratch_in(&paths::out())?;
     watching::command(&watched, &tools(&qemu, scratch.path())?)
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn measure(args: &MeasureArgs) -> Result<()> {
         measured.house_rules = true;
     }
     let qemu = setup::emulator(measured.qemu.as_deref())?;
-    let scratch = Scratch::new_in(&paths::out())?;
+    let scratch = scratch_in(&paths::out())?;
     measuring::command(&measured, &tools(&qemu, scratch.path())?)
 }
 
@@ -114,7 +114,7 @@ pub(crate) fn story(args: &StoryArgs) -> Result<()> {
         told.name = Some("Breakwater".to_owned());
     }
     let qemu = setup::emulator(told.qemu.as_deref())?;
-    let scratch = Scratch::new_in(&paths::out())?;
+    let scratch = scratch_in(&paths::out())?;
     telling::command(&told, Some(&tools(&qemu, scratch.path())?))
 }
 

@@ -59,6 +59,6 @@ fn command(verb: &Verb) -> Result<()> {
 /// Does `work` with an emulator, and with a directory for its files that is gone afterwards.
 fn with_tools(asked: Option<&Path>, work: impl FnOnce(&Tools) -> Result<()>) -> Result<()> {
     let qemu = qemu::required(asked)?;
-    let scratch = paths::Scratch::new_in(&std::env::temp_dir())?;
+    let scratch = paths::scratch_in(&std::env::temp_dir())?;
     work(&Tools::new(qemu, scratch.path(), &paths::cache())?)
 }

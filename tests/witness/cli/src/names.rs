@@ -1,12 +1,14 @@
-//! Names for addresses: of functions, wherever they run. An image is linked to one address, loaded at another, and may move itself to a third.
+//! Names for addresses: of functions, wherever they run. An image is linked to one address, loaded at another, and may move itself to a
+//! third.
 //!
-//! What must hold: a name is a symbol's of the same segment, or there is none. A segment of per-CPU data at address 0 names no code.
+//! What must hold: a name is a symbol's within the same segment, by address, or there is none. A segment of per-CPU data at address 0 names no
+//! code elsewhere.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::elf::{Elf, Segment, Symbol, demangled};
 use crate::loader::Loaded;
@@ -58,7 +60,7 @@ impl Names {
     /// itself. The first may differ from the image in every byte, and still is the first of `loaded`.
     ///
     /// # Errors
-    /// As [`Elf::read`].
+    /// As [`Elf::read`]; a relocation of what is in none of the files.
     pub fn read<P: AsRef<Path>>(elfs: &[P], loaded: &[Loaded], relocated: &[Relocation]) -> Result<Self> {
         let mut names = Self { files: Vec::new(), relocated: relocated.to_vec() };
         for elf in elfs {
@@ -66,54 +68,63 @@ impl Names {
             let otherwise = loaded.first().filter(|_| names.files.is_empty());
             names.files.push(File::of(&elf, loaded, otherwise));
         }
+        for relocation in relocated {
+            let Relocation { from, to } = *relocation;
+            ensure!(
+                names.moved(*relocation).next().is_some(),
+                "--relocated {from:#x}={to:#x}: nothing is at {from:#x}"
+            );
+        }
         Ok(names)
     }
 
     /// The symbol that `pc` belongs to, and how many bytes into it.
     #[must_use]
     pub fn place(&self, pc: u64) -> Option<(&str, u64)> {
-        let moved = self.relocated.iter().filter_map(|relocation| self.before(*relocation, pc));
-        moved.chain([pc]).find_map(|pc| {
-            // Where an image is loaded first: what lies there is known, and where it is linked another may lie.
-            let loaded = self.files.iter().find_map(|file| file.name(pc, |segment| segment.pa));
-            loaded.or_else(|| self.files.iter().find_map(|file| file.name(pc, |segment| segment.link)))
-        })
+        let moved = self.relocated.iter().find_map(|relocation| {
+            let before = pc.wrapping_sub(relocation.to).wrapping_add(relocation.from);
+            self.moved(*relocation).find_map(|(file, base)| file.name(before, base))
+        });
+        // Then where an image is loaded: what lies there is known, and where it is linked another may lie.
+        moved.or_else(|| BASES.iter().find_map(|base| self.files.iter().find_map(|file| file.name(pc, *base))))
     }
 
-    /// Where what runs at `pc` lay before it moved.
-    fn before(&self, Relocation { from, to }: Relocation, pc: u64) -> Option<u64> {
-        let before = pc.checked_sub(to)?.checked_add(from)?;
-        let of_one = |base: fn(&Placed) -> u64, file: &File| {
-            // From the segment that holds the first byte on, all of the file moved.
-            file.holds(from, base) && file.holds(before, base)
-        };
-        let moved = |file| of_one(|segment| segment.link, file) || of_one(|segment| segment.pa, file);
-        self.files.iter().any(moved).then_some(before)
+    /// The files that moved by `relocation`: in which its first byte is, as they are linked or as they are loaded.
+    fn moved(&self, relocation: Relocation) -> impl Iterator<Item = (&File, Base)> {
+        let both = self.files.iter().flat_map(|file| BASES.map(|base| (file, base)));
+        both.filter(move |(file, base)| file.holds(relocation.from, *base))
     }
 
     /// The addresses of the symbol `name`: where it is linked, where it is loaded, and where it moves.
     #[must_use]
     pub fn addresses(&self, name: &str) -> Vec<u64> {
+        let own = self.files.iter().flat_map(|file| [Placed::link as Base, Placed::pa].map(|base| (file, base, 0)));
+        let moved = self.relocated.iter().flat_map(|relocation| {
+            let by = relocation.to.wrapping_sub(relocation.from);
+            self.moved(*relocation).map(move |(file, base)| (file, base, by))
+        });
         let mut all = Vec::new();
-        for file in &self.files {
-            let Some(linked) = file.names.iter().find(|(_, known)| *known == name).map(|(address, _)| *address) else {
-                continue;
-            };
-            let loaded = file.segments.iter().find(|segment| linked.wrapping_sub(segment.link) < segment.bytes);
-            let own = [Some(linked), loaded.map(|segment| linked - segment.link + segment.pa)];
-            let moved = |address: u64| {
-                let to = self.relocated.iter().map(move |one| address.wrapping_sub(one.from).wrapping_add(one.to));
-                let held =
-                    to.filter(move |pc| self.relocated.iter().any(|one| self.before(*one, *pc) == Some(address)));
-                std::iter::once(address).chain(held)
-            };
-            for address in own.into_iter().flatten().flat_map(moved) {
-                if !all.contains(&address) {
-                    all.push(address);
-                }
-            }
+        for (file, base, by) in own.chain(moved) {
+            let address = file.address(name, base).map(|address| address.wrapping_add(by));
+            all.extend(address.filter(|address| !all.contains(address)));
         }
         all
+    }
+}
+
+/// From where a segment's addresses are counted.
+type Base = fn(&Placed) -> u64;
+
+/// The likelier first.
+const BASES: [Base; 2] = [Placed::pa, Placed::link];
+
+impl Placed {
+    const fn link(&self) -> u64 {
+        self.link
+    }
+
+    const fn pa(&self) -> u64 {
+        self.pa
     }
 }
 
@@ -134,17 +145,26 @@ impl File {
         Self { names, segments: elf.segments.iter().map(place).collect() }
     }
 
-    fn holds(&self, address: u64, base: fn(&Placed) -> u64) -> bool {
+    fn holds(&self, address: u64, base: Base) -> bool {
         self.segments.iter().any(|segment| address.wrapping_sub(base(segment)) < segment.bytes)
     }
 
     /// The name of `pc`, where each segment begins at `base`.
-    fn name(&self, pc: u64, base: impl Fn(&Placed) -> u64) -> Option<(&str, u64)> {
-        self.segments.iter().filter(|segment| pc.wrapping_sub(base(segment)) < segment.bytes).find_map(|segment| {
-            let linked = pc - base(segment) + segment.link;
+    fn name(&self, pc: u64, base: Base) -> Option<(&str, u64)> {
+        self.segments.iter().find_map(|segment| {
+            let ahead = pc.wrapping_sub(base(segment));
+            let linked = segment.link.checked_add(ahead).filter(|_| ahead < segment.bytes)?;
             let (start, name) = self.names.range(segment.link..=linked).next_back()?;
             Some((name.as_str(), linked - start))
         })
+    }
+
+    /// The address of the symbol `name`, where each segment begins at `base`.
+    fn address(&self, name: &str, base: Base) -> Option<u64> {
+        let linked = *self.names.iter().find(|(_, known)| *known == name)?.0;
+        let segment = self.segments.iter().find(|segment| linked.wrapping_sub(segment.link) < segment.bytes);
+        // A symbol of no segment has the address that it says, and no other.
+        segment.map_or(Some(linked), |segment| Some(base(segment).wrapping_add(linked - segment.link)))
     }
 }
 
@@ -264,6 +284,28 @@ mod tests {
         assert_eq!(names.place(0x4000_000c), Some(("second", 4)), "before it moved");
         assert_eq!(names.place(0x7ff0_1000), None);
         assert_eq!(names.addresses("second"), [0x1008, 0x4000_0008, 0x7ff0_0008]);
+    }
+
+    #[test]
+    fn good_what_moved_is_named_from_its_own_file() {
+        let at_0 = |pa, bytes: &[u8; 16], name: &str| Elf {
+            symbols: vec![symbol(name, 0, true)],
+            segments: vec![segment(0, pa, bytes)],
+            code: std::iter::once(0..0x10).collect(),
+        };
+        let (loader, payload) = (at_0(0, b"0123456789abcdef", "loader"), at_0(0, b"another sixteen!", "payload"));
+        let to_the_top = "0x40000000=0x7ff00000".parse().unwrap();
+        let names = names(&[loader, payload], &at(0x4000_0000, b"0123456789abcdef"), &[to_the_top]);
+        assert_eq!(names.place(0x7ff0_0008), Some(("loader", 8)));
+        assert_eq!(names.addresses("payload"), [0]);
+    }
+
+    #[test]
+    fn good_a_segment_at_the_end_of_all_addresses() {
+        let mut elf = image();
+        elf.segments[0].address = u64::MAX - 0x20;
+        let names = names(&[elf], &at(0x4000_0000, b"0123456789abcdef"), &[]);
+        assert_eq!(names.place(0x10), None);
     }
 
     #[test]

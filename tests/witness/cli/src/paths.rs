@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use tempfile::{Builder, TempDir};
 
 /// A path as it is shown: from the current directory where it lies inside.
 #[must_use]
@@ -21,35 +22,13 @@ pub fn cache() -> PathBuf {
     base.unwrap_or_else(std::env::temp_dir).join("breakwater-witness")
 }
 
-/// A directory for the files of one run, which goes when it is dropped: two runs at a time share nothing.
-#[derive(Debug)]
-pub struct Scratch(PathBuf);
-
-impl Scratch {
-    /// One of this process, in `dir`.
-    ///
-    /// # Errors
-    /// It cannot be made, or is there.
-    pub fn new_in(dir: &Path) -> Result<Self> {
-        let path = dir.join(format!("breakwater-witness-{}", std::process::id()));
-        fs::create_dir_all(dir)
-            .and_then(|()| fs::create_dir(&path))
-            .with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed is the system's to clean up: it is a temporary directory.
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// A directory in `dir` for the files of one run, which goes when it is dropped: two runs at a time share nothing.
+///
+/// # Errors
+/// It cannot be made.
+pub fn scratch_in(dir: &Path) -> Result<TempDir> {
+    let made = fs::create_dir_all(dir).and_then(|()| Builder::new().prefix("breakwater-witness-").tempdir_in(dir));
+    made.with_context(|| format!("cannot make a directory in {}", dir.display()))
 }
 
 /// Fills a directory by way of a temporary neighbour, so that it exists either complete or not at all.
