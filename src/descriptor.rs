@@ -392,8 +392,8 @@ pub const fn leaf_bits(attributes: Attributes, level: Level) -> u64 {
     attributes.bits() | type_bits(level)
 }
 
-/// The bits that tell whether a descriptor of a table of `level` is a leaf, and what they are then: a valid one at level 3, elsewhere one that
-/// is no table.
+/// The bits that tell whether a descriptor of a table of `level` is a leaf, and what they are then: a valid one at
+/// level 3, elsewhere one that is no table.
 #[must_use]
 #[inline(always)]
 pub(crate) const fn leaf_mark(level: Level) -> (u64, u64) {

@@ -166,8 +166,8 @@ impl Changed {
     }
 }
 
-/// The proof that no TLB translates through the slots that one [`Broken`] held, for as long as nothing else is broken, and once no other break
-/// is owed.
+/// The proof that no TLB translates through the slots that one [`Broken`] held, for as long as nothing else is broken,
+/// and once no other break is owed.
 #[derive(Debug)]
 pub struct Invalidated {
     span: Option<VirtSpan>,

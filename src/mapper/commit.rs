@@ -13,8 +13,8 @@ use crate::descriptor::Leaf;
 use crate::geometry::Slot;
 use crate::machine::Machine;
 
-/// Where a commit notes what it owes between its passes. The debts themselves stay where they are: to move one costs the target a hundred
-/// instructions.
+/// Where a commit notes what it owes between its passes. The debts themselves stay where they are: to move one costs
+/// the target a hundred instructions.
 struct Owed<'d> {
     broken: &'d mut Broken,
     changed: &'d mut Changed,

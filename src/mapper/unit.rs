@@ -14,8 +14,9 @@ use crate::descriptor::{Entry, Leaf};
 use crate::geometry::{Geometry, HighBits, Slot};
 use crate::machine::Machine;
 
-/// The tables on the way to the unit before that were looked through and do not go as a whole, by level. They stay so for the rest of the
-/// request, which looks through none of them again, lest a hole at the end of a span cost a look at all of it for each unit.
+/// The tables on the way to the unit before that were looked through and do not go as a whole, by level. They stay so
+/// for the rest of the request, which looks through none of them again, lest a hole at the end of a span cost a look at
+/// all of it for each unit.
 #[derive(Default)]
 pub(super) struct Seen {
     stays: [Option<Frame>; 5],
@@ -100,8 +101,8 @@ impl<M: Machine> Mapper<'_, M, Live> {
         Unit::Leaves { first: slot, count: count & !(run - 1), leaf }
     }
 
-    /// The highest table on the way to `lowest`, where the walk for `virt` ends, that an unmap of `span` leaves empty, if there is one: the slot
-    /// that leads to it.
+    /// The highest table on the way to `lowest`, where the walk for `virt` ends, that an unmap of `span` leaves empty,
+    /// if there is one: the slot that leads to it.
     fn vacated(&self, lowest: Slot, virt: VirtAddr, span: VirtSpan, seen: &mut Seen) -> Option<(Slot, Frame)> {
         let (mut highest, mut in_table) = (None, lowest.first());
         // Up again by a walk to each table: nearly always, the first one stays.

@@ -1,8 +1,8 @@
-//! Names for addresses: of functions, wherever they run. An image is linked to one address, loaded at another, and may move itself to a
-//! third.
+//! Names for addresses: of functions, wherever they run. An image is linked to one address, loaded at another, and may
+//! move itself to a third.
 //!
-//! What must hold: a name is a symbol's within the same segment, by address, or there is none. A segment of per-CPU data at address 0 names no
-//! code elsewhere.
+//! What must hold: a name is a symbol's within the same segment, by address, or there is none. A segment of per-CPU
+//! data at address 0 names no code elsewhere.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -56,8 +56,9 @@ impl FromStr for Relocation {
 }
 
 impl Names {
-    /// Those of the files `elfs`. Where one of them is found in what is `loaded`, its addresses follow from that; else it lies where it says
-    /// itself. The first may differ from the image in every byte, and still is the first of `loaded`.
+    /// Those of the files `elfs`. Where one of them is found in what is `loaded`, its addresses follow from that; else
+    /// it lies where it says itself. The first may differ from the image in every byte, and still is the first of
+    /// `loaded`.
     ///
     /// # Errors
     /// As [`Elf::read`]; a relocation of what is in none of the files.
@@ -173,15 +174,16 @@ fn lowest(elf: &Elf) -> Option<u64> {
     elf.segments.iter().filter(|segment| !segment.bytes.is_empty()).map(|segment| segment.pa).min()
 }
 
-/// How much further up in memory the file lies than it says, if its code is in `loaded`, to the byte: as it says, or from one of its segments on
-/// where a flat image begins, whether or not that holds the file's headers.
+/// How much further up in memory the file lies than it says, if its code is in `loaded`, to the byte: as it says, or
+/// from one of its segments on where a flat image begins, whether or not that holds the file's headers.
 fn found(elf: &Elf, loaded: &[Loaded]) -> Option<u64> {
     let starts = || elf.segments.iter().filter(|segment| !segment.bytes.is_empty()).map(|segment| segment.pa);
     let flat = loaded.iter().flat_map(|image| starts().map(|start| image.pa.wrapping_sub(start)));
     std::iter::once(0).chain(flat).find(|moved| is_at(elf, loaded, *moved))
 }
 
-/// Whether all code of the file lies in `loaded`, `moved` bytes further up than it says. A file without code is nowhere.
+/// Whether all code of the file lies in `loaded`, `moved` bytes further up than it says. A file without code is
+/// nowhere.
 fn is_at(elf: &Elf, loaded: &[Loaded], moved: u64) -> bool {
     let code = || elf.code.iter().filter(|code| !code.is_empty());
     code().next().is_some()
