@@ -38,8 +38,12 @@ pub(super) struct KnownPage {
     fresh_elsewhere: Words,
     /// Words of which [`KnownPage::older`] has values.
     risky: Words,
-    /// Words with older values that were too many to keep.
+    /// Words with older values that were too many to keep, and no DSB since.
     lost: Words,
+    /// The same, and no DSB that reaches the other PEs.
+    lost_elsewhere: Words,
+    /// Some of them are of another PE than [`KnownPage::storer`]: its own DSB settles nothing.
+    lost_of_others: bool,
     /// The PE whose stores these are; a second one's are all in [`KnownPage::older`].
     storer: u32,
     /// Values that walkers may still see.
@@ -70,6 +74,8 @@ impl KnownPage {
             fresh_elsewhere: empty,
             risky: empty,
             lost: empty,
+            lost_elsewhere: empty,
+            lost_of_others: false,
             storer: 0,
             older: Vec::new(),
             lines: super::lines::Lines::default(),
@@ -109,7 +115,11 @@ impl KnownPage {
         match known {
             Some(index) => self.older[index].1.by = Pes::MAX,
             None if self.older.len() < MOST_OLDER || !self.risky.has(at) => self.older.push((at as u16, new)),
-            None => self.lost.insert(at),
+            None => {
+                self.lost.insert(at);
+                self.lost_elsewhere.insert(at);
+                self.lost_of_others |= self.storer != pe;
+            }
         }
         self.risky.insert(at);
         first
@@ -122,14 +132,18 @@ impl KnownPage {
             self.fresh = Words::default();
             if everywhere {
                 self.fresh_elsewhere = Words::default();
+                self.lost_elsewhere = Words::default();
+            }
+            if everywhere || !self.lost_of_others {
                 self.lost = Words::default();
             }
+            self.lost_of_others &= !everywhere;
         }
         if !self.older.is_empty() {
             self.older.iter_mut().filter(|(_, unseen)| unseen.storer == pe).for_each(|(_, unseen)| unseen.by &= !by);
             self.older.retain(|(_, unseen)| unseen.by != 0);
         }
-        self.risky = self.lost;
+        self.risky = self.lost_elsewhere;
         self.older.iter().for_each(|(at, _)| self.risky.insert((*at).into()));
         if self.is_seen() {
             self.storer = 0;
@@ -139,8 +153,8 @@ impl KnownPage {
 
     /// A hash of all but the words themselves; 0 for a page that was never stored to and whose lines were left alone.
     fn state(&self) -> u64 {
-        let Self { fresh, fresh_elsewhere, risky, lost, .. } = self;
-        let sets = [fresh, fresh_elsewhere, risky, lost].into_iter().chain(self.lines.sets());
+        let Self { fresh, fresh_elsewhere, risky, lost, lost_elsewhere, .. } = self;
+        let sets = [fresh, fresh_elsewhere, risky, lost, lost_elsewhere].into_iter().chain(self.lines.sets());
         let folded = (1..).zip(sets).filter(|(_, set)| !set.is_empty());
         let mut state = folded.fold(0, |state, (number, set)| set.fold_into(fold(state, number)));
         if state != 0 {
@@ -159,7 +173,8 @@ impl KnownPage {
     fn unseen(&self, at: usize) -> impl Iterator<Item = Unseen> {
         let (storer, by) = (self.storer, if self.fresh.has(at) { Pes::MAX } else { !bit(self.storer) });
         let benign = self.fresh_elsewhere.has(at).then_some(Unseen { storer, by, older: Some(0) });
-        let lost = self.lost.has(at).then_some(Unseen { storer, by: Pes::MAX, older: None });
+        let by_lost = if self.lost.has(at) { Pes::MAX } else { !bit(self.storer) };
+        let lost = self.lost_elsewhere.has(at).then_some(Unseen { storer, by: by_lost, older: None });
         let risky = self.risky.has(at);
         let older = self.older.iter().filter(move |(word, _)| risky && usize::from(*word) == at);
         benign.into_iter().chain(lost).chain(older.map(|(_, unseen)| *unseen))

@@ -147,7 +147,11 @@ impl Obligations {
                 () if debt.is_fill() && debt.detour.is_some() && of_its_own(debt.context) => {
                     debt.detour.map(|detour| (detour.rule(), debt.slot, detour.wanting(debt.storer)))
                 }
-                () if debt.is_fill() && debt.visible & bit(pe) != 0 && of_its_own(debt.context) => {
+                // What is not visible yet wants a DSB of whoever stored: no ISB of this PE's is missing.
+                () if debt.is_fill()
+                    && debt.visible & bit(pe) != 0
+                    && (of_its_own(debt.context) || unsynced && needs_sync) =>
+                {
                     let missing = format!("DSB ISHST or wider by PE {} after its store", debt.storer);
                     Some((Rule::NotVisible, debt.slot, missing))
                 }

@@ -2,7 +2,7 @@
 
 use breakwater_oracle::obligations::Rule;
 
-use crate::{RW, assert_broken, assert_clean, machine, page};
+use crate::{RO, RW, assert_broken, assert_clean, machine, page};
 
 /// Executable, read-only.
 const RX: &str = "50000783";
@@ -157,4 +157,37 @@ fn good_nothing_uses_an_entry_between_break_and_make() {
         let other = access.replacen('0', "1", 1);
         assert_clean(&[&machine(2, &[(1, RX)]), access, &other, &page(1, "0"), &remade, access, &other]);
     }
+}
+
+/// A table of 512 stores, the first of which is replaced twice, and its link; `own` completes the stores to it.
+fn filled_by(own: &str) -> String {
+    let stores = (0..512).map(|index| format!("0 store 8 {0:x} {0:x} 0\n", 0x4000_6000 + 8 * index));
+    let first = |word: &str| format!("0 store 8 40006000 40006000 {word}\n{own}\n");
+    let link = "0 store 8 40002008 40002008 40006003; 0 dsb ishst; 0 isb; 0 settled";
+    stores.collect::<String>() + &first(RW) + &first(RO) + link
+}
+
+#[test]
+fn good_own_barriers_suffice_for_one_pe_however_many_stores() {
+    assert_clean(&[&machine(1, &[]), &filled_by("0 dsb nshst")]);
+    assert_clean(&[&machine(2, &[]), &filled_by("0 dsb ishst")]);
+}
+
+#[test]
+fn bad_own_barriers_of_many_stores_with_a_second_pe() {
+    assert_broken(&[&machine(2, &[]), &filled_by("0 dsb nshst")], &[Rule::ChildContents]);
+    assert_broken(&[&machine(1, &[]), &filled_by("0 isb")], &[Rule::ChildContents]);
+    let of_two = filled_by("0 dsb nshst")
+        .replace("0 store 8 40006000 40006000 40000050000783", "1 store 8 40006000 40006000 40000050000783");
+    assert_broken(&[&machine(2, &[]), &of_two], &[Rule::ChildContents]);
+}
+
+/// A fill that a DSB NSH completed wants a DSB of the PE that stored; the others have their ISB.
+#[test]
+fn bad_fill_of_a_narrow_dsb_is_the_dsb_s_alone() {
+    let used = |dsb: &str| format!("{} 0 dsb {dsb}; 0 isb; 1 isb; 1 load 8 1000 50000000 0", page(1, RW));
+    assert_broken(&[&machine(2, &[]), &used("nsh")], &[Rule::NotVisible]);
+    let late = used("ish").replace("1 isb; ", "");
+    assert_broken(&[&machine(2, &[]), &late], &[Rule::FillSync]);
+    assert_clean(&[&machine(2, &[]), &used("ish")]);
 }
