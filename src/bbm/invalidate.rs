@@ -2,31 +2,30 @@
 
 #![forbid(unsafe_code)]
 
-use super::pending::SlotRun;
+use super::pending::{Owed, SlotRun};
 use super::{Broken, Changed, Geo, Invalidated, Pending, Protocol, Reach};
 use crate::errata::Errata;
-use crate::features::Features;
 use crate::machine::{Machine, Maintenance, Scope};
 
 impl<M: Machine> Protocol<M> {
     /// Settles what breaks owe. What comes back proves that no TLB translates through any slot that was broken.
     #[inline(always)]
     pub fn invalidate(&mut self, broken: Broken) -> Invalidated {
-        self.invalidate_pending([broken.pending()]);
+        self.invalidate_owed([broken.pending()].as_slice());
         self.proof_of(broken)
     }
 
     /// Settles what changes in place owe: what was there is gone from every TLB.
     #[inline(always)]
     pub fn invalidate_changed(&mut self, changed: Changed) {
-        self.invalidate_pending([changed.pending()]);
+        self.invalidate_owed([changed.pending()].as_slice());
         changed.settle();
     }
 
     /// Settles what breaks and changes in place owe, together.
     #[inline(always)]
     pub fn invalidate_all(&mut self, broken: Broken, changed: Changed) -> Invalidated {
-        self.invalidate_pending([broken.pending(), changed.pending()]);
+        self.invalidate_owed([broken.pending(), changed.pending()].as_slice());
         changed.settle();
         self.proof_of(broken)
     }
@@ -37,31 +36,21 @@ impl<M: Machine> Protocol<M> {
         Invalidated::of(span, self.epoch)
     }
 
-    #[inline]
-    fn invalidate_pending<const N: usize>(&mut self, all: [&Pending; N]) {
-        if all.iter().all(|pending| pending.is_empty()) {
-            return;
-        }
-        self.invalidate_by(|protocol, features| {
-            let mut last = None;
-            for pending in all.into_iter().filter(|pending| !pending.is_empty()) {
-                last = pending.each::<Geo<M>>(features, |scope| protocol.tlbi(scope)).or(last);
-            }
-            last
-        });
-    }
-
     /// Settles what one run of leaves owes, with nothing to carry.
     #[inline(always)]
     pub(super) fn invalidate_run(&mut self, run: SlotRun) {
-        self.invalidate_by(|protocol, features| run.each::<Geo<M>>(features, |scope| protocol.tlbi(scope)));
+        self.invalidate_owed(run);
     }
 
-    /// One invalidation: `issue` issues the TLBIs, and says which was the last.
-    #[inline(always)]
-    fn invalidate_by(&mut self, issue: impl FnOnce(&mut Self, Features) -> Option<Scope>) {
+    /// One invalidation. A function of its own, whoever asks: its instructions are in the image once for each kind of what is owed.
+    #[inline(never)]
+    fn invalidate_owed(&mut self, owed: impl Owed) {
+        if owed.is_nothing() {
+            return;
+        }
         self.dsb_ishst(); // the stores are visible to every walk before the TLBIs: nothing may be cached anew from the old ones
-        let Some(last) = issue(self, self.features) else { return };
+        let last = owed.each::<Geo<M>>(self.features, |scope| self.tlbi(scope));
+        let Some(last) = last else { return };
         self.dsb_complete(); // the TLBIs are complete before anything relies on them
         if self.repeats() {
             // Broadcast, as `repeats` knows: nothing of one PE alone is in the image here, where it would never execute.

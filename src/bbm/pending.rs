@@ -92,8 +92,49 @@ impl Pending {
 
     /// Calls `issue` with each TLBI that CPUs with `features` need, and returns the last.
     #[inline]
-    pub(super) fn each<G: Geometry>(&self, features: Features, issue: impl FnMut(Scope)) -> Option<Scope> {
+    fn each<G: Geometry>(&self, features: Features, issue: impl FnMut(Scope)) -> Option<Scope> {
         each::<G>(self.runs.get(..self.count).map(|runs| runs.iter().copied().flatten()), features, issue)
+    }
+}
+
+/// What an invalidation is for.
+pub(super) trait Owed {
+    /// Whether that is nothing.
+    fn is_nothing(&self) -> bool;
+
+    /// Calls `issue` with each TLBI that CPUs with `features` need, and returns the last.
+    fn each<G: Geometry>(&self, features: Features, issue: impl FnMut(Scope)) -> Option<Scope>;
+}
+
+impl Owed for &[&Pending] {
+    fn is_nothing(&self) -> bool {
+        self.iter().all(|pending| pending.is_empty())
+    }
+
+    #[inline(always)]
+    fn each<G: Geometry>(&self, features: Features, mut issue: impl FnMut(Scope)) -> Option<Scope> {
+        let mut last = None;
+        for pending in self.iter().filter(|pending| !pending.is_empty()) {
+            last = pending.each::<G>(features, &mut issue).or(last);
+        }
+        last
+    }
+}
+
+impl Owed for SlotRun {
+    fn is_nothing(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn each<G: Geometry>(&self, features: Features, mut issue: impl FnMut(Scope)) -> Option<Scope> {
+        // One leaf is what is invalidated most.
+        if self.slots == 1 {
+            let scope = self.one::<G>(features);
+            issue(scope);
+            return Some(scope);
+        }
+        each::<G>(Some(iter::once(*self)), features, issue)
     }
 }
 
@@ -136,18 +177,6 @@ impl SlotRun {
     #[inline(always)]
     pub(super) fn of(first: Slot, slots: u64) -> Self {
         Self { start: first.virt(), slots, level: first.level(), walk: false }
-    }
-
-    /// [`Pending::each`] of this run alone.
-    #[inline(always)]
-    pub(super) fn each<G: Geometry>(self, features: Features, mut issue: impl FnMut(Scope)) -> Option<Scope> {
-        // One leaf is what is invalidated most.
-        if self.slots == 1 {
-            let scope = self.one::<G>(features);
-            issue(scope);
-            return Some(scope);
-        }
-        each::<G>(Some(iter::once(self)), features, issue)
     }
 
     /// Each TLBI that the run takes.

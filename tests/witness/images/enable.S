@@ -1,6 +1,8 @@
 // The first enable, register by register.
 
 .set E2H,          1 << 34
+.set MAIR_WITH_RESERVED, MAIR | 6 << 24 // 3 is no encoding
+.set RESERVED,     RW | 3 << 2
 
 start:
     adr     x0, vectors
@@ -12,10 +14,12 @@ start:
     constant x5, E2H
     orr     x5, x5, x4
     constant x0, MAIR
+    only    bad_type_reserved, movk x0, MAIR_WITH_RESERVED >> 16, lsl 16
     unless  bad_mair_late, unless bad_mair_never_written, msr mair_el2, x0
     only    bad_host_regime, msr hcr_el2, x5
     constant x1, TCR
     msr     tcr_el2, x1
+    only    bad_root_with_asid, movk x3, 1, lsl 48
     unless  bad_root_named_with_m, msr ttbr0_el2, x3
     constant x1, OFF
     only    bad_wxn_with_m, bic x1, x1, #WXN
@@ -43,5 +47,9 @@ use_early:
     b       exit
 
 small_tables
+.ifdef bad_type_reserved
+    entry   1, FRAME + RESERVED
+.else
     entry   1, FRAME + RW
+.endif
 flags_page
