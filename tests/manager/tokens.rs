@@ -2,15 +2,18 @@
 
 use super::rig::{DATA, GIB, PAGE, POOL, Rig, dies_saying, request};
 use super::world::World;
-use breakwater::addr::{Level, PhysAddr, VirtAddr};
+use breakwater::addr::{Frame, Level, PhysAddr, VirtAddr};
 use breakwater::bbm::{
     After, Broken, Changed, Detached, Filled, FreeFrame, FreeTables, FreshTable, Invalidated, Laid, Live, Offline,
-    Place, Protocol, Reach, Settling, Tables,
+    Permit, Place, Protocol, Reach, Settling, Tables,
 };
 use breakwater::descriptor::{Access, Attributes, Leaf};
 use breakwater::errata::Errata;
 use breakwater::frames::{FrameSupply, OwnedRam};
 use breakwater::geometry::{Geometry, Granule4K, Slot};
+use breakwater::machine::{Machine, Maintenance, Simulated, Tlbi};
+use breakwater::mapper::Mapper;
+use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 
 const AT: u64 = 4 * GIB;
@@ -515,4 +518,53 @@ fn good_a_plan_that_is_dropped_does_nothing() {
     drop(mapper.plan_map(request(8 * GIB, PAGE, 2 * GIB, DATA, Level::L3)).unwrap());
     assert!(rig.world().snapshot() == memory);
     assert_eq!((rig.frames.available(), rig.world().now()), (frames, now));
+}
+
+/// Memory in which somebody else takes back every break while the manager invalidates: what no manager can prevent, and one can notice.
+#[derive(Default)]
+struct Contended {
+    words: HashMap<u64, u64>,
+    /// The last descriptor that a break was stored over, and where.
+    broken: Option<(u64, u64)>,
+}
+
+impl Machine for Contended {
+    type Geometry = Granule4K;
+
+    fn load(&self, slot: Slot) -> u64 {
+        self.words.get(&slot.address().raw()).copied().unwrap_or(0)
+    }
+    fn store(&mut self, _: &Permit, slot: Slot, descriptor: u64) {
+        let old = self.words.insert(slot.address().raw(), descriptor);
+        self.broken = old.filter(|old| old & 1 != 0 && descriptor & 1 == 0).map(|old| (slot.address().raw(), old));
+    }
+    fn zero_frame(&mut self, _: &Permit, frame: Frame) {
+        let start = frame.start().raw();
+        self.words.retain(|address, _| address & !0xfff != start);
+    }
+    fn switch_root(&mut self, _: &Permit, _: Frame) -> Maintenance {
+        Maintenance::default()
+    }
+    fn dsb_ishst(&mut self) {}
+    fn dsb_ish(&mut self) {}
+    fn dsb_nsh(&mut self) {}
+    fn isb(&mut self) {}
+    fn tlbi(&mut self, _: &Permit, _: Tlbi) {
+        self.words.extend(self.broken.take());
+    }
+}
+
+impl Simulated for Contended {}
+
+#[test]
+#[should_panic(expected = "only a broken, invalidated slot is used again")]
+fn bad_slot_that_somebody_else_wrote_while_it_was_broken() {
+    let mut protocol = Protocol::simulated(Contended::default(), Errata::empty());
+    let mut frames = FrameSupply::new(OwnedRam::simulated(super::rig::phys(POOL, 16 * PAGE)));
+    let root = protocol.new_root(frames.take().unwrap());
+    let (mut tables, _old) = protocol.switch_root(root, Detached::none());
+    let mut mapper = Mapper::new(&mut protocol, &mut frames, &mut tables);
+    // Two pages, so that the table stays when one goes.
+    mapper.map(request(AT, 2 * PAGE, GIB, DATA, Level::L3)).unwrap();
+    let _unmapped = mapper.unmap(super::rig::virt(AT, PAGE));
 }
