@@ -1,9 +1,15 @@
 //! The emulated machine: what is asked for, and the QEMU options that say so.
 
+use std::ops::Range;
+
 use anyhow::{Context, Result, bail};
+use breakwater_trace::{MemoryKind, Record};
 
 /// Where `virt` puts its memory.
 pub const RAM_BASE: u64 = 0x4000_0000;
+
+/// The two parts of flash of `virt`: firmware in the first, its variables in the second.
+pub const FLASH: [Range<u64>; 2] = [0..0x400_0000, 0x400_0000..0x800_0000];
 
 /// From here on memory is only promised by the host, not reserved: a boot touches little of it.
 const SPARSE_FROM: u64 = 64 << 30;
@@ -135,6 +141,16 @@ impl Machine {
         }
     }
 
+    /// What physical memory is, for a trace.
+    ///
+    /// # Errors
+    /// As [`Machine::memory_bytes`].
+    pub fn declared(&self) -> Result<Vec<Record>> {
+        let record = |Range { start, end }, kind| Record::Memory { start, end_exclusive: end, kind };
+        let flash = FLASH.into_iter().map(|part| record(part, MemoryKind::Flash));
+        Ok([record(RAM_BASE..self.ram_end_exclusive()?, MemoryKind::Ram)].into_iter().chain(flash).collect())
+    }
+
     /// The first address after the memory.
     ///
     /// # Errors
@@ -174,6 +190,13 @@ mod tests {
         for size in ["", "G", "much", "1K", "99999999999999G"] {
             assert!(with_memory(size).memory_bytes().is_err(), "{size}");
         }
+    }
+
+    #[test]
+    fn good_memory_and_both_parts_of_flash_are_declared() {
+        let text: Vec<String> = with_memory("1G").declared().expect("a size").iter().map(ToString::to_string).collect();
+        let flash = ["memory 0 4000000 flash", "memory 4000000 8000000 flash"];
+        assert_eq!(text, ["memory 40000000 80000000 ram", flash[0], flash[1]]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use breakwater_oracle::obligations::{Obligations, Unknown, Violation};
-use breakwater_trace::{Feature, HEADER, MemoryKind, Reader, Record};
+use breakwater_trace::{Feature, HEADER, Reader, Record};
 
 pub(crate) use conduct::Conduct;
 pub use conduct::Lapse;
@@ -30,7 +30,7 @@ pub(crate) use run::{command, require_trace, run};
 use crate::Tools;
 use crate::finding::{By, Finding, fold};
 use crate::loader::{Loaded, virt_load_address};
-use crate::machine::{Machine, RAM_BASE};
+use crate::machine::Machine;
 use crate::names::Names;
 
 /// What to run, and how.
@@ -122,13 +122,12 @@ pub(crate) fn loaded(options: &Options) -> Result<Loaded> {
 /// # Errors
 /// The amount of memory is none.
 pub(crate) fn declarations(image: &Loaded, options: &Options) -> Result<Vec<Record>> {
-    let end_exclusive = Machine { memory: options.memory.clone(), ..Machine::default() }.ram_end_exclusive()?;
-    let ram = Record::Memory { start: RAM_BASE, end_exclusive, kind: MemoryKind::Ram };
+    let memory = Machine { memory: options.memory.clone(), ..Machine::default() }.declared()?;
     let strict = options.house_rules.then_some(Feature::StrictSwitch);
     let features = options.features.iter().copied().chain(strict);
     let features = features.map(|feature| Record::Feature { cpu: None, feature });
     let words = image.words().map(|(pa, value)| Record::Word { pa, value });
-    Ok([ram].into_iter().chain(features).chain(words).collect())
+    Ok(memory.into_iter().chain(features).chain(words).collect())
 }
 
 /// What was found.

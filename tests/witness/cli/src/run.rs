@@ -26,8 +26,11 @@ pub struct Args {
     /// Watch this image: a Linux Image, an ELF file or a raw binary, as QEMU's -kernel takes it
     #[arg(long, value_name = "FILE", help_heading = OTHER_IMAGE)]
     pub image: Option<PathBuf>,
+    /// Start this firmware, from the machine's flash. An --image is then what it starts: as QEMU's -kernel, unless `-- -drive ...` brings it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["xen", "load_address", "board"], help_heading = OTHER_IMAGE)]
+    pub bios: Option<PathBuf>,
     /// Its ELF file, for the names of functions. Once more for each that it loads: one that is not the image lies where its segments say
-    #[arg(long = "elf", value_name = "FILE", requires = "image", help_heading = OTHER_IMAGE)]
+    #[arg(long = "elf", value_name = "FILE", conflicts_with = "xen", help_heading = OTHER_IMAGE)]
     pub elfs: Vec<PathBuf>,
     /// It moves itself: what is linked or loaded at FROM runs at TO. May be given more than once
     #[arg(long, value_name = "FROM=TO", requires = "elfs", help_heading = OTHER_IMAGE)]
@@ -147,11 +150,8 @@ impl Args {
     pub fn check(&self) -> Result<()> {
         self.machine.memory_bytes()?;
         ensure!(self.until.as_deref() != Some(""), "--until: an empty text is on every line");
-        if let Some(image) = &self.image {
-            ensure!(image.is_file(), "there is no file {}", image.display());
-        }
-        for elf in &self.elfs {
-            ensure!(elf.is_file(), "there is no file {}", elf.display());
+        for file in self.image.iter().chain(&self.bios).chain(&self.elfs) {
+            ensure!(file.is_file(), "there is no file {}", file.display());
         }
         Ok(())
     }
@@ -168,12 +168,13 @@ impl Args {
             more: &self.more,
         };
         let mut subject = match (&self.image, &self.xen) {
+            _ if let Some(bios) = &self.bios => Subject::firmware(tools, &start, bios, self.image.as_deref())?,
             (Some(image), _) => {
                 start.image = image;
                 Subject::image(tools, &start)?
             }
             (None, Some(version)) => xen::fetch(version, &tools.cache.join("xen"))?.subject(tools, &start)?,
-            (None, None) => bail!("say what to watch: --image FILE, or --xen VERSION"),
+            (None, None) => bail!("say what to watch: --image FILE, --bios FILE, or --xen VERSION"),
         };
         subject.promised.clone_from(&self.features);
         (subject.house_rules, subject.own_end) = (self.house_rules, self.own_end);

@@ -47,6 +47,8 @@ pub enum Record {
 pub enum MemoryKind {
     /// Memory that may be mapped as Normal.
     Ram,
+    /// Flash: it may be mapped as Normal, and a store to it is a command of the part, not its new contents.
+    Flash,
     /// Memory that may not be mapped at all, or not as Normal: `no-map` of a device tree.
     NoMap,
 }

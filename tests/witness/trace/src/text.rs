@@ -29,7 +29,8 @@ const BARRIERS_NXS: [&str; 4] = ["oshnxs", "nshnxs", "ishnxs", "synxs"];
 
 const CALLS: [(&str, Call); 5] =
     [("svc", Call::Svc), ("hvc", Call::Hvc), ("smc", Call::Smc), ("brk", Call::Brk), ("hlt", Call::Hlt)];
-const MEMORY_KINDS: [(&str, MemoryKind); 2] = [("ram", MemoryKind::Ram), ("no-map", MemoryKind::NoMap)];
+const MEMORY_KINDS: [(&str, MemoryKind); 3] =
+    [("ram", MemoryKind::Ram), ("flash", MemoryKind::Flash), ("no-map", MemoryKind::NoMap)];
 /// Features without a number.
 const FEATURES: [(&str, Feature); 15] = [
     ("ets2", Feature::Ets2),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use breakwater_oracle::obligations::{Doubt, NotKept, Obligations, Unknown, Violation};
-use breakwater_trace::{End, Event, Feature, MemoryKind, Record, Step};
+use breakwater_trace::{End, Event, Feature, Record, Step};
 
 use super::features::{Found, features};
 use super::subject::Subject;
@@ -84,8 +84,7 @@ impl Judge {
     /// # Errors
     /// An image at an address that is no multiple of 8.
     pub(crate) fn new(subject: &Subject) -> Result<Self> {
-        let ram = subject.ram.clone();
-        let ram = ram.map(|ram| Record::Memory { start: ram.start, end_exclusive: ram.end, kind: MemoryKind::Ram });
+        let memory = subject.memory.iter().cloned();
         let words = subject.loaded.iter().flat_map(crate::loader::Loaded::words);
         let words = words.map(|(pa, value)| Record::Word { pa, value });
         Ok(Self {
@@ -95,7 +94,7 @@ impl Judge {
             unmeasured: None,
             promised: [subject.promised.as_slice(), subject.house_rules.then_some(Feature::StrictSwitch).as_slice()]
                 .concat(),
-            declared: ram.into_iter().chain(words).collect(),
+            declared: memory.chain(words).collect(),
             arriving: Some((Found::default(), Vec::new())),
             cpus: BTreeMap::new(),
             events: 0,

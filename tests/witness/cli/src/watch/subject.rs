@@ -4,19 +4,31 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
-use breakwater_trace::Feature;
+use anyhow::{Context, Result, bail, ensure};
+use breakwater_trace::{Feature, Record};
 
 use crate::Tools;
 use crate::child::Finished;
 use crate::elf::Elf;
 use crate::loader::{self, Loading};
 use crate::loader::{Loaded, virt_load_address};
-use crate::machine::{Machine, RAM_BASE};
+use crate::machine::{FLASH, Machine, RAM_BASE};
 use crate::names::{Names, Relocation};
 
 /// Where QEMU's virt machine loads a kernel that is neither an ELF file nor a Linux `Image`.
 const RAW_KERNEL: u64 = RAM_BASE + 0x8_0000;
+
+/// Whether these arguments of QEMU bring firmware its payload.
+fn bring_payload(arguments: &[String]) -> bool {
+    let brings = |option: &str, value: &str| match option {
+        "-kernel" | "-blockdev" | "-hda" | "-sd" | "-cdrom" => true,
+        // Variables in the second part of the flash start nothing.
+        "-drive" => !value.contains("if=pflash"),
+        "-device" => value.starts_with("loader,"),
+        _ => false,
+    };
+    arguments.windows(2).any(|pair| brings(&pair[0], &pair[1]))
+}
 
 /// What an image's own report of a boot says went wrong; nothing if it went well.
 pub type OwnEnd = fn(&Finished) -> Option<String>;
@@ -36,8 +48,8 @@ pub struct Subject {
     pub one_thread: bool,
     /// Memory before the first instruction, as far as it is known; the image first.
     pub loaded: Vec<Loaded>,
-    /// Where memory is; nothing where that is not known.
-    pub ram: Option<Range<u64>>,
+    /// What physical memory is; nothing where that is not known.
+    pub memory: Vec<Record>,
     /// Names for addresses.
     pub symbols: Names,
     /// Features and errata that every CPU is judged by, besides those its registers tell.
@@ -74,35 +86,70 @@ impl Subject {
     /// # Errors
     /// The machine or the load address cannot be had, or a file cannot be read.
     pub fn image(tools: &Tools, start: &Start<'_>) -> Result<Self> {
-        let Start { image, machine, board, append, .. } = *start;
+        let Start { image, append, .. } = *start;
+        let bytes = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+        ensure!(!bytes.is_empty(), "{} is empty", image.display());
+        ensure!(!bytes.starts_with(&[0x1f, 0x8b]), "{} is compressed: gunzip it first", image.display());
+        let (mut way_in, loaded) = way_in(start, &bytes, &tools.scratch)?;
+        if !append.is_empty() && !way_in.iter().any(|argument| argument == "-append") {
+            way_in.extend(["-append".to_owned(), append.to_owned()]);
+        }
+        Self::started(tools, start, way_in, loaded, image)
+    }
+
+    /// Firmware in flash, as QEMU's `-bios` takes it, and the image of `start`, if there is one, as its payload: as `-kernel`, unless
+    /// further arguments bring it.
+    ///
+    /// # Errors
+    /// The machine cannot be had, a file cannot be read, or the firmware is larger than its flash.
+    pub fn firmware(tools: &Tools, start: &Start<'_>, bios: &Path, payload: Option<&Path>) -> Result<Self> {
+        let mut bytes = fs::read(bios).with_context(|| format!("cannot read {}", bios.display()))?;
+        let [Range { start: pa, end }, _] = FLASH;
+        ensure!(bytes.len() as u64 <= end - pa, "{} is larger than the flash, which has 64 MiB", bios.display());
+        ensure!(start.load_address.is_none(), "--bios: where the image is loaded is the firmware's choice");
+        // Padding is no contents that anything depends on, and 64 MiB of it would be eight million words.
+        let used = bytes.iter().rposition(|byte| *byte != 0 && *byte != 0xff).map_or(0, |last| last + 1);
+        bytes.truncate(used.next_multiple_of(8).min(bytes.len()));
+        let mut way_in = vec!["-bios".to_owned(), bios.display().to_string()];
+        if let Some(image) = payload.filter(|_| !bring_payload(start.more)) {
+            way_in.extend(["-kernel".to_owned(), image.display().to_string()]);
+            if !start.append.is_empty() {
+                way_in.extend(["-append".to_owned(), start.append.to_owned()]);
+            }
+        }
+        Self::started(tools, start, way_in, vec![Loaded { pa, bytes }], payload.unwrap_or(bios))
+    }
+
+    /// A machine with this way in, after which memory holds what is `loaded`; named after a file.
+    fn started(
+        tools: &Tools,
+        start: &Start<'_>,
+        way_in: Vec<String>,
+        loaded: Vec<Loaded>,
+        named: &Path,
+    ) -> Result<Self> {
+        let Start { machine, board, .. } = *start;
         ensure!(
             !machine.icount || machine.smp == 1,
             "--icount with {} CPUs: QEMU then runs them in one thread and gives plugins wrong CPU numbers; use --smp 1, or leave --icount out",
             machine.smp
         );
-        let bytes = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
-        ensure!(!bytes.is_empty(), "{} is empty", image.display());
-        ensure!(!bytes.starts_with(&[0x1f, 0x8b]), "{} is compressed: gunzip it first", image.display());
         let mut arguments = machine.arguments()?;
         if let (Some(board), Some(given)) = (board, arguments.get_mut(1)) {
             board.clone_into(given);
         }
-        let (way_in, loaded) = way_in(start, &bytes, &tools.scratch)?;
         arguments.extend(way_in);
-        if !append.is_empty() && !arguments.iter().any(|argument| argument == "-append") {
-            arguments.extend(["-append".to_owned(), append.to_owned()]);
-        }
         arguments.extend(start.more.iter().cloned());
-        let ram = board.is_none().then(|| machine.ram_end_exclusive()).transpose()?.map(|end| RAM_BASE..end);
+        let memory = if board.is_none() { machine.declared()? } else { Vec::new() };
         let symbols = Names::read(start.elfs, &loaded, start.relocated)?;
         Ok(Self {
-            name: crate::paths::shown(image),
+            name: crate::paths::shown(named),
             tools: tools.clone(),
             arguments,
             cpus: machine.smp,
             one_thread: machine.icount,
             loaded,
-            ram,
+            memory,
             symbols,
             promised: Vec::new(),
             house_rules: false,
@@ -128,6 +175,14 @@ fn way_in(start: &Start<'_>, bytes: &[u8], scratch: &Path) -> Result<(Vec<String
         return Ok((kernel(), elf.into_iter().map(|(pa, bytes)| Loaded { pa: pa & !7, bytes }).collect()));
     }
     let linux = bytes.get(56..60) == Some(b"ARM\x64");
+    if let (None, Some(address)) =
+        (board, load_address.filter(|address| FLASH.iter().any(|flash| flash.contains(address))))
+    {
+        bail!(
+            "load address {address:#x} is in the flash of the machine, up to {:#x}: firmware goes there by --bios",
+            FLASH[1].end
+        );
+    }
     match load_address {
         _ if board.is_some() => Ok((kernel(), load_address.map(at).unwrap_or_default())),
         None if linux => Ok((kernel(), at(virt_load_address(bytes)?))),
@@ -144,5 +199,60 @@ fn way_in(start: &Start<'_>, bytes: &[u8], scratch: &Path) -> Result<(Vec<String
             let cpu = format!("loader,addr={address:#x},cpu-num=0");
             Ok((vec!["-device".to_owned(), file, "-device".to_owned(), cpu], at(address)))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::qemu::Qemu;
+
+    /// The arguments, or the error, with firmware of these `bytes` and a payload, after which `more` is given to QEMU.
+    fn firmware(bytes: &[u8], more: &[&str]) -> Result<Subject> {
+        let dir = tempfile::tempdir()?;
+        let bios = dir.path().join("firmware");
+        fs::write(&bios, bytes)?;
+        let qemu = Qemu { program: PathBuf::from("qemu"), version: "10.0".to_owned() };
+        let tools = Tools { qemu, plugin: PathBuf::new(), scratch: dir.path().into(), cache: dir.path().into() };
+        let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
+        let (machine, image) = (Machine::default(), Path::new("payload"));
+        let (board, load_address, append) = (None, None, "line");
+        let (elfs, relocated): (&[PathBuf], &[Relocation]) = (&[], &[]);
+        let start = Start { image, elfs, relocated, machine: &machine, board, load_address, append, more: &more };
+        Subject::firmware(&tools, &start, &bios, Some(image))
+    }
+
+    #[test]
+    fn good_firmware_lies_in_flash_without_its_padding() {
+        let subject = firmware(&[&[1; 9][..], &[0; 100], &[0xff; 100]].concat(), &[]).expect("it fits");
+        assert_eq!(subject.loaded.iter().map(|file| (file.pa, file.bytes.len())).collect::<Vec<_>>(), [(0, 16)]);
+        assert!(subject.memory.iter().any(|record| record.to_string() == "memory 0 4000000 flash"));
+    }
+
+    #[test]
+    fn good_the_payload_is_a_kernel_unless_something_else_brings_it() {
+        let is_kernel = |more: &[&str]| {
+            let arguments = firmware(&[1; 8], more).expect("it fits").arguments;
+            arguments.windows(4).any(|words| words == ["-kernel", "payload", "-append", "line"])
+        };
+        assert!(is_kernel(&[]) && is_kernel(&["-drive", "if=pflash,file=variables"]) && is_kernel(&["-device", "rng"]));
+        assert!(!is_kernel(&["-drive", "file=disk"]) && !is_kernel(&["-kernel", "other"]));
+        assert!(!is_kernel(&["-device", "loader,file=payload,addr=0x41000000"]));
+    }
+
+    #[test]
+    fn bad_firmware_that_its_flash_does_not_hold() {
+        let error = firmware(&vec![1; 0x400_0001], &[]).expect_err("it is too large").to_string();
+        assert!(error.contains("larger than the flash"), "{error}");
+    }
+
+    #[test]
+    fn bad_a_load_address_in_flash_is_refused_by_name() {
+        let machine = Machine::default();
+        let (append, more, relocated): (_, &[String], &[Relocation]) = ("", &[], &[]);
+        let (image, load_address) = (Path::new("image"), Some(0x400_1000));
+        let start = Start { image, elfs: &[], relocated, machine: &machine, board: None, load_address, append, more };
+        let error = way_in(&start, &[1; 64], Path::new("")).expect_err("no image lies there").to_string();
+        assert!(error.contains("0x4001000 is in the flash") && error.contains("--bios"), "{error}");
     }
 }

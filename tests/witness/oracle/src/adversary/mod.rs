@@ -167,7 +167,11 @@ impl Adversary {
             }
             Record::Memory { start, end_exclusive, kind } => {
                 let world = Arc::make_mut(&mut self.world);
-                let regions = if *kind == MemoryKind::Ram { &mut world.ram } else { &mut world.no_map };
+                let regions = match kind {
+                    // A store to flash is marked as a device's, and changes nothing here.
+                    MemoryKind::Ram | MemoryKind::Flash => &mut world.ram,
+                    MemoryKind::NoMap => &mut world.no_map,
+                };
                 regions.push((*start, *end_exclusive));
             }
             Record::Feature { cpu, feature } => {

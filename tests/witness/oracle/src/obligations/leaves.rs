@@ -15,16 +15,40 @@ use crate::regime::MemoryType;
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Ranges {
     ram: Vec<(u64, u64)>,
+    flash: Vec<Flash>,
     no_map: Vec<(u64, u64)>,
+}
+
+/// One part of flash.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Flash {
+    start: u64,
+    end_exclusive: u64,
+    /// It had a store: a command that may program or erase any block of it, or have loads return its status.
+    is_commanded: bool,
 }
 
 impl Ranges {
     pub(super) fn add(&mut self, start: u64, end_exclusive: u64, kind: MemoryKind) {
         match kind {
             MemoryKind::Ram => self.ram.push((start, end_exclusive)),
+            MemoryKind::Flash => self.flash.push(Flash { start, end_exclusive, is_commanded: false }),
             MemoryKind::NoMap => self.no_map.push((start, end_exclusive)),
         }
         self.ram.sort_unstable();
+        self.flash.sort_unstable_by_key(|flash| flash.start);
+    }
+
+    /// Whether `pa` is flash, where a store writes nothing that anybody knows.
+    pub(super) fn is_flash(&self, pa: u64) -> bool {
+        self.flash.iter().any(|flash| (flash.start..flash.end_exclusive).contains(&pa))
+    }
+
+    /// A store to flash: the part's first and last byte, if this is the first store to it.
+    pub(super) fn command(&mut self, pa: u64) -> Option<(u64, u64)> {
+        let part = self.flash.iter_mut().find(|flash| (flash.start..flash.end_exclusive).contains(&pa))?;
+        let is_first = !std::mem::replace(&mut part.is_commanded, true);
+        is_first.then_some((part.start, part.end_exclusive - 1))
     }
 
     /// The first byte from `first` to `last` that may not be mapped as Normal memory.
@@ -37,9 +61,12 @@ impl Ranges {
             return None;
         }
         let mut next = first;
-        for (start, end) in &self.ram {
-            if *start <= next && next < *end {
-                next = *end;
+        let flash = self.flash.iter().map(|flash| (flash.start, flash.end_exclusive));
+        let mut mappable: Vec<(u64, u64)> = self.ram.iter().copied().chain(flash).collect();
+        mappable.sort_unstable();
+        for (start, end) in mappable {
+            if start <= next && next < end {
+                next = end;
             }
         }
         (next <= last).then_some(next)

@@ -256,6 +256,17 @@ impl Memory {
         old
     }
 
+    /// What memory from `first` to `last` holds is no longer known.
+    pub(super) fn forget(&mut self, first: u64, last: u64) {
+        let inside = |page: &u64| (first >> SHIFT..=last >> SHIFT).contains(page);
+        let pages: Vec<u64> = self.pages.keys().copied().filter(inside).collect();
+        for pa in pages.into_iter().flat_map(|page| (page << SHIFT..(page + 1) << SHIFT).step_by(8)) {
+            if (first..=last).contains(&pa) {
+                self.set(pa, None);
+            }
+        }
+    }
+
     /// `pe` stores the bits of `mask`.
     pub(super) fn store(
         &mut self,

@@ -18,11 +18,26 @@ impl Obligations {
     pub(super) fn store(&mut self, pe: u32, access: &Access) {
         self.note_access(pe, access.va);
         self.use_address(pe, access.va, false);
+        if self.ranges.is_flash(access.pa) {
+            return self.command_flash(access.pa);
+        }
         if access.device {
             return;
         }
         for word in stored_words(access) {
             self.store_word(pe, word);
+        }
+    }
+
+    /// A store to flash at `pa`: what its part holds from here on, and what walks read there, is not known.
+    fn command_flash(&mut self, pa: u64) {
+        let Some((first, last)) = self.ranges.command(pa) else { return };
+        self.memory.forget(first, last);
+        if let Some(place) = self.frames.in_use(first, last) {
+            let base = place.base;
+            self.not_known(format!(
+                "a store to the flash from {first:x} at {pa:x}: what the table in use at {base:x} holds"
+            ));
         }
     }
 

@@ -97,6 +97,15 @@ fn bad_normal_beyond_ram_or_over_no_map() {
 }
 
 #[test]
+fn good_flash_may_be_mapped_as_normal_and_what_nothing_backs_may_not() {
+    let end = "0 dsb ishst; 0 isb; 0 settled; end exit";
+    let backed = "memory 40000000 50001000 ram; memory 50001000 50002000 flash";
+    let fill = |word: &str, rules: &[Rule]| assert_broken(&[backed, &memory(&[]), &on(0), &page(1, word), end], rules);
+    fill("40000050001703", &[]);
+    fill("40000050002703", &[Rule::BeyondRam]);
+}
+
+#[test]
 fn good_aliases_of_one_kind() {
     let end = "0 dsb ishst; 0 isb; 0 settled; end exit";
     let never = "40000050000783";

@@ -40,6 +40,32 @@ fn bad_a_register_that_nobody_names_with_the_mmu_on() {
     }
 }
 
+/// The level 3 table lies in one part of flash, the data that page 1 leads to in another.
+const FLASH: &str = "memory 40003000 40004000 flash; memory 50000000 50001000 flash; memory 40000000 60000000 ram";
+
+#[test]
+fn bad_a_store_to_the_flash_that_holds_a_table_in_use() {
+    // A command: erase, program, or a byte to be programmed. The table may hold anything afterwards.
+    for marked in ["", " device"] {
+        let command = format!("0 store 4 40003010 40003010 20{marked}; 0 dsb ish; 0 isb; end exit");
+        no_verdict(
+            &[FLASH, &machine(1, &[(1, RW)]), &command],
+            &["the flash from 40003000", "the table in use at 40003000"],
+        );
+    }
+}
+
+#[test]
+fn good_a_store_to_other_flash_and_its_contents_are_not_taken_for_known() {
+    let machine = machine(1, &[(1, RW)]);
+    assert_clean(&[FLASH, &machine, "0 store 4 50000000 50000000 20 device; 0 dsb ish; 0 isb; end exit"]);
+    assert_eq!(judged(&[FLASH, &machine]).word(0x4000_3008), Some(0x40_0000_5000_0703));
+    assert_eq!(judged(&[FLASH, &machine, "0 store 4 40003f00 40003f00 20 device"]).word(0x4000_3008), None);
+    // Of a new value nothing is known either: no leaf comes into force that anybody could judge.
+    let made = "0 store 8 40003010 40003010 40000050001703";
+    assert_eq!(judged(&[FLASH, &machine, made]).word(0x4000_3010), None);
+}
+
 #[test]
 fn good_every_register_named_or_the_mmu_off() {
     assert_clean(&[&machine(1, &[(1, RW)]), "0 isb; end exit"]);
