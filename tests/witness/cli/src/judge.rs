@@ -148,8 +148,12 @@ const fn runs(policy: Policy) -> u64 {
 /// How often, and first how, a core of this kind would have crashed.
 fn replay(trace: &Trace, policy: Policy, progress: &ui::Progress) -> Option<Crashed> {
     progress.doing(&format!("replaying as {}", policy.name()));
+    let entered = trace.entered();
     let crash = |seed| {
-        let crash = policy::replay_lines(policy, seed, trace.records());
+        let mut replay = policy::Replay::new(policy, seed);
+        // How a loader's boot would have gone is not asked.
+        let mut crashes = trace.records().filter_map(|(line, record)| replay.step(line, record));
+        let crash = crashes.find(|crash| crash.line > entered);
         progress.advance(trace.len() as u64);
         crash
     };

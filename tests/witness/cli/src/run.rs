@@ -9,7 +9,7 @@ use breakwater_trace::Feature;
 use crate::machine::{self, Machine};
 use crate::names::Relocation;
 use crate::timeline::{Standing, Timeline};
-use crate::watch::{self, Ends, OwnEnd, Rejected, Start, Subject, Testimony, Verdict};
+use crate::watch::{self, Ends, From, OwnEnd, Payload, Rejected, Start, Subject, Testimony, Verdict};
 use crate::{Tools, ui, xen};
 
 const OTHER_IMAGE: &str = "What is watched";
@@ -29,6 +29,12 @@ pub struct Args {
     /// Start this firmware, from the machine's flash. An --image is then what it starts: as QEMU's -kernel, unless `-- -drive ...` brings it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["xen", "load_address", "board"], help_heading = OTHER_IMAGE)]
     pub bios: Option<PathBuf>,
+    /// Judge from here on, and take what was done before as found. Behind --bios an --image is judged from its entry on
+    #[arg(long, value_name = "entry|SYMBOL|0xADDRESS", conflicts_with = "whole", help_heading = OTHER_IMAGE)]
+    pub from: Option<String>,
+    /// Judge the firmware too, from its first instruction on
+    #[arg(long, requires = "bios", help_heading = OTHER_IMAGE)]
+    pub whole: bool,
     /// Its ELF file, for the names of functions. Once more for each that it loads: one that is not the image lies where its segments say
     #[arg(long = "elf", value_name = "FILE", conflicts_with = "xen", help_heading = OTHER_IMAGE)]
     pub elfs: Vec<PathBuf>,
@@ -176,6 +182,14 @@ impl Args {
             (None, Some(version)) => xen::fetch(version, &tools.cache.join("xen"))?.subject(tools, &start)?,
             (None, None) => bail!("say what to watch: --image FILE, --bios FILE, or --xen VERSION"),
         };
+        let payload = || {
+            let image = self.image.as_ref().filter(|_| self.bios.is_some());
+            image.map(|image| Payload::read(image, &self.elfs, &self.relocated)).transpose()
+        };
+        let behind = self.bios.is_some() && self.image.is_some() && !self.whole;
+        if let Some(from) = self.from.as_deref().or_else(|| behind.then_some("entry")) {
+            subject.from = From::parse(from, &subject.symbols, payload)?;
+        }
         subject.promised.clone_from(&self.features);
         (subject.house_rules, subject.own_end) = (self.house_rules, self.own_end);
         subject.name = self.name.clone().unwrap_or(subject.name);

@@ -8,6 +8,7 @@
 //!
 //! What it refuses: `--icount` with several CPUs, because QEMU then gives plugins wrong CPU numbers.
 
+pub(crate) mod entry;
 mod features;
 pub(crate) mod judge;
 mod report;
@@ -23,6 +24,7 @@ use anyhow::Result;
 use breakwater_oracle::obligations::{Doubt, NotKept, Unknown, Violation};
 use breakwater_trace::{End, Feature, Record};
 
+pub use entry::{From, Payload};
 pub use run::Ends;
 pub use subject::{OwnEnd, Start, Subject};
 pub use verdict::{EXIT_STATUSES, Outcome, Rejected, Verdict};
@@ -103,7 +105,12 @@ pub fn watch(
     })?;
     let judged = judge.finish(verdict::meant(&ran));
     let weighed = recording.weigh(verdict::meant(&ran), &judged.violations, Effort::default());
-    let findings = finding::weighed(&judged.violations, &weighed.certain, &subject.symbols);
+    // Where a loader put the image is known now.
+    let symbols = match (&subject.from, judged.entered) {
+        (From::Payload(payload), Some(pa)) => &payload.names(pa)?,
+        _ => &subject.symbols,
+    };
+    let findings = finding::weighed(&judged.violations, &weighed.certain, symbols);
     let outcome = verdict::outcome(subject, ends, &ran, &judged);
     let certain = findings.iter().filter(|finding| !finding.rests_on_order).count() + judged.lapses.len();
     let (verdict, why) = verdict::verdict(&outcome, certain, &judged);
@@ -121,7 +128,7 @@ pub fn watch(
         findings,
         not_kept: judged.not_kept,
         doubts: judged.doubts,
-        elsewhere: finding::weighed(&weighed.elsewhere, &[], &subject.symbols),
+        elsewhere: finding::weighed(&weighed.elsewhere, &[], symbols),
         unweighed: weighed.unexamined,
         lapses: judged.lapses,
         unknowns: judged.unknowns,

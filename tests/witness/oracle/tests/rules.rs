@@ -12,6 +12,8 @@ mod changes;
 mod contiguous;
 #[path = "rules/ends.rs"]
 mod ends;
+#[path = "rules/entered.rs"]
+mod entered;
 #[path = "rules/fills.rs"]
 mod fills;
 #[path = "rules/hostile.rs"]

@@ -106,6 +106,8 @@ unsafe extern "C" {
     fn qemu_plugin_hwaddr_is_io(physical: *const RawPhysical) -> bool;
     fn qemu_plugin_hwaddr_phys_addr(physical: *const RawPhysical) -> u64;
 
+    fn qemu_plugin_read_memory_vaddr(va: u64, to: *mut RawArray, bytes: usize) -> bool;
+
     fn qemu_plugin_scoreboard_new(element_bytes: usize) -> *mut RawScoreboard;
     fn qemu_plugin_u64_get(counter: RawCounter, cpu: c_uint) -> u64;
 
@@ -258,6 +260,12 @@ impl Instruction<'_> {
         unsafe { qemu_plugin_register_vcpu_insn_exec_cb(self.raw, on_entry, READS_REGISTERS, user(site)) }
     }
 
+    /// Calls [`recorder::may_enter`] before each execution.
+    pub(crate) fn report_entry_of_image(&self, site: u32) {
+        // SAFETY: the instruction is valid; the callback takes user data as a number.
+        unsafe { qemu_plugin_register_vcpu_insn_exec_cb(self.raw, on_image, READS_REGISTERS, user(site)) }
+    }
+
     /// Calls [`recorder::reached_limit`] before each execution.
     pub(crate) fn report_limit(&self) {
         // SAFETY: the instruction is valid; the callback takes no user data.
@@ -269,6 +277,25 @@ impl Instruction<'_> {
         // SAFETY: the instruction is valid; the callback takes user data as a number.
         unsafe { qemu_plugin_register_vcpu_mem_cb(self.raw, on_access, 0, LOADS_AND_STORES, user(site)) }
     }
+}
+
+/// What memory holds from `va` on, as the executing CPU sees it; nothing where it sees none. Only inside a callback on
+/// the CPU's thread.
+fn read_memory(va: u64, bytes: usize) -> Option<Vec<u8>> {
+    // SAFETY: takes no argument.
+    let array = unsafe { g_byte_array_new() };
+    // SAFETY: the array is a fresh GByteArray, which QEMU makes as large as it was asked for.
+    let is_read = unsafe { qemu_plugin_read_memory_vaddr(va, array, bytes) };
+    // SAFETY: the header is valid.
+    let RawArray { data, len } = unsafe { ptr::read(array) };
+    let mut read = Vec::new();
+    if is_read && len as usize == bytes && bytes > 0 {
+        // SAFETY: the array holds `len` bytes, and nobody else has it.
+        read.extend_from_slice(unsafe { core::slice::from_raw_parts(data, bytes) });
+    }
+    // SAFETY: the array is ours, and its data is not used after this.
+    unsafe { g_byte_array_free(array, 1) };
+    (read.len() == bytes).then_some(read)
 }
 
 /// A site's number as user data.
@@ -397,6 +424,10 @@ extern "C" fn on_execution(cpu: c_uint, user: *mut c_void) {
 
 extern "C" fn on_entry(cpu: c_uint, user: *mut c_void) {
     recorder::entered(cpu, site(user));
+}
+
+extern "C" fn on_image(cpu: c_uint, user: *mut c_void) {
+    recorder::may_enter(cpu, site(user), read_memory);
 }
 
 extern "C" fn on_access(cpu: c_uint, info: u32, va: u64, user: *mut c_void) {

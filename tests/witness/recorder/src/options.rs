@@ -26,6 +26,44 @@ pub(crate) enum Runs {
     Always,
 }
 
+/// An instruction at which what is to be judged is entered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Entry {
+    /// The one at this virtual address.
+    At(u64),
+    /// The one that these words begin with, wherever that is: an image of `bytes` bytes that its loader has put
+    /// anywhere, `offset` bytes before, one to one.
+    Code {
+        /// From the image's first byte.
+        offset: u64,
+        /// Size of the image.
+        bytes: u64,
+        /// The instructions.
+        words: Vec<u32>,
+    },
+}
+
+impl Entry {
+    /// `OFFSET:BYTES:CODE`, in hexadecimal; of the code each word of 32 bits as eight digits.
+    fn code(value: &str) -> Result<Self, String> {
+        let refused = || format!("entry={value}: not OFFSET:BYTES:CODE");
+        let mut fields = value.split(':');
+        let mut next = || fields.next().ok_or_else(refused);
+        let (offset, bytes, code) = (address("entry", next()?)?, address("entry", next()?)?, next()?);
+        let digits = |at: usize| code.get(at..at + 8).and_then(|word| u32::from_str_radix(word, 16).ok());
+        let words: Option<Vec<u32>> = (0..code.len()).step_by(8).map(digits).collect();
+        words.filter(|words| !words.is_empty()).map(|words| Self::Code { offset, bytes, words }).ok_or_else(refused)
+    }
+
+    /// Whether the code that begins at `pc` with this word may be it.
+    pub(crate) fn may_be(&self, pc: u64, word: u32) -> bool {
+        match self {
+            Self::At(address) => *address == pc,
+            Self::Code { words, .. } => words.first() == Some(&word),
+        }
+    }
+}
+
 /// What the user asked for.
 #[derive(Debug)]
 pub(crate) struct Options {
@@ -37,6 +75,8 @@ pub(crate) struct Options {
     pub(crate) limit: Option<u64>,
     /// Ends both once a CPU is about to execute the instruction at one of these virtual addresses.
     pub(crate) until: Vec<u64>,
+    /// Where what is to be judged begins; nowhere, if all is.
+    pub(crate) entries: Vec<Entry>,
     /// Which straight runs of instructions are written down.
     pub(crate) fetches: Runs,
     /// Which loads are.
@@ -51,6 +91,7 @@ impl Options {
             cap_bytes: 256 << 20,
             limit: None,
             until: Vec::new(),
+            entries: Vec::new(),
             fetches: Runs::Never,
             loads: Loads::MmuOff,
         };
@@ -62,6 +103,8 @@ impl Options {
                 ("cap", _) => options.cap_bytes = number()?,
                 ("limit", _) => options.limit = Some(number()?),
                 ("until", _) => options.until.push(address(key, value)?),
+                ("from", _) => options.entries.push(Entry::At(address(key, value)?)),
+                ("entry", _) => options.entries.push(Entry::code(value)?),
                 ("fetches", "off") => options.fetches = Runs::Never,
                 ("fetches", "pages") => options.fetches = Runs::Pages,
                 ("fetches", "on") => options.fetches = Runs::Always,

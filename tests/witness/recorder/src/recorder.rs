@@ -14,7 +14,7 @@ use breakwater_trace::{Atomic, Call, Decoded, End, Event, HEADER, MOST_CPUS, Rec
 
 use crate::atomics::Atomics;
 use crate::ffi::{self, Access, Block, Counter, Registers};
-use crate::options::{Loads, Options, Runs};
+use crate::options::{Entry, Loads, Options, Runs};
 use crate::repeats::{Fetches, Repeats};
 use crate::shared::Shared;
 
@@ -49,6 +49,9 @@ const ATOMIC: u32 = 1 << 31;
 const VECTORS_BYTES: u64 = 0x800;
 const VECTOR_BYTES: u64 = 0x80;
 
+/// Bytes of memory read at a time.
+const PAGE: usize = 4096;
+
 static SESSION: OnceLock<Session> = OnceLock::new();
 
 /// Everything that lives from installation to exit.
@@ -56,6 +59,8 @@ struct Session {
     options: Options,
     counter: Counter,
     registers: OnceLock<Registers>,
+    /// What is judged has been entered. Until then fetches and loads, which are judged alone, are of no interest.
+    entered: AtomicBool,
     /// Per CPU: SCTLR_EL2.M. Outside the lock, because every load asks.
     mmu_on: Vec<AtomicBool>,
     atomics: Atomics,
@@ -114,6 +119,7 @@ pub(crate) fn install(usable: bool, cpus: usize, arguments: &[String]) -> Result
     let shared = (options.loads == Loads::Shared && cpus > 1).then(|| Shared::new(cpus));
     let fetches = (options.fetches == Runs::Pages).then(|| Fetches::new(cpus));
     let session = Session {
+        entered: AtomicBool::new(options.entries.is_empty()),
         options,
         fetches,
         counter: Counter::new(),
@@ -157,6 +163,9 @@ pub(crate) fn translated(block: &Block<'_>) {
                 block.report_fetch(site);
             }
         }
+        if session.options.entries.iter().any(|entry| entry.may_be(pc, word)) {
+            instruction.report_entry_of_image(site);
+        }
         if session.options.until.contains(&pc) {
             instruction.report_limit();
         }
@@ -193,7 +202,7 @@ pub(crate) fn started(cpu: u32, site: u32) {
 /// A straight run of instructions begins.
 pub(crate) fn fetched(cpu: u32, site: u32) {
     let session = session();
-    if session.fetches.as_ref().is_some_and(|fetches| !fetches.tells(cpu, site)) {
+    if !session.has_entered() || session.fetches.as_ref().is_some_and(|fetches| !fetches.tells(cpu, site)) {
         return;
     }
     // The run's first instruction has not been counted yet.
@@ -222,6 +231,37 @@ pub(crate) fn entered(cpu: u32, site: u32) {
         return;
     }
     session.write_now(&mut log, cpu, pc, event);
+}
+
+/// An instruction is about to execute that may be the first of what is judged; `read` tells what memory holds at a
+/// virtual address.
+pub(crate) fn may_enter(cpu: u32, site: u32, read: impl Fn(u64, usize) -> Option<Vec<u8>>) {
+    let session = session();
+    let mut log = session.log();
+    if session.has_entered() {
+        return;
+    }
+    let pc = log.sites[site as usize].pc;
+    let holds = |words: &[u32]| {
+        let code: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        read(pc, code.len()).is_some_and(|read| read == code)
+    };
+    let mut images = session.options.entries.iter().filter_map(|entry| match entry {
+        Entry::At(address) => (*address == pc).then_some((0, 0)),
+        Entry::Code { offset, bytes, words } => holds(words).then(|| (pc.wrapping_sub(*offset), *bytes)),
+    });
+    let Some((pa, bytes)) = images.next() else { return };
+    session.entered.store(true, Ordering::Relaxed);
+    // This instruction has not been counted yet.
+    let instruction = session.counter.of(cpu) + 1;
+    session.write(&mut log, Step { cpu, instruction, pc, event: Event::Enter { pa, bytes } });
+    // A device may have written it, which no recording shows.
+    for (at, page) in (pa..pa + bytes).step_by(PAGE).map(|at| (at, read(at, PAGE.min((pa + bytes - at) as usize)))) {
+        for (word, pa) in page.unwrap_or_default().chunks_exact(8).zip((at..).step_by(8)) {
+            let value = u64::from_le_bytes(word.try_into().unwrap_or_default());
+            log.line(format_args!("{}", Record::Word { pa, value }));
+        }
+    }
 }
 
 /// An instruction of interest is about to execute.
@@ -322,10 +362,15 @@ impl Session {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn has_entered(&self) -> bool {
+        self.entered.load(Ordering::Relaxed)
+    }
+
     /// Which loads of `cpu` are written at the moment: none, all, or those that tell something.
     fn loads(&self, cpu: u32) -> Loads {
         let mmu_on = self.mmu_on.get(cpu as usize).is_some_and(|on| on.load(Ordering::Relaxed));
         match self.options.loads {
+            _ if !self.has_entered() => Loads::Never,
             Loads::MmuOff | Loads::Shared if !mmu_on => Loads::Always,
             Loads::Shared if self.shared.as_ref().is_some_and(Shared::several) => Loads::Shared,
             Loads::MmuOff | Loads::Shared => Loads::Never,

@@ -192,7 +192,7 @@ impl Fetches {
     pub(crate) fn happened(&self, event: &Event) {
         let changes = match event {
             Event::Maintain { operation, .. } => operation.invalidates_el2(),
-            Event::Start { .. } | Event::Msr { .. } | Event::Dsb(_) | Event::Isb => true,
+            Event::Start { .. } | Event::Enter { .. } | Event::Msr { .. } | Event::Dsb(_) | Event::Isb => true,
             Event::Eret | Event::Exception { .. } => true,
             _ => false,
         };

@@ -13,7 +13,7 @@ mod shared;
 use atomics::Atomics;
 use breakwater_trace::atomic::Update;
 use breakwater_trace::{Access, Atomic, Barrier, Event, Step};
-use options::{Loads, Options, Runs};
+use options::{Entry, Loads, Options, Runs};
 use repeats::{Fetches, Repeats};
 use shared::Shared;
 
@@ -48,6 +48,17 @@ fn good_arguments_are_read() {
 }
 
 #[test]
+fn good_an_entry_is_an_address_or_code_that_lies_somewhere() {
+    let options = parsed("out=t,from=0x40200000,entry=40:4a000:d503201fd65f03c0").unwrap();
+    let words = vec![0xd503_201f, 0xd65f_03c0];
+    assert_eq!(options.entries, [Entry::At(0x4020_0000), Entry::Code { offset: 0x40, bytes: 0x4_a000, words }]);
+    let may_be = |pc, word| options.entries.iter().map(|entry| entry.may_be(pc, word)).collect::<Vec<_>>();
+    assert_eq!(may_be(0x4020_0000, 0), [true, false]);
+    assert_eq!(may_be(0xbc3b_0040, 0xd503_201f), [false, true]);
+    assert_eq!(may_be(0xbc3b_0044, 0xd65f_03c0), [false, false], "not its first");
+}
+
+#[test]
 fn good_a_run_is_written_once_for_its_page_and_age() {
     let fetches = Fetches::new(2);
     for (site, pc) in [(0, 0x4008_0000), (1, 0x4008_0ffc), (2, 0x4008_1000), (3, 0xffff_0000_4008_0000)] {
@@ -77,6 +88,10 @@ fn bad_arguments_are_refused_by_name() {
         ("out=t,limit=ff", "limit=ff"),
         ("out=t,loads=some", "loads=some"),
         ("out=t,cap", "cap="),
+        ("out=t,from=main", "from=main"),
+        ("out=t,entry=40:4a000", "OFFSET:BYTES:CODE"),
+        ("out=t,entry=40:4a000:d503201", "OFFSET:BYTES:CODE"),
+        ("out=t,entry=40:4a000:", "OFFSET:BYTES:CODE"),
     ] {
         let refused = parsed(text).expect_err(text);
         assert!(refused.contains(named), "{text}: {refused}");

@@ -200,6 +200,14 @@ pub enum Event {
     },
     /// At this point the software claims that nothing is owed: a request has returned, a phase is over.
     Settled,
+    /// What is to be judged is entered: its loader's doings end here. What the loader promises clean to the point of
+    /// coherency if the MMU is off lies at `pa`; [`Record::Word`]s that follow say what it holds.
+    Enter {
+        /// Physical address of the first byte.
+        pa: u64,
+        /// How many; 0 where nothing is promised.
+        bytes: u64,
+    },
     /// Execution continues at `pc`, straight on for at most this many instructions.
     Fetch {
         /// Upper bound, in instructions; the CPU's next `Fetch` says how many they were.

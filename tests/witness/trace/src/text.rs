@@ -147,6 +147,7 @@ impl fmt::Display for Event {
             Self::Take { pa, bytes } => write!(f, "take {pa:x} {bytes}"),
             Self::Give { pa, bytes } => write!(f, "give {pa:x} {bytes}"),
             Self::Settled => f.write_str("settled"),
+            Self::Enter { pa, bytes } => write!(f, "enter {pa:x} {bytes}"),
             Self::Fetch { instructions } => write!(f, "fetch {instructions}"),
         }
     }

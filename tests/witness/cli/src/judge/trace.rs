@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use breakwater_trace::{Feature, Malformed, Reader, Record};
+use breakwater_trace::{Event, Feature, Malformed, Reader, Record, Step};
 
 /// Bytes read at a time.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -47,7 +47,8 @@ impl Trace {
                 Record::Word { .. } | Record::Memory { .. } | Record::Feature { .. } if begun => {
                     return refused("declarations stand before the first event");
                 }
-                Record::Step(_) => begun = true,
+                // What is entered is declared like what is there from the beginning.
+                Record::Step(step) => begun = !matches!(step.event, Event::Enter { .. }),
                 Record::End(_) => ended = true,
                 _ => {}
             }
@@ -67,6 +68,12 @@ impl Trace {
     /// Events.
     pub(crate) fn events(&self) -> usize {
         self.records.iter().filter(|(_, record)| matches!(record, Record::Step(_))).count()
+    }
+
+    /// The line on which what is judged is entered; 0 if all is judged.
+    pub(crate) fn entered(&self) -> u64 {
+        let enters = |record: &Record| matches!(record, Record::Step(Step { event: Event::Enter { .. }, .. }));
+        self.records().filter(|(_, record)| enters(record)).last().map_or(0, |(line, _)| line)
     }
 
     /// All records, with their lines.

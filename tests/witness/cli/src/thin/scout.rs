@@ -189,7 +189,9 @@ impl Scout {
         }
         let state = self.cpu(step.cpu);
         match step.event {
-            Event::Fetch { .. } | Event::Settled | Event::Take { .. } | Event::Give { .. } => return,
+            Event::Fetch { .. } | Event::Settled | Event::Enter { .. } | Event::Take { .. } | Event::Give { .. } => {
+                return;
+            }
             Event::Dsb(barrier) => state.dsb(line, &Ordering::of(barrier)),
             Event::Store(Access { device: false, .. }) => state.store = state.store.or(Some(line)),
             Event::Maintain { operation, .. } if operation.zeroes() => state.store = state.store.or(Some(line)),

@@ -102,7 +102,7 @@ impl Sieve {
         let cpu = step.cpu;
         match step.event {
             Event::Start { .. } | Event::Found { .. } | Event::Call { .. } => self.change(),
-            Event::Take { .. } | Event::Give { .. } | Event::Settled => self.change(),
+            Event::Take { .. } | Event::Give { .. } | Event::Settled | Event::Enter { .. } => self.change(),
             Event::Msr { .. } => {
                 self.lane(cpu).wrote = true;
                 self.change()

@@ -54,6 +54,15 @@ fn good_stores_to_what_is_no_table_and_repeated_barriers_go() {
 }
 
 #[test]
+fn good_of_a_loader_what_it_broke_goes_and_what_it_left_stays() {
+    // A table is filled, and a leaf is changed in place; then the image is entered, which links the table.
+    let (fill, change) = ("0 store 8 40203008 40203008 40200701", "0 store 8 80002008 80002008 40000040400701");
+    let (enter, link) = ("0 enter 40000000 0", "0 store 8 80002010 80002010 40203003");
+    let kept = kept(&[fill, change, enter, link, "0 dsb ish", "0 isb"]);
+    assert!([fill, change, enter, link].into_iter().all(|event| kept.iter().any(|line| line == event)), "{kept:?}");
+}
+
+#[test]
 fn good_stores_from_before_memory_is_a_table_stay() {
     let (elsewhere, store) = ("0 store 8 40200008 40200008 1", "0 store 8 40203008 40203008 40200701");
     let link = "0 store 8 80002010 80002010 40203003";

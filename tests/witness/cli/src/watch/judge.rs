@@ -25,6 +25,7 @@ pub struct CpuSeen {
     pub started: bool,
     /// SCTLR_EL2.M was 1 at some time.
     pub mmu_was_on: bool,
+    mmu_is_on: bool,
     /// Exceptions taken to EL2.
     pub exceptions: u64,
     /// The last of them: syndrome, where it came from, fault address.
@@ -54,6 +55,9 @@ pub(crate) struct Judge {
     arriving: Option<(Found, Vec<(u64, Record)>)>,
     cpus: BTreeMap<u32, CpuSeen>,
     events: u64,
+    /// What is judged is entered later, and where the image then lay.
+    awaits_entry: bool,
+    entered: Option<u64>,
 }
 
 /// What was found.
@@ -76,6 +80,10 @@ pub(crate) struct Judged {
     pub(crate) declared: Vec<Record>,
     /// Events.
     pub(crate) events: u64,
+    /// Where the image lay whose entry was waited for.
+    pub(crate) entered: Option<u64>,
+    /// What was to be judged was never entered.
+    pub(crate) never_entered: bool,
 }
 
 impl Judge {
@@ -89,15 +97,18 @@ impl Judge {
         let words = words.map(|(pa, value)| Record::Word { pa, value });
         Ok(Self {
             obligations: Obligations::new(),
-            conduct: subject.house_rules.then(|| Conduct::new(subject.extent())),
-            replay: Some(Replay::new(&subject.loaded)?),
-            unmeasured: None,
+            // They are about a boot from the image's first instruction on.
+            conduct: (subject.house_rules && subject.from.is_reset()).then(|| Conduct::new(subject.extent())),
+            replay: if subject.from.is_reset() { Some(Replay::new(&subject.loaded)?) } else { None },
+            unmeasured: Some("a loader put things into memory that no recording shows".to_owned()),
             promised: [subject.promised.as_slice(), subject.house_rules.then_some(Feature::StrictSwitch).as_slice()]
                 .concat(),
             declared: memory.chain(words).collect(),
             arriving: Some((Found::default(), Vec::new())),
             cpus: BTreeMap::new(),
             events: 0,
+            awaits_entry: !subject.from.is_reset(),
+            entered: None,
         })
     }
 
@@ -146,6 +157,10 @@ impl Judge {
         }
         if let Record::Step(step) = record {
             self.events += 1;
+            if let Event::Enter { pa, .. } = step.event {
+                self.entered = Some(pa);
+                self.cpus.values_mut().for_each(CpuSeen::enter);
+            }
             self.cpus.entry(step.cpu).or_default().step(step);
         }
     }
@@ -166,6 +181,10 @@ impl Judge {
             Some(replay) => Ok(replay.measured(end.unwrap_or(End::Cap))),
             None => Err(self.unmeasured.unwrap_or_default()),
         };
+        let never_entered = self.awaits_entry && self.entered.is_none();
+        if never_entered {
+            self.obligations = Obligations::new();
+        }
         Judged {
             violations: self.obligations.violations().to_vec(),
             not_kept: self.obligations.not_kept(),
@@ -176,18 +195,26 @@ impl Judge {
             measured,
             declared: self.declared,
             events: self.events,
+            entered: self.entered,
+            never_entered,
         }
     }
 }
 
 impl CpuSeen {
+    /// What its loader did with it does not count.
+    fn enter(&mut self) {
+        *self = Self { started: true, mmu_was_on: self.mmu_is_on, mmu_is_on: self.mmu_is_on, ..Self::default() };
+    }
+
     fn step(&mut self, step: &Step) {
         self.started = true;
         match step.event {
             Event::Msr { register, value } | Event::Found { register, value }
                 if register.name() == Some("sctlr_el2") =>
             {
-                self.mmu_was_on |= value & 1 != 0;
+                self.mmu_is_on = value & 1 != 0;
+                self.mmu_was_on |= self.mmu_is_on;
             }
             Event::Exception { syndrome, link, fault_address } => {
                 self.exceptions += 1;

@@ -61,6 +61,7 @@ pub(crate) fn command(subject: &Subject, ends: &Ends, trace: &Path) -> Command {
     for address in &ends.addresses {
         plugin += &format!(",until={address:x}");
     }
+    plugin += &subject.from.arguments();
     if subject.cpus > 1 {
         plugin += ",loads=shared";
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use breakwater_trace::{Feature, Record};
 
+use super::entry::From;
 use crate::Tools;
 use crate::child::Finished;
 use crate::elf::Elf;
@@ -56,6 +57,8 @@ pub struct Subject {
     pub promised: Vec<Feature>,
     /// It is held to house rules besides ([`crate::recorded::Conduct`]).
     pub house_rules: bool,
+    /// Where judging begins.
+    pub from: From,
     /// How the image itself says that its boot failed, if that is known.
     pub own_end: Option<OwnEnd>,
 }
@@ -153,6 +156,7 @@ impl Subject {
             symbols,
             promised: Vec::new(),
             house_rules: false,
+            from: From::Reset,
             own_end: None,
         })
     }

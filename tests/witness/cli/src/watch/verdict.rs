@@ -113,6 +113,9 @@ pub(crate) fn meant(ran: &Ran) -> Option<End> {
 /// How the run ended.
 pub(crate) fn outcome(subject: &Subject, ends: &Ends, ran: &Ran, judged: &Judged) -> Outcome {
     let finished = &ran.finished;
+    if judged.never_entered {
+        return Outcome::Unrecorded(format!("what is to be judged was never entered ({})", finished.ended()));
+    }
     let looping = judged.cpus.iter().find(|(_, cpu)| cpu.loops());
     if let Some((cpu, seen)) = looping {
         let (syndrome, link, fault_address) = seen.last;

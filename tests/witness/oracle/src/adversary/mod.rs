@@ -282,7 +282,8 @@ impl Adversary {
             Event::Give { pa, bytes } | Event::Take { pa, bytes } => self.judge_frames(at, pa, bytes),
             Event::Fetch { .. } => self.use_for_fetch(at, step.pc),
             Event::Call { .. } => self.call(at),
-            Event::Start { .. } | Event::Found { .. } | Event::Mrs { .. } => {}
+            // Caches hold what they hold, whoever is entered.
+            Event::Start { .. } | Event::Found { .. } | Event::Mrs { .. } | Event::Enter { .. } => {}
         }
     }
 
@@ -293,7 +294,9 @@ impl Adversary {
             return;
         }
         let next = match event {
-            Event::Fetch { .. } | Event::Settled | Event::Give { .. } | Event::Take { .. } => return,
+            Event::Fetch { .. } | Event::Settled | Event::Enter { .. } | Event::Give { .. } | Event::Take { .. } => {
+                return;
+            }
             Event::Isb => Neighbour::Isb,
             Event::Dsb(barrier) if Ordering::of(*barrier).is_full() => Neighbour::Dsb,
             // The write itself looks at what stands before it.

@@ -125,6 +125,16 @@ impl KnownPage {
         first
     }
 
+    /// What is found here: the words, and which lines are dirty.
+    fn enter(&mut self) {
+        let (mut found, lines) = (Self::new(), self.lines);
+        found.words.clone_from(&self.words);
+        (found.known, found.declared) = (self.known, self.declared);
+        found.lines =
+            super::lines::Lines { dirty: lines.dirty, half_cleaned: lines.half_cleaned, ..Default::default() };
+        *self = found;
+    }
+
     /// `pe` executes a DSB for stores, seen by `by`; returns whether its stores are still not seen by all.
     fn dsb(&mut self, pe: u32, by: Pes) -> bool {
         let everywhere = by == Pes::MAX;
@@ -254,6 +264,26 @@ impl Memory {
         let share = |word: Option<u64>| word.map_or(0, |word| fold(fold(0, pa), word));
         self.digest ^= share(old) ^ share(value);
         old
+    }
+
+    /// Whoever stored no longer matters: every walk sees every store, and dirty lines are all that is known of lines.
+    /// What the `bytes` at `pa` hold is about to be said; if that `is_promised`, they are clean.
+    pub(super) fn enter(&mut self, pa: u64, bytes: u64, is_promised: bool) {
+        self.touched = Arc::default();
+        for page in self.pages.values_mut() {
+            Arc::make_mut(page).enter();
+        }
+        let Some(last) = bytes.checked_sub(1).map(|more| pa.saturating_add(more)) else { return };
+        self.forget(pa, last);
+        let inside = |page: u64| page.max(pa)..=(page | 0xfff).min(last);
+        let pages = (pa >> SHIFT..=last >> SHIFT).map(|page| page << SHIFT).filter(|_| is_promised);
+        for (page, words) in pages.map(|page| (page, inside(page))) {
+            if let Some(known) = self.pages.get_mut(&(page >> SHIFT)) {
+                let clean = Words::span(index(*words.start()), index(*words.end()) - index(*words.start()) + 1);
+                let lines = &mut Arc::make_mut(known).lines;
+                lines.dirty = lines.dirty.without(&clean);
+            }
+        }
     }
 
     /// What memory from `first` to `last` holds is no longer known.

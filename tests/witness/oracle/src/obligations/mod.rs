@@ -50,6 +50,7 @@ use self::memory::Memory;
 use self::pe::Pe;
 use self::report::{At, Report};
 use crate::params::Params;
+use crate::regime::Control;
 
 /// The engine. Two are equal when they would judge every continuation alike; what they have reported does not count.
 #[derive(Clone, Debug, Default)]
@@ -77,6 +78,9 @@ pub struct Obligations {
     unknowns: Vec<Unknown>,
     /// An event was seen: declarations stand before.
     begun: bool,
+    /// Where the image lies that was entered with the MMU on, while it has not written a control yet: what runs
+    /// elsewhere until then are the services of its firmware.
+    served: Option<(u64, u64)>,
 }
 
 impl PartialEq for Obligations {
@@ -88,6 +92,7 @@ impl PartialEq for Obligations {
             && self.memory == other.memory
             && self.params == other.params
             && self.ranges == other.ranges
+            && self.served == other.served
     }
 }
 
@@ -187,6 +192,19 @@ impl Obligations {
         if self.arriving != 0 {
             self.arrive();
         }
+        if self.is_service(pc, &event) {
+            self.report.is_muted = true;
+            self.act(step);
+            self.report.is_muted = false;
+            (self.debts, self.broken) = Default::default();
+            return;
+        }
+        self.act(step);
+    }
+
+    /// `step` happens.
+    fn act(&mut self, step: &Step) {
+        let Step { cpu, pc, event, .. } = *step;
         self.before(cpu, &event);
         self.judge_code(cpu, pc);
         match event {
@@ -200,11 +218,23 @@ impl Obligations {
             Event::Take { pa, bytes } => self.take(pa, bytes),
             Event::Give { pa, bytes } => self.give(pa, bytes),
             Event::Settled => self.settled(cpu),
+            Event::Enter { pa, bytes } => self.enter(cpu, pa, bytes),
             Event::Fetch { .. } => self.fetch(cpu, pc),
             Event::Start { .. } | Event::Found { .. } | Event::Mrs { .. } => {}
             Event::Call { call: Call::Smc, .. } => self.judge_call(cpu),
             Event::Call { .. } => {}
         }
+    }
+
+    /// Whether an event at `pc` is of the firmware that serves the image. The first control that the image writes
+    /// itself ends that.
+    fn is_service(&mut self, pc: u64, event: &Event) -> bool {
+        let Some((first, end)) = self.served else { return false };
+        let is_outside = !(first..end).contains(&pc);
+        if !is_outside && matches!(event, Event::Msr { register, .. } if Control::of(*register).is_some()) {
+            self.served = None;
+        }
+        is_outside
     }
 
     fn pe(&mut self, pe: u32) -> &mut Pe {

@@ -60,12 +60,38 @@ impl Obligations {
             }
         }
         self.arriving = 0;
+        // Tables that were found where an image was entered are as they are.
+        self.report.is_muted = false;
+    }
+
+    /// `pe` enters what is judged: what its loader did is found, and not judged. Every PE is as its registers were
+    /// written last, with no debt and nothing in its TLB but what those say; with the MMU off, anything (RXQBCL). Lines
+    /// that the loader left dirty stay so; of others nothing is known. With the MMU off the boot protocol of arm64 has
+    /// the `bytes` at `pa` clean to the point of coherency.
+    pub(super) fn enter(&mut self, pe: u32, pa: u64, bytes: u64) {
+        let before = std::mem::take(self);
+        self.report = before.report.emptied();
+        (self.params, self.ranges, self.memory, self.budget) =
+            (before.params, before.ranges, before.memory, before.budget);
+        self.pes.resize_with(before.pes.len(), Arc::default);
+        for (number, found) in (0..).zip(&before.pes).filter(|(_, found)| found.exists) {
+            self.start(number, if found.at_el3 { 3 } else { 2 });
+            let state = self.pe(number);
+            (state.now, state.next, state.known) = (found.next, found.next, found.known);
+        }
+        let is_promised = !self.pes[pe as usize].now.mmu_on();
+        self.memory.enter(pa, bytes, is_promised);
+        self.served = (!is_promised && bytes != 0).then_some((pa, pa + bytes));
+        self.report.is_muted = true;
     }
 
     /// What errata ask of the order of events.
     pub(super) fn before(&mut self, pe: u32, event: &breakwater_trace::Event) {
         use breakwater_trace::Event;
-        if matches!(event, Event::Fetch { .. } | Event::Settled | Event::Take { .. } | Event::Give { .. }) {
+        if matches!(
+            event,
+            Event::Fetch { .. } | Event::Settled | Event::Enter { .. } | Event::Take { .. } | Event::Give { .. }
+        ) {
             return;
         }
         let features = self.params.of(pe);

@@ -212,6 +212,8 @@ struct Counted {
 pub(super) struct Report {
     pub(super) at: At,
     pub(super) off: Option<Rule>,
+    /// What is found is not the image's doing.
+    pub(super) is_muted: bool,
     pub(super) violations: Vec<Violation>,
     /// Violations, repetitions included.
     pub(super) times: u64,
@@ -233,7 +235,7 @@ impl Report {
     pub(super) fn add_at(&mut self, at: At, finding: UnplacedViolation, missing: impl FnOnce() -> String) {
         let UnplacedViolation { rule, va, pa, old, new, read_as, about } = finding;
         let At { line, pe, pc } = at;
-        if self.off == Some(rule) {
+        if self.off == Some(rule) || self.is_muted {
             return;
         }
         self.times += 1;
@@ -289,6 +291,11 @@ impl Report {
         let mut not_kept: Vec<NotKept> = places.map(counted).collect();
         not_kept.sort_unstable_by_key(|counted| (counted.rule, counted.pe, counted.pc));
         not_kept
+    }
+
+    /// Nothing found, at the same event.
+    pub(super) fn emptied(&self) -> Self {
+        Self { at: self.at, off: self.off, ..Self::default() }
     }
 
     /// The violations since this was called last.

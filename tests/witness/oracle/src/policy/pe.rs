@@ -105,6 +105,12 @@ struct Walked {
 }
 
 impl Pe {
+    /// Holds nothing that was cached.
+    pub(super) fn forget(&mut self) {
+        self.leaves.invalidate(|_, _, _| true);
+        self.links.invalidate(|_, _, _| true);
+    }
+
     pub(super) fn new(part: Core, seed: u64, features: &Features) -> Self {
         let (leaves, links) = (Cache::new(part.leaves), Cache::new(part.links));
         let controls = Controls::default();

@@ -70,7 +70,8 @@ impl Replay {
         Self { machine: Machine { policy, seed, memory, params, pes: BTreeMap::new() } }
     }
 
-    /// The next record, and the crash it leads to. What happens after a crash means nothing.
+    /// The next record, and the crash it leads to. What happens after a crash means nothing, until what is judged is
+    /// entered.
     pub fn step(&mut self, line: u64, record: &Record) -> Option<Crash> {
         let (pe, Went { va, what }) = self.machine.step(record).err()?;
         Some(Crash { line, pe, va, what })
@@ -132,13 +133,16 @@ impl Machine {
             }
             Event::Load(access) => Self::data(pe, &self.memory, access, Purpose::Load)?,
             Event::Store(access) => {
-                Self::data(pe, &self.memory, access, Purpose::Store)?;
+                let went = Self::data(pe, &self.memory, access, Purpose::Store);
                 if !access.device {
                     stored_words(access).for_each(|(pa, mask, value)| self.memory.set(pa, mask, value));
                 }
+                went?;
             }
             Event::Fetch { instructions } => Self::fetch(pe, &self.memory, step.pc, *instructions)?,
             Event::Maintain { operation, operand } => self.maintain(step.cpu, *operation, *operand)?,
+            // Whatever the loader did to them, TLBs hold what the tables say.
+            Event::Enter { .. } => self.pes.values_mut().for_each(Pe::forget),
             _ => {}
         }
         if let Some(pe) = self.pes.get_mut(&step.cpu).filter(|pe| pe.translates()) {

@@ -163,6 +163,13 @@ impl<'a> Fields<'a> {
                 Event::Give { pa, bytes }
             }
             "settled" => Event::Settled,
+            "enter" => {
+                let (pa, bytes): (u64, u64) = (self.hex("physical address")?, self.decimal("bytes")?);
+                if bytes > 1 << 40 || pa.checked_add(bytes).is_none() {
+                    return self.refuse(format!("{bytes} bytes at physical address {pa:x} are no image"));
+                }
+                Event::Enter { pa, bytes }
+            }
             "fetch" => Event::Fetch { instructions: self.decimal("instructions")? },
             other => match CALLS.iter().find(|row| row.0 == other) {
                 Some((_, call)) => self.call(*call)?,
