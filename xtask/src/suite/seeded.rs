@@ -142,7 +142,7 @@ impl Seeded {
         subject.promised.clone_from(&self.features);
         let ends = Ends { timeout: self.timeout, ..Ends::default() };
         let trace = tools.scratch.join("raw.trace");
-        let testimony = watch(&subject, &ends, (&trace, false), |_, _| {})?;
+        let testimony = watch(&subject, &ends, (Some(&trace), false), |_, _| {})?;
         let found: BTreeSet<String> = built.findings(&testimony).collect();
         ensure!(found == self.finds, "found {found:?}, and not {:?}\n{testimony}", self.finds);
         let (verdict, end) = (testimony.verdict.name(), testimony.outcome.says());

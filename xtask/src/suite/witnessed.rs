@@ -124,7 +124,7 @@ pub(super) fn watched(
     };
     let subject = witness::subject(&witness::tools(&context.ready.qemu, scratch)?, image, &start)?;
     let ends = Ends { timeout: TIMEOUT, ..Ends::default() };
-    watch::watch(&subject, &ends, (&scratch.join(TRACE), false), |_, _| {})
+    watch::watch(&subject, &ends, (Some(&scratch.join(TRACE)), false), |_, _| {})
 }
 
 /// Nothing was found, on every CPU, and every figure was taken.

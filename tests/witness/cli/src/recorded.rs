@@ -25,7 +25,7 @@ use breakwater_trace::{Feature, HEADER, Reader, Record};
 
 pub(crate) use conduct::Conduct;
 pub use conduct::Lapse;
-pub(crate) use run::{command, require_trace, run};
+pub(crate) use run::{command, run};
 
 use crate::Tools;
 use crate::finding::{By, Finding, fold};

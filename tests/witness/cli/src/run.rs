@@ -107,10 +107,11 @@ pub struct Args {
 pub fn command(args: &Args, tools: &Tools) -> Result<()> {
     let subject = args.subject(tools)?;
     let ends = args.ends(&subject)?;
-    let trace = tools.scratch.join("raw.trace");
-    ui::command(&watch::shown(&subject, &ends, &trace));
+    // To thin it, it is gone through twice.
+    let whole = args.trace.as_ref().map(|_| tools.scratch.join("raw.trace"));
+    ui::command(&watch::shown(&subject, &ends));
     let mut timeline = args.timeline.as_ref().map(|_| Timeline::new(&subject.loaded));
-    let testimony = watch::watch(&subject, &ends, (&trace, !args.json), |line, record| {
+    let testimony = watch::watch(&subject, &ends, (whole.as_deref(), !args.json), |line, record| {
         if let Some(timeline) = &mut timeline {
             timeline.record(line, record);
         }
@@ -118,9 +119,11 @@ pub fn command(args: &Args, tools: &Tools) -> Result<()> {
     if let (Some(timeline), Some(file)) = (&mut timeline, &args.timeline) {
         draw(timeline, &testimony, file)?;
     }
-    let kept = args.trace.as_ref().map(|file| testimony.keep(&trace, file)).transpose();
-    let _ = std::fs::remove_file(&trace);
-    kept?;
+    if let (Some(whole), Some(file)) = (&whole, &args.trace) {
+        let kept = testimony.keep(whole, file);
+        let _ = std::fs::remove_file(whole);
+        kept?;
+    }
     said(&testimony, args.json)
 }
 

@@ -80,18 +80,19 @@ pub struct Testimony {
 }
 
 /// QEMU's command line for a run, as a person would type it.
-pub(crate) fn shown(subject: &Subject, ends: &Ends, trace: &Path) -> String {
-    exec::shown(&run::command(subject, ends, trace))
+pub(crate) fn shown(subject: &Subject, ends: &Ends) -> String {
+    exec::shown(&run::command(subject, ends))
 }
 
-/// Runs the subject under the recorder and judges it. The raw trace stays at `trace`. `each` is shown every record, and what has been found so far.
+/// Runs the subject under the recorder and judges it. The recording, packed, is kept as `trace` if that is asked for.
+/// `each` is shown every record, and what has been found so far.
 ///
 /// # Errors
 /// QEMU cannot be run, or writes no trace that can be read.
 pub fn watch(
     subject: &Subject,
     ends: &Ends,
-    (trace, live): (&Path, bool),
+    (trace, live): (Option<&Path>, bool),
     mut each: impl FnMut(u64, &Record),
 ) -> Result<Testimony> {
     let began = Instant::now();

@@ -69,6 +69,8 @@ impl Entry {
 pub(crate) struct Options {
     /// The trace file.
     pub(crate) out: PathBuf,
+    /// It is packed, for a reader that runs meanwhile, and no text.
+    pub(crate) packed: bool,
     /// Its largest size in bytes; the recording and the machine end there.
     pub(crate) cap_bytes: u64,
     /// Ends the recording and the machine once a CPU has executed this many instructions.
@@ -88,6 +90,7 @@ impl Options {
     pub(crate) fn parse(arguments: &[String]) -> Result<Self, String> {
         let mut options = Self {
             out: PathBuf::new(),
+            packed: false,
             cap_bytes: 256 << 20,
             limit: None,
             until: Vec::new(),
@@ -100,6 +103,8 @@ impl Options {
             let number = || value.parse::<u64>().map_err(|_| format!("{key}={value}: not a number"));
             match (key, value) {
                 ("out", path) if !path.is_empty() => options.out = path.into(),
+                ("form", "text") => options.packed = false,
+                ("form", "packed") => options.packed = true,
                 ("cap", _) => options.cap_bytes = number()?,
                 ("limit", _) => options.limit = Some(number()?),
                 ("until", _) => options.until.push(address(key, value)?),

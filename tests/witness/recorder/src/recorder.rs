@@ -10,6 +10,7 @@ use std::io::{BufWriter, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use breakwater_trace::text::{PACKED_HEADER, pack, pack_line};
 use breakwater_trace::{Atomic, Call, Decoded, End, Event, HEADER, MOST_CPUS, Record, Register, Step, decode};
 
 use crate::atomics::Atomics;
@@ -83,6 +84,10 @@ struct Site {
 /// The trace file and what is needed to fill it.
 struct Log {
     out: BufWriter<File>,
+    packed: bool,
+    /// A record as it is written, and as text; kept for their memory.
+    bytes: Vec<u8>,
+    text: String,
     written: u64,
     ended: bool,
     sites: Vec<Site>,
@@ -105,9 +110,13 @@ pub(crate) fn install(usable: bool, cpus: usize, arguments: &[String]) -> Result
     }
     let file = File::create(&options.out).map_err(|error| format!("{}: {error}", options.out.display()))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
-    writeln!(out, "{HEADER}").map_err(|error| error.to_string())?;
+    let header = if options.packed { PACKED_HEADER } else { HEADER };
+    writeln!(out, "{header}").map_err(|error| error.to_string())?;
     let log = Log {
         out,
+        packed: options.packed,
+        bytes: Vec::new(),
+        text: String::new(),
         written: 0,
         ended: false,
         sites: Vec::new(),
@@ -259,7 +268,7 @@ pub(crate) fn may_enter(cpu: u32, site: u32, read: impl Fn(u64, usize) -> Option
     for (at, page) in (pa..pa + bytes).step_by(PAGE).map(|at| (at, read(at, PAGE.min((pa + bytes - at) as usize)))) {
         for (word, pa) in page.unwrap_or_default().chunks_exact(8).zip((at..).step_by(8)) {
             let value = u64::from_le_bytes(word.try_into().unwrap_or_default());
-            log.line(format_args!("{}", Record::Word { pa, value }));
+            log.record(&Record::Word { pa, value });
         }
     }
 }
@@ -325,7 +334,7 @@ pub(crate) fn accessed(cpu: u32, site: u32, access: &Access<'_>) {
     let Site { pc, atomic, .. } = log.sites[(site & !ATOMIC) as usize];
     let Some(access) = read else {
         // Never seen; said where a reader of the trace looks, since the event cannot be written.
-        return log.line(format_args!("# CPU {cpu}: access at {pc:x} without a physical address"));
+        return log.comment(&format!("CPU {cpu}: access at {pc:x} without a physical address"));
     };
     let event = match (store, atomic) {
         (true, Some(atomic)) => session.atomics.store(cpu, atomic, access).map(Event::Store),
@@ -427,7 +436,7 @@ impl Session {
             if let Some(fetches) = &self.fetches {
                 fetches.happened(&step.event);
             }
-            log.line(format_args!("{}", Record::Step(step)));
+            log.record(&Record::Step(step));
         }
         log.due = due;
         if log.written > self.options.cap_bytes {
@@ -443,13 +452,13 @@ impl Session {
         let mut held = Vec::new();
         log.repeats.let_go(|step| held.push(*step));
         for step in held {
-            log.line(format_args!("{}", Record::Step(step)));
+            log.record(&Record::Step(step));
         }
         for cpu in 0..ffi::cpus() {
             let instructions = self.counter.of(cpu);
-            log.line(format_args!("{}", Record::Count { cpu, instructions }));
+            log.record(&Record::Count { cpu, instructions });
         }
-        log.line(format_args!("{}", Record::End(reason)));
+        log.record(&Record::End(reason));
         log.ended = true;
         if let Err(error) = log.out.flush() {
             ffi::say(&format!("breakwater-recorder: {}: {error}", self.options.out.display()));
@@ -461,14 +470,40 @@ impl Session {
 }
 
 impl Log {
-    /// Writes a line. A failing disk shows as a trace without its end, which readers refuse.
-    fn line(&mut self, text: core::fmt::Arguments<'_>) {
+    /// Writes a record. A failing disk, or a reader that has gone, shows as a trace without its end, which readers
+    /// refuse.
+    fn record(&mut self, record: &Record) {
+        self.bytes.clear();
+        if self.packed {
+            pack(record, &mut self.bytes, &mut self.text);
+        } else {
+            // Writing to memory never fails.
+            let _ = writeln!(self.bytes, "{record}");
+        }
+        self.flush();
+    }
+
+    /// Writes a comment.
+    fn comment(&mut self, text: &str) {
+        self.bytes.clear();
+        if self.packed {
+            pack_line(&format!("# {text}"), &mut self.bytes);
+        } else {
+            let _ = writeln!(self.bytes, "# {text}");
+        }
+        self.flush();
+    }
+
+    /// Writes what has been made.
+    fn flush(&mut self) {
         if self.ended {
             return;
         }
-        let text = format!("{text}\n");
-        self.written += text.len() as u64;
-        let _ = self.out.write_all(text.as_bytes());
+        self.written += self.bytes.len() as u64;
+        if self.out.write_all(&self.bytes).is_err() {
+            self.ended = true;
+            ffi::stop_machine();
+        }
     }
 
     /// The number of the site with this address and encoding; translating it again adds none.

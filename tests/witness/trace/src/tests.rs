@@ -1,17 +1,20 @@
 //! The text form, both ways.
 
-use crate::text::{HEADER, Reader, parse};
+use crate::text::{self, HEADER, Reader, parse};
+use crate::{End, Record};
 
 /// One line of every kind, in canonical spelling.
 const EVERY_KIND: &str = "word 40200000 9100014d
 memory 40000000 c0000000 ram
 memory 48000000 48100000 no-map
+memory 0 4000000 flash
 feature all bbm=2
 feature all line=128
 feature 3 pa-bits=52
 feature 3 hcr-barriers
 0 1 40000000 start 2
 0 1 40000000 found sctlr_el2 30c50830
+0 7 4020003c enter 40200000 4096
 0 8 40200040 mrs s3_0_c0_c7_0
 0 9 40200044 msr tcr_el2 80853510
 0 10 40200048 store 8 402a1000 402a1000 402a2003
@@ -107,4 +110,69 @@ fn bad_files_that_are_no_trace_are_refused() {
     let place = |bytes: &[u8]| Reader::new(bytes).next_record().map_err(|error| (error.line, error.column));
     assert_eq!(place(&[HEADER.as_bytes(), b"\n0 1 \xff\xff\n"].concat()), Err((2, 5)));
     assert_eq!(place(&[HEADER.as_bytes(), b"\n#", &[b'a'; 4096]].concat()), Err((2, 512)));
+}
+
+/// Every line of `text` as the packed form has it.
+fn packed(text: &str) -> Vec<u8> {
+    let (mut bytes, mut line) = (format!("{}\n", text::PACKED_HEADER).into_bytes(), String::new());
+    for record in Reader::new(text.as_bytes()) {
+        text::pack(&record.expect("well-formed"), &mut bytes, &mut line);
+    }
+    bytes
+}
+
+/// One of each kind that is packed, and some that are not.
+const PACKED: &str = "breakwater-trace 1\nmemory 40000000 80000000 ram\nword 40000000 ffffffffffffffff\n\
+    0 1 40000000 start 2\n0 1 40000000 found sctlr_el2 30cd183d\n127 18446744073709551615 ffffffffffffffff isb\n\
+    0 2 40000004 store 1 ffffffffffffffff 40000000 ff\n0 3 40000008 store 16 0 40000000 1 ffffffffffffffff\n\
+    0 3 40000008 store 8 9000000 9000000 41 device\n0 4 4000000c load 4 0 40000000 ffffffff\n\
+    0 5 40000010 fetch 4294967295\n0 6 40000014 dsb ish\n0 6 40000014 dsb ishnxs\n0 7 40000018 dmb c4\n\
+    0 8 4000001c msr ttbr0_el2 40000000\n0 9 40000020 enter 40000000 0\ncount 0 9\nend exit\n";
+
+#[test]
+fn good_a_packed_trace_says_what_its_text_says_line_by_line() {
+    let bytes = packed(PACKED);
+    let (mut text, mut packed) = (Reader::new(PACKED.as_bytes()), Reader::new(bytes.as_slice()));
+    while let Some(record) = text.next_record().expect("well-formed") {
+        assert_eq!(packed.next_record(), Ok(Some(record)));
+        assert_eq!(packed.line(), text.line());
+    }
+    assert_eq!(packed.next_record(), Ok(None));
+}
+
+#[test]
+fn good_a_comment_is_a_line_of_a_packed_trace_too() {
+    let mut bytes = format!("{}\n", text::PACKED_HEADER).into_bytes();
+    text::pack_line("# nothing", &mut bytes);
+    text::pack(&Record::End(End::Exit), &mut bytes, &mut String::new());
+    let mut reader = Reader::new(bytes.as_slice());
+    assert_eq!((reader.next_record(), reader.line()), (Ok(Some(Record::End(End::Exit))), 3));
+}
+
+#[test]
+fn bad_a_packed_trace_that_breaks_off_anywhere_has_no_end() {
+    let bytes = packed(PACKED);
+    for length in PACKED_HEADER_BYTES..bytes.len() {
+        let last = Reader::new(&bytes[..length]).last();
+        assert!(!matches!(last, Some(Ok(Record::End(_)) | Err(_))), "{length} bytes: {last:?}");
+    }
+}
+
+/// The header and its newline.
+const PACKED_HEADER_BYTES: usize = text::PACKED_HEADER.len() + 1;
+
+#[test]
+fn bad_bytes_that_are_no_packed_record_are_refused_with_their_line() {
+    let place = [0; 17];
+    let refused = |record: &[u8], reason: &str| {
+        let bytes = [&packed("breakwater-trace 1\nend exit\n"), record, &[0; 40]].concat();
+        let error = Reader::new(bytes.as_slice()).find_map(Result::err).expect(reason);
+        assert_eq!(error.line, 3, "{error}");
+        assert!(error.reason.contains(reason), "{error}");
+    };
+    refused(&[&[9], &place[..]].concat(), "of kind 9");
+    refused(&[&[1], &place[..], &[3]].concat(), "3 bytes");
+    refused(&[&[4, 128], &place[1..]].concat(), "at most 128 CPUs");
+    refused(b"\0\x03\0nop", "no decimal number");
+    refused(b"\0\x01\0\xff", "no text");
 }

@@ -4,6 +4,7 @@
 //! separated by blanks; `#` starts a comment; empty lines are allowed.
 
 mod fields;
+mod packed;
 mod reader;
 
 use core::fmt;
@@ -12,6 +13,7 @@ use crate::event::{Access, Barrier, Call, End, Event, Feature, MemoryKind, Recor
 use crate::names::Family;
 
 pub use fields::parse;
+pub use packed::{PACKED_HEADER, pack, pack_line};
 pub use reader::{Malformed, Reader};
 
 /// The first line of every trace.

@@ -1,13 +1,12 @@
 //! Runs QEMU with the recorder.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
 
 use super::Options;
-use crate::child::{self, Finished};
+use crate::child;
 use crate::qemu;
 
 /// Runs it to its end; QEMU's exit status, if it had one. The trace is then complete, or absent.
@@ -20,18 +19,9 @@ pub(crate) fn run(options: &Options) -> Result<Option<i32>> {
     let _ = fs::remove_file(&options.trace);
     let finished = child::run(&mut command(options), options.timeout, false)?;
     ensure!(!finished.timed_out, "the image did not end within {} s", options.timeout.as_secs());
-    require_trace(&options.trace, &finished)?;
+    let (ended, exists) = (finished.ended(), options.trace.exists());
+    ensure!(exists, "QEMU wrote no trace: plugins need QEMU 9.2 or later, built with them ({ended})");
     Ok(finished.status)
-}
-
-/// A QEMU that has `finished` wrote `trace`.
-///
-/// # Errors
-/// It did not.
-pub(crate) fn require_trace(trace: &Path, finished: &Finished) -> Result<()> {
-    let ended = finished.ended();
-    ensure!(trace.exists(), "QEMU wrote no trace: plugins need QEMU 9.2 or later, built with them ({ended})");
-    Ok(())
 }
 
 /// QEMU with the recorder; the trace goes to `options.trace`.

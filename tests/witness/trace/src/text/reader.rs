@@ -3,6 +3,7 @@
 use core::fmt;
 use std::io::BufRead;
 
+use super::packed::{self, PACKED_HEADER, Unpackable};
 use super::{HEADER, parse};
 use crate::event::Record;
 
@@ -37,12 +38,13 @@ pub struct Reader<R> {
     input: R,
     line: u64,
     buffer: Vec<u8>,
+    is_packed: bool,
 }
 
 impl<R: BufRead> Reader<R> {
     /// A reader of the trace in `input`.
     pub const fn new(input: R) -> Self {
-        Self { input, line: 0, buffer: Vec::new() }
+        Self { input, line: 0, buffer: Vec::new(), is_packed: false }
     }
 
     /// Number of the line read last, counted from 1.
@@ -73,6 +75,24 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
+    /// The next packed record, or the comment in its place; nothing at the end of the input.
+    fn next_packed(&mut self) -> Result<Option<Option<Record>>, Malformed> {
+        self.line += 1;
+        let mut kind = [0];
+        match self.input.read(&mut kind) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(error) => return self.refuse(1, error.to_string()),
+        }
+        match packed::unpack(kind[0], &mut self.input, self.line) {
+            Ok(record) => Ok(Some(record)),
+            // Whoever writes it may be stopped anywhere: so may a text be, within a line.
+            Err(Unpackable::Input(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(Unpackable::Input(error)) => self.refuse(1, error.to_string()),
+            Err(Unpackable::Reason(reason)) => self.refuse(1, reason),
+        }
+    }
+
     /// The next record; nothing at the end of the input.
     ///
     /// # Errors
@@ -81,7 +101,14 @@ impl<R: BufRead> Reader<R> {
         if self.line == 0 {
             match self.next_line()? {
                 Some(HEADER) => {}
+                Some(PACKED_HEADER) => self.is_packed = true,
                 _ => return self.refuse(1, format!("the first line of a trace is {HEADER:?}")),
+            }
+        }
+        while self.is_packed {
+            let Some(record) = self.next_packed()? else { return Ok(None) };
+            if let Some(record) = record {
+                return Ok(Some(record));
             }
         }
         loop {
