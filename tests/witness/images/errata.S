@@ -34,6 +34,7 @@ make:
     isb
     // A word for afterwards, and the MMU off for good.
     adr     x9, data
+store:
     str     x9, [x9]
     only    bad_cleaned_only, dc cvac, x9
     unless  bad_cleaned_only, dc civac, x9 // 819472

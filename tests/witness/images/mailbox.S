@@ -4,6 +4,7 @@ start:
     enable  root
     adr     x9, data
     adr     x10, root
+name_root:
     str     x10, [x9]
     unless  bad_mailbox_not_cleaned, unless bad_mailbox_cleaned_to_unification, dc cvac, x9
     only    bad_mailbox_cleaned_to_unification, dc cvau, x9

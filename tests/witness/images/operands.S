@@ -20,8 +20,10 @@ start:
     only    bad_level_hint, constant x12, (PAGE_OPERAND + (BLOCK_OF_4K << TTL))
     only    bad_hint_of_another_granule, constant x12, (PAGE_OPERAND + (PAGE_OF_64K << TTL))
     only    bad_operand_with_low_bits, constant x12, (PAGE_VA + (PAGE_OF_4K << TTL))
+protect:
     str     x11, [x10, #8]
     dsb     ishst                       // the new rights are seen before the TLBI relies on it
+invalidate:
     tlbi    vale2is, x12
     dsb     ish                         // no CPU can use the old rights any more
     isb
@@ -31,13 +33,14 @@ start:
     only    bad_range_of_another_granule, constant x12, (PAGE_OPERAND + 3 + RANGE_OF_64K + FOUR_PAGES)
     constant x11, (FRAME + 0x4000 + RO)
     mov     x13, #4
-.Lprotect:
+protect_range:
     str     x11, [x10, x13, lsl #3]
     add     x11, x11, #0x1000
     add     x13, x13, #1
     cmp     x13, #8
-    b.ne    .Lprotect
+    b.ne    protect_range
     dsb     ishst                       // the new rights are seen before the TLBI relies on it
+invalidate_range:
     tlbi    rvale2is, x12
     dsb     ish                         // no CPU can use the old rights any more
     isb

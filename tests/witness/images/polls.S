@@ -24,6 +24,7 @@ secondary:
     await   1
     constant x10, FRAME + RW
     adr     x9, pages
+fill:
     str     x10, [x9, #8]
     dsb     ish                         // the entry is visible to walks before CPU 0 hears of it
     isb

@@ -16,9 +16,11 @@ start:
     constant x12, PAGE_OPERAND
     // From read-only to writable: an entry that has raised a fault may be cached all the same.
     only    bad_tlbi_before_change, tlbi vale2is, x12
+relax:
     str     x11, [x10]
     dsb     ishst                       // the new rights are seen before the TLBI relies on it
     unless  bad_no_tlbi_after_relaxing, unless bad_tlbi_before_change, tlbi vale2is, x12
+invalidated:
     dsb     ish                         // no CPU can use the old rights any more
     unless  bad_no_isb_after_completion, isb
 use:
@@ -30,6 +32,7 @@ use:
     dsb     ishst                       // the invalid descriptor is seen before the TLBI relies on it
     tlbi    vae2is, x12
     dsb     ish                         // no CPU can use the old code any more
+make:
     str     x11, [x10, #8]
     dsb     ish                         // the new code is seen by every walk
     isb

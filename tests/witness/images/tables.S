@@ -24,11 +24,12 @@ start:
     only    bad_linked_before_filled, link_new_table link_early
     mov     x13, #512
     only    bad_zeroed_in_part, mov x13, #511
-.Lzero:
+zero:
     sub     x13, x13, #1
     str     xzr, [x9, x13, lsl #3]
-    cbnz    x13, .Lzero
+    cbnz    x13, zero
     constant x11, (OTHER_FRAME + RW)
+fill:
     str     x11, [x9, #8]
     unless  bad_linked_without_dsb, dsb ishst // the new table's contents are seen before its link
     unless  bad_linked_before_filled, link_new_table link
@@ -51,8 +52,11 @@ replace:
 .endif
     dsb     ishst                       // the missing link is seen before the TLBIs rely on it
     constant x12, (OLD_VA >> 12)
+.ifdef bad_table_reused_early
 reuse_early:
-    only    bad_table_reused_early, str x11, [x9, #8]
+    str     x11, [x9, #8]
+.endif
+invalidate:
 .ifdef bad_last_level_tlbi
     tlbi    vale2is, x12
     add     x12, x12, #1

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use breakwater_oracle::obligations::{Lack, Remedy};
 use breakwater_trace::Feature;
 use serde::Deserialize;
 
@@ -42,7 +43,7 @@ struct Family {
     /// Seconds.
     #[serde(default = "timeout")]
     timeout: u64,
-    /// What is to be found: `RULE at LABEL` for each finding; or a verdict's name alone; nothing for a clean boot.
+    /// What is to be found: `RULE, RULE at LABEL: MISSING before|after|at LABEL` for each finding; or a verdict's name.
     images: BTreeMap<String, Vec<String>>,
 }
 
@@ -69,7 +70,7 @@ struct Seeded {
     timeout: Duration,
     /// The verdict's name.
     verdict: String,
-    /// What is to be found, as `RULE at LABEL`.
+    /// What is to be found, as the list spells it.
     finds: BTreeSet<String>,
 }
 
@@ -164,13 +165,22 @@ impl Seeded {
 impl Built {
     /// What was found, as the list spells it.
     fn findings(&self, testimony: &Testimony) -> impl Iterator<Item = String> {
-        testimony.findings.iter().map(|finding| format!("{:?} at {}", finding.first.rule, self.place(finding.first.pc)))
+        testimony.findings.iter().map(|finding| {
+            let rules: BTreeSet<&str> = finding.symptoms.iter().map(|symptom| symptom.rule.name()).collect();
+            let rules = rules.into_iter().collect::<Vec<_>>().join(", ");
+            let Remedy { lack, side, at } = finding.first.remedy;
+            let (place, mended) = (self.place(finding.first.pc), self.place(at.pc));
+            match lack {
+                Lack::Own(_) if place == mended => format!("{rules} at {place}"),
+                Lack::Own(_) => format!("{rules} at {place}: {} {mended}", side.says()),
+                _ => format!("{rules} at {place}: {} {} {mended}", lack.name(), side.says()),
+            }
+        })
     }
 
     /// The labels of an instruction; where it has none, the last before it.
     fn place(&self, pc: u64) -> String {
         match self.labels.range(..=pc).next_back() {
-            _ if pc == 0 => "the end".to_owned(),
             Some((address, labels)) if *address == pc => labels.join("/"),
             Some((address, labels)) => format!("{}+{:#x}", labels.join("/"), pc - address),
             None => format!("{pc:#x}"),
@@ -192,10 +202,10 @@ mod tests {
 
     #[test]
     fn good_every_rule_is_broken_by_some_image() {
-        let found: BTreeSet<String> = seeded().iter().flat_map(|image| image.finds.clone()).collect();
+        let found: Vec<String> = seeded().into_iter().flat_map(|image| image.finds).collect();
+        let breaks = |find: &String, rule: &Rule| find.split([',', ' ']).any(|word| word == rule.name());
         for rule in Rule::ALL.iter().filter(|rule| !BEYOND_IMAGES.contains(rule)) {
-            let named = format!("{rule:?} at ");
-            assert!(found.iter().any(|find| find.starts_with(&named)), "no image breaks {rule:?}");
+            assert!(found.iter().any(|find| breaks(find, rule)), "no image breaks {rule:?}");
         }
     }
 
@@ -216,11 +226,13 @@ mod tests {
             let begins = format!("| `{}` |", image.name);
             let row = readme.lines().find(|line| line.starts_with(&begins)).unwrap_or_else(|| panic!("{}", image.name));
             let told = row.rsplit(" | ").next().unwrap_or_default();
-            let rules: BTreeSet<&str> = image.finds.iter().filter_map(|find| find.split(' ').next()).collect();
-            let named: BTreeSet<&str> = told.split("; ").filter_map(|find| find.split(' ').next()).collect();
-            assert!(rules.is_empty() || rules == named, "{row}");
+            let listed: BTreeSet<String> =
+                told.trim_end_matches(" |").split("; ").map(|find| find.replace('`', "")).collect();
+            let told_of = |find: &String| find.split(": ").next().unwrap_or_default().to_owned();
+            let finds: BTreeSet<String> = image.finds.iter().map(told_of).collect();
+            assert!(image.finds.is_empty() || listed == finds, "{row}");
             let verdict = format!("verdict {}, exit", image.verdict);
-            assert!(!rules.is_empty() || told.starts_with(&verdict), "{row}");
+            assert!(!image.finds.is_empty() || told.starts_with(&verdict), "{row}");
         }
     }
 

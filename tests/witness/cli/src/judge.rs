@@ -24,7 +24,8 @@ use report::{Crashed, Report};
 pub(crate) use report::{doubt, not_kept, unknown};
 use trace::Trace;
 
-use crate::finding::{By, fold};
+use crate::baseline::Baseline;
+use crate::finding::fold;
 use crate::names::Names;
 use crate::ui;
 
@@ -58,6 +59,13 @@ pub struct Args {
     /// Replay it as this kind of core alone
     #[arg(long, value_name = "NAME", value_parser = policies())]
     policy: Option<Policy>,
+    /// An ELF file, for the names of functions. May be given more than once
+    #[arg(long = "elf", value_name = "FILE")]
+    elfs: Vec<PathBuf>,
+    /// Fail for new findings alone: FILE is what an earlier `judge` or `run` printed. Findings are known by their
+    /// causes
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
     /// Features and errata of every PE, as the trace format spells them, before those that the trace declares: bbm=2,ets2
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     features: Vec<Feature>,
@@ -110,18 +118,22 @@ pub fn command(args: &Args) -> Result<()> {
     let trace = trace::open(&args.file).and_then(|input| Trace::read(input, &args.features));
     let trace = trace.map_err(|why| Rejected::Unreadable(format!("{}: {why}", args.file.display())))?;
     let policies = args.policy.as_ref().map_or(Policy::ALL, std::slice::from_ref);
-    let report = judge(&trace, policies);
+    let unusable = |why: anyhow::Error| Rejected::Unreadable(format!("{why:#}"));
+    let symbols = Names::read(&args.elfs, &[], &[]).map_err(unusable)?;
+    let baseline = args.baseline.as_deref().map(Baseline::read).transpose().map_err(unusable)?;
+    let mut report = judge(&trace, policies, &symbols);
+    report.compared = baseline.map(|baseline| baseline.compare(&report.findings));
     anstream::println!("{report}");
     anstream::println!("JUDGE-REPORT {}", report.to_json());
     match report.unknowns.first() {
-        _ if !report.findings.is_empty() => Err(Rejected::Violations.into()),
+        _ if report.is_rejected() => Err(Rejected::Violations.into()),
         Some(unknown) => Err(Rejected::NoVerdict(format!("{}: {unknown}", args.file.display())).into()),
         None => Ok(()),
     }
 }
 
 /// Judges a trace, and replays it as each of `policies`.
-pub(crate) fn judge(trace: &Trace, policies: &[Policy]) -> Report {
+pub(crate) fn judge(trace: &Trace, policies: &[Policy], symbols: &Names) -> Report {
     let passes = 1 + policies.iter().map(|policy| runs(*policy)).sum::<u64>();
     let progress = ui::Progress::new(passes * trace.len() as u64);
     progress.doing("judging");
@@ -133,12 +145,13 @@ pub(crate) fn judge(trace: &Trace, policies: &[Policy]) -> Report {
         }
     }
     progress.advance((trace.len() % STRIDE) as u64);
-    let findings = fold(obligations.violations(), By::Descriptor, &Names::default());
+    let findings = fold(obligations.violations(), symbols);
     let (unknowns, not_kept) = (obligations.unknowns().to_vec(), obligations.not_kept());
     let doubts = obligations.doubts().to_vec();
     let replays = policies.iter().map(|policy| (*policy, replay(trace, *policy, &progress)));
     let (records, events, policies) = (trace.len(), trace.events(), replays.collect());
-    Report { records, events, findings, not_kept, doubts, unknowns, policies }
+    let (accesses, compared) = (trace.accesses(), None);
+    Report { records, events, accesses, findings, compared, not_kept, doubts, unknowns, policies }
 }
 
 const fn runs(policy: Policy) -> u64 {

@@ -9,13 +9,15 @@
 //! * [`run`] is the command; [`watch`] boots an image under the recorder and judges it; [`order`] weighs what rests on the order between CPUs, [`thin`] keeps a
 //!   trace, [`timeline`] draws it, [`xen`] fetches Debian's Xen.
 //! * [`judge`] judges a trace that anybody wrote; [`measure`] takes figures; [`story`] tells the Xen story as a table.
-//! * [`finding`] folds what was found. [`mutate`] asks whether each barrier of an image is missed when it is gone.
+//! * [`finding`] folds what was found, [`baseline`] knows what was found before. [`mutate`] asks whether each barrier
+//!   of an image is missed when it is gone.
 //! * [`recorded`] declares what the recorder cannot know.
 //! * [`qemu`] finds the emulator and brings the recorder, [`machine`], [`loader`] and [`child`] run it; [`apt`] fetches packages.
 
 #![forbid(unsafe_code)]
 
 pub mod apt;
+pub mod baseline;
 pub mod child;
 pub mod elf;
 pub mod exec;

@@ -56,6 +56,14 @@ impl FromStr for Relocation {
 }
 
 impl Names {
+    /// Functions of these names, where nothing moves.
+    #[cfg(test)]
+    pub(crate) fn of_functions(functions: &[(&str, u64)], code: std::ops::Range<u64>) -> Self {
+        let names = functions.iter().map(|(name, address)| (*address, (*name).to_owned())).collect();
+        let segments = vec![Placed { link: code.start, pa: code.start, bytes: code.end - code.start }];
+        Self { files: vec![File { names, segments }], relocated: Vec::new() }
+    }
+
     /// Those of the files `elfs`. Where one of them is found in what is `loaded`, its addresses follow from that; else
     /// it lies where it says itself. The first may differ from the image in every byte, and still is the first of
     /// `loaded`.

@@ -28,7 +28,7 @@ pub use conduct::Lapse;
 pub(crate) use run::{command, run};
 
 use crate::Tools;
-use crate::finding::{By, Finding, fold};
+use crate::finding::{Finding, fold};
 use crate::loader::{Loaded, virt_load_address};
 use crate::machine::Machine;
 use crate::names::Names;
@@ -217,7 +217,7 @@ impl Hearing {
     pub(crate) fn verdict(self, line: u64) -> Result<Verdict> {
         ensure!(self.ended, "the trace breaks off after line {line}: it has no end record");
         Ok(Verdict {
-            findings: fold(self.obligations.violations(), By::Descriptor, &Names::default()),
+            findings: fold(self.obligations.violations(), &Names::default()),
             lapses: self.conduct.map(Conduct::into_lapses).unwrap_or_default(),
             unknowns: self.obligations.unknowns().to_vec(),
         })

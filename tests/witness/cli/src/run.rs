@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use breakwater_trace::Feature;
 
+use crate::baseline::Baseline;
 use crate::machine::{self, Machine};
 use crate::names::Relocation;
 use crate::timeline::{Standing, Timeline};
@@ -62,6 +63,9 @@ pub struct Args {
     /// Ask more than the architecture does: vectors before anything may fault, WXN before M, caches with M, switches with M = 0
     #[arg(long)]
     pub house_rules: bool,
+    /// Fail for new findings alone: FILE is what an earlier run or `judge` printed. Findings are known by their causes
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
     /// Keep the trace, without what no rule can need; `judge FILE` says the same of it
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
@@ -194,6 +198,7 @@ impl Args {
             subject.from = From::parse(from, &subject.symbols, payload)?;
         }
         subject.promised.clone_from(&self.features);
+        subject.baseline = self.baseline.as_deref().map(Baseline::read).transpose()?;
         (subject.house_rules, subject.own_end) = (self.house_rules, self.own_end);
         subject.name = self.name.clone().unwrap_or(subject.name);
         Ok(subject)

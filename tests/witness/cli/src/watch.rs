@@ -31,6 +31,7 @@ pub use verdict::{EXIT_STATUSES, Outcome, Rejected, Verdict};
 
 pub use self::judge::CpuSeen;
 use self::judge::Judge;
+use crate::baseline::Compared;
 use crate::exec;
 use crate::finding::{self, Finding};
 use crate::measure::Measurement;
@@ -51,6 +52,8 @@ pub struct Testimony {
     pub violations: Vec<Violation>,
     /// The same, folded.
     pub findings: Vec<Finding>,
+    /// Against a baseline: what is new, and what is gone.
+    pub compared: Option<Compared>,
     /// Violations that were counted and not kept: of one rule, at one instruction of one CPU, the oracle keeps so many.
     pub not_kept: Vec<NotKept>,
     /// TLBIs that only a branch orders behind another CPU's stores: no recording shows branches, so these fail nothing.
@@ -113,8 +116,8 @@ pub fn watch(
     };
     let findings = finding::weighed(&judged.violations, &weighed.certain, symbols);
     let outcome = verdict::outcome(subject, ends, &ran, &judged);
-    let certain = findings.iter().filter(|finding| !finding.rests_on_order).count() + judged.lapses.len();
-    let (verdict, why) = verdict::verdict(&outcome, certain, &judged);
+    let compared = subject.baseline.as_ref().map(|baseline| baseline.compare(&findings));
+    let (verdict, why) = verdict::verdict(&outcome, &findings, compared.as_ref(), &judged);
     let feature = |record: &Record| match record {
         Record::Feature { feature, .. } => Some(spelled(*feature)),
         _ => None,
@@ -127,6 +130,7 @@ pub fn watch(
         why,
         violations: judged.violations,
         findings,
+        compared,
         not_kept: judged.not_kept,
         doubts: judged.doubts,
         elsewhere: finding::weighed(&weighed.elsewhere, &[], symbols),

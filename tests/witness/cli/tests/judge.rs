@@ -106,9 +106,12 @@ fn bad_a_violation_is_printed_with_its_evidence() {
     let dsb = example.iter().position(|line| line.contains("no CPU can use the old entry")).expect("it is there");
     let judged = judge(&["-"], &without(example, dsb));
     assert_eq!(judged.status, Some(1));
-    let violation = &judged.report()["violations"][0];
-    assert_eq!((&violation["pe"], &violation["line"]), (&Value::from(0), &Value::from(dsb + 1)), "{}", judged.stdout);
-    for part in ["0x40400000", "level 2 block 0x40400000 RW-", "level 2 block 0x40600000 RW-", "missing: "] {
+    // It comes from the store that breaks the entry, the make shows it, and what is missing belongs behind the TLBI.
+    let finding = &judged.report()["findings"][0];
+    let lines = [&finding["line"], &finding["harm"][0]["line"], &finding["to_do"]["line"]];
+    assert_eq!(lines, [dsb - 2, dsb + 1, dsb].map(Value::from).iter().collect::<Vec<_>>()[..], "{}", judged.stdout);
+    assert_eq!(finding["cause"]["lacks"], "TLBI DSB");
+    for part in ["0x40400000", "level 2 block 0x40400000 RW-", "level 2 block 0x40600000 RW-", "missing: ", "to do: "] {
         assert!(judged.stdout.contains(part), "{part} is not in {}", judged.stdout);
     }
 }

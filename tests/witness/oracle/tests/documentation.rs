@@ -96,9 +96,9 @@ fn named(tests: &str) -> Names {
 
 /// The images in which `rule` is to be found.
 fn images(rule: Rule) -> BTreeSet<&'static str> {
-    let found = format!("\"{rule:?} at ");
-    let lines = SEEDED.lines().filter(|line| line.contains(&found));
-    lines.filter_map(|line| line.split_once(" = ")).map(|(name, _)| name).collect()
+    let breaks = |find: &str| find.split([',', ' ']).any(|word| word == rule.name());
+    let lines = SEEDED.lines().filter_map(|line| line.split_once(" = ["));
+    lines.filter(|(_, finds)| finds.split('"').skip(1).step_by(2).any(breaks)).map(|(name, _)| name).collect()
 }
 
 /// What a page of rules gets wrong.
@@ -133,11 +133,13 @@ fn complaints(page: &str) -> Vec<String> {
         let complete = ["On a board", "To mend", "Tests", "Images"].iter().all(|name| !point(name).is_empty());
         must(complete && points.len() == 4, &|| format!("{rule:?} has the points {:?}", points.keys()));
 
-        // Every bad_ test that expects the rule, and of the good_ ones those that the page chooses.
+        // Every bad_ test that expects the rule, and of the good_ ones those that the page chooses. Where violations
+        // come from is of no rule in particular.
         let listed = named(point("Tests"));
         let says = format!("Rule::{rule:?}");
         let mentions = |body: &str| body.split(&says).skip(1).any(|rest| !rest.starts_with(char::is_alphanumeric));
-        let bad = tests.iter().filter(|(name, _, body)| name.starts_with("bad_") && mentions(body));
+        let bad = tests.iter().filter(|(name, file, _)| name.starts_with("bad_") && file != "causes.rs");
+        let bad = bad.filter(|(_, _, body)| mentions(body));
         let bad: Names = bad.map(|(name, file, _)| (name.clone(), file.clone())).collect();
         let (listed_bad, listed_good): (Names, Names) =
             listed.into_iter().partition(|(name, _)| name.starts_with("bad_"));

@@ -6,6 +6,8 @@
 //! A second level 3 table, linked nowhere, stands at 40004000. Lines of a trace are `PE EVENT`; instruction numbers and program counters are
 //! added here.
 
+#[path = "rules/causes.rs"]
+mod causes;
 #[path = "rules/changes.rs"]
 mod changes;
 #[path = "rules/contiguous.rs"]

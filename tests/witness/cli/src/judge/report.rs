@@ -7,6 +7,7 @@ use breakwater_oracle::obligations::{Doubt, NotKept, Unknown};
 use breakwater_oracle::policy::{Crash, Policy};
 use serde_json::{Value, json};
 
+use crate::baseline::Compared;
 use crate::finding::Finding;
 
 /// Findings shown in words; JSON has them all.
@@ -30,8 +31,12 @@ pub(crate) struct Report {
     pub(crate) records: usize,
     /// Events among them.
     pub(crate) events: usize,
+    /// Fetches, loads and stores among those: what a core translates.
+    pub(crate) accesses: usize,
     /// What was broken.
     pub(crate) findings: Vec<Finding>,
+    /// Against a baseline: what is new, and what is gone.
+    pub(crate) compared: Option<Compared>,
     /// What was counted besides.
     pub(crate) not_kept: Vec<NotKept>,
     /// What nothing in the trace settles; it fails nothing.
@@ -46,13 +51,23 @@ impl Report {
     /// Violations by rule, repetitions included.
     fn by_rule(&self) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
-        for finding in self.findings.iter() {
-            *counts.entry(format!("{:?}", finding.first.rule)).or_default() += finding.times;
+        for symptom in self.findings.iter().flat_map(|finding| &finding.symptoms) {
+            *counts.entry(format!("{:?}", symptom.rule)).or_default() += symptom.times;
         }
         for counted in &self.not_kept {
             *counts.entry(format!("{:?}", counted.rule)).or_default() += counted.times;
         }
         counts
+    }
+
+    /// Whether anything was found that no baseline knows.
+    pub(crate) fn is_rejected(&self) -> bool {
+        self.findings.iter().any(|finding| !self.compared.as_ref().is_some_and(|compared| compared.knows(finding)))
+    }
+
+    /// Distinct violations.
+    fn distinct(&self) -> usize {
+        self.findings.iter().map(|finding| finding.members.len()).sum()
     }
 
     /// Violations, repetitions included.
@@ -77,8 +92,9 @@ impl Report {
             "records": self.records,
             "events": self.events,
             "unknown": self.unknowns.iter().map(unknown).collect::<Vec<_>>(),
-            "violations": self.findings.iter().map(violation).collect::<Vec<_>>(),
-            "distinct": self.findings.len(),
+            "findings": self.findings.iter().map(Finding::to_json).collect::<Vec<_>>(),
+            "baseline": self.compared.as_ref().map(Compared::to_json),
+            "distinct": self.distinct(),
             "not_kept": self.not_kept.iter().map(not_kept).collect::<Vec<_>>(),
             "total": self.total(),
             "doubts": self.doubts.iter().map(doubt).collect::<Vec<_>>(),
@@ -109,29 +125,11 @@ pub(crate) fn unknown(unknown: &Unknown) -> Value {
     json!({ "line": unknown.line, "what": unknown.what })
 }
 
-fn violation(finding: &Finding) -> Value {
-    let first = &finding.first;
-    json!({
-        "rule": format!("{:?}", first.rule),
-        "arm": first.rule.arm(),
-        "origin": first.rule.origin().says(),
-        "line": first.line,
-        "pe": first.pe,
-        "pc": hex(first.pc),
-        "va": first.va.map(hex),
-        "pa": first.pa.map(hex),
-        "old": first.old.map(hex),
-        "new": first.new.map(hex),
-        "change": finding.change(),
-        "missing": first.missing,
-        "times": finding.times,
-    })
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for finding in self.findings.iter().take(SHOWN) {
-            writeln!(f, "line {}: {finding}", finding.first.line)?;
+            let known = self.compared.as_ref().map(|compared| compared.says(finding)).unwrap_or_default();
+            writeln!(f, "{known}{finding}")?;
         }
         if self.findings.len() > SHOWN {
             writeln!(f, "... and {} more, all of them in the JUDGE-REPORT line", self.findings.len() - SHOWN)?;
@@ -142,7 +140,7 @@ impl fmt::Display for Report {
         for doubt in &self.doubts {
             writeln!(f, "{doubt}")?;
         }
-        for (policy, crashed) in &self.policies {
+        for (policy, crashed) in self.policies.iter().filter(|_| self.accesses != 0) {
             match crashed {
                 None => writeln!(f, "{}: would have run through", policy.name())?,
                 Some(Crashed { times, runs, first }) if runs > &1 => {
@@ -152,6 +150,9 @@ impl fmt::Display for Report {
             }
         }
         let by_rule: Vec<String> = self.by_rule().iter().map(|(rule, count)| format!("{rule} {count}")).collect();
+        if let Some(compared) = &self.compared {
+            writeln!(f, "{compared}")?;
+        }
         let crashing = self.policies.iter().filter(|(_, crashed)| crashed.is_some()).count();
         for unknown in &self.unknowns {
             writeln!(f, "{unknown}")?;
@@ -161,9 +162,17 @@ impl fmt::Display for Report {
         } else if self.findings.is_empty() {
             write!(f, "{} events: no violation", self.events)?;
         } else {
-            let (distinct, total) = (self.findings.len(), self.total());
-            write!(f, "{} events: {total} violations, {distinct} distinct ({})", self.events, by_rule.join(", "))?;
+            let (findings, distinct, total) = (self.findings.len(), self.distinct(), self.total());
+            let by_rule = by_rule.join(", ");
+            write!(
+                f,
+                "{} events: {findings} findings; {distinct} distinct violations, {total} in all ({by_rule})",
+                self.events
+            )?;
         }
-        write!(f, "; {crashing} of {} kinds of core would have crashed", self.policies.len())
+        match self.accesses {
+            0 => write!(f, "; no fetch, load or store: nothing shows what a core would have made of it"),
+            _ => write!(f, "; {crashing} of {} kinds of core would have crashed", self.policies.len()),
+        }
     }
 }

@@ -76,6 +76,12 @@ impl Trace {
         self.records().filter(|(_, record)| enters(record)).last().map_or(0, |(line, _)| line)
     }
 
+    /// Events that a core translates an address for.
+    pub(crate) fn accesses(&self) -> usize {
+        let is_access = |event: &Event| matches!(event, Event::Fetch { .. } | Event::Load(_) | Event::Store(_));
+        self.records.iter().filter(|(_, record)| matches!(record, Record::Step(step) if is_access(&step.event))).count()
+    }
+
     /// All records, with their lines.
     pub(crate) fn records(&self) -> impl Iterator<Item = (u64, &Record)> {
         self.records.iter().map(|(line, record)| (*line, record))

@@ -9,14 +9,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use breakwater_oracle::obligations::{Obligations, Rule, Violation};
+use breakwater_oracle::obligations::{At, Harm, Obligations, Rule, Violation};
 use breakwater_trace::Record;
 
 use super::graph::{Choice, Order};
 use super::{Edge, Moment};
 
-/// What makes a violation of two orders the same.
-type Identity = (Rule, u32, u64, Option<u64>, Option<u64>, Option<u64>);
+/// What makes a violation of two orders the same: its rule, where it comes from, addresses and values, and where it did
+/// harm.
+type Identity = (Rule, u32, u64, [Option<u64>; 3], Harmed);
+/// The CPU and the instruction that a cause did harm to, if it is another than its own.
+type Harmed = Option<(u32, u64)>;
 /// A rule, a CPU, an instruction.
 type RuleSite = (Rule, u32, u64);
 
@@ -110,7 +113,14 @@ fn once(violations: Vec<Violation>) -> Vec<Violation> {
 
 const fn identity(violation: &Violation) -> Identity {
     let Violation { rule, pe, pc, va, old, new, .. } = violation;
-    (*rule, *pe, *pc, *va, *old, *new)
+    (*rule, *pe, *pc, [*va, *old, *new], harmed(violation))
+}
+
+const fn harmed(violation: &Violation) -> Harmed {
+    match violation.harm {
+        Some(Harm::At(At { pe, pc, .. })) => Some((pe, pc)),
+        Some(Harm::End) | None => None,
+    }
 }
 
 const fn kind(violation: &Violation) -> RuleSite {
@@ -232,10 +242,10 @@ impl Weighing<'_> {
 
     /// Judges those that are still open with their events as early and as late as can be.
     fn decide(&mut self, open: &[usize], violations: &[Violation], noticed: &HashMap<Identity, Option<Moment>>) {
-        let mut kinds: Vec<(RuleSite, Vec<usize>)> = Vec::new();
-        let mut known: HashMap<RuleSite, usize> = HashMap::new();
+        let mut kinds: Vec<((RuleSite, Harmed), Vec<usize>)> = Vec::new();
+        let mut known: HashMap<(RuleSite, Harmed), usize> = HashMap::new();
         for number in open {
-            let kind = kind(&violations[*number]);
+            let kind = (kind(&violations[*number]), harmed(&violations[*number]));
             let index = *known.entry(kind).or_insert(kinds.len());
             match kinds.get_mut(index) {
                 Some((_, members)) => members.push(*number),
@@ -268,9 +278,13 @@ impl Weighing<'_> {
     fn holds(&mut self, violation: &Violation, noticed: Option<Moment>) -> Option<bool> {
         let event = Moment { cpu: violation.pe, line: violation.line };
         let wanted = identity(violation);
-        // At the end of the recording there is no event.
+        let harm = match violation.harm {
+            Some(Harm::At(At { line, pe, .. })) => Some(Moment { cpu: pe, line }),
+            Some(Harm::End) | None => None,
+        };
+        // What is declared before the recording is no event.
         let event = (violation.line != 0).then_some(event);
-        let mut moments: Vec<Moment> = event.into_iter().chain(noticed).collect();
+        let mut moments: Vec<Moment> = event.into_iter().chain(harm).chain(noticed).collect();
         moments.dedup();
         for choice in moments.iter().flat_map(|moment| [Choice::Early(*moment), Choice::Late(*moment)]) {
             let judged = self.judge(choice, Some(&wanted))?;

@@ -4,6 +4,7 @@
 //! GiB at 0x4000_0000, whose level 2 table follows a page later: code at 0x4000_0000 (R-X), tables at 0x4020_0000 and data at
 //! 0x4040_0000 (RW-), and the tables once more at 0x4080_0000. All at their physical addresses but for the last.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -93,7 +94,9 @@ fn judged<'a>(features: &[Feature], words: &str, events: impl IntoIterator<Item 
     let features: Vec<_> = features.map(|feature| Record::Feature { cpu: None, feature }).collect();
     let verdict =
         judge_records(text.as_bytes(), &features, Some(0x4000_0000..0x4000_1000)).expect("the trace is well-formed");
-    let rules = verdict.findings.iter().map(|finding| format!("{:?}", finding.first.rule));
+    let rules: BTreeSet<_> =
+        verdict.findings.iter().flat_map(|finding| &finding.symptoms).map(|symptom| symptom.rule).collect();
+    let rules = rules.iter().map(|rule| format!("{rule:?}"));
     let lapses = verdict.lapses.iter().map(|lapse| lapse.promise.to_owned());
     rules.chain(lapses).chain(verdict.unknowns.iter().map(ToString::to_string)).collect()
 }

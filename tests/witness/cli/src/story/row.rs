@@ -91,8 +91,7 @@ impl Row {
 
     fn add(&mut self, page: u16, judged: &Judged) {
         for (flag, rule) in &judged.flagged {
-            let evidence =
-                || judged.findings.iter().find(|finding| finding.first.rule == *rule).map(ToString::to_string);
+            let evidence = || judged.findings.iter().find(|finding| finding.breaks(*rule)).map(ToString::to_string);
             let new = || Flagged { rule: *rule, offsets: 0, page, evidence: evidence().unwrap_or_default() };
             self.flagged.entry((*flag, *rule)).or_insert_with(new).offsets += 1;
         }

@@ -7,7 +7,7 @@ use breakwater_oracle::policy::{Crash, Policy, Replay};
 use breakwater_oracle::xen::{FIXMAP, XEN};
 use breakwater_trace::{Event, Record, Step};
 
-use crate::finding::{By, Finding, fold};
+use crate::finding::{Finding, fold};
 use crate::names::Names;
 
 /// Bytes in the 2 MiB that the story's addresses are counted in.
@@ -70,7 +70,7 @@ impl Watch {
         }
         let violations = self.obligations.violations();
         let flagged = violations.iter().map(|violation| (Flag::of(violation), violation.rule)).collect();
-        let findings = fold(violations, By::Descriptor, &Names::default());
+        let findings = fold(violations, &Names::default());
         Judged { events: self.events, cpus: self.started.len(), flagged, findings, fates }
     }
 }

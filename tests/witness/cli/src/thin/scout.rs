@@ -101,6 +101,9 @@ impl Scout {
     /// What was found, and the judgement.
     pub(super) fn into_interest(mut self) -> (Interest, Obligations) {
         self.interest.tables = self.engine.pages_of_tables().map(|pa| pa >> SHIFT).collect();
+        // What a violation comes from, and what would mend it, is said again.
+        let told = self.engine.violations().iter().flat_map(|violation| [violation.line, violation.remedy.at.line]);
+        self.interest.lines.extend(told);
         (self.interest, self.engine)
     }
 

@@ -1,6 +1,6 @@
 //! Claims about the picture, by its text.
 
-use breakwater_oracle::obligations::{Obligations, Rule, Violation};
+use breakwater_oracle::obligations::{At, Lack, Obligations, Remedy, Rule, Side, Violation};
 use breakwater_trace::{HEADER, Reader};
 use svg::parser::Event as Parsed;
 
@@ -47,17 +47,20 @@ fn checked(timeline: &Timeline) -> String {
 }
 
 fn violation(rule: Rule, pe: u32, line: u64, missing: &str) -> Violation {
+    let at = At { line, pe, pc: 0x4020_0000 };
     Violation {
         rule,
         line,
         pe,
-        pc: 0x4020_0000,
+        pc: at.pc,
+        harm: None,
+        remedy: Remedy { lack: Lack::Own(rule), side: Side::At, at },
         va: None,
         pa: None,
         old: None,
         new: None,
-        level: None,
-        format: None,
+        old_as: None,
+        new_as: None,
         missing: missing.to_owned(),
         times: 1,
     }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Testimony;
 use super::judge::CpuSeen;
+use crate::baseline::Compared;
 use crate::finding::Finding;
 use crate::judge::{doubt, not_kept, unknown};
 use crate::measure::CpuFigures;
@@ -15,13 +16,13 @@ use crate::measure::CpuFigures;
 const SHOWN: usize = 60;
 
 impl Testimony {
-    /// Distinct findings, and all violations, by rule.
+    /// By rule: how many findings break it, and how often.
     fn by_rule(&self) -> BTreeMap<String, (usize, u64)> {
         let mut counts: BTreeMap<String, (usize, u64)> = BTreeMap::new();
-        for finding in &self.findings {
-            let (distinct, times) = counts.entry(format!("{:?}", finding.first.rule)).or_default();
-            *distinct += 1;
-            *times += finding.times;
+        for symptom in self.findings.iter().flat_map(|finding| &finding.symptoms) {
+            let (findings, times) = counts.entry(format!("{:?}", symptom.rule)).or_default();
+            *findings += 1;
+            *times += symptom.times;
         }
         counts
     }
@@ -36,7 +37,7 @@ impl Testimony {
         let rules = self.by_rule();
         let rules = rules
             .iter()
-            .map(|(rule, (distinct, times))| (rule.clone(), json!({ "findings": distinct, "times": times })));
+            .map(|(rule, (findings, times))| (rule.clone(), json!({ "findings": findings, "times": times })));
         json!({
             "version": 1,
             "image": self.name,
@@ -52,6 +53,7 @@ impl Testimony {
             "in_other_orders": self.elsewhere.iter().map(Finding::to_json).collect::<Vec<_>>(),
             "unweighed": self.unweighed,
             "unknown": self.unknowns.iter().map(unknown).collect::<Vec<_>>(),
+            "baseline": self.compared.as_ref().map(Compared::to_json),
             "by_rule": rules.collect::<serde_json::Map<_, _>>(),
             "house_rules": self.lapses.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "features": self.features,
@@ -78,7 +80,8 @@ impl Testimony {
 impl fmt::Display for Testimony {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for finding in self.findings.iter().take(SHOWN) {
-            writeln!(f, "{finding}")?;
+            let known = self.compared.as_ref().map(|compared| compared.says(finding)).unwrap_or_default();
+            writeln!(f, "{known}{finding}")?;
         }
         if self.findings.len() > SHOWN {
             writeln!(f, "... and {} more, all of them in the WITNESS-REPORT line", self.findings.len() - SHOWN)?;
@@ -105,8 +108,11 @@ impl fmt::Display for Testimony {
         if let Err(why) = &self.measured {
             writeln!(f, "  instructions and W+X windows were not measured: {why}")?;
         }
-        for (rule, (distinct, times)) in self.by_rule() {
-            writeln!(f, "  {rule}: {distinct} findings, {times} times")?;
+        for (rule, (findings, times)) in self.by_rule() {
+            writeln!(f, "  {rule}: {findings} findings, {times} times")?;
+        }
+        if let Some(compared) = &self.compared {
+            writeln!(f, "  {compared}")?;
         }
         let resting = self.findings.iter().filter(|finding| finding.rests_on_order).count();
         if resting > 0 {

@@ -9,6 +9,7 @@ use breakwater_trace::{Feature, Record};
 
 use super::entry::From;
 use crate::Tools;
+use crate::baseline::Baseline;
 use crate::child::Finished;
 use crate::elf::Elf;
 use crate::loader::{self, Loading};
@@ -61,6 +62,8 @@ pub struct Subject {
     pub from: From,
     /// How the image itself says that its boot failed, if that is known.
     pub own_end: Option<OwnEnd>,
+    /// Findings that are known, and fail nothing.
+    pub baseline: Option<Baseline>,
 }
 
 /// An image and how it is started.
@@ -158,6 +161,7 @@ impl Subject {
             house_rules: false,
             from: From::Reset,
             own_end: None,
+            baseline: None,
         })
     }
 

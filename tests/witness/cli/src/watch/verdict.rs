@@ -7,11 +7,13 @@ use breakwater_trace::End;
 use super::judge::Judged;
 use super::run::{Ends, Ran};
 use super::subject::Subject;
+use crate::baseline::Compared;
+use crate::finding::Finding;
 
 /// Shown by `--help`.
 pub const EXIT_STATUSES: &str = "\
 Exit status: 0 the end was reached, every CPU that started had its MMU on, and nothing was found; 1 set-up or build failed; \
-2 wrong command line; 20 violations were found; 21 a CPU that started never had its MMU on; 22 the image crashed or ended before its end; \
+2 wrong command line; 20 violations were found (with --baseline: new ones); 21 a CPU that started never had its MMU on; 22 the image crashed or ended before its end; \
 23 time was up; 24 no verdict (the recording is incomplete, or an MMU is on with what the oracle does not know or follow)";
 
 /// How the run ended.
@@ -30,7 +32,7 @@ pub enum Outcome {
 /// The verdict, the worst first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub enum Verdict {
-    /// Rules were broken.
+    /// Rules were broken, in ways that no baseline knows.
     Findings,
     /// It crashed, or ended before its end.
     Crash,
@@ -156,12 +158,23 @@ pub(crate) fn outcome(subject: &Subject, ends: &Ends, ran: &Ran, judged: &Judged
     }
 }
 
-/// The verdict on it all.
-pub(crate) fn verdict(outcome: &Outcome, certain: usize, judged: &Judged) -> (Verdict, String) {
+/// The verdict on it all. What a baseline knows fails nothing.
+pub(crate) fn verdict(
+    outcome: &Outcome,
+    findings: &[Finding],
+    compared: Option<&Compared>,
+    judged: &Judged,
+) -> (Verdict, String) {
+    let certain = findings.iter().filter(|finding| !finding.rests_on_order);
+    let (known, new): (Vec<_>, Vec<_>) =
+        certain.partition(|finding| compared.is_some_and(|compared| compared.knows(finding)));
+    let (certain, known) = (new.len() + judged.lapses.len(), known.len());
+
     let never: Vec<String> =
         judged.cpus.iter().filter(|(_, cpu)| cpu.started && !cpu.mmu_was_on).map(|(cpu, _)| cpu.to_string()).collect();
     if certain > 0 {
-        return (Verdict::Findings, format!("{certain} distinct violations"));
+        let new = if compared.is_some() { "new " } else { "" };
+        return (Verdict::Findings, format!("{certain} {new}findings"));
     }
     if let Outcome::Crash(why) = outcome {
         return (Verdict::Crash, why.clone());
@@ -181,6 +194,9 @@ pub(crate) fn verdict(outcome: &Outcome, certain: usize, judged: &Judged) -> (Ve
     }
     if let Some(unknown) = judged.unknowns.first() {
         return (Verdict::Undecided, format!("trace {unknown}"));
+    }
+    if known > 0 {
+        return (Verdict::Clean, format!("no new finding; {known} that the baseline knows"));
     }
     (Verdict::Clean, "no violation".to_owned())
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use breakwater_trace::{Barrier, Operation};
 
 use super::Obligations;
+use super::cause::{At, Evidence};
 use super::debt::{Debt, Key, Note};
 use super::holder::{Pes, Shot, Walks, bit};
 use super::pe::{ControlCause, Progress};
-use super::report::{Doubt, Evidence, UnplacedViolation};
+use super::report::{Doubt, UnplacedViolation};
 use super::switching::Stores;
 use super::{Rule, lines::Upkeep};
 use crate::descriptor::{Descriptor, Format, Granule};
@@ -53,7 +54,8 @@ impl Obligations {
         let Some(invalidation) = Invalidation::decode(operation, operand, &format, &features) else { return };
         let Invalidation { reach, without_xs, .. } = invalidation;
         let broadcast = reach != Reach::Own;
-        let shot = Shot { issuer: pe, reach, without_xs, walks: Walks::of(&invalidation) };
+        let shot =
+            Shot { issuer: pe, reach, without_xs, walks: Walks::of(&invalidation), at: Evidence(self.report.at) };
         let mut reached = if broadcast { Pes::MAX } else { bit(pe) };
         if invalidation.is_range {
             for other in 0..self.pes.len() as u32 {
@@ -106,6 +108,9 @@ impl Obligations {
         for (index, state) in self.pes.iter_mut().enumerate().filter(|(_, state)| !state.owed.is_empty()) {
             let own = bit(index as u32) & reached;
             for owed in &mut Arc::make_mut(state).owed {
+                if owed.progress == Progress::Written && own != 0 {
+                    owed.early = Evidence(Some(shot.at.0));
+                }
                 let Progress::Cached(holder) = &mut owed.progress else { continue };
                 if owed.cause != ControlCause::Reset || shot.issuer == index as u32 {
                     holder.invalidate(shot, own);
@@ -164,13 +169,13 @@ impl Obligations {
 
     fn invalidate(&mut self, key: Key, applied: &Applied) {
         let Applied { shot, invalidation, reached } = *applied;
-        let line = self.report.at.line;
+        let at = self.report.at;
         self.doubt_order(key, applied);
         let ways: Vec<(Pes, Pes)> = self.debts.at(key).iter().map(|debt| self.ways(key, debt, shot.walks)).collect();
         let mut ways = ways.into_iter();
         let tables = self.debts().change(key, |debt| {
             let (linked, seen) = ways.next().unwrap_or_default();
-            if let Err(note) = names(key.0, debt, &invalidation, line) {
+            if let Err(note) = names(key.0, debt, &invalidation, at) {
                 debt.note = Evidence(note);
                 return true;
             }
@@ -178,9 +183,9 @@ impl Obligations {
             debt.holder.invalidate(shot, reached & !seen & !linked);
             if held & !debt.holder.on_its_way() != 0 {
                 debt.note = Evidence(match () {
-                    () if held & reached & seen != 0 => Note::TooEarly(line),
-                    () if held & reached & linked != 0 => Note::StillLinked(line),
-                    () => Note::NotFarEnough(line),
+                    () if held & reached & seen != 0 => Note::TooEarly(at),
+                    () if held & reached & linked != 0 => Note::StillLinked(at),
+                    () => Note::NotFarEnough(at),
                 });
             }
             true
@@ -197,17 +202,18 @@ impl Obligations {
             let state = &self.pes[issuer as usize];
             (state.loaded, state.waited_for)
         };
+        let at = self.report.at;
         let rests = |debt: &&Debt| {
-            let Evidence(since) = debt.since;
-            let counts = debt.holder.held() & reached != 0 && names(key.0, debt, &invalidation, 0).is_ok();
+            let since = debt.since().line;
+            let counts = debt.holder.held() & reached != 0 && names(key.0, debt, &invalidation, at).is_ok();
             debt.storer != issuer && !debt.is_fill() && counts && loaded > since && waited_for <= since
         };
         if loaded == waited_for {
             return;
         }
-        let found = self.debts.at(key).iter().find(rests).map(|debt| (debt.storer, debt.since.0));
+        let found = self.debts.at(key).iter().find(rests).map(|debt| (debt.storer, debt.since().line));
         if let Some((storer, store_line)) = found {
-            self.report.doubt(Doubt { at: self.report.at, va: key.1, storer, store_line, load_line: loaded });
+            self.report.doubt(Doubt { at, va: key.1, storer, store_line, load_line: loaded });
         }
     }
 
@@ -239,7 +245,7 @@ impl Obligations {
     }
 
     pub(super) fn dsb(&mut self, pe: u32, barrier: Barrier) {
-        let ordering = Ordering::of(barrier);
+        let (at, ordering) = (self.report.at, Ordering::of(barrier));
         let repeats = self.repeats();
         let latent = !self.params.of(pe).ets2;
         let seen_by = if ordering.reach == Reach::Own { bit(pe) } else { Pes::MAX };
@@ -253,7 +259,7 @@ impl Obligations {
         }
         self.complete_lines(pe, &ordering);
         if !self.debts.is_idle(pe) {
-            for (key, debt) in self.debts().dsb(pe, &ordering, seen_by, repeats, latent) {
+            for (key, debt) in self.debts().dsb(at, &ordering, seen_by, repeats, latent) {
                 self.release(key, &[debt]);
             }
         }
@@ -265,7 +271,7 @@ impl Obligations {
                 if let Progress::Cached(holder) = &mut owed.progress
                     && holder.complete(pe, &ordering, repeats) != 0
                 {
-                    owed.progress = Progress::Invalidated;
+                    (owed.progress, owed.done) = (Progress::Invalidated, Evidence(at));
                 }
             }
         }
@@ -277,7 +283,7 @@ impl Obligations {
             let context = &mut self.contexts()[index];
             let gone = context.reach.complete(pe, &ordering, repeats);
             if latent {
-                context.latent |= gone & bit(pe);
+                (context.latent, context.done) = (context.latent | gone & bit(pe), Evidence(at));
             }
             left |= gone != 0;
         }
@@ -317,7 +323,8 @@ impl Obligations {
         };
         if self.pes[pe as usize].is_uncertain() {
             let missing = || "ISB after the write of SCTLR_EL2.M, before this DC".into();
-            self.report.add(UnplacedViolation::of(Rule::ControlSync).va(operand), missing);
+            let finding = self.unsynchronised(pe, Rule::ControlSync);
+            self.report.add(finding.va(operand), missing);
         }
         if let Some(pa) = self.translate(pe, operand) {
             self.issue_line(pe, pa, upkeep);
@@ -338,16 +345,16 @@ impl Obligations {
 }
 
 /// Whether `invalidation`, of whose addresses `debt` is, names its descriptor of `level`.
-fn names(level: i8, debt: &Debt, invalidation: &Invalidation, line: u64) -> Result<(), Note> {
+fn names(level: i8, debt: &Debt, invalidation: &Invalidation, at: At) -> Result<(), Note> {
     let hint = match invalidation.target {
         TlbiTarget::All => return Ok(()),
-        TlbiTarget::Nothing(why) => return Err(Note::Void(line, why)),
+        TlbiTarget::Nothing(why) => return Err(Note::Void(at, why)),
         TlbiTarget::Page { level, .. } | TlbiTarget::Range { level, .. } => level,
     };
     match debt.said {
-        Descriptor::Table(_) if invalidation.last_level_only => Err(Note::LastLevelOnly(line)),
-        Descriptor::Table(_) if hint.is_some() => Err(Note::OtherLevel(line)),
-        Descriptor::Leaf(_) if hint.is_some_and(|hint| hint != level) => Err(Note::OtherLevel(line)),
+        Descriptor::Table(_) if invalidation.last_level_only => Err(Note::LastLevelOnly(at)),
+        Descriptor::Table(_) if hint.is_some() => Err(Note::OtherLevel(at)),
+        Descriptor::Leaf(_) if hint.is_some_and(|hint| hint != level) => Err(Note::OtherLevel(at)),
         _ => Ok(()),
     }
 }

@@ -4,6 +4,7 @@
 //! has its places in [`Frames`], so that a store is known at once for the change that it is. A table that was unlinked keeps its places, as
 //! ghosts, until nobody can walk through its old descriptor.
 
+use super::cause::{At, Evidence};
 use super::change::Weakest;
 use super::debt::{NOWHERE, WalkTables};
 use super::fast::FastMap;
@@ -38,6 +39,12 @@ pub(super) struct Context {
     pub(super) reach: Holder,
     /// Who issued the TLBI that removed it and, without FEAT_ETS2, has not synchronised context since.
     pub(super) latent: Pes,
+    /// The DSB that completed that.
+    pub(super) done: Evidence<At>,
+    /// The event with which it came into use.
+    pub(super) begun: Evidence<At>,
+    /// It is walked only because no ISB followed this write of a control: nobody means it to be.
+    pub(super) unmeant: Evidence<Option<At>>,
     pub(super) weakest: Weakest,
 }
 

@@ -1,8 +1,8 @@
 //! What is owed for one changed descriptor at one place of the input address space.
 
 use super::Rule;
+use super::cause::{At, Evidence, Lack, Missing, Origin, Remedy};
 use super::holder::{Holder, Pes, bit, first};
-use super::report::Evidence;
 use crate::descriptor::Descriptor;
 
 /// A place: the level of the descriptor and the first address that it translates.
@@ -21,17 +21,17 @@ pub(super) enum Note {
     #[default]
     None,
     /// The store was not visible yet when it was issued.
-    TooEarly(u64),
+    TooEarly(At),
     /// It was of the L form, and this is a table descriptor.
-    LastLevelOnly(u64),
+    LastLevelOnly(At),
     /// Its TTL named another level, or any level where this is a table descriptor.
-    OtherLevel(u64),
+    OtherLevel(At),
     /// It reached the issuing PE alone, or not the PEs without FEAT_TLBIRANGE.
-    NotFarEnough(u64),
+    NotFarEnough(At),
     /// The leaf could be cached again through a table descriptor that was still cached.
-    StillLinked(u64),
+    StillLinked(At),
     /// Its operand named nothing.
-    Void(u64, &'static str),
+    Void(At, &'static str),
 }
 
 /// How a store went where the walks of a context do not look.
@@ -61,15 +61,16 @@ impl Detour {
     }
 
     /// What is wanting after the store of `storer`.
-    pub(super) fn wanting(self, storer: u32) -> String {
-        match self {
+    fn wanting(self, storer: u32, since: At) -> Missing {
+        let says = match self {
             Self::PastCaches => {
                 format!("DMB, DC IVAC of the line and DSB after the store of PE {storer}, which went past the caches")
             }
             Self::IntoCaches => {
                 format!("DC CVAC of the line and DSB after the store of PE {storer}: the walks go past the caches")
             }
-        }
+        };
+        Missing { remedy: Remedy::after(Lack::Own(self.rule()), since), says }
     }
 }
 
@@ -100,8 +101,10 @@ pub(super) struct Debt {
     pub(super) latent: Pes,
     /// For the report.
     pub(super) note: Evidence<Note>,
-    /// The line of the store that replaced it.
-    pub(super) since: Evidence<u64>,
+    /// The store that replaced it, and what followed.
+    pub(super) origin: Evidence<Origin>,
+    /// Old and new may be cached at once: it was to be broken first.
+    pub(super) in_place: Evidence<bool>,
 }
 
 impl Debt {
@@ -136,14 +139,28 @@ impl Debt {
         (self.seen_by() | self.holder.held()) & bit(pe) == 0
     }
 
+    /// The store that made it.
+    pub(super) const fn since(&self) -> At {
+        self.origin.0.since
+    }
+
+    /// What is wanting for what was filled in to be seen by all.
+    pub(super) fn unseen(&self) -> Missing {
+        let (storer, since) = (self.storer, self.since());
+        let says = || format!("DSB ISHST or wider by PE {storer} after its store");
+        let dsb = || Missing { remedy: Remedy::after(Lack::StoreDsb, since), says: says() };
+        self.detour.map_or_else(dsb, |detour| detour.wanting(storer, since))
+    }
+
     /// The event that should have been there for `pes` not to have it; `seen` are those whose walkers still see it.
-    pub(super) fn missing(&self, pes: Pes, seen: Pes) -> String {
-        let Self { storer, .. } = self;
+    pub(super) fn missing(&self, pes: Pes, seen: Pes) -> Missing {
+        let (storer, since) = (self.storer, self.since());
         if let Some(detour) = self.detour.filter(|_| seen & pes != 0 && self.visible & seen & pes == 0) {
-            return detour.wanting(*storer);
+            return detour.wanting(storer, since);
         }
         if seen & pes != 0 {
-            return format!("DSB ISHST or wider by PE {storer} after its store, before the TLBI");
+            let says = format!("DSB ISHST or wider by PE {storer} after its store, before the TLBI");
+            return Missing { remedy: Remedy::after(Lack::StoreDsb, since), says };
         }
         let pes = pes & self.holder.held();
         let forgotten = pes & !self.holder.on_its_way();
@@ -151,34 +168,45 @@ impl Debt {
             return self.holder.wanting();
         }
         let whom = first(forgotten);
-        match self.note.0 {
-            Note::TooEarly(line) => {
-                format!("DSB ISHST or wider by PE {storer} between its store and the TLBI of line {line}")
+        let instead = |at| Remedy::at(Lack::Tlbi, at);
+        let (remedy, says) = match self.note.0 {
+            Note::TooEarly(At { line, .. }) => {
+                let says = format!("DSB ISHST or wider by PE {storer} between its store and the TLBI of line {line}");
+                (Remedy::after(Lack::StoreDsb, since), says)
             }
-            Note::LastLevelOnly(line) => {
-                format!("TLBI VAE2IS: the L form of line {line} leaves table descriptors cached, here at PE {whom}")
+            Note::LastLevelOnly(at @ At { line, .. }) => (
+                instead(at),
+                format!("TLBI VAE2IS: the L form of line {line} leaves table descriptors cached, here at PE {whom}"),
+            ),
+            Note::OtherLevel(at @ At { line, .. }) => (
+                instead(at),
+                format!("a TLBI with the right TTL or none for PE {whom}: line {line} names another level"),
+            ),
+            Note::NotFarEnough(at @ At { line, .. }) => {
+                (instead(at), format!("a broadcast TLBI that reaches PE {whom}: that of line {line} does not"))
             }
-            Note::OtherLevel(line) => {
-                format!("a TLBI with the right TTL or none for PE {whom}: line {line} names another level")
-            }
-            Note::NotFarEnough(line) => {
-                format!("a broadcast TLBI that reaches PE {whom}: that of line {line} does not")
-            }
-            Note::StillLinked(line) => {
+            Note::StillLinked(at @ At { line, .. }) => (
+                Remedy::after(Lack::Tlbi, at),
                 format!(
                     "a TLBI of this address after the table descriptor's for PE {whom}, or a non-L form on line {line}"
-                )
+                ),
+            ),
+            Note::Void(at @ At { line, .. }, why) => {
+                (instead(at), format!("a TLBI that reaches PE {whom}: that of line {line} names nothing ({why})"))
             }
-            Note::Void(line, why) => {
-                format!("a TLBI that reaches PE {whom}: that of line {line} names nothing ({why})")
+            Note::None => {
+                let says = match self.said {
+                    Descriptor::Leaf(leaf) if leaf.contiguous => "a TLBI of this entry of the contiguous run",
+                    Descriptor::Table(_) => "a non-L TLBI under this table descriptor",
+                    _ => "a TLBI of this address",
+                };
+                let remedy = match self.in_place.0 {
+                    true => Remedy::before(Lack::Break, since),
+                    false => Remedy::after(Lack::Tlbi, since),
+                };
+                (remedy, format!("{says} that reaches PE {whom}"))
             }
-            Note::None if matches!(self.said, Descriptor::Leaf(leaf) if leaf.contiguous) => {
-                format!("a TLBI of this entry of the contiguous run that reaches PE {whom}")
-            }
-            Note::None if matches!(self.said, Descriptor::Table(_)) => {
-                format!("a non-L TLBI under this table descriptor that reaches PE {whom}")
-            }
-            Note::None => format!("a TLBI of this address that reaches PE {whom}"),
-        }
+        };
+        Missing { remedy, says }
     }
 }

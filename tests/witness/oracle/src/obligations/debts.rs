@@ -4,6 +4,7 @@
 
 use std::hash::{Hash, Hasher};
 
+use super::cause::{At, Evidence, Origin};
 use super::debt::{Debt, Key};
 use super::fast::{FastMap, digest};
 use super::holder::{Pes, bit};
@@ -19,19 +20,32 @@ pub(super) struct Lag {
     own: Pes,
     /// Where the descriptor stands that was filled in last.
     filled: u64,
-    /// Since a mapping was gone, and which.
-    gone: Vec<(Descriptor, Pes)>,
+    /// Who filled it in, and how that came about.
+    pub(super) filler: Evidence<(u32, Origin)>,
+    /// Since a mapping was gone.
+    gone: Vec<Gone>,
+}
+
+/// A mapping that is gone.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Gone {
+    /// What it was.
+    pub(super) said: Descriptor,
+    /// Who has not synchronised context since.
+    pes: Pes,
+    /// Who took it away, and how that came about.
+    pub(super) by: Evidence<(u32, Origin)>,
 }
 
 impl Lag {
     /// Who may still run on instructions fetched through a mapping that was here.
     fn fetch(&self) -> Pes {
-        self.gone.iter().fold(0, |all, (_, pes)| all | pes)
+        self.gone.iter().fold(0, |all, gone| all | gone.pes)
     }
 
     /// The mappings that were here, and through which `pe` may still run on fetched instructions.
-    pub(super) fn fetched(&self, pe: u32) -> impl Iterator<Item = Descriptor> {
-        self.gone.iter().filter(move |(_, pes)| pes & bit(pe) != 0).map(|(said, _)| *said)
+    pub(super) fn fetched(&self, pe: u32) -> impl Iterator<Item = &Gone> {
+        self.gone.iter().filter(move |gone| gone.pes & bit(pe) != 0)
     }
 
     fn is_over(&self) -> bool {
@@ -41,8 +55,8 @@ impl Lag {
     fn synchronise(&mut self, pe: u32) {
         self.fill &= !bit(pe);
         self.own &= !bit(pe);
-        self.gone.iter_mut().for_each(|(_, pes)| *pes &= !bit(pe));
-        self.gone.retain(|(_, pes)| *pes != 0);
+        self.gone.iter_mut().for_each(|gone| gone.pes &= !bit(pe));
+        self.gone.retain(|gone| gone.pes != 0);
     }
 }
 
@@ -145,7 +159,7 @@ impl Debts {
 
     /// What was gone from `key` is there again in `context`, where `again` says so: whoever runs on it runs on what memory says.
     pub(super) fn returns(&mut self, key: Key, context: usize, again: impl Fn(Descriptor) -> bool) {
-        self.change_lag((key, context), |lag| lag.gone.retain(|(said, _)| !again(*said)));
+        self.change_lag((key, context), |lag| lag.gone.retain(|gone| !again(gone.said)));
     }
 
     /// What was filled in at `key` of `context` is gone.
@@ -169,11 +183,12 @@ impl Debts {
         self.map.keys().copied().collect()
     }
 
-    /// `pe`'s own fills that it has not synchronised: where, the descriptor's physical address, and the context it is read in.
-    pub(super) fn own_lags(&self, pe: u32) -> impl Iterator<Item = (Key, u64, usize)> {
+    /// `pe`'s own fills that it has not synchronised: where, the descriptor's physical address, the context it is read
+    /// in, and how it came about.
+    pub(super) fn own_lags(&self, pe: u32) -> impl Iterator<Item = (Key, u64, usize, Origin)> {
         let spots = self.lagged.get(pe as usize).into_iter().flatten();
         let own = move |spot: &Spot| self.lagging.get(spot).filter(|lag| lag.own & bit(pe) != 0);
-        spots.filter_map(move |spot| own(spot).map(|lag| (spot.0, lag.filled, spot.1)))
+        spots.filter_map(move |spot| own(spot).map(|lag| (spot.0, lag.filled, spot.1, lag.filler.0.1)))
     }
 
     /// A debt arises; one for the same descriptor arises anew.
@@ -195,7 +210,7 @@ impl Debts {
                 let mut old = debts.remove(index);
                 old.word = debt.word;
                 old.visible |= debt.visible;
-                old.since = debt.since;
+                (old.origin, old.in_place) = (debt.origin, debt.in_place);
                 old.detour = old.detour.or(debt.detour);
                 old.unsynced |= debt.unsynced;
                 old.holder.join(&debt.holder);
@@ -254,14 +269,15 @@ impl Debts {
         let spot = (key, debt.context);
         let lag = self.lagging.entry(spot).or_default();
         let fresh = debt.unsynced & !(lag.fill | lag.fetch());
+        let by = Evidence((debt.storer, debt.origin.0));
         if debt.is_fill() {
             lag.fill |= debt.unsynced;
             lag.own |= debt.unsynced & bit(debt.storer);
-            lag.filled = debt.slot;
+            (lag.filled, lag.filler) = (debt.slot, by);
         } else {
-            match lag.gone.iter_mut().find(|(said, _)| *said == debt.said) {
-                Some((_, pes)) => *pes |= debt.unsynced,
-                None => lag.gone.push((debt.said, debt.unsynced)),
+            match lag.gone.iter_mut().find(|gone| gone.said == debt.said) {
+                Some(gone) => (gone.pes, gone.by) = (gone.pes | debt.unsynced, by),
+                None => lag.gone.push(Gone { said: debt.said, pes: debt.unsynced, by }),
             }
         }
         for pe in each(fresh) {
@@ -295,25 +311,29 @@ impl Debts {
         over
     }
 
-    /// `pe` executes a DSB; `latent` without FEAT_ETS2. Returns the table descriptors that nobody can walk through any more.
+    /// A PE executes a DSB; `latent` without FEAT_ETS2. Returns the table descriptors that nobody can walk through any
+    /// more.
     pub(super) fn dsb(
         &mut self,
-        pe: u32,
+        at: At,
         ordering: &Ordering,
         seen_by: Pes,
         repeats: bool,
         latent: bool,
     ) -> Vec<(Key, Debt)> {
+        let pe = at.pe;
         if ordering.stores {
             self.supersede(pe, seen_by);
         }
         self.at_barrier(pe, |debt| {
-            if ordering.stores && debt.storer == pe {
+            if ordering.stores && debt.storer == pe && debt.visible & seen_by != 0 {
                 debt.visible &= !seen_by;
+                debt.origin.0.done = at;
             }
             if debt.holder.awaits(pe) {
                 let gone = debt.holder.complete(pe, ordering, repeats);
                 debt.latent |= if latent { gone & bit(pe) } else { 0 };
+                debt.origin.0.done = at;
             }
         })
     }

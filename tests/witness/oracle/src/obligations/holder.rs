@@ -3,6 +3,8 @@
 //! A TLBI removes nothing by itself: it is complete at a DSB of the PE that issued it (RPSMWS), and under the repeat errata only after a
 //! second round. Until then its PEs count as holding.
 
+use super::Rule;
+use super::cause::{At, Evidence, Lack, Missing, Remedy};
 use crate::maintenance::{Invalidation, Ordering, Reach, TlbiTarget};
 
 /// A set of PEs.
@@ -37,6 +39,8 @@ pub(super) struct Shot {
     pub(super) without_xs: bool,
     /// The walks of which it removes the table descriptors as well.
     pub(super) walks: Walks,
+    /// Where it was issued.
+    pub(super) at: Evidence<At>,
 }
 
 impl Shot {
@@ -61,13 +65,14 @@ impl Shot {
     }
 
     /// What is wanting after it.
-    fn wanting(&self) -> String {
+    pub(super) fn wanting(&self) -> Missing {
         let (domain, issuer) = (self.domain(), self.issuer);
-        if self.without_xs {
+        let says = if self.without_xs {
             format!("DSB {domain}nXS or wider by PE {issuer} after its TLBI")
         } else {
             format!("DSB {domain} or wider, for loads and stores, by PE {issuer} after its TLBI")
-        }
+        };
+        Missing { remedy: Remedy::after(Lack::TlbiDsb, self.at.0), says }
     }
 }
 
@@ -92,9 +97,9 @@ impl Unfinished {
         self.0.is_empty()
     }
 
-    /// What is wanting after the one that reaches farthest.
-    pub(super) fn wanting(&self) -> Option<String> {
-        self.0.iter().max_by_key(|shot| shot.reach).map(Shot::wanting)
+    /// The one that reaches farthest.
+    pub(super) fn farthest(&self) -> Option<&Shot> {
+        self.0.iter().max_by_key(|shot| shot.reach)
     }
 }
 
@@ -265,15 +270,16 @@ impl Holder {
     }
 
     /// What is wanting after the TLBI.
-    pub(super) fn wanting(&self) -> String {
+    pub(super) fn wanting(&self) -> Missing {
         let Some(InFlight { shot, stage, .. }) = self.pending.first() else {
-            return "a TLBI".into();
+            return Missing { remedy: Remedy::at(Lack::Tlbi, At::default()), says: "a TLBI".into() };
         };
         let (issuer, domain) = (shot.issuer, shot.domain());
-        match stage {
+        let says = match stage {
             Stage::Half => format!("a second broadcast TLBI and DSB {domain} by PE {issuer}"),
             Stage::Repeated => format!("DSB {domain} by PE {issuer} after its second TLBI"),
-            Stage::Issued => shot.wanting(),
-        }
+            Stage::Issued => return shot.wanting(),
+        };
+        Missing { remedy: Remedy::after(Lack::Own(Rule::RepeatTlbi), shot.at.0), says }
     }
 }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use breakwater_trace::MemoryKind;
 
+use super::cause::{At, Lack, Remedy};
 use super::context::{Context, MOST_SLOTS, PlacedWord, Regime, Subtree, TableUse};
 use super::fast::FastMap;
+use super::holder::bit;
 use super::report::UnplacedViolation;
 use super::{Obligations, Rule};
-use crate::descriptor::{Descriptor, Leaf};
-use crate::regime::MemoryType;
+use crate::descriptor::{Descriptor, Format, Leaf};
+use crate::regime::{Control, MemoryType};
 
 /// What a trace says physical memory is.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -49,6 +51,11 @@ impl Ranges {
         let part = self.flash.iter_mut().find(|flash| (flash.start..flash.end_exclusive).contains(&pa))?;
         let is_first = !std::mem::replace(&mut part.is_commanded, true);
         is_first.then_some((part.start, part.end_exclusive - 1))
+    }
+
+    /// Whether the byte at `pa` is said to be RAM.
+    fn is_ram(&self, pa: u64) -> bool {
+        self.ram.iter().any(|(start, end)| (*start..*end).contains(&pa))
     }
 
     /// The first byte from `first` to `last` that may not be mapped as Normal memory.
@@ -151,10 +158,13 @@ impl Outputs {
 impl Obligations {
     /// Judges a leaf that comes into force.
     pub(super) fn judge_leaf(&mut self, context: usize, slot: &PlacedWord, leaf: Leaf) {
-        let Context { regime, .. } = self.contexts[context];
+        let Context { regime, unmeant, .. } = self.contexts[context];
         let memory_type = MemoryType::of(regime.mair, leaf.attr_index);
+        let by = self.memory.writer(slot.pa).unwrap_or(self.report.at);
+        let unmeant = unmeant.0;
         let finding = |rule| {
-            UnplacedViolation::of(rule).va(slot.va).pa(leaf.output).now(slot.word).read_as(slot.level, regime.format)
+            let finding = UnplacedViolation::of(rule).va(slot.va).pa(leaf.output).by(by);
+            finding.now(slot.word).read_as(slot.level, regime.format).unmeant(unmeant)
         };
         if leaf.executable && leaf.writable {
             self.report.add(finding(Rule::WriteExecute), || "XN, or AP[2] and no DBM, in the descriptor".into());
@@ -162,10 +172,17 @@ impl Obligations {
         let is_reserved = MemoryType::is_reserved(regime.mair, leaf.attr_index);
         if is_reserved {
             let missing = || format!("an encoding that has a meaning, at index {} of MAIR_EL2", leaf.attr_index);
-            self.report.add(finding(Rule::TypeReserved), missing);
+            self.report.add(self.of_types(context, finding(Rule::TypeReserved)), missing);
         }
         if leaf.executable && memory_type.is_device() && !is_reserved {
-            self.report.add(finding(Rule::DeviceExecute), || "XN in the descriptor".into());
+            // RAM is executed from: there it is the type that is wrong.
+            let (finding, is_ram) = (finding(Rule::DeviceExecute), self.ranges.is_ram(leaf.output));
+            let finding = if is_ram { self.of_types(context, finding) } else { finding };
+            let index = leaf.attr_index;
+            self.report.add(finding, || match is_ram {
+                true => format!("a Normal type at index {index} of MAIR_EL2, or another index in the descriptor"),
+                false => "XN in the descriptor".into(),
+            });
         }
         let last = leaf.output.saturating_add(regime.format.span(slot.level) - 1);
         if !memory_type.is_device()
@@ -177,8 +194,36 @@ impl Obligations {
         if Arc::make_mut(&mut self.outputs).add(slot, leaf, &regime) {
             let missing =
                 || "invalidation of the frame's other mapping, of another type or shareability, before".into();
-            self.report.add(finding(Rule::MismatchedAttributes), missing);
+            let unmeant = self.contexts.iter().find_map(|context| context.unmeant.0);
+            let finding = match self.types_written(context) {
+                Some(write) => finding(Rule::MismatchedAttributes).by(write).mend(Remedy::before(Lack::Break, write)),
+                None => finding(Rule::MismatchedAttributes),
+            };
+            self.report.add(finding.unmeant(unmeant), missing);
         }
+    }
+
+    /// `finding` is about what MAIR_EL2 holds: it comes from the register's last write by a PE that walks `context`.
+    fn of_types(&self, context: usize, finding: UnplacedViolation) -> UnplacedViolation {
+        let Context { walkers, unmeant, .. } = self.contexts[context];
+        if unmeant.0.is_some() {
+            return finding;
+        }
+        let walker = (0..self.pes.len() as u32).find(|pe| walkers & bit(*pe) != 0);
+        match walker.and_then(|pe| self.pes[pe as usize].wrote(Control::Mair)) {
+            Some(write) => finding.by(write).about("MAIR_EL2"),
+            // What it holds since reset nobody knows.
+            None => finding.mend(Remedy::at(Lack::Own(Rule::ControlUnknown), self.report.at)),
+        }
+    }
+
+    /// The write of MAIR_EL2 that makes what `context` says another type, where its root is still cached as it was.
+    fn types_written(&self, context: usize) -> Option<At> {
+        let Context { regime, walkers, .. } = self.contexts[context];
+        let is_before = |other: &Context| other.regime.root == regime.root && other.regime.mair != regime.mair;
+        self.contexts.iter().find(|other| other.in_use() && is_before(other))?;
+        let walker = (0..self.pes.len() as u32).find(|pe| walkers & bit(*pe) != 0)?;
+        self.pes[walker as usize].wrote(Control::Mair).filter(|write| *write == self.report.at)
     }
 
     /// IPGVGZ, RQTRPM: the run around `slot` after a store to it.
@@ -207,8 +252,9 @@ impl Obligations {
             if beside != expected && alike(Leaf { contiguous: bit, ..beside }) == alike(expected) {
                 Arc::make_mut(&mut self.outputs).unsettled(place, start);
             } else if beside != expected || first & (run * span - 1) != 0 {
-                let finding =
-                    UnplacedViolation::of(Rule::RunMisprogrammed).va(slot.va).pa(slot.pa).old(word).now(slot.word);
+                let by = self.memory.writer(slot.pa).unwrap_or(self.report.at);
+                let finding = UnplacedViolation::of(Rule::RunMisprogrammed).va(slot.va).pa(slot.pa).by(by);
+                let finding = finding.old(word).now(slot.word);
                 let finding = finding.read_as(slot.level, format);
                 let missing = || format!("an invalid entry at VA {:x}, or one of the same run", other.va);
                 self.report.add(finding, missing);
@@ -239,7 +285,11 @@ impl Obligations {
             let Some((_, first)) = leaves.next() else { return false };
             let Some((slot, _)) = leaves.find(|(_, leaf)| *leaf != first) else { return false };
             if first.contiguous || matches!(slot.said, Descriptor::Leaf(leaf) if leaf.contiguous) {
-                let finding = UnplacedViolation::of(Rule::RunMisprogrammed).va(slot.va).pa(slot.pa).now(slot.word);
+                // The store to the run that came last left it so.
+                let by = (*start..last).filter_map(|entry| self.memory.writer(place.base + 8 * entry));
+                let by = by.max_by_key(|at| at.line).unwrap_or(context.begun.0);
+                let finding =
+                    UnplacedViolation::of(Rule::RunMisprogrammed).va(slot.va).pa(slot.pa).by(by).now(slot.word);
                 let missing = || "the same bit and rights in each valid entry of the run".into();
                 self.report.add(finding.read_as(slot.level, format), missing);
                 return true;
@@ -252,8 +302,10 @@ impl Obligations {
     /// After boot: no page writable through one address and executable through another.
     pub(super) fn judge_aliases(&mut self) {
         let mut left = 8 * MOST_SLOTS;
-        let mut executable: Vec<(u64, u64, PlacedWord)> = Vec::new();
-        let mut writable: Vec<(u64, u64, PlacedWord)> = Vec::new();
+        let begun = self.contexts.iter().filter(|context| context.walkers & self.walking != 0);
+        let begun = begun.map(|context| context.begun.0).max_by_key(|at| at.line).unwrap_or_default();
+        let mut executable: Vec<(u64, u64, PlacedWord, Format)> = Vec::new();
+        let mut writable: Vec<(u64, u64, PlacedWord, Format)> = Vec::new();
         for index in 0..self.contexts.len() {
             let Context { regime, walkers, .. } = self.contexts[index];
             if walkers & self.walking == 0 {
@@ -264,32 +316,32 @@ impl Obligations {
                 let Descriptor::Leaf(leaf) = slot.said else { continue };
                 let last = leaf.output.saturating_add(regime.format.span(slot.level) - 1);
                 if leaf.executable {
-                    executable.push((leaf.output, last, slot));
+                    executable.push((leaf.output, last, slot, regime.format));
                 } else if leaf.writable {
-                    writable.push((leaf.output, last, slot));
+                    writable.push((leaf.output, last, slot, regime.format));
                 }
             }
         }
         // Ends do not nest in order, so the greatest end so far decides whether anything before can meet.
-        writable.sort_unstable_by_key(|(first, last, _)| (*first, *last));
+        writable.sort_unstable_by_key(|(first, last, ..)| (*first, *last));
         let mut greatest = 0;
         let ends: Vec<u64> = writable
             .iter()
-            .map(|(_, last, _)| {
+            .map(|(_, last, ..)| {
                 greatest = greatest.max(*last);
                 greatest
             })
             .collect();
-        for (first, last, slot) in executable {
+        for (first, last, slot, format) in executable {
             let from = ends.partition_point(|end| *end < first);
             let met =
-                writable[from..].iter().take_while(|(start, ..)| *start <= last).find(|(_, end, _)| *end >= first);
-            if let Some((start, _, other)) = met {
-                let finding = UnplacedViolation::of(Rule::WriteExecuteAlias)
-                    .va(slot.va)
-                    .pa(first.max(*start))
-                    .old(other.word)
-                    .now(slot.word);
+                writable[from..].iter().take_while(|(start, ..)| *start <= last).find(|(_, end, ..)| *end >= first);
+            if let Some((start, _, other, other_format)) = met {
+                let writers = [slot.pa, other.pa].into_iter().filter_map(|pa| self.memory.writer(pa));
+                let by = writers.max_by_key(|at| at.line).unwrap_or(begun);
+                let finding = UnplacedViolation::of(Rule::WriteExecuteAlias).va(slot.va).pa(first.max(*start)).by(by);
+                let finding = finding.old(other.word).now(slot.word).read_as(slot.level, format);
+                let finding = finding.old_read_as(other.level, *other_format);
                 self.report.add(finding, || format!("removal of the writable mapping at VA {:x}", other.va));
             }
         }

@@ -6,6 +6,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::cause::{At, Evidence};
 use super::fast::{FastMap, fold};
 use super::holder::{Pes, bit};
 use crate::maintenance::{Ordering, Reach};
@@ -50,6 +51,35 @@ pub(super) struct KnownPage {
     older: Vec<(u16, Unseen)>,
     /// The state of their cache lines.
     pub(super) lines: super::lines::Lines,
+    /// Who stored what is there: few stores each by itself, the many of a loop by their instruction.
+    writers: Evidence<Vec<Writer>>,
+}
+
+/// More stores to one page, and those of one instruction are told apart no more; more instructions, and the first are
+/// forgotten.
+const MOST_WRITERS: usize = 8;
+
+/// A store, or the stores of one instruction.
+#[derive(Clone, Copy, Debug)]
+struct Writer {
+    words: Words,
+    /// The first of them.
+    at: At,
+}
+
+impl Writer {
+    /// Joins those of one instruction.
+    fn join(writers: &mut Vec<Self>) {
+        let mut joined: Vec<Self> = Vec::with_capacity(MOST_WRITERS);
+        for writer in writers.iter() {
+            let of_it = |other: &&mut Self| (other.at.pe, other.at.pc) == (writer.at.pe, writer.at.pc);
+            match joined.iter_mut().find(of_it) {
+                Some(other) => other.words = other.words.or(&writer.words),
+                None => joined.push(*writer),
+            }
+        }
+        *writers = joined;
+    }
 }
 
 /// A store that a walker may not see yet.
@@ -79,7 +109,31 @@ impl KnownPage {
             storer: 0,
             older: Vec::new(),
             lines: super::lines::Lines::default(),
+            writers: Evidence(Vec::new()),
         }
+    }
+
+    /// The word at `index` is stored by the event `at`.
+    fn write(&mut self, index: usize, at: At) {
+        let Evidence(writers) = &mut self.writers;
+        let is_of = |writer: &Writer| (writer.at.pe, writer.at.pc) == (at.pe, at.pc);
+        if let [only] = writers.as_mut_slice()
+            && only.words.has(index)
+            && is_of(only)
+            && only.words.without(&Words::span(index, 1)).is_empty()
+        {
+            only.at = at;
+            return;
+        }
+        writers.iter_mut().for_each(|writer| writer.words.remove(index));
+        writers.retain(|writer| !writer.words.is_empty());
+        if writers.len() >= MOST_WRITERS {
+            Writer::join(writers);
+        }
+        if writers.len() >= MOST_WRITERS {
+            writers.remove(0);
+        }
+        writers.push(Writer { words: Words::span(index, 1), at });
     }
 
     /// The word at `at`; 0 if it is not known.
@@ -297,10 +351,10 @@ impl Memory {
         }
     }
 
-    /// `pe` stores the bits of `mask`.
+    /// The event `at` stores the bits of `mask`.
     pub(super) fn store(
         &mut self,
-        pe: u32,
+        at: At,
         (pa, mask, bits): (u64, u64, u64),
         cached: bool,
         line_bytes: u16,
@@ -310,8 +364,9 @@ impl Memory {
         let old = self.set(pa, new);
         let page = self.page_mut(pa);
         page.lines.store(index(pa), cached, line_bytes);
-        if page.overwrite(pe, index(pa), old) {
-            self.touched(pe).push(pa >> SHIFT);
+        page.write(index(pa), at);
+        if page.overwrite(at.pe, index(pa), old) {
+            self.touched(at.pe).push(pa >> SHIFT);
         }
         WordChange { old, new }
     }
@@ -344,6 +399,12 @@ impl Memory {
     /// What walkers may still see of the word at `pa` instead of its value.
     pub(super) fn unseen(&self, pa: u64) -> Vec<Unseen> {
         self.page(pa).map(|page| page.unseen(index(pa)).collect()).unwrap_or_default()
+    }
+
+    /// The store that left what the word at `pa` holds, if there was one and it is remembered.
+    pub(super) fn writer(&self, pa: u64) -> Option<At> {
+        let Evidence(writers) = &self.page(pa)?.writers;
+        writers.iter().find(|writer| writer.words.has(index(pa))).map(|writer| writer.at)
     }
 
     /// Whether every store to the page of `pa` is seen by all.

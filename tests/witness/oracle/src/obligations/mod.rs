@@ -11,6 +11,7 @@
 //! **What it refuses.** Nothing. PEs beyond 128 are left unjudged; what a verdict would have to know besides is said ([`Unknown`]).
 
 mod barriers;
+mod cause;
 mod change;
 mod context;
 mod debt;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 
 use breakwater_trace::{Call, End, Event, Record, Step};
 
+pub use self::cause::{At, Harm, Lack, Remedy, Side};
 pub use self::report::{Doubt, NotKept, Violation};
 pub use self::rule::{Origin, Rule};
 pub use self::unknown::Unknown;
@@ -48,7 +50,7 @@ use self::holder::Pes;
 use self::leaves::{Outputs, Ranges};
 use self::memory::Memory;
 use self::pe::Pe;
-use self::report::{At, Report};
+use self::report::Report;
 use crate::params::Params;
 use crate::regime::Control;
 
@@ -143,6 +145,7 @@ impl Obligations {
             Record::Count { .. } => {}
             Record::End(End::Exit) => {
                 self.arrive();
+                self.report.at_end = true;
                 self.end();
             }
             Record::End(End::Limit | End::Cap) => {}

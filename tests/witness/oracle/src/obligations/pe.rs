@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::Rule;
+use super::cause::{At, Evidence, Lack, Missing, Remedy};
 use super::holder::{Holder, Unfinished};
-use super::report::{At, Evidence};
+use super::report::UnplacedViolation;
 use super::switching::{OffWindow, Stores};
 use crate::regime::{Control, Controls};
 
@@ -83,25 +84,63 @@ pub(super) enum Progress {
     Invalidated,
 }
 
+impl Progress {
+    /// Whether no invalidation is on its way.
+    fn is_forgotten(&self) -> bool {
+        match self {
+            Self::Written => true,
+            Self::Cached(holder) => holder.on_its_way() == 0,
+            Self::Invalidated => false,
+        }
+    }
+}
+
 /// An invalidation of everything that a PE owes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Owed {
     pub(super) cause: ControlCause,
     pub(super) progress: Progress,
+    /// The write; of a PE whose TLBs nobody has invalidated since reset, the one that turned its MMU on.
     pub(super) at: Evidence<At>,
+    /// The DSB that completed the invalidation.
+    pub(super) done: Evidence<At>,
+    /// A TLBI of everything that came before the write was in force.
+    pub(super) early: Evidence<Option<At>>,
+    /// It comes from the write that turned the MMU on, before which it should have been done.
+    pub(super) is_before: Evidence<bool>,
 }
 
 impl Owed {
-    pub(super) fn missing(&self) -> String {
-        let name = self.cause.name();
-        match &self.progress {
-            Progress::Written => format!("ISB after {name}, then TLBI ALLE2, DSB and ISB"),
-            Progress::Cached(holder) if holder.on_its_way() == 0 => {
-                format!("TLBI ALLE2, after {name} and its ISB, then DSB and ISB")
+    /// That it is owed, where it must not be.
+    pub(super) fn finding(&self) -> UnplacedViolation {
+        UnplacedViolation::of(self.cause.rule()).by(self.at.0).about(self.cause.name())
+    }
+
+    /// What is wanting; what has to follow the PE's last write of a control stands on line `last`.
+    pub(super) fn missing(&self, last: At) -> Missing {
+        let (name, Evidence(at)) = (self.cause.name(), self.at);
+        let (remedy, says) = match (&self.progress, self.early.0) {
+            (progress, Some(early)) if progress.is_forgotten() => {
+                let line = early.line;
+                (Remedy::before(Lack::Isb, early), format!("ISB between {name} and the TLBI of line {line}"))
             }
-            Progress::Cached(holder) => holder.wanting(),
-            Progress::Invalidated => format!("ISB after the DSB that completes the TLBI for {name}"),
-        }
+            (Progress::Written, _) => {
+                // A change that the write of M = 1 makes itself could be followed by nothing yet.
+                let is_last = last.line >= at.line;
+                let remedy = if is_last { Remedy::after(Lack::Isb, last) } else { Remedy::after(Lack::Tlbi, at) };
+                (remedy, format!("ISB after {name}, then TLBI ALLE2, DSB and ISB"))
+            }
+            (Progress::Cached(holder), _) if holder.on_its_way() == 0 => {
+                let before = Remedy::before(Lack::Tlbi, at);
+                let remedy = if self.is_before.0 { before } else { Remedy::after(Lack::Tlbi, at) };
+                (remedy, format!("TLBI ALLE2, after {name} and its ISB, then DSB and ISB"))
+            }
+            (Progress::Cached(holder), _) => return holder.wanting(),
+            (Progress::Invalidated, _) => {
+                (Remedy::after(Lack::Isb, self.done.0), format!("ISB after the DSB that completes the TLBI for {name}"))
+            }
+        };
+        Missing { remedy, says }
     }
 }
 
@@ -139,6 +178,13 @@ pub(super) struct Pe {
     pub(super) walks: Arc<[usize]>,
     /// Controls that it wrote, a bit each.
     pub(super) written: u8,
+    /// Where it wrote each last, and which it wrote last of all.
+    pub(super) writes: Evidence<[At; 6]>,
+    pub(super) last_write: Evidence<At>,
+    /// The write of a control before that.
+    pub(super) prior_write: Evidence<At>,
+    /// Its first use, since it synchronised context last, of what it should have synchronised for.
+    pub(super) used: Evidence<Option<At>>,
     /// It started with its MMU off.
     pub(super) from_reset: bool,
     /// It had a fetch: its program counters mean something.
@@ -195,8 +241,14 @@ impl Pe {
     /// Notes that it owes an invalidation of everything because of `cause`.
     pub(super) fn owe(&mut self, cause: ControlCause, progress: Progress, at: At) {
         self.owed.retain(|owed| owed.cause != cause);
-        self.owed.push(Owed { cause, progress, at: Evidence(at) });
+        let (at, early, is_before) = (Evidence(at), Evidence(None), Evidence(false));
+        self.owed.push(Owed { cause, progress, at, done: at, early, is_before });
         self.owed.sort_unstable_by_key(|owed| owed.cause);
+    }
+
+    /// Where it wrote `control` last, if it did.
+    pub(super) fn wrote(&self, control: Control) -> Option<At> {
+        Some(self.writes.0[control as usize]).filter(|at| at.line != 0)
     }
 
     /// The controls under which it may walk.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use breakwater_trace::Register;
 
 use super::Obligations;
+use super::cause::{At, Evidence, Lack, Remedy};
 use super::change::Weakest;
 use super::context::{Context, Regime};
 use super::holder::bit;
-use super::pe::{ControlCause, Last, Progress};
-use super::report::{At, Evidence, UnplacedViolation};
+use super::pe::{ControlCause, Last, Owed, Pe, Progress};
+use super::report::UnplacedViolation;
 use super::{Rule, holder::Holder};
 use crate::maintenance::Ordering;
 use crate::regime::{Control, Controls};
@@ -125,6 +126,8 @@ impl Obligations {
         let state = self.pe(pe);
         let before = state.next;
         state.next.set(control, value);
+        let Evidence(prior) = state.last_write;
+        (state.writes.0[control as usize], state.last_write, state.prior_write) = (at, Evidence(at), Evidence(prior));
         let after = state.next;
         // The first write after reset is a change, whatever was found: the reset value is unknown.
         let first = state.from_reset && state.written & known(control) == 0;
@@ -156,10 +159,13 @@ impl Obligations {
         }
         if turned_on {
             if tables_unsynchronised {
-                let finding = UnplacedViolation::of(Rule::ControlSync).old(before.sctlr).now(after.sctlr);
-                self.report.add(finding, || "ISB between the write of TTBR0_EL2 and M = 1".into());
+                let root = self.pes[pe as usize].wrote(Control::Ttbr0).unwrap_or(at);
+                let finding = UnplacedViolation::of(Rule::ControlSync).by(root).old(before.sctlr).now(after.sctlr);
+                self.report.add(finding.mend(Remedy::after(Lack::Isb, prior)), || {
+                    "ISB between the write of TTBR0_EL2 and M = 1".into()
+                });
             }
-            self.turn_on(pe);
+            self.turn_on(pe, prior);
         }
         self.judge_root_bits(pe);
         self.walk_what_may_be(pe);
@@ -183,11 +189,21 @@ impl Obligations {
                 continue;
             }
             let new = self.contexts.len();
-            let (reach, weakest) = (Holder::default(), Weakest::NONE);
-            self.contexts().push(Context { regime, walkers: 0, reach, latent: 0, weakest });
+            let (reach, at, weakest) = (Holder::default(), Evidence(self.report.at), Weakest::NONE);
+            let unmeant = Evidence(None);
+            self.contexts().push(Context {
+                regime,
+                walkers: 0,
+                reach,
+                latent: 0,
+                done: at,
+                begun: at,
+                unmeant,
+                weakest,
+            });
             for other in 0..new {
                 if self.reaches(other, pe) && self.contexts[other].regime.big_endian == regime.big_endian {
-                    self.compare_roots(other, new);
+                    self.compare_roots(pe, other, new);
                 }
             }
             self.contexts().pop();
@@ -202,19 +218,33 @@ impl Obligations {
         self.open_window(pe, before, after);
     }
 
-    fn turn_on(&mut self, pe: u32) {
+    /// M goes from 0 to 1; the PE's write of a control before that was `prior`.
+    fn turn_on(&mut self, pe: u32, prior: At) {
         self.close_window(pe);
         if self.pes[pe as usize].at_el3 {
             return;
         }
         self.judge_unwritten(pe);
-        self.judge_owed(pe);
+        let at = self.report.at;
+        let is_held = |owed: &Owed| owed.progress != Progress::Invalidated;
+        // Where nothing was invalidated since reset, one TLBI is wanting, however many controls were written before.
+        let owed = &self.pes[pe as usize].owed;
+        if owed.iter().any(|owed| owed.cause == ControlCause::Reset && is_held(owed)) {
+            let held = self.pe(pe).owed.iter_mut().filter(|owed| is_held(owed));
+            held.for_each(|owed| (owed.at, owed.is_before) = (Evidence(at), Evidence(true)));
+        }
+        self.judge_owed_after(pe, prior);
     }
 
     /// What has to be invalidated before M = 1, or before nothing is owed.
     pub(super) fn judge_owed(&mut self, pe: u32) {
+        self.judge_owed_after(pe, self.pes[pe as usize].last_write.0);
+    }
+
+    fn judge_owed_after(&mut self, pe: u32, last: At) {
         for owed in &self.pes[pe as usize].owed {
-            self.report.add(UnplacedViolation::of(owed.cause.rule()).about(owed.cause.name()), || owed.missing());
+            let missing = owed.missing(last);
+            self.report.add(owed.finding().mend(missing.remedy), || missing.says);
         }
     }
 
@@ -223,9 +253,9 @@ impl Obligations {
         for (other, state) in (0..).zip(&self.pes).filter(|(other, _)| *other != pe && self.walking & bit(*other) != 0)
         {
             for owed in state.owed.iter().filter(|owed| owed.progress != Progress::Invalidated) {
-                self.report.add(UnplacedViolation::of(owed.cause.rule()).about(owed.cause.name()), || {
-                    format!("{}, on PE {other}", owed.missing())
-                });
+                let missing = owed.missing(state.last_write.0);
+                let says = || format!("{}, on PE {other}", missing.says);
+                self.report.add(owed.finding().mend(missing.remedy), says);
             }
         }
     }
@@ -238,7 +268,8 @@ impl Obligations {
         let candidates = self.pes[pe as usize].candidates();
         if let Some(controls) = candidates.iter().find(|controls| reserved(controls) != 0) {
             let bits = reserved(controls);
-            let finding = UnplacedViolation::of(Rule::RootBits).now(controls.ttbr0);
+            let root = self.pes[pe as usize].wrote(Control::Ttbr0).unwrap_or(self.report.at);
+            let finding = UnplacedViolation::of(Rule::RootBits).by(root).now(controls.ttbr0);
             self.report.add(finding, || format!("0 in the bits {bits:x} of TTBR0_EL2"));
         }
     }
@@ -254,14 +285,24 @@ impl Obligations {
                 Rule::ControlSync
             };
             let missing = || "ISB after the write of SCTLR_EL2.M, before this access".into();
-            self.report.add(UnplacedViolation::of(rule).va(va), missing);
+            let finding = self.unsynchronised(pe, rule);
+            self.report.add(finding.va(va), missing);
         } else if state.window.open {
             self.pe(pe).window.access.get_or_insert(Evidence((at, va)));
         }
     }
 
+    /// A finding that `pe`'s last write of SCTLR_EL2 makes, because no ISB follows.
+    pub(super) fn unsynchronised(&self, pe: u32, rule: Rule) -> UnplacedViolation {
+        let write = self.pes[pe as usize].wrote(Control::Sctlr).unwrap_or(self.report.at);
+        UnplacedViolation::of(rule).by(write).mend(Remedy::after(Lack::Isb, write))
+    }
+
     /// ISB, exception entry or exception return.
     pub(super) fn synchronise(&mut self, pe: u32, is_return: bool) {
+        if self.pes[pe as usize].used.0.is_some() {
+            self.pe(pe).used = Evidence(None);
+        }
         let state = &self.pes[pe as usize];
         let at_rest = state.between.is_empty() && state.owed.is_empty() && !state.at_el3 && !state.window.open;
         if at_rest && state.now == state.next {
@@ -320,6 +361,15 @@ impl Obligations {
             self.note_controls(pe, controls);
             let Some(regime) = self.regime(pe, controls) else { continue };
             let index = self.context(regime);
+            let Pe { now, next, prior_write: Evidence(unmeant), .. } = *self.pes[pe as usize];
+            let mut meant = [now, next].into_iter().filter(|meant| meant.mmu_on());
+            let is_meant = meant.any(|meant| self.regime(pe, &meant) == Some(regime));
+            let context = &mut self.contexts()[index];
+            if is_meant {
+                context.unmeant = Evidence(None);
+            } else if !context.in_use() {
+                context.unmeant = Evidence(Some(unmeant));
+            }
             if !wanted.contains(&index) {
                 wanted.push(index);
                 self.begin_walk(pe, index);
@@ -358,7 +408,7 @@ impl Obligations {
         }
         for other in 0..self.contexts.len() {
             if other != index && self.reaches(other, pe) {
-                self.compare_roots(other, index);
+                self.compare_roots(pe, other, index);
             }
         }
         self.see_old_values(pe, index);
@@ -374,7 +424,8 @@ impl Obligations {
                 continue;
             }
             if state.walks.iter().any(|walked| self.contexts[*walked].regime.root != root) {
-                let finding = UnplacedViolation::of(Rule::CommonNotPrivate).pa(root);
+                let write = self.pes[pe as usize].wrote(Control::Ttbr0).unwrap_or(self.report.at);
+                let finding = UnplacedViolation::of(Rule::CommonNotPrivate).by(write).pa(root);
                 self.report.add(finding, || format!("CnP = 0, here or on PE {other}, which uses other tables"));
             }
         }

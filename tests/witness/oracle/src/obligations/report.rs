@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 
 use super::Rule;
+use super::cause::{At, Harm, Lack, Remedy};
 use crate::descriptor::Format;
 
 /// Distinct violations of one rule at one instruction of one PE that are kept. What is beyond is counted: it tells nothing new of its place,
@@ -16,12 +16,17 @@ const MOST_OF_A_PLACE: usize = 1000;
 pub struct Violation {
     /// Which.
     pub rule: Rule,
-    /// Line of the trace at which it was broken.
+    /// Line of the trace that it comes from: of the store or the write of a register that made what is owed, or of the
+    /// event that does harm by itself.
     pub line: u64,
-    /// The PE that broke it.
+    /// The PE that executed it.
     pub pe: u32,
     /// Its instruction.
     pub pc: u64,
+    /// Where it did harm, if that is elsewhere.
+    pub harm: Option<Harm>,
+    /// What would mend it, and where.
+    pub remedy: Remedy,
     /// The virtual address whose translation is at stake.
     pub va: Option<u64>,
     /// The physical address of the descriptor, frame or word at stake.
@@ -30,10 +35,10 @@ pub struct Violation {
     pub old: Option<u64>,
     /// The one after.
     pub new: Option<u64>,
-    /// The level of the table that the descriptors stand in.
-    pub level: Option<i8>,
-    /// How they are read.
-    pub format: Option<Format>,
+    /// The level of the table that the old descriptor stood in, and how it was read; nothing if it is none.
+    pub old_as: Option<(i8, Format)>,
+    /// The same of the new one.
+    pub new_as: Option<(i8, Format)>,
     /// The event that should have been there.
     pub missing: String,
     /// How often it was found: at the same instruction, of the same descriptors.
@@ -117,32 +122,13 @@ impl fmt::Display for Violation {
             (None, Some(new)) => write!(f, ", new {new:x}")?,
             (None, None) => {}
         }
+        match self.harm {
+            Some(Harm::At(At { line, pe, pc })) => write!(f, ", harm on line {line}: PE {pe} at {pc:x}")?,
+            Some(Harm::End) => f.write_str(", owed until the end")?,
+            None => {}
+        }
         write!(f, ": missing: {missing}. {}", rule.says())
     }
-}
-
-/// Something kept for the report alone: it takes no part in whether two states are equal.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Evidence<T>(pub(super) T);
-
-impl<T> PartialEq for Evidence<T> {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl<T> Eq for Evidence<T> {}
-
-impl<T> Hash for Evidence<T> {
-    fn hash<H: Hasher>(&self, _: &mut H) {}
-}
-
-/// The event being judged.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct At {
-    pub(super) line: u64,
-    pub(super) pe: u32,
-    pub(super) pc: u64,
 }
 
 /// A violation without its place and its missing event.
@@ -153,14 +139,32 @@ pub(super) struct UnplacedViolation {
     pub(super) pa: Option<u64>,
     pub(super) old: Option<u64>,
     pub(super) new: Option<u64>,
-    pub(super) read_as: Option<(i8, Format)>,
+    pub(super) old_as: Option<(i8, Format)>,
+    pub(super) new_as: Option<(i8, Format)>,
+    /// What it comes from, if that is not the event being judged.
+    pub(super) by: Option<At>,
+    /// What would mend it; what the rule asks for, at what it comes from, if nothing else is said.
+    pub(super) remedy: Option<Remedy>,
     /// What tells two findings apart that differ in what is missing alone.
     pub(super) about: &'static str,
 }
 
 impl UnplacedViolation {
     pub(super) const fn of(rule: Rule) -> Self {
-        Self { rule, va: None, pa: None, old: None, new: None, read_as: None, about: "" }
+        let (va, pa, old, new) = (None, None, None, None);
+        Self { rule, va, pa, old, new, old_as: None, new_as: None, by: None, remedy: None, about: "" }
+    }
+
+    /// It comes from this event.
+    pub(super) const fn by(mut self, at: At) -> Self {
+        self.by = Some(at);
+        self
+    }
+
+    /// This would mend it.
+    pub(super) const fn mend(mut self, remedy: Remedy) -> Self {
+        self.remedy = Some(remedy);
+        self
     }
 
     pub(super) const fn va(mut self, va: u64) -> Self {
@@ -173,6 +177,14 @@ impl UnplacedViolation {
         self
     }
 
+    /// It concerns a context that is walked only for want of an ISB after this write of a control, if so.
+    pub(super) const fn unmeant(self, write: Option<At>) -> Self {
+        match write {
+            Some(write) => self.by(write).mend(Remedy::after(Lack::Isb, write)),
+            None => self,
+        }
+    }
+
     /// It is about this, among several of its kind at one instruction.
     pub(super) const fn about(mut self, about: &'static str) -> Self {
         self.about = about;
@@ -181,7 +193,13 @@ impl UnplacedViolation {
 
     /// Old and new are descriptors of `level`.
     pub(super) const fn read_as(mut self, level: i8, format: Format) -> Self {
-        self.read_as = Some((level, format));
+        (self.old_as, self.new_as) = (Some((level, format)), Some((level, format)));
+        self
+    }
+
+    /// The old one stood at another `level`, or was read in another way.
+    pub(super) const fn old_read_as(mut self, level: i8, format: Format) -> Self {
+        self.old_as = Some((level, format));
         self
     }
 
@@ -196,7 +214,8 @@ impl UnplacedViolation {
     }
 }
 
-type Identity = (Rule, u32, u64, Option<u64>, Option<u64>, Option<u64>, &'static str);
+/// Rule, place, addresses and values, what it is about, and the PE and instruction that did harm.
+type Identity = (Rule, u32, u64, [Option<u64>; 3], &'static str, Option<(u32, u64)>);
 
 /// What became of the violations of one rule at one instruction of one PE.
 #[derive(Clone, Copy, Debug, Default)]
@@ -211,6 +230,8 @@ struct Counted {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Report {
     pub(super) at: At,
+    /// No event is being judged: the trace has ended.
+    pub(super) at_end: bool,
     pub(super) off: Option<Rule>,
     /// What is found is not the image's doing.
     pub(super) is_muted: bool,
@@ -226,21 +247,26 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Notes what `finding` says of the event being judged.
+    /// Notes what `finding` says: of the event being judged, or of an earlier one that does harm there.
     pub(super) fn add(&mut self, finding: UnplacedViolation, missing: impl FnOnce() -> String) {
-        self.add_at(self.at, finding, missing);
-    }
-
-    /// Notes what `finding` says of an earlier event.
-    pub(super) fn add_at(&mut self, at: At, finding: UnplacedViolation, missing: impl FnOnce() -> String) {
-        let UnplacedViolation { rule, va, pa, old, new, read_as, about } = finding;
+        let UnplacedViolation { rule, va, pa, old, new, old_as, new_as, by, remedy, about } = finding;
+        let at = by.unwrap_or(self.at);
         let At { line, pe, pc } = at;
+        let harm = match () {
+            () if self.at_end => Some(Harm::End),
+            () => (at != self.at).then_some(Harm::At(self.at)),
+        };
+        let remedy = remedy.unwrap_or(Remedy::at(Lack::Own(rule), at));
         if self.off == Some(rule) || self.is_muted {
             return;
         }
         self.times += 1;
         let number = self.taken + self.violations.len();
-        let identity = (rule, pe, pc, va, old, new, about);
+        let harmed = harm.map(|harm| match harm {
+            Harm::At(At { pe, pc, .. }) => (pe, pc),
+            Harm::End => (u32::MAX, 0),
+        });
+        let identity = (rule, pe, pc, [va, old, new], about, harmed);
         if let Some(known) = self.seen.get(&identity) {
             if let Some(violation) = known.checked_sub(self.taken).and_then(|index| self.violations.get_mut(index)) {
                 violation.times += 1;
@@ -254,20 +280,22 @@ impl Report {
         }
         place.kept += 1;
         self.seen.insert(identity, number);
-        let (level, format) = (read_as.map(|(level, _)| level), read_as.map(|(_, format)| format));
+        let (missing, times) = (missing(), 1);
         self.violations.push(Violation {
             rule,
             line,
             pe,
             pc,
+            harm,
+            remedy,
             va,
             pa,
             old,
             new,
-            level,
-            format,
-            missing: missing(),
-            times: 1,
+            old_as,
+            new_as,
+            missing,
+            times,
         });
     }
 

@@ -1,5 +1,6 @@
 //! A PE that begins to walk a root while it may hold what another root, or an older state of this one, said.
 
+use super::cause::{At, Lack, Missing, Remedy};
 use super::change::same_leaf;
 use super::context::{Context, MOST_SLOTS, PlacedWord, TableUse};
 use super::debt::Debt;
@@ -7,6 +8,7 @@ use super::holder::{Pes, bit};
 use super::report::UnplacedViolation;
 use super::{Obligations, Rule};
 use crate::descriptor::{Descriptor, Format, Leaf};
+use crate::regime::Control;
 
 /// Two tables, of two roots, for the same addresses.
 type Pair = (TableUse, TableUse);
@@ -46,11 +48,11 @@ impl Obligations {
         }
     }
 
-    /// A PE that may hold what `old` says walks `new`: both must agree wherever both map.
-    pub(super) fn compare_roots(&mut self, old: usize, new: usize) {
+    /// `pe`, which may hold what `old` says, walks `new`: both must agree wherever both map.
+    pub(super) fn compare_roots(&mut self, pe: u32, old: usize, new: usize) {
         let (one, other) = (self.contexts[old].regime, self.contexts[new].regime);
         if one.format.granule != other.format.granule {
-            self.roots_differ(0, 0, 0);
+            self.regimes_differ(pe, (old, new), None);
             return;
         }
         let place_of = |index: usize| TableUse::root(index, &self.contexts[index].regime);
@@ -67,19 +69,84 @@ impl Obligations {
             let Some(below) = larger.below(&slot, format) else { return };
             *larger = below;
         }
-        if let Some((va, before, after)) = self.first_difference((one_place, other_place), formats) {
-            self.roots_differ(va, before, after);
+        if let Some(difference) = self.first_difference((one_place, other_place), formats) {
+            self.regimes_differ(pe, (old, new), Some(difference));
         }
     }
 
-    fn roots_differ(&mut self, va: u64, old: u64, new: u64) {
-        self.report.add(UnplacedViolation::of(Rule::RootSwitch).va(va).old(old).now(new), || {
-            "M = 0, ISB, TLBI ALLE2, DSB NSH, ISB before the new root, or roots that agree wherever both map".into()
+    /// What `pe` may hold of context `old` differs from what `new` says. The register that it changed last is what it
+    /// comes from: another root, or the same one read in another way.
+    fn regimes_differ(&mut self, pe: u32, (old, new): (usize, usize), difference: Option<(PlacedWord, PlacedWord)>) {
+        let (before, after) = (self.contexts[old].regime, self.contexts[new].regime);
+        let write = |control| self.pes[pe as usize].wrote(control).unwrap_or(self.report.at);
+        let (control, change) = match () {
+            () if before.root != after.root => {
+                return self.roots_differ(write(Control::Ttbr0), self.awaited(old, bit(pe)), (old, new), difference);
+            }
+            () if before.mair != after.mair => (Control::Mair, Some((before.mair, after.mair))),
+            () if before.big_endian != after.big_endian => (Control::Sctlr, None),
+            () => (Control::Tcr, None),
+        };
+        let (name, at, unmeant) = (control.name(), write(control), self.unmeant(old, new));
+        let missing = || match unmeant {
+            Some(_) => format!("ISB after the write of {name}, before M = 1"),
+            None => format!("M = 0 and ISB before the write of {name}, then ISB, TLBI ALLE2, DSB NSH, ISB and M = 1"),
+        };
+        let finding = UnplacedViolation::of(Rule::ControlChange).by(at).mend(Remedy::before(Lack::Break, at));
+        let finding = finding.unmeant(unmeant);
+        let finding = difference.map_or(finding, |(slot, _)| finding.va(slot.va)).about(name);
+        self.report.add(change.map_or(finding, |(old, new)| finding.old(old).now(new)), missing);
+    }
+
+    /// The write of a control that wants an ISB, if one of two contexts is walked only because there is none.
+    fn unmeant(&self, one: usize, other: usize) -> Option<At> {
+        [one, other].into_iter().find_map(|context| self.contexts[context].unmeant.0)
+    }
+
+    /// What is wanting for a TLBI on its way to remove what `pes` hold of a context, if there is one.
+    fn awaited(&self, context: usize, pes: Pes) -> Option<Missing> {
+        let reach = &self.contexts[context].reach;
+        (reach.on_its_way() & pes != 0).then(|| reach.wanting())
+    }
+
+    /// The event that brings a descriptor at `pa` beside those of another root: its store, or the last write of a root
+    /// by one of `pes`.
+    fn root_write(&self, pes: Pes, pa: u64) -> At {
+        let at = self.report.at;
+        if self.memory.writer(pa) == Some(at) {
+            return at;
+        }
+        let walkers = (0..self.pes.len() as u32).filter(|pe| pes & bit(*pe) != 0);
+        let writes = walkers.filter_map(|pe| self.pes[pe as usize].wrote(Control::Ttbr0));
+        writes.max_by_key(|write| write.line).unwrap_or(at)
+    }
+
+    /// What another root says differs from what is cached of `old`. A TLBI is wanting, if nothing else is `missing`.
+    fn roots_differ(
+        &mut self,
+        by: At,
+        missing: Option<Missing>,
+        (old, new): (usize, usize),
+        difference: Option<(PlacedWord, PlacedWord)>,
+    ) {
+        let finding = UnplacedViolation::of(Rule::RootSwitch).by(by);
+        let finding = finding.mend(missing.as_ref().map_or(Remedy::before(Lack::Tlbi, by), |missing| missing.remedy));
+        let finding = finding.unmeant(self.unmeant(old, new));
+        let format = |context: usize| self.contexts[context].regime.format;
+        let finding = difference.map_or(finding.va(0), |(before, after)| {
+            let finding = finding.va(after.va.max(before.va)).old(before.word).now(after.word);
+            finding.read_as(after.level, format(new)).old_read_as(before.level, format(old))
+        });
+        self.report.add(finding, || match missing {
+            Some(missing) => missing.says,
+            None => {
+                "M = 0, ISB, TLBI ALLE2, DSB NSH, ISB before the new root, or roots that agree wherever both map".into()
+            }
         });
     }
 
     /// The first address that both map, and differently, with both descriptors.
-    fn first_difference(&self, top: Pair, formats: (Format, Format)) -> Option<(u64, u64, u64)> {
+    fn first_difference(&self, top: Pair, formats: (Format, Format)) -> Option<(PlacedWord, PlacedWord)> {
         let (mut pairs, mut left) = (vec![top], MOST_SLOTS);
         while let Some((one, other)) = pairs.pop() {
             let same_table = one.base == other.base && formats.0 == formats.1;
@@ -99,7 +166,7 @@ impl Obligations {
                 match (below_one, below_other) {
                     (Some(below_one), Some(below_other)) => pairs.push((below_one, below_other)),
                     _ if self.disagree(&one, &before, &other, &after, &formats) => {
-                        return Some((before.va, before.word, after.word));
+                        return Some((before, after));
                     }
                     _ => {}
                 }
@@ -151,7 +218,8 @@ impl Obligations {
             if let Descriptor::Leaf(leaf) = old.said
                 && (old.level != slot.level || !same_leaf(leaf, new, self.contexts[context].regime.mair))
             {
-                self.roots_differ(slot.va, old.word, slot.word);
+                let (by, missing) = (self.root_write(both, slot.pa), self.awaited(other, both));
+                self.roots_differ(by, missing, (other, context), Some((old, *slot)));
             }
         }
     }
@@ -207,7 +275,8 @@ impl Obligations {
             let Some(live) = self.walk(other, stray.va) else { continue };
             let leaves = matches!((stray.said, live.said), (Descriptor::Leaf(_), Descriptor::Leaf(_)));
             if leaves && self.beside(context, stray, (other, (live.level, live.va)), live.said).is_some() {
-                self.roots_differ(stray.va, live.word, stray.word);
+                let (by, missing) = (self.root_write(pes, stray.pa), self.awaited(other, pes));
+                self.roots_differ(by, missing, (other, context), Some((live, *stray)));
             }
         }
     }

@@ -1,11 +1,12 @@
 //! The points at which software claims that nothing is owed.
 
+use super::cause::{Lack, Missing, Origin, Remedy};
 use super::debt::{Debt, Detour, Key};
 use super::holder::{Pes, bit, first};
 use super::report::UnplacedViolation;
 use super::{Obligations, Rule};
 use crate::descriptor::Descriptor;
-use crate::regime::Controls;
+use crate::regime::{Control, Controls};
 
 impl Obligations {
     /// `pe` claims that nothing is owed, by anybody, but the context synchronisations of other PEs.
@@ -25,7 +26,8 @@ impl Obligations {
         // Two writes that cancel each other are two writes: either may be in force.
         let differs = state.between.iter().any(|written| *written != state.now);
         if differs && (state.now.mmu_on() || state.between.iter().any(Controls::mmu_on)) {
-            let finding = UnplacedViolation::of(Rule::ControlSync);
+            let write = state.last_write.0;
+            let finding = UnplacedViolation::of(Rule::ControlSync).by(write).mend(Remedy::after(Lack::Isb, write));
             self.report.add(finding, || "ISB after the last write of a control register".into());
         }
     }
@@ -41,8 +43,10 @@ impl Obligations {
                 self.judge_owed(pe);
             }
             let state = &self.pes[pe as usize];
-            if let Some(missing) = state.unfinished.wanting() {
-                self.report.add(UnplacedViolation::of(Rule::UnfinishedTlbi), || missing);
+            if let Some(shot) = state.unfinished.farthest() {
+                let missing = shot.wanting();
+                let finding = UnplacedViolation::of(Rule::UnfinishedTlbi).by(shot.at.0).mend(missing.remedy);
+                self.report.add(finding, || missing.says);
             }
             self.judge_unsynchronised(pe);
         }
@@ -56,40 +60,43 @@ impl Obligations {
             found.extend(self.open(key, debt, synced));
         }
         for pe in (0..self.pes.len() as u32).filter(|pe| synced & bit(*pe) != 0) {
-            if let Some(((_, va), ..)) = self.debts.own_lags(pe).find(|lag| self.is_filled(*lag)) {
-                found.push((
-                    UnplacedViolation::of(Rule::FillSync).va(va),
-                    format!("ISB by PE {pe} after the DSB of its fill"),
-                ));
+            if let Some(((_, va), _, _, origin)) = self.debts.own_lags(pe).find(|lag| self.is_filled(*lag)) {
+                let finding = UnplacedViolation::of(Rule::FillSync).va(va).by(origin.since);
+                found.push((finding, own_isb(pe, origin)));
             }
         }
         found.sort_by_key(|(finding, _)| (finding.va, finding.rule));
+        self.add_all(found);
+    }
+
+    /// Notes what was found, with what is wanting.
+    pub(super) fn add_all(&mut self, found: Vec<(UnplacedViolation, Missing)>) {
         for (finding, missing) in found {
-            self.report.add(finding, || missing);
+            self.report.add(finding.mend(missing.remedy), || missing.says);
         }
     }
 
     /// Whether what was filled in is still there: what is invalid again, or has its access flag clear, was filled for nobody.
-    fn is_filled(&self, ((level, _), slot, context): (Key, u64, usize)) -> bool {
+    fn is_filled(&self, ((level, _), slot, context, _): (Key, u64, usize, Origin)) -> bool {
         let format = self.contexts.get(context).map(|context| context.regime.format);
         let word = self.memory.read(slot);
         format.zip(word).is_none_or(|(format, word)| format.may_be_cached(format.decode(word, level)))
     }
 
-    fn open(&self, (level, va): Key, debt: &Debt, synced: Pes) -> Option<(UnplacedViolation, String)> {
+    fn open(&self, (level, va): Key, debt: &Debt, synced: Pes) -> Option<(UnplacedViolation, Missing)> {
         let context = self.contexts.get(debt.context)?;
         let format = context.regime.format;
-        let finding = |rule| UnplacedViolation::of(rule).va(va).pa(debt.slot).old(debt.word).read_as(level, format);
+        let finding = |rule| {
+            let finding = UnplacedViolation::of(rule).va(va).pa(debt.slot).by(debt.since());
+            finding.old(debt.word).read_as(level, format)
+        };
         let visible = self.seen((level, va), debt);
         if debt.is_fill() {
             if visible != 0 {
-                let unseen = || format!("DSB ISHST or wider by PE {} after its store", debt.storer);
-                let missing = debt.detour.map_or_else(unseen, |detour| detour.wanting(debt.storer));
-                return Some((finding(debt.detour.map_or(Rule::NotVisible, Detour::rule)), missing));
+                return Some((finding(debt.detour.map_or(Rule::NotVisible, Detour::rule)), debt.unseen()));
             }
             let storer = debt.unsynced & synced & bit(debt.storer);
-            let missing = || format!("ISB by PE {} after the DSB of its fill", debt.storer);
-            return (storer != 0).then(|| (finding(Rule::FillSync), missing()));
+            return (storer != 0).then(|| (finding(Rule::FillSync), own_isb(debt.storer, debt.origin.0)));
         }
         let pes = (debt.holder.held() & self.walking) | visible;
         if pes != 0 {
@@ -102,7 +109,10 @@ impl Obligations {
             return Some((finding(rule), debt.missing(pes, visible)));
         }
         let latent = debt.latent & synced & self.walking;
-        let missing = || format!("ISB by PE {} after the DSB that completed its TLBI", first(latent));
+        let missing = || Missing {
+            remedy: Remedy::after(Lack::Isb, debt.origin.0.done),
+            says: format!("ISB by PE {} after the DSB that completed its TLBI", first(latent)),
+        };
         (latent != 0).then(|| (finding(Rule::CompletionSync), missing()))
     }
 
@@ -118,16 +128,25 @@ impl Obligations {
             let holding = context.reach.held() & self.walking;
             let left = (0..self.pes.len() as u32).filter(|pe| holding & bit(*pe) != 0 && !stays(*pe));
             let left = left.fold(0, |pes, pe| pes | bit(pe));
-            if left == 0 && context.latent & synced & self.walking != 0 {
+            let wrote = |pes: Pes| self.pes[first(pes) as usize].wrote(Control::Ttbr0);
+            let latent = context.latent & synced & self.walking;
+            if left == 0 && latent != 0 {
                 let finding = UnplacedViolation::of(Rule::CompletionSync).pa(context.regime.root);
+                let dsb = context.done.0;
+                let finding = finding.by(wrote(latent).unwrap_or(dsb)).mend(Remedy::after(Lack::Isb, dsb));
                 self.report.add(finding, || "ISB after the DSB that completed ALLE2".into());
             }
             if left != 0 {
-                let finding = UnplacedViolation::of(Rule::StaleTable).va(0).pa(context.regime.root);
-                self.report.add(finding, || match context.reach.on_its_way() & left {
-                    0 => format!("TLBI ALLE2 that reaches PE {}, after it left this root", first(left)),
+                let write = wrote(left).unwrap_or(self.report.at);
+                let finding = UnplacedViolation::of(Rule::StaleTable).va(0).pa(context.regime.root).by(write);
+                let missing = match context.reach.on_its_way() & left {
+                    0 => Missing {
+                        remedy: Remedy::after(Lack::Tlbi, write),
+                        says: format!("TLBI ALLE2 that reaches PE {}, after it left this root", first(left)),
+                    },
                     _ => context.reach.wanting(),
-                });
+                };
+                self.report.add(finding.mend(missing.remedy).unmeant(context.unmeant.0), || missing.says);
             }
         }
     }
@@ -166,14 +185,17 @@ impl Obligations {
             // RRVJDB: what a TLB holds may be its walk, indexed by the address alone.
             let through = held != 0 && debt.way().any(|table| meets(table, format.granule.page_bytes()));
             if pes != 0 && (led || through) {
-                let finding =
-                    UnplacedViolation::of(Rule::FrameReuse).va(key.1).pa(pa).old(debt.word).read_as(key.0, format);
-                found.push((finding, debt.missing(pes, seen)));
+                let finding = UnplacedViolation::of(Rule::FrameReuse).va(key.1).pa(pa).by(debt.since());
+                found.push((finding.old(debt.word).read_as(key.0, format), debt.missing(pes, seen)));
             }
         }
         found.sort_by_key(|(finding, _)| finding.va);
-        for (finding, missing) in found {
-            self.report.add(finding, || missing);
-        }
+        self.add_all(found);
     }
+}
+
+/// The ISB that `pe` itself owes for what it filled in.
+pub(super) fn own_isb(pe: u32, origin: Origin) -> Missing {
+    let says = format!("ISB by PE {pe} after the DSB of its fill");
+    Missing { remedy: Remedy::after(Lack::Isb, origin.done), says }
 }

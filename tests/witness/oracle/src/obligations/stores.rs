@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use breakwater_trace::Access;
 
+use super::cause::{At, Evidence, Lack, Missing, Remedy};
 use super::change::{Terms, same};
 use super::context::{Context, PlacedWord, Regime, TableUse};
 use super::debt::{Debt, Detour};
@@ -62,9 +63,10 @@ impl Obligations {
         }
         if !cached && self.memory.is_dirty(pa, line_bytes) {
             let finding = UnplacedViolation::of(Rule::LineBefore).pa(pa);
+            let finding = finding.mend(Remedy::before(Lack::Own(Rule::LineBefore), self.report.at));
             self.report.add(finding, || "DC CIVAC of the line, which is dirty, and DSB before this store".into());
         }
-        let stored = self.memory.store(pe, (pa, mask, bits), cached, line_bytes);
+        let stored = self.memory.store(self.report.at, (pa, mask, bits), cached, line_bytes);
         if cached && let Some(mixed) = self.memory.mixed(pa, line_bytes) {
             self.judge_dirtied(pa, &mixed);
         }
@@ -111,16 +113,17 @@ impl Obligations {
         if !place.ghost {
             Arc::make_mut(&mut self.outputs).remove(old, &regime);
         }
-        let mut judged = self.judge_in_place(place, old, new, viewers);
+        let mut judged = self.judge_in_place(place, old, new, viewers, None);
         let held = match old.said {
             Descriptor::Invalid => 0,
             _ if place.ghost => viewers,
             _ => reach,
         };
         let mut debt = self.debt_for(place, new, old.said, old.word, pe, held, viewers);
-        debt.detour = detour.filter(|_| viewers != 0);
+        (debt.detour, debt.in_place) = (detour.filter(|_| viewers != 0), Evidence(judged));
         if place.ghost {
             debt.holder.go_with(&self.doomed(place, new));
+            self.comes_by(place, &mut debt);
         }
         self.debts().owe(key, debt);
         if new.said != Descriptor::Invalid {
@@ -167,7 +170,23 @@ impl Obligations {
         self.judge_stray(place.context, new, viewers);
         let mut debt = self.debt_for(place, new, new.said, new.word, pe, viewers, viewers);
         debt.holder.go_with(&self.doomed(place, new));
+        self.comes_by(place, &mut debt);
         self.debts().owe((new.level, new.va), Debt { visible: 0, ..debt });
+    }
+
+    /// What is owed for a table that only old table descriptors lead to comes from those.
+    fn comes_by(&self, place: &TableUse, debt: &mut Debt) {
+        if let Some(way) = self.ways_to(place).next() {
+            (debt.origin, debt.note, debt.in_place) = (way.origin, way.note, way.in_place);
+        }
+    }
+
+    /// What is wanting for `viewers` not to come to `place` by the old table descriptor of `way`.
+    fn missing_way(&self, place: &TableUse, way: &Debt, viewers: Pes) -> Missing {
+        let Context { regime, .. } = self.contexts[place.context];
+        let level = place.level - 1;
+        let seen = self.seen((level, place.va & !(regime.format.span(level) - 1)), way);
+        way.missing(viewers & (way.holder.held() | seen), seen)
     }
 
     /// The old table descriptors that lead to `place`.
@@ -195,13 +214,15 @@ impl Obligations {
         doomed.unwrap_or_default()
     }
 
-    /// Old and new may be cached at once by `viewers`.
+    /// Old and new may be cached at once by `viewers`; where no walk led there when it was stored, because its store,
+    /// `unseen`, had no DSB.
     pub(super) fn judge_in_place(
         &mut self,
         place: &TableUse,
         old: &PlacedWord,
         new: &PlacedWord,
         viewers: Pes,
+        unseen: Option<At>,
     ) -> bool {
         if viewers == 0 {
             return false;
@@ -212,7 +233,18 @@ impl Obligations {
         let terms = Terms { memory: &self.memory, mair, old_mair, weakest, bytes };
         let Some(rule) = terms.conflict(old.said, new.said) else { return false };
         let finding = UnplacedViolation::of(rule).va(new.va).pa(new.pa).old(old.word).now(new.word);
-        let finding = finding.read_as(new.level, regime.format);
+        let finding = finding.read_as(new.level, regime.format).mend(Remedy::before(Lack::Break, self.report.at));
+        // In a table that only old table descriptors lead to: it is those that should be gone.
+        let way = self.ways_to(place).next().filter(|_| place.ghost);
+        if let Some((since, missing)) = way.map(|way| (way.since(), self.missing_way(place, way, viewers))) {
+            self.report.add(finding.by(since).mend(missing.remedy), || missing.says);
+            return true;
+        }
+        if let Some(store) = unseen {
+            let missing = || "DSB ISHST or wider after this store, before the table is linked".into();
+            self.report.add(finding.by(store).mend(Remedy::after(Lack::StoreDsb, store)), missing);
+            return true;
+        }
         let non_l = match (old.said, new.said) {
             (Descriptor::Table(_), _) | (_, Descriptor::Table(_)) => "a non-L TLBI",
             _ => "TLBI",

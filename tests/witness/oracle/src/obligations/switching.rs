@@ -1,8 +1,9 @@
 //! The turns of the MMU: what has to be known, finished and mapped when SCTLR_EL2.M changes, and at a call to somebody else.
 
+use super::cause::{At, Evidence};
 use super::holder::bit;
 use super::pe::Pe;
-use super::report::{At, Evidence, UnplacedViolation};
+use super::report::UnplacedViolation;
 use super::{Obligations, Rule};
 use crate::descriptor::Descriptor;
 use crate::maintenance::{Ordering, Reach};
@@ -62,15 +63,15 @@ impl Obligations {
         }
         if let Some(Evidence((at, va))) = window.access {
             let missing = || "M = 1 and ISB before this access".into();
-            self.report.add_at(at, UnplacedViolation::of(Rule::WindowAccess).va(va), missing);
+            self.report.add(UnplacedViolation::of(Rule::WindowAccess).by(at).va(va), missing);
         }
         if let Some(Evidence(at)) = window.unfinished {
             let missing = || "DSB ISH or wider between the last store and M = 0".into();
-            self.report.add_at(at, UnplacedViolation::of(Rule::WindowStores), missing);
+            self.report.add(UnplacedViolation::of(Rule::WindowStores).by(at), missing);
         }
         if let Some(Evidence(at)) = window.toggled {
-            self.report
-                .add_at(at, UnplacedViolation::of(Rule::WindowCache), || "the same SCTLR_EL2.C as before".into());
+            let missing = || "the same SCTLR_EL2.C as before".into();
+            self.report.add(UnplacedViolation::of(Rule::WindowCache).by(at), missing);
         }
     }
 

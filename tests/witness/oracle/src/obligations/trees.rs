@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::Obligations;
+use super::cause::{Evidence, Lack, Origin, Remedy};
 use super::change::{Terms, same};
 use super::context::{Context, PlacedWord, Regime, Subtree, TableUse};
 use super::debt::{Debt, Key};
 use super::holder::{Holder, Pes, Walks};
-use super::report::{Evidence, UnplacedViolation};
+use super::report::UnplacedViolation;
 use super::{Rule, change::Weakest};
 use crate::descriptor::{Descriptor, Leaf};
 
@@ -17,7 +18,9 @@ impl Obligations {
         if let Some(index) = self.contexts.iter().position(|context| context.in_use() && context.regime == regime) {
             return index;
         }
-        let context = Context { regime, walkers: 0, reach: Holder::default(), latent: 0, weakest: Weakest::NONE };
+        let (reach, at, weakest) = (Holder::default(), Evidence(self.report.at), Weakest::NONE);
+        let unmeant = Evidence(None);
+        let context = Context { regime, walkers: 0, reach, latent: 0, done: at, begun: at, unmeant, weakest };
         match self.contexts.iter().position(|context| context.regime.root == u64::MAX) {
             Some(index) => {
                 self.contexts()[index] = context;
@@ -108,14 +111,15 @@ impl Obligations {
         let pa = place.base + 8 * entry;
         let now = place.slot(entry, self.memory.read(pa).unwrap_or(0), &regime.format);
         let mut earlier: Vec<(PlacedWord, Pes)> = Vec::new();
+        let store = self.memory.writer(pa).unwrap_or(self.report.at);
         self.forgive(place.context, &now);
         for unseen in self.memory.unseen(pa) {
             let by = unseen.by & walkers;
             let Some(word) = unseen.older else {
                 if by != 0 {
-                    let finding = UnplacedViolation::of(Rule::ChildContents).va(place.va).pa(place.base);
+                    let finding = UnplacedViolation::of(Rule::ChildContents).va(place.va).pa(place.base).by(store);
                     let storer = unseen.storer;
-                    self.report.add(finding, || {
+                    self.report.add(finding.mend(Remedy::after(Lack::StoreDsb, store)), || {
                         format!(
                             "DSB ISHST or wider by PE {storer} after its store to {pa:x}, before the table is linked"
                         )
@@ -129,17 +133,18 @@ impl Obligations {
             }
             let held = if older.said == Descriptor::Invalid { 0 } else { by };
             if held != 0 {
-                self.judge_in_place(place, &older, &now, by);
+                self.judge_in_place(place, &older, &now, by, Some(store));
                 // Two walks through the new link may each find another old value.
                 for (other, others) in &earlier {
-                    self.judge_in_place(place, other, &older, by & others);
+                    self.judge_in_place(place, other, &older, by & others, Some(store));
                 }
                 earlier.push((older, by));
                 self.judge_beside(place.context, &older, by);
                 self.judge_stray(place.context, &older, by);
             }
             let debt = self.debt_for(place, &now, older.said, older.word, unseen.storer, held, walkers);
-            self.debts().owe((now.level, now.va), Debt { visible: unseen.by, ..debt });
+            let origin = Evidence(Origin::of(store));
+            self.debts().owe((now.level, now.va), Debt { visible: unseen.by, origin, ..debt });
             if let Some(below) = place.below(&older, &regime.format).filter(|_| held != 0) {
                 self.unlink(TableUse { ghost: true, ..below }, unseen.storer, held);
             }
@@ -189,9 +194,24 @@ impl Obligations {
         // Where a root is left, what removes all of it removes this as well.
         let (mut holder, note) = (Holder::by(held), Evidence::default());
         holder.go_with(&self.contexts[context].reach);
-        let since = Evidence(self.report.at.line);
-        let (visible, detour, latent) = (Pes::MAX, None, 0);
-        Debt { context, slot: slot.pa, way, word, said, storer, visible, detour, holder, unsynced, latent, note, since }
+        let (origin, in_place) = (Evidence(Origin::of(self.report.at)), Evidence(false));
+        let (slot, visible, detour, latent) = (slot.pa, Pes::MAX, None, 0);
+        Debt {
+            context,
+            slot,
+            way,
+            word,
+            said,
+            storer,
+            visible,
+            detour,
+            holder,
+            unsynced,
+            latent,
+            note,
+            origin,
+            in_place,
+        }
     }
 
     /// Table descriptors that nobody sees or holds any more: their tables are no ghosts any more.
@@ -263,19 +283,14 @@ impl Obligations {
             }
             if let Some(rule) = self.beside(context, slot, (debt.context, key), debt.said) {
                 let rule = if debt.holder.wants_repeat(pes) { Rule::RepeatTlbi } else { rule };
-                let finding = UnplacedViolation::of(rule)
-                    .va(slot.va)
-                    .pa(slot.pa)
-                    .old(debt.word)
-                    .now(slot.word)
-                    .read_as(slot.level, format);
-                found.push((finding, debt.missing(pes, seen)));
+                let finding = UnplacedViolation::of(rule).va(slot.va).pa(slot.pa).by(debt.since());
+                let finding = finding.old(debt.word).now(slot.word).read_as(slot.level, format);
+                let old_format = self.contexts.get(debt.context).map_or(format, |context| context.regime.format);
+                found.push((finding.old_read_as(key.0, old_format), debt.missing(pes, seen)));
             }
         });
         let any = !found.is_empty();
-        for (finding, missing) in found {
-            self.report.add(finding, || missing);
-        }
+        self.add_all(found);
         any
     }
 

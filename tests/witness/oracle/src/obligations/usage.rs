@@ -2,16 +2,19 @@
 
 use breakwater_trace::Access;
 
+use super::cause::{Evidence, Lack, Missing, Origin, Remedy};
 use super::change::same;
 use super::context::{Context, PlacedWord, Subtree, TableUse};
 use super::debt::{Debt, Key};
 use super::holder::bit;
 use super::lines::{Lines, Upkeep, Waiting};
 use super::memory::{Words, index};
-use super::report::{Evidence, UnplacedViolation};
+use super::report::UnplacedViolation;
+use super::settle::own_isb;
 use super::{Obligations, Rule};
 use crate::descriptor::Descriptor;
 use crate::maintenance::{Ordering, Reach, stored_words};
+use crate::regime::Control;
 
 impl Obligations {
     pub(super) fn load(&mut self, pe: u32, access: &Access) {
@@ -29,12 +32,12 @@ impl Obligations {
             let at = index(pa);
             let finding = |rule| UnplacedViolation::of(rule).va(access.va).pa(pa);
             if self.pes[pe as usize].caches() {
-                self.judge_word(at, &lines, access.va, pa);
+                self.judge_word(at, &lines, access.va, pa, false);
             } else if !self.pes[pe as usize].now.mmu_on() && lines.dirty.has(at) {
                 let rule = if lines.half_cleaned.has(at) { Rule::CleanInvalidates } else { Rule::NotCleaned };
                 let operation = if lines.half_cleaned.has(at) { "DC CIVAC" } else { "DC CVAC" };
                 let missing = || format!("{operation} of the line and DSB, after the store and before this load");
-                self.report.add(finding(rule), missing);
+                self.report.add(self.stored(finding(rule)), missing);
             }
         }
     }
@@ -56,7 +59,7 @@ impl Obligations {
         let Some(page) = self.memory.page(pc) else { return };
         if page.lines.dirty.has(index(pc)) {
             let finding = UnplacedViolation::of(Rule::NotCleaned).va(pc).pa(pc & !7);
-            self.report.add(finding, || {
+            self.report.add(self.stored(finding), || {
                 "DC CVAC of the code's line and DSB, after it was written and before this fetch".into()
             });
         }
@@ -120,14 +123,16 @@ impl Obligations {
         let Descriptor::Leaf(leaf) = slot.said else { return };
         let offset = input & (format.span(slot.level) - 1);
         if uncertain && leaf.output.wrapping_add(offset) != va {
-            let finding = UnplacedViolation::of(Rule::ControlSync).va(va).old(now.sctlr).now(next.sctlr);
+            let finding = self.unsynchronised(pe, Rule::ControlSync).va(va).old(now.sctlr).now(next.sctlr);
             self.report.add(finding, || "ISB after the write of SCTLR_EL2.M, before this use".into());
         }
         for other in 0..self.contexts.len() {
             let held = others(&self.contexts[other]) && other != context;
             let new_only = held && self.walk(other, input).is_some_and(|old| old.said == Descriptor::Invalid);
             if new_only {
-                let finding = UnplacedViolation::of(Rule::RootSwitch).va(va).now(slot.word);
+                let write = self.pes[pe as usize].wrote(Control::Ttbr0).unwrap_or(self.report.at);
+                let finding = UnplacedViolation::of(Rule::RootSwitch).va(va).by(write).now(slot.word);
+                let finding = finding.read_as(slot.level, format).mend(Remedy::after(Lack::Tlbi, write));
                 self.report.add(finding, || {
                     "TLBI ALLE2, DSB and ISB before the use of an address that the old root does not map".into()
                 });
@@ -138,48 +143,67 @@ impl Obligations {
     fn use_place(&mut self, pe: u32, va: u64, key: Key, is_fetch: bool) {
         let needs_sync = is_fetch || !self.params.of(pe).ets2;
         let of_its_own = |context: usize| self.pes[pe as usize].walks.contains(&context);
-        let mut found: Option<(Rule, u64, String)> = None;
+        let mut found: Option<(UnplacedViolation, Missing)> = None;
         for debt in self.debts.at(key) {
             let (unsynced, gone) = (debt.unsynced & bit(pe) != 0, debt.gone_for(pe));
             let gone = gone && !debt.is_fill() && !self.still_says(pe, va, key, debt.said);
-            let isb = || format!("ISB by PE {pe} before this use");
+            let finding = |rule| UnplacedViolation::of(rule).va(va).pa(debt.slot).by(debt.since());
+            let isb = || self.wanting_isb(pe, debt.storer, debt.origin.0);
             found = found.or(match () {
                 () if debt.is_fill() && debt.detour.is_some() && of_its_own(debt.context) => {
-                    debt.detour.map(|detour| (detour.rule(), debt.slot, detour.wanting(debt.storer)))
+                    debt.detour.map(|detour| (finding(detour.rule()), debt.unseen()))
                 }
                 // What is not visible yet wants a DSB of whoever stored: no ISB of this PE's is missing.
                 () if debt.is_fill()
                     && debt.visible & bit(pe) != 0
                     && (of_its_own(debt.context) || unsynced && needs_sync) =>
                 {
-                    let missing = format!("DSB ISHST or wider by PE {} after its store", debt.storer);
-                    Some((Rule::NotVisible, debt.slot, missing))
+                    Some((finding(Rule::NotVisible), debt.unseen()))
                 }
-                () if debt.is_fill() && unsynced && needs_sync => Some((Rule::FillSync, debt.slot, isb())),
+                () if debt.is_fill() && unsynced && needs_sync => Some((finding(Rule::FillSync), isb())),
                 () if !debt.is_fill() && gone && debt.latent & bit(pe) != 0 => {
-                    Some((Rule::CompletionSync, debt.slot, isb()))
+                    Some((finding(Rule::CompletionSync), self.wanting_isb(pe, pe, debt.origin.0)))
                 }
-                () if !debt.is_fill() && gone && unsynced && is_fetch => Some((Rule::FetchSync, debt.slot, isb())),
+                () if !debt.is_fill() && gone && unsynced && is_fetch => Some((finding(Rule::FetchSync), isb())),
                 () => None,
             });
         }
         let lags = || self.debts.lags(key, self.contexts.len());
-        let isb = || format!("ISB by PE {pe} before this use");
-        if found.is_none() && needs_sync && lags().any(|lag| lag.fill & bit(pe) != 0) {
-            found = Some((Rule::FillSync, 0, isb()));
+        let isb = |rule, (storer, origin): (u32, Origin)| {
+            (UnplacedViolation::of(rule).va(va).by(origin.since), self.wanting_isb(pe, storer, origin))
+        };
+        if found.is_none() && needs_sync {
+            let lag = lags().find(|lag| lag.fill & bit(pe) != 0);
+            found = lag.map(|lag| isb(Rule::FillSync, lag.filler.0));
         }
-        if found.is_none()
-            && is_fetch
-            && lags().any(|lag| lag.fetched(pe).any(|said| !self.still_says(pe, va, key, said)))
-        {
-            found = Some((Rule::FetchSync, 0, isb()));
+        if found.is_none() && is_fetch {
+            let mut gone = lags().flat_map(|lag| lag.fetched(pe));
+            let gone = gone.find(|gone| !self.still_says(pe, va, key, gone.said));
+            found = gone.map(|gone| isb(Rule::FetchSync, gone.by.0));
         }
-        if found.is_some() && !self.maps(pe, va) {
-            return;
+        let Some((finding, missing)) = found.filter(|_| self.maps(pe, va)) else { return };
+        if missing.remedy.at == self.report.at {
+            self.pe(pe).used = Evidence(Some(self.report.at));
         }
-        if let Some((rule, slot, missing)) = found {
-            let finding = UnplacedViolation::of(rule).va(va);
-            self.report.add(if slot == 0 { finding } else { finding.pa(slot) }, || missing);
+        self.report.add(finding.mend(missing.remedy), || missing.says);
+    }
+
+    /// The ISB that `pe` owes before it uses what `storer` changed. Where that is itself, it belongs behind the DSB;
+    /// else before the first use that came after the DSB, which may be this one.
+    fn wanting_isb(&self, pe: u32, storer: u32, origin: Origin) -> Missing {
+        if storer == pe {
+            return own_isb(pe, origin);
+        }
+        let first = self.pes[pe as usize].used.0.filter(|used| used.line > origin.done.line);
+        let remedy = Remedy::before(Lack::Isb, first.unwrap_or(self.report.at));
+        Missing { remedy, says: format!("ISB by PE {pe} before this use") }
+    }
+
+    /// `finding` comes from the store that left what its word of memory holds.
+    fn stored(&self, finding: UnplacedViolation) -> UnplacedViolation {
+        match finding.pa.and_then(|pa| self.memory.writer(pa)) {
+            Some(store) => finding.by(store).mend(Remedy::after(Lack::Own(finding.rule), store)),
+            None => finding,
         }
     }
 
@@ -212,7 +236,7 @@ impl Obligations {
         }
         let breaker = self.broken.get(&slot.pa).copied();
         if breaker.is_some_and(|breaker| breaker == pe || is_fetch) {
-            let finding = UnplacedViolation::of(Rule::BrokenUse).va(va).pa(slot.pa);
+            let finding = self.stored(UnplacedViolation::of(Rule::BrokenUse).va(va).pa(slot.pa));
             self.report.add(finding, || "the store that makes a valid descriptor, before this use".into());
         }
     }
@@ -234,10 +258,10 @@ impl Obligations {
     fn judge_walked(&mut self, va: u64, pa: u64, is_cached: bool) {
         let Some(lines) = self.memory.page(pa).map(|page| page.lines) else { return };
         if is_cached {
-            self.judge_word(index(pa), &lines, va, pa);
+            self.judge_word(index(pa), &lines, va, pa, true);
         } else if lines.dirty.has(index(pa)) {
             let missing = || "DC CVAC of the table's line and DSB, before a walk that goes past the caches".into();
-            self.report.add(UnplacedViolation::of(Rule::NotCleaned).va(va).pa(pa), missing);
+            self.report.add(self.stored(UnplacedViolation::of(Rule::NotCleaned).va(va).pa(pa)), missing);
         }
     }
 
@@ -246,6 +270,7 @@ impl Obligations {
         let is_exposed = self.memory.page(slot.pa).is_some_and(|page| page.lines.exposed.has(index(slot.pa)));
         if is_exposed && self.is_walked(place) {
             let finding = UnplacedViolation::of(Rule::LineBefore).va(slot.va).pa(slot.pa);
+            let finding = finding.mend(Remedy::before(Lack::Own(Rule::LineBefore), self.report.at));
             self.report.add(finding, || "DC IVAC of the line and DSB before it is written".into());
         }
     }
@@ -297,17 +322,23 @@ impl Obligations {
         }
     }
 
-    fn judge_word(&mut self, at: usize, lines: &Lines, va: u64, pa: u64) {
-        let finding = |rule| UnplacedViolation::of(rule).va(va).pa(pa);
+    /// A word that was stored past the caches is read through them. The upkeep of tables belongs before the event with
+    /// which walks begin to read them, for all of them together; that of data, with the store.
+    fn judge_word(&mut self, at: usize, lines: &Lines, va: u64, pa: u64, is_walk: bool) {
+        let event = self.report.at;
+        let finding = |rule| {
+            let finding = self.stored(UnplacedViolation::of(rule).va(va).pa(pa));
+            if is_walk { finding.mend(Remedy::before(Lack::Own(rule), event)) } else { finding }
+        };
+        let (before, cleaned, after) =
+            (finding(Rule::LineBefore), finding(Rule::LineCleaned), finding(Rule::LineAfter));
         if lines.exposed.has(at) {
-            self.report.add(finding(Rule::LineBefore), || "DC IVAC of the line and DSB before it is written".into());
+            self.report.add(before, || "DC IVAC of the line and DSB before it is written".into());
         }
         if lines.pushed.has(at) {
-            let missing = || "DC IVAC in place of the clean, after the writes".into();
-            self.report.add(finding(Rule::LineCleaned), missing);
+            self.report.add(cleaned, || "DC IVAC in place of the clean, after the writes".into());
         } else if lines.uncached.has(at) {
-            let missing = || "DMB, DC IVAC of the line and DSB after it is written".into();
-            self.report.add(finding(Rule::LineAfter), missing);
+            self.report.add(after, || "DMB, DC IVAC of the line and DSB after it is written".into());
         }
     }
 
@@ -335,7 +366,12 @@ impl Obligations {
             let mut here = words.filter(|word| word >> 12 == pa >> 12 && mixed.has(index(*word)));
             if let Some(word) = here.next() {
                 let missing = || format!("DMB, DC IVAC of the line and DSB after {word:x} was written past the caches");
-                self.report.add(UnplacedViolation::of(Rule::LineAfter).va(place.va).pa(word), missing);
+                let finding = self.stored(UnplacedViolation::of(Rule::LineAfter).va(place.va).pa(word));
+                // What was stored before any walk of it belongs to the upkeep of all tables.
+                let Evidence(begun) = self.contexts[place.context].begun;
+                let is_before = finding.by.is_some_and(|store| store.line < begun.line);
+                let upkeep = Remedy::before(Lack::Own(Rule::LineAfter), begun);
+                self.report.add(if is_before { finding.mend(upkeep) } else { finding }, missing);
             }
         }
     }
@@ -354,7 +390,7 @@ impl Obligations {
             let words = (place.base..place.base + 8 * place.entries).step_by(8);
             let here = words.filter(|word| word >> 12 == waiting.pa >> 12);
             for word in here.filter(|word| pushed.has(index(*word))).take(1).collect::<Vec<_>>() {
-                self.judge_word(index(word), &lines, place.va, word);
+                self.judge_word(index(word), &lines, place.va, word, true);
             }
         }
     }

@@ -102,13 +102,16 @@ fn good_noise_of_every_kind_is_judged_without_panic() {
 fn bad_a_flood_of_one_rule_hides_no_other() {
     const USES: u64 = 100_500;
     let machine = machine(1, &[(1, RW)]);
-    let fill = "0 store 8 40003010 40003010 40000050002703; 0 dsb ish\n";
-    let uses: String =
-        (0..USES).map(|index| format!("0 2000: load 1 {0:x} 5000{0:x} 0\n", 0x2000 + index % 4096)).collect();
-    // As many addresses as there are bytes in the page, and as many instructions again at each.
-    let first = uses.replace("2000: load", "3000: load");
+    // Two instructions fill in a page each, and no ISB follows.
+    let fills = "0 2000: store 8 40003010 40003010 40000050002703
+        0 3000: store 8 40003018 40003018 40000050003703
+        0 dsb ish\n";
+    let uses: String = (0..USES).map(|index| format!("0 load 1 {0:x} 5000{0:x} 0\n", 0x2000 + index % 4096)).collect();
+    // As many addresses as there are bytes in a page.
+    let others: String =
+        (0..USES).map(|index| format!("0 load 1 {0:x} 5000{0:x} 0\n", 0x3000 + index % 4096)).collect();
     let rest = format!("0 isb; 0 store 8 40003008 40003008 {RW_OTHER}; 0 dsb ish; end exit");
-    let engine = judged(&[&machine, fill, &uses, &first, &rest]);
+    let engine = judged(&[&machine, fills, &uses, &others, &rest]);
     let kept = |rule: Rule| engine.violations().iter().filter(move |violation| violation.rule == rule);
     assert_eq!((kept(Rule::OutputChange).count(), kept(Rule::StaleLeaf).count()), (1, 1), "the last change is found");
     let not_kept = engine.not_kept();
