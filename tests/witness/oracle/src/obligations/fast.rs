@@ -106,3 +106,53 @@ pub(super) fn digest<K: Hash, V: Hash>(map: &FastMap<K, V>) -> u64 {
     };
     map.iter().map(one).fold(0, u64::wrapping_add)
 }
+
+/// Uses of pages that found nothing wrong. A use changes nothing: until something happens that it could tell apart,
+/// another one of the same page by the same PE finds nothing either. Nearly all events of a boot are such.
+#[derive(Debug, Default)]
+pub(super) struct Uses {
+    /// What happened so far that a use could tell apart.
+    changes: u64,
+    /// By a hash of the page: PE, page and kind of the use, and after how many changes it was.
+    known: Vec<(u64, u64)>,
+}
+
+/// No part of a state, and soon learned again.
+impl Clone for Uses {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Uses {
+    /// Log2 of the uses that are remembered.
+    const BITS: u32 = 10;
+
+    const fn key(pe: u32, va: u64, is_fetch: bool) -> u64 {
+        va >> 12 | (is_fetch as u64) << 52 | (pe as u64) << 53 | 1 << 63
+    }
+
+    const fn place(key: u64) -> usize {
+        (key.wrapping_mul(FACTOR) >> (64 - Self::BITS)) as usize
+    }
+
+    /// Something happens that a use may tell apart.
+    pub(super) const fn change(&mut self) {
+        self.changes += 1;
+    }
+
+    /// Whether such a use found nothing, and nothing changed since.
+    pub(super) fn found_nothing(&self, pe: u32, va: u64, is_fetch: bool) -> bool {
+        let key = Self::key(pe, va, is_fetch);
+        self.known.get(Self::place(key)) == Some(&(key, self.changes))
+    }
+
+    /// Such a use found nothing.
+    pub(super) fn note(&mut self, pe: u32, va: u64, is_fetch: bool) {
+        if self.known.is_empty() {
+            self.known.resize(1 << Self::BITS, (0, 0));
+        }
+        let key = Self::key(pe, va, is_fetch);
+        self.known[Self::place(key)] = (key, self.changes);
+    }
+}

@@ -283,6 +283,11 @@ impl Hash for Memory {
     }
 }
 
+/// What a word adds to the hash of all that is known.
+fn share(pa: u64, word: Option<u64>) -> u64 {
+    word.map_or(0, |word| fold(fold(0, pa), word))
+}
+
 impl Memory {
     pub(super) fn page(&self, pa: u64) -> Option<&KnownPage> {
         self.pages.get(&(pa >> SHIFT)).map(Arc::as_ref)
@@ -304,7 +309,7 @@ impl Memory {
         self.set(pa, Some(value));
     }
 
-    fn set(&mut self, pa: u64, value: Option<u64>) -> Option<u64> {
+    fn set(&mut self, pa: u64, value: Option<u64>) {
         let page = self.page_mut(pa);
         let at = index(pa);
         let old = page.known.has(at).then(|| page.word(at));
@@ -315,9 +320,7 @@ impl Memory {
             }
             None => page.known.remove(at),
         }
-        let share = |word: Option<u64>| word.map_or(0, |word| fold(fold(0, pa), word));
-        self.digest ^= share(old) ^ share(value);
-        old
+        self.digest ^= share(pa, old) ^ share(pa, value);
     }
 
     /// Whoever stored no longer matters: every walk sees every store, and dirty lines are all that is known of lines.
@@ -351,24 +354,31 @@ impl Memory {
         }
     }
 
-    /// The event `at` stores the bits of `mask`.
+    /// The event `at` stores the bits of `mask`: what that did to the word, and, if it was `cached`, words beside it in
+    /// its line that were written past the caches and not invalidated since.
     pub(super) fn store(
         &mut self,
         at: At,
         (pa, mask, bits): (u64, u64, u64),
         cached: bool,
         line_bytes: u16,
-    ) -> WordChange {
-        let before = self.read(pa);
-        let new = if mask == u64::MAX { Some(bits) } else { before.map(|word| word & !mask | bits) };
-        let old = self.set(pa, new);
-        let page = self.page_mut(pa);
-        page.lines.store(index(pa), cached, line_bytes);
-        page.write(index(pa), at);
-        if page.overwrite(at.pe, index(pa), old) {
+    ) -> (WordChange, Words) {
+        let (page, word) = (self.page_mut(pa), index(pa));
+        let old = page.known.has(word).then(|| page.word(word));
+        let new = if mask == u64::MAX { Some(bits) } else { old.map(|known| known & !mask | bits) };
+        if let Some(new) = new.filter(|_| old != new) {
+            page.known.insert(word);
+            page.set(word, new);
+        }
+        page.lines.store(word, cached, line_bytes);
+        let mixed = if cached { page.lines.mixed(word, line_bytes) } else { Words::default() };
+        page.write(word, at);
+        let is_touched = page.overwrite(at.pe, word, old);
+        self.digest ^= share(pa, old) ^ share(pa, new);
+        if is_touched {
             self.touched(at.pe).push(pa >> SHIFT);
         }
-        WordChange { old, new }
+        (WordChange { old, new }, mixed)
     }
 
     fn touched(&mut self, pe: u32) -> &mut Vec<u64> {
@@ -416,12 +426,6 @@ impl Memory {
     pub(super) fn is_dirty(&self, pa: u64, line_bytes: u16) -> bool {
         let line = super::lines::around(index(pa), line_bytes);
         self.page(pa).is_some_and(|page| !page.lines.dirty.and(&line).is_empty())
-    }
-
-    /// Words beside `pa` in its line that were written past the caches, and not invalidated since.
-    pub(super) fn mixed(&self, pa: u64, line_bytes: u16) -> Option<Words> {
-        let mixed = self.page(pa)?.lines.mixed(index(pa), line_bytes);
-        (!mixed.is_empty()).then_some(mixed)
     }
 
     /// Every line is cleaned: stale ones over what was written with caches off.

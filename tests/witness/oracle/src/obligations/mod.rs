@@ -45,7 +45,7 @@ pub use self::unknown::Unknown;
 
 use self::context::{Context, Frames};
 use self::debts::Debts;
-use self::fast::{FastMap, Wide};
+use self::fast::{FastMap, Uses, Wide};
 use self::holder::Pes;
 use self::leaves::{Outputs, Ranges};
 use self::memory::Memory;
@@ -78,6 +78,7 @@ pub struct Obligations {
     budget: u64,
     /// What a verdict would need besides; no part of a state.
     unknowns: Vec<Unknown>,
+    uses: Uses,
     /// An event was seen: declarations stand before.
     begun: bool,
     /// Where the image lies that was entered with the MMU on, while it has not written a control yet: what runs
@@ -131,6 +132,9 @@ impl Obligations {
     pub fn step(&mut self, line: u64, record: &Record) {
         self.report.at = At { line, ..At::default() };
         self.budget = context::MOST_SLOTS;
+        if !is_use(record) {
+            self.uses.change();
+        }
         match record {
             Record::Word { pa, value } => self.declare_word(pa & !7, *value),
             Record::Memory { start, end_exclusive, kind } => self.ranges.add(*start, *end_exclusive, *kind),
@@ -251,6 +255,12 @@ impl Obligations {
     fn debts(&mut self) -> &mut Debts {
         Arc::make_mut(&mut self.debts)
     }
+}
+
+/// Whether `record` is a use of addresses alone; a store is one too unless it is to a table, or a command.
+const fn is_use(record: &Record) -> bool {
+    let Record::Step(step) = record else { return false };
+    matches!(step.event, Event::Store(_) | Event::Load(_) | Event::Fetch { .. } | Event::Mrs { .. })
 }
 
 /// What a reader of long traces may ask: what the engine looked at, so that the rest of a trace can be left out.

@@ -45,6 +45,7 @@ impl Obligations {
 
     /// The PEs whose registers were being found begin: with the MMU on, knowing what memory says; with it off, knowing nothing.
     pub(super) fn arrive(&mut self) {
+        self.uses.change();
         for pe in 0..self.pes.len() as u32 {
             if !self.pes[pe as usize].arriving {
                 continue;

@@ -33,6 +33,7 @@ impl Obligations {
     /// A store to flash at `pa`: what its part holds from here on, and what walks read there, is not known.
     fn command_flash(&mut self, pa: u64) {
         let Some((first, last)) = self.ranges.command(pa) else { return };
+        self.uses.change();
         self.memory.forget(first, last);
         if let Some(place) = self.frames.in_use(first, last) {
             let base = place.base;
@@ -66,11 +67,14 @@ impl Obligations {
             let finding = finding.mend(Remedy::before(Lack::Own(Rule::LineBefore), self.report.at));
             self.report.add(finding, || "DC CIVAC of the line, which is dirty, and DSB before this store".into());
         }
-        let stored = self.memory.store(self.report.at, (pa, mask, bits), cached, line_bytes);
-        if cached && let Some(mixed) = self.memory.mixed(pa, line_bytes) {
+        let (stored, mixed) = self.memory.store(self.report.at, (pa, mask, bits), cached, line_bytes);
+        if !mixed.is_empty() {
             self.judge_dirtied(pa, &mixed);
         }
         let places = self.frames.at(pa).to_vec();
+        if !places.is_empty() {
+            self.uses.change();
+        }
         for place in places {
             let Some(entry) = place.entry(pa) else { continue };
             let Regime { format, walks_cacheable, .. } = self.contexts[place.context].regime;

@@ -67,9 +67,17 @@ impl Obligations {
 
     /// `pe` fetches from `va`, or loads or stores there.
     pub(super) fn use_address(&mut self, pe: u32, va: u64, is_fetch: bool) {
-        if self.pes[pe as usize].walks.is_empty() {
+        if self.pes[pe as usize].walks.is_empty() || self.uses.found_nothing(pe, va, is_fetch) {
             return;
         }
+        let before = self.report.times;
+        self.judge_use(pe, va, is_fetch);
+        if self.report.times == before && !self.report.is_muted {
+            self.uses.note(pe, va, is_fetch);
+        }
+    }
+
+    fn judge_use(&mut self, pe: u32, va: u64, is_fetch: bool) {
         self.use_between(pe, va, is_fetch);
         if self.debts.is_empty() && self.broken.is_empty() {
             return;

@@ -1,6 +1,7 @@
 //! Random traces: lawful ones do no harm, of lawful ones with an instruction missing most do, and no trace at all ends in a panic.
 
 use breakwater_oracle::adversary::Adversary;
+use breakwater_oracle::obligations::Obligations;
 use breakwater_trace::text;
 use proptest::prelude::*;
 
@@ -136,6 +137,21 @@ proptest! {
     }
 
     #[test]
+    fn good_uses_that_are_not_judged_again_hide_nothing(events in prop::collection::vec((0..2_u32, 0..USES.len()), 1..80)) {
+        let lines = events.iter().map(|(pe, event)| format!("{pe} 1 40200000 {}\n", USES[*event]));
+        let text: String = std::iter::once(format!("breakwater-trace 1\n{}", pair(""))).chain(lines).collect();
+        // A clone has forgotten which uses found nothing.
+        let (mut one, mut other) = (Obligations::new(), Obligations::new());
+        for (line, record) in (2..).zip(breakwater_trace::Reader::new(text.as_bytes())) {
+            let record = record.expect("well-formed");
+            one.step(line, &record);
+            other = other.clone();
+            other.step(line, &record);
+        }
+        prop_assert_eq!(one.violations(), other.violations());
+    }
+
+    #[test]
     fn good_no_trace_panics(lines in prop::collection::vec(wild_line(), 1..60)) {
         let mut machine = Adversary::new();
         for (at, line) in lines.iter().enumerate() {
@@ -145,6 +161,27 @@ proptest! {
         }
     }
 }
+
+/// Uses of three pages, and what they may tell apart.
+const USES: [&str; 17] = [
+    "load 8 40200000 50000000 0",
+    "load 8 40201008 50001008 0",
+    "store 8 40200010 50000010 1",
+    "store 8 40202000 50002000 1",
+    "fetch 1",
+    "store 8 12000 12000 0",
+    "store 8 12000 12000 40000050000703",
+    "store 8 12008 12008 40000050003703",
+    "store 8 12010 12010 40000050002703",
+    "store 8 11008 11008 13003",
+    "tlbi vae2is 40200",
+    "tlbi alle2is 0",
+    "dsb ish",
+    "dsb nshst",
+    "isb",
+    "msr ttbr0_el2 10000",
+    "msr sctlr_el2 30cd183d",
+];
 
 fn wild_value() -> impl Strategy<Value = u64> {
     let tables = prop::sample::select(vec![0, 0x10003, 0x11003, 0x12003, 0x10001, 0x703, u64::MAX, 1 << 52 | 0x703]);
