@@ -5,19 +5,21 @@
 //! What it refuses: a trace that is malformed, that declares after it has begun, or that breaks off; a verdict on half a trace
 //! would be none.
 //!
-//! * `trace` reads the whole trace, because every policy replays it.
+//! * `trace` reads the trace once, record by record: it may be larger than memory. The oracle and every policy follow it
+//!   side by side.
 //! * `report` is what comes out, as text and as JSON.
 
 mod report;
 mod trace;
 
 use std::fmt;
+use std::io::BufRead;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use breakwater_oracle::obligations::Obligations;
-use breakwater_oracle::policy::{self, Policy};
-use breakwater_trace::Feature;
+use breakwater_oracle::policy::{self, Crash, Policy};
+use breakwater_trace::{Event, Feature, Record, Step};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use report::{Crashed, Report};
@@ -31,7 +33,7 @@ use crate::ui;
 
 /// Runs of a core that replaces at random: it may be lucky once.
 const RANDOM_RUNS: u64 = 4;
-/// Records between two looks at the progress bar.
+/// Records between two looks at the clock.
 const STRIDE: usize = 1 << 16;
 
 /// What `--help` ends with.
@@ -115,13 +117,12 @@ impl std::error::Error for Rejected {}
 /// # Errors
 /// [`Rejected`].
 pub fn command(args: &Args) -> Result<()> {
-    let trace = trace::open(&args.file).and_then(|input| Trace::read(input, &args.features));
-    let trace = trace.map_err(|why| Rejected::Unreadable(format!("{}: {why}", args.file.display())))?;
     let policies = args.policy.as_ref().map_or(Policy::ALL, std::slice::from_ref);
     let unusable = |why: anyhow::Error| Rejected::Unreadable(format!("{why:#}"));
     let symbols = Names::read(&args.elfs, &[], &[]).map_err(unusable)?;
     let baseline = args.baseline.as_deref().map(Baseline::read).transpose().map_err(unusable)?;
-    let mut report = judge(&trace, policies, &symbols);
+    let report = trace::open(&args.file).and_then(|input| judge(input, &args.features, policies, &symbols));
+    let mut report = report.map_err(|why| Rejected::Unreadable(format!("{}: {why}", args.file.display())))?;
     report.compared = baseline.map(|baseline| baseline.compare(&report.findings));
     anstream::println!("{report}");
     anstream::println!("JUDGE-REPORT {}", report.to_json());
@@ -132,45 +133,100 @@ pub fn command(args: &Args) -> Result<()> {
     }
 }
 
-/// Judges a trace, and replays it as each of `policies`.
-pub(crate) fn judge(trace: &Trace, policies: &[Policy], symbols: &Names) -> Report {
-    let passes = 1 + policies.iter().map(|policy| runs(*policy)).sum::<u64>();
-    let progress = ui::Progress::new(passes * trace.len() as u64);
-    progress.doing("judging");
-    let mut obligations = Obligations::new();
-    for (index, (line, record)) in trace.records().enumerate() {
-        obligations.step(line, record);
-        if index % STRIDE == STRIDE - 1 {
-            progress.advance(STRIDE as u64);
+/// Judges a trace with `features` of all PEs in front, and replays it as each of `policies`.
+///
+/// # Errors
+/// Where it is malformed or out of order, or that it breaks off.
+pub(crate) fn judge(
+    input: impl BufRead,
+    features: &[Feature],
+    policies: &[Policy],
+    symbols: &Names,
+) -> Result<Report, String> {
+    let mut counter = ui::Counter::new("Judging", true);
+    let mut bench = Bench::new(policies);
+    for feature in features {
+        bench.step(0, &Record::Feature { cpu: None, feature: *feature });
+    }
+    let mut trace = Trace::new(input);
+    while let Some((line, record)) = trace.next()? {
+        bench.step(line, &record);
+        if bench.records.is_multiple_of(STRIDE) {
+            counter.says(|| format!("{} events", bench.events));
         }
     }
-    progress.advance((trace.len() % STRIDE) as u64);
-    let findings = fold(obligations.violations(), symbols);
-    let (unknowns, not_kept) = (obligations.unknowns().to_vec(), obligations.not_kept());
-    let doubts = obligations.doubts().to_vec();
-    let replays = policies.iter().map(|policy| (*policy, replay(trace, *policy, &progress)));
-    let (records, events, policies) = (trace.len(), trace.events(), replays.collect());
-    let (accesses, compared) = (trace.accesses(), None);
-    Report { records, events, accesses, findings, compared, not_kept, doubts, unknowns, policies }
+    Ok(bench.report(symbols))
+}
+
+/// The oracle and the kinds of core that follow a trace.
+struct Bench {
+    records: usize,
+    events: usize,
+    /// Events that a core translates an address for.
+    accesses: usize,
+    obligations: Obligations,
+    cores: Vec<Core>,
+}
+
+/// A run of one kind of core, and the first crash in it.
+struct Core {
+    policy: Policy,
+    replay: policy::Replay,
+    crash: Option<Crash>,
+}
+
+impl Bench {
+    fn new(policies: &[Policy]) -> Self {
+        let core = |policy: Policy| {
+            (0..runs(policy)).map(move |seed| Core { policy, replay: policy::Replay::new(policy, seed), crash: None })
+        };
+        let cores = policies.iter().copied().flat_map(core).collect();
+        Self { records: 0, events: 0, accesses: 0, obligations: Obligations::new(), cores }
+    }
+
+    fn step(&mut self, line: u64, record: &Record) {
+        self.records += 1;
+        if let Record::Step(Step { event, .. }) = record {
+            self.events += 1;
+            self.accesses += usize::from(matches!(event, Event::Fetch { .. } | Event::Load(_) | Event::Store(_)));
+        }
+        self.obligations.step(line, record);
+        let enters = matches!(record, Record::Step(Step { event: Event::Enter { .. }, .. }));
+        for core in &mut self.cores {
+            let crash = core.replay.step(line, record);
+            // How a loader's boot would have gone is not asked.
+            core.crash = if enters { None } else { core.crash.take().or(crash) };
+        }
+    }
+
+    fn report(self, symbols: &Names) -> Report {
+        let mut policies: Vec<(Policy, Option<Crashed>)> = Vec::new();
+        for Core { policy, crash, .. } in self.cores {
+            if policies.last().is_none_or(|(last, _)| *last != policy) {
+                policies.push((policy, None));
+            }
+            let Some((_, crashed)) = policies.last_mut() else { continue };
+            match (crashed, crash) {
+                (_, None) => {}
+                (Some(crashed), Some(_)) => crashed.times += 1,
+                (none, Some(first)) => *none = Some(Crashed { times: 1, runs: runs(policy), first }),
+            }
+        }
+        let Self { records, events, accesses, obligations, .. } = self;
+        Report {
+            records,
+            events,
+            accesses,
+            compared: None,
+            findings: fold(obligations.violations(), symbols),
+            not_kept: obligations.not_kept(),
+            doubts: obligations.doubts().to_vec(),
+            unknowns: obligations.unknowns().to_vec(),
+            policies,
+        }
+    }
 }
 
 const fn runs(policy: Policy) -> u64 {
     if policy.is_random() { RANDOM_RUNS } else { 1 }
-}
-
-/// How often, and first how, a core of this kind would have crashed.
-fn replay(trace: &Trace, policy: Policy, progress: &ui::Progress) -> Option<Crashed> {
-    progress.doing(&format!("replaying as {}", policy.name()));
-    let entered = trace.entered();
-    let crash = |seed| {
-        let mut replay = policy::Replay::new(policy, seed);
-        // How a loader's boot would have gone is not asked.
-        let mut crashes = trace.records().filter_map(|(line, record)| replay.step(line, record));
-        let crash = crashes.find(|crash| crash.line > entered);
-        progress.advance(trace.len() as u64);
-        crash
-    };
-    let crashes: Vec<_> = (0..runs(policy)).filter_map(crash).collect();
-    let (times, first) = (crashes.len() as u64, crashes.into_iter().next()?);
-    Some(Crashed { times, runs: runs(policy), first })
 }

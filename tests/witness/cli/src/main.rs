@@ -4,6 +4,8 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use breakwater_witness::{Tools, judge, measure, mutate, paths, qemu, run, story, ui, watch};
@@ -33,8 +35,22 @@ enum Verb {
     Story(story::Args),
 }
 
+/// Where memory runs out, or a judge is wrong about itself, there is no verdict, which is a status of its own: Rust
+/// then aborts, and that is turned into the status of `verb`. What happened has been said on standard error.
+fn without_verdict(verb: &Verb) -> Result<()> {
+    let status = match verb {
+        Verb::Judge(_) => 2,
+        Verb::Run(_) => watch::Verdict::Undecided.exit_code().into(),
+        Verb::Measure(_) | Verb::Mutate(_) | Verb::Story(_) => return Ok(()),
+    };
+    let always = Arc::new(AtomicBool::new(true));
+    signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGABRT, status, always)?;
+    Ok(())
+}
+
 fn main() -> ExitCode {
-    let outcome = command(&Cli::parse().command);
+    let verb = Cli::parse().command;
+    let outcome = without_verdict(&verb).and_then(|()| command(&verb));
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     if !breakwater_witness::is_said(&error) {
         ui::failure(&format!("{error:#}"));

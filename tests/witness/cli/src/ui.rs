@@ -4,7 +4,7 @@
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -23,6 +23,35 @@ pub fn command(line: &str) {
 /// Shows a failure.
 pub fn failure(what: &str) {
     anstream::eprintln!("{BAD}{:>12}{BAD:#} {what}", "failed");
+}
+
+/// How far something has come of which nobody knows the end: a line every few seconds on a terminal, nothing elsewhere.
+pub struct Counter {
+    verb: &'static str,
+    began: Instant,
+    /// When to say something next, if at all.
+    next: Option<Duration>,
+}
+
+impl Counter {
+    /// Between two lines.
+    const PERIOD: Duration = Duration::from_secs(5);
+
+    /// Of what `verb` says; silent unless that is `wanted`.
+    #[must_use]
+    pub fn new(verb: &'static str, wanted: bool) -> Self {
+        let next = (wanted && std::io::stderr().is_terminal()).then_some(Self::PERIOD);
+        Self { verb, began: Instant::now(), next }
+    }
+
+    /// Says how far it has come, if it is time.
+    pub fn says(&mut self, what: impl FnOnce() -> String) {
+        let taken = self.began.elapsed();
+        if let Some(next) = self.next.as_mut().filter(|next| **next <= taken) {
+            *next = taken + Self::PERIOD;
+            step(self.verb, &format!("{} s: {}", taken.as_secs(), what()));
+        }
+    }
 }
 
 /// Progress of a known number of things: a bar on a terminal, one line a thing elsewhere.

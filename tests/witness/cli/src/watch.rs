@@ -37,6 +37,10 @@ use crate::finding::{self, Finding};
 use crate::measure::Measurement;
 use crate::order::{Effort, Recording};
 use crate::recorded::Lapse;
+use crate::ui;
+
+/// Records between two looks at the clock.
+const BETWEEN_LOOKS: u64 = 1 << 16;
 
 /// What was seen of one run.
 pub struct Testimony {
@@ -100,15 +104,19 @@ pub fn watch(
 ) -> Result<Testimony> {
     let began = Instant::now();
     let mut judge = Judge::new(subject)?;
-    let mut recording = Recording::new(&subject.loaded);
+    let mut recording = Recording::new();
+    let mut counter = ui::Counter::new("Watching", live);
     let ran = run::run(subject, ends, (trace, live), |line, record| {
+        if line.is_multiple_of(BETWEEN_LOOKS) {
+            counter.says(|| judge.progress());
+        }
         recording.record(line, record, || judge.oracle());
         judge.record(line, record);
         each(line, record);
         Ok(())
     })?;
     let judged = judge.finish(verdict::meant(&ran));
-    let weighed = recording.weigh(verdict::meant(&ran), &judged.violations, Effort::default());
+    let weighed = recording.weigh(verdict::meant(&ran), &judged.violations, Effort::until(began + ends.timeout));
     // Where a loader put the image is known now.
     let symbols = match (&subject.from, judged.entered) {
         (From::Payload(payload), Some(pa)) => &payload.names(pa)?,

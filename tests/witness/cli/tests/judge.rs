@@ -241,3 +241,23 @@ fn good_what_only_an_unseen_branch_settles_is_said_and_fails_nothing() {
     assert!(judged.stdout.contains("PE 1 at 40000208: in doubt"), "{}", judged.stdout);
     assert_eq!(judged.report()["doubts"].as_array().map(Vec::len), Some(1));
 }
+
+#[test]
+fn bad_a_judge_without_memory_has_no_verdict_and_says_so() {
+    // Stores to 60,000 pages, and room for a part of them.
+    let stores: String = (0..60_000_u64)
+        .map(|page| (page + 2, 0x8000_0000 + (page << 12)))
+        .map(|(number, pa)| format!("0 {number} 40000000 store 8 {pa:x} {pa:x} 1\n"))
+        .collect();
+    let trace = format!("breakwater-trace 1\n0 1 40000000 start 2\n{stores}end exit\n");
+    let mut command = Command::new("sh");
+    let limited = format!("ulimit -v 150000; exec {} judge -", env!("CARGO_BIN_EXE_breakwater-witness"));
+    command.args(["-c", &limited]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let _ = child.stdin.take().expect("a pipe").write_all(trace.as_bytes());
+    let output = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("memory allocation of"), "{said}");
+    assert!(output.stdout.is_empty(), "half a verdict is none");
+}

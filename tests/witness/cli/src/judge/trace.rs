@@ -1,18 +1,19 @@
-//! A whole trace in memory, in its proper order: declarations, events, end.
+//! A trace, record by record, in its proper order: declarations, events, end.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use breakwater_trace::{Event, Feature, Malformed, Reader, Record, Step};
+use breakwater_trace::{Event, Malformed, Reader, Record};
 
 /// Bytes read at a time.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// A trace that is complete.
-pub(crate) struct Trace {
-    /// With the line that each stands on.
-    records: Vec<(u64, Record)>,
+/// A trace that is being read.
+pub(super) struct Trace<R> {
+    reader: Reader<R>,
+    has_begun: bool,
+    has_ended: bool,
 }
 
 /// The file, or standard input for `-`.
@@ -27,64 +28,39 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead>, String> {
     Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, file)))
 }
 
-impl Trace {
-    /// Reads it, up to its `end`, with `features` of all PEs in front.
+impl<R: BufRead> Trace<R> {
+    /// Before its first record.
+    pub(super) const fn new(input: R) -> Self {
+        Self { reader: Reader::new(input), has_begun: false, has_ended: false }
+    }
+
+    /// The next record and its line; nothing after its `end`.
     ///
     /// # Errors
     /// Where it is malformed or out of order, or that it breaks off.
-    pub(crate) fn read(input: impl BufRead, features: &[Feature]) -> Result<Self, String> {
-        let mut records: Vec<(u64, Record)> =
-            features.iter().map(|feature| (0, Record::Feature { cpu: None, feature: *feature })).collect();
-        let mut reader = Reader::new(input);
-        let (mut begun, mut ended) = (false, false);
-        while let Some(record) = reader.next_record().map_err(|error| error.to_string())? {
-            let line = reader.line();
-            let refused = |reason| Err(refusal(line, reason));
-            if ended {
-                return refused("nothing follows the end record");
-            }
-            match record {
-                Record::Word { .. } | Record::Memory { .. } | Record::Feature { .. } if begun => {
-                    return refused("declarations stand before the first event");
-                }
-                // What is entered is declared like what is there from the beginning.
-                Record::Step(step) => begun = !matches!(step.event, Event::Enter { .. }),
-                Record::End(_) => ended = true,
-                _ => {}
-            }
-            records.push((line, record));
+    pub(super) fn next(&mut self) -> Result<Option<(u64, Record)>, String> {
+        let next = self.reader.next_record().map_err(|error| error.to_string())?;
+        let line = self.reader.line();
+        let Some(record) = next else {
+            return if self.has_ended {
+                Ok(None)
+            } else {
+                Err(refusal(line, "the trace breaks off: it has no end record"))
+            };
+        };
+        if self.has_ended {
+            return Err(refusal(line, "nothing follows the end record"));
         }
-        if !ended {
-            return Err(refusal(reader.line(), "the trace breaks off: it has no end record"));
+        match &record {
+            Record::Word { .. } | Record::Memory { .. } | Record::Feature { .. } if self.has_begun => {
+                return Err(refusal(line, "declarations stand before the first event"));
+            }
+            // What is entered is declared like what is there from the beginning.
+            Record::Step(step) => self.has_begun = !matches!(step.event, Event::Enter { .. }),
+            Record::End(_) => self.has_ended = true,
+            _ => {}
         }
-        Ok(Self { records })
-    }
-
-    /// Records, the declarations included.
-    pub(crate) fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Events.
-    pub(crate) fn events(&self) -> usize {
-        self.records.iter().filter(|(_, record)| matches!(record, Record::Step(_))).count()
-    }
-
-    /// The line on which what is judged is entered; 0 if all is judged.
-    pub(crate) fn entered(&self) -> u64 {
-        let enters = |record: &Record| matches!(record, Record::Step(Step { event: Event::Enter { .. }, .. }));
-        self.records().filter(|(_, record)| enters(record)).last().map_or(0, |(line, _)| line)
-    }
-
-    /// Events that a core translates an address for.
-    pub(crate) fn accesses(&self) -> usize {
-        let is_access = |event: &Event| matches!(event, Event::Fetch { .. } | Event::Load(_) | Event::Store(_));
-        self.records.iter().filter(|(_, record)| matches!(record, Record::Step(step) if is_access(&step.event))).count()
-    }
-
-    /// All records, with their lines.
-    pub(crate) fn records(&self) -> impl Iterator<Item = (u64, &Record)> {
-        self.records.iter().map(|(line, record)| (*line, record))
+        Ok(Some((line, record)))
     }
 }
 

@@ -13,7 +13,7 @@ use breakwater_trace::{Access, Call, Event, Record, Step};
 
 use super::history::{History, Load, Source, Store, WordPart};
 use super::{Edge, Moment};
-use crate::loader::Loaded;
+use breakwater_oracle::obligations::Obligations;
 use breakwater_oracle::tables::Memory;
 
 /// PSCI CPU_ON for 32-bit and 64-bit callers.
@@ -56,8 +56,10 @@ struct On {
 /// Finds edges.
 #[derive(Default)]
 pub(crate) struct Observed {
-    /// What was in memory when a second CPU came.
+    /// What was in memory when a second CPU came ...
     before: Memory,
+    /// ... or the oracle of then, which knows it.
+    oracle: Option<Obligations>,
     several: bool,
     cpus: Vec<HeardCpu>,
     words: HashMap<u64, History>,
@@ -65,6 +67,12 @@ pub(crate) struct Observed {
     next: usize,
     calls: Vec<On>,
     edges: Vec<Edge>,
+}
+
+/// Whether a CPU turns another on.
+const fn calls_another(step: &Step) -> bool {
+    let Event::Call { call: Call::Smc | Call::Hvc, arguments: [x0, ..], .. } = step.event else { return false };
+    x0 == CPU_ON[0] || x0 == CPU_ON[1]
 }
 
 /// The edges of a whole recording, whose declarations come first.
@@ -75,16 +83,31 @@ pub(crate) fn observed<'a>(records: impl IntoIterator<Item = (u64, &'a Record)>)
 }
 
 impl Observed {
-    /// Before the first record: memory holds these files.
-    pub(crate) fn new(loaded: &[Loaded]) -> Self {
-        let mut observed = Self::default();
-        loaded.iter().for_each(|file| file.declare(&mut observed.before));
-        observed
+    /// Whether there are several CPUs once this record is read: a second one was heard of, or called. Until then there
+    /// is one order.
+    pub(crate) fn becomes_several(&mut self, record: &Record) -> bool {
+        let Record::Step(step) = record else { return self.several };
+        let index = step.cpu as usize;
+        self.several |=
+            calls_another(step) || self.cpus.iter().enumerate().any(|(cpu, seen)| cpu != index && seen.exists);
+        if !self.several && self.cpus.get(index).is_none_or(|cpu| !cpu.exists) {
+            self.cpus.resize_with(index + 1, HeardCpu::default);
+            self.cpus[index].exists = true;
+        }
+        self.several
     }
 
-    /// Whether there are several CPUs: a second one was heard of, or called.
-    pub(crate) const fn several(&self) -> bool {
-        self.several
+    /// From here on there are several CPUs; `oracle` has judged all records before, and knows what was in memory.
+    pub(crate) fn begin(&mut self, oracle: Obligations) {
+        self.oracle = Some(oracle);
+    }
+
+    /// What was in memory when a second CPU came.
+    fn initial(&self, pa: u64) -> u64 {
+        match &self.oracle {
+            Some(oracle) => oracle.word(pa).unwrap_or(0),
+            None => self.before.word(pa),
+        }
     }
 
     /// The next record, which stands on `line`; declarations first.
@@ -124,7 +147,7 @@ impl Observed {
         match step.event {
             Event::Store(access) if !access.device => self.store(at, &access),
             Event::Load(access) if !access.device && self.several => self.load(at, &access),
-            Event::Call { call: Call::Smc | Call::Hvc, arguments: [x0, x1, x2, _], .. } if CPU_ON.contains(&x0) => {
+            Event::Call { arguments: [_, x1, x2, _], .. } if calls_another(step) => {
                 self.several = true;
                 self.calls.push(On { at, affinity: x1 & AFFINITY, entry: x2 });
             }
@@ -188,7 +211,7 @@ impl Observed {
         let since = self.cpus[at.cpu as usize].since;
         for part in WordPart::all(access) {
             let load = Load { at, since, part };
-            let initial = self.before.word(part.pa);
+            let initial = self.initial(part.pa);
             let nothing = History::default();
             let history = self.words.get(&part.pa).unwrap_or(&nothing);
             let mut sources = [Source::Several; 8];

@@ -1,7 +1,7 @@
 //! What is kept of a boot that is watched, to weigh its verdict afterwards.
 //!
-//! Until a second CPU is heard of or called there is one order, and nothing is kept. From then on all is, within bounds; beyond them nothing is
-//! weighed, and every violation counts as certain.
+//! Until a second CPU is heard of or called there is one order, and nothing is kept. From then on all is, within
+//! bounds: 4 million records, 400 MB. Beyond them nothing is weighed, and every violation counts as certain.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -14,10 +14,9 @@ use breakwater_trace::{End, Reader, Record};
 use super::observed::Observed;
 use super::weigh::{self, Effort, Weighed};
 use super::{Edge, observed};
-use crate::loader::Loaded;
 
-/// Records kept, some 80 bytes each.
-const MOST: usize = 6_000_000;
+/// Records kept, some 90 bytes each.
+const MOST: usize = 4_000_000;
 
 /// Records with their lines.
 pub type Lines = Vec<(u64, Record)>;
@@ -33,9 +32,9 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Before the first record: memory holds these files.
-    pub(crate) fn new(loaded: &[Loaded]) -> Self {
-        Self { observed: Observed::new(loaded), oracle: None, records: Vec::new(), overflowed: false }
+    /// Before the first record.
+    pub(crate) fn new() -> Self {
+        Self { observed: Observed::default(), oracle: None, records: Vec::new(), overflowed: false }
     }
 
     /// The next record and its line. `oracle` gives the oracle that has judged all records before this one.
@@ -43,13 +42,20 @@ impl Recording {
         if self.overflowed {
             return;
         }
-        self.observed.record(line, record);
-        if !self.observed.several() {
+        if !self.observed.becomes_several(record) {
             return;
         }
         if self.oracle.is_none() {
-            self.oracle = Some(oracle());
+            let oracle = oracle();
+            self.observed.begin(oracle.clone());
+            self.oracle = Some(oracle);
+            // All at once: to grow by doubling would take twice as much. Memory that nobody touches costs nothing.
+            if self.records.try_reserve_exact(MOST).is_err() {
+                self.overflowed = true;
+                return;
+            }
         }
+        self.observed.record(line, record);
         if self.records.len() == MOST {
             (self.overflowed, self.records) = (true, Vec::new());
             return;

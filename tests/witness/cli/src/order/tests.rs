@@ -266,13 +266,16 @@ fn good_what_the_effort_does_not_reach_counts_as_certain() {
     let records = two(&format!("{FILL}\n1 load 8 40600000 40600000 0"));
     let mut oracle = Obligations::new();
     records.iter().for_each(|(line, record)| oracle.step(*line, record));
-    let effort = |orders: u64| Effort { records: orders * records.len() as u64, random: 0 };
+    let effort = |orders: u64| Effort { records: orders * records.len() as u64, random: 0, deadline: None };
     let with = |effort| weigh(&[], &records, &edges(&records), oracle.violations(), effort);
     let none = with(effort(0));
     assert_eq!((none.certain, none.unexamined), (vec![true], 1));
     let one = with(effort(1));
     assert_eq!((one.certain, one.unexamined), (vec![true], 1));
     assert_eq!(with(effort(8)).certain, [false]);
+    // Nor what there is no time for.
+    let late = with(Effort::until(std::time::Instant::now()));
+    assert_eq!((late.certain, late.unexamined, late.orders), (vec![true], 1, 0));
 }
 
 #[test]
@@ -287,7 +290,7 @@ fn good_a_boot_that_is_watched_is_weighed_like_a_whole_trace() {
         ),
     ] {
         let mut oracle = Obligations::new();
-        let mut recording = Recording::new(&[]);
+        let mut recording = Recording::new();
         for (line, record) in two(&events) {
             if !matches!(record, Record::End(_)) {
                 recording.record(line, &record, || oracle.clone());
@@ -302,7 +305,7 @@ fn good_a_boot_that_is_watched_is_weighed_like_a_whole_trace() {
 #[test]
 fn good_a_boot_of_one_cpu_is_certain_and_nothing_of_it_is_kept() {
     let mut oracle = Obligations::new();
-    let mut recording = Recording::new(&[]);
+    let mut recording = Recording::new();
     for (line, record) in recording_of_one() {
         recording.record(line, &record, || unreachable!("there is no second CPU"));
         oracle.step(line, &record);

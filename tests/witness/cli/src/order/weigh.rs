@@ -8,6 +8,7 @@
 //! a violation called chance is one that nobody looks at.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
 use breakwater_oracle::obligations::{At, Harm, Obligations, Rule, Violation};
 use breakwater_trace::Record;
@@ -23,6 +24,9 @@ type Harmed = Option<(u32, u64)>;
 /// A rule, a CPU, an instruction.
 type RuleSite = (Rule, u32, u64);
 
+/// Records between two looks at the clock.
+const BETWEEN_LOOKS: u64 = 1 << 16;
+
 /// How much may be done.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
@@ -30,11 +34,24 @@ pub(crate) struct Effort {
     pub(crate) records: u64,
     /// Orders at random.
     pub(crate) random: u64,
+    /// Nothing is judged after it.
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { records: 20_000_000, random: 6 }
+        Self { records: 20_000_000, random: 6, deadline: None }
+    }
+}
+
+impl Effort {
+    /// As much as by default, until `deadline`.
+    pub(crate) fn until(deadline: Instant) -> Self {
+        Self { deadline: Some(deadline), ..Self::default() }
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 }
 
@@ -99,8 +116,8 @@ pub fn in_random_orders(
     let bench = Bench::new(judged(declared), &order);
     let mut found = bench.found.clone();
     for seed in seeds {
-        let mut judged = bench.judge(&order, Choice::Random(seed), None);
-        found.append(&mut judged.found);
+        let judged = bench.judge(&order, Choice::Random(seed), None, &Effort::default());
+        found.extend(judged.into_iter().flat_map(|judged| judged.found));
     }
     once(found)
 }
@@ -155,14 +172,17 @@ impl Bench {
         Self { oracle, found, settled }
     }
 
-    /// Judges what is not settled, until `wanted` is found.
-    fn judge(&self, order: &Order<'_>, choice: Choice, wanted: Option<&Identity>) -> Judged {
+    /// Judges what is not settled, until `wanted` is found; nothing if the time of `effort` is up before.
+    fn judge(&self, order: &Order<'_>, choice: Choice, wanted: Option<&Identity>, effort: &Effort) -> Option<Judged> {
         let mut oracle = self.oracle.clone();
         let mut judged = Judged { found: Vec::new(), noticed: Vec::new(), records: 0 };
         for number in order.linear(choice).into_iter().skip(self.settled) {
             let (line, record) = order.record(number);
             oracle.step(line, record);
             judged.records += 1;
+            if judged.records.is_multiple_of(BETWEEN_LOOKS) && effort.is_late() {
+                return None;
+            }
             if oracle.violations().is_empty() {
                 continue;
             }
@@ -178,7 +198,7 @@ impl Bench {
                 break;
             }
         }
-        judged
+        Some(judged)
     }
 }
 
@@ -221,10 +241,10 @@ impl Weighing<'_> {
     /// Judges an order; nothing once the effort has been used up.
     fn judge(&mut self, choice: Choice, wanted: Option<&Identity>) -> Option<Judged> {
         let most = (self.order.len() - self.bench.settled) as u64;
-        if self.done.records + most > self.effort.records {
+        if self.done.records + most > self.effort.records || self.effort.is_late() {
             return None;
         }
-        let judged = self.bench.judge(self.order, choice, wanted);
+        let judged = self.bench.judge(self.order, choice, wanted, &self.effort)?;
         self.done.orders += 1;
         self.done.records += judged.records;
         Some(judged)

@@ -26,6 +26,8 @@ pub struct CpuSeen {
     /// SCTLR_EL2.M was 1 at some time.
     pub mmu_was_on: bool,
     mmu_is_on: bool,
+    /// Executed so far.
+    instructions: u64,
     /// Exceptions taken to EL2.
     pub exceptions: u64,
     /// The last of them: syndrome, where it came from, fault address.
@@ -165,6 +167,12 @@ impl Judge {
         }
     }
 
+    /// How far the machine has come.
+    pub(crate) fn progress(&self) -> String {
+        let instructions: u64 = self.cpus.values().map(|cpu| cpu.instructions).sum();
+        format!("{instructions} instructions, {} events", self.events)
+    }
+
     /// The oracle as it is now.
     pub(crate) fn oracle(&mut self) -> Obligations {
         self.declare();
@@ -204,11 +212,12 @@ impl Judge {
 impl CpuSeen {
     /// What its loader did with it does not count.
     fn enter(&mut self) {
-        *self = Self { started: true, mmu_was_on: self.mmu_is_on, mmu_is_on: self.mmu_is_on, ..Self::default() };
+        let Self { mmu_is_on, instructions, .. } = *self;
+        *self = Self { started: true, mmu_was_on: mmu_is_on, mmu_is_on, instructions, ..Self::default() };
     }
 
     fn step(&mut self, step: &Step) {
-        self.started = true;
+        (self.started, self.instructions) = (true, step.instruction);
         match step.event {
             Event::Msr { register, value } | Event::Found { register, value }
                 if register.name() == Some("sctlr_el2") =>
