@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::pending::{Owed, SlotRun};
+use super::pending::Owed;
 use super::{Broken, Changed, Geo, Invalidated, Pending, Protocol, Reach};
 use crate::errata::Errata;
 use crate::machine::{Machine, Maintenance, Scope};
@@ -36,15 +36,9 @@ impl<M: Machine> Protocol<M> {
         Invalidated::of(span, self.epoch)
     }
 
-    /// Settles what one run of leaves owes, with nothing to carry.
-    #[inline(always)]
-    pub(super) fn invalidate_run(&mut self, run: SlotRun) {
-        self.invalidate_owed(run);
-    }
-
     /// One invalidation. A function of its own, whoever asks: its instructions are in the image once for each kind of what is owed.
     #[inline(never)]
-    fn invalidate_owed(&mut self, owed: impl Owed) {
+    pub(super) fn invalidate_owed(&mut self, owed: impl Owed) {
         if owed.is_nothing() {
             return;
         }

@@ -242,7 +242,7 @@ impl<M: Machine> Protocol<M> {
             let old = self.leaf_to_break(slot);
             self.store(slot, BrokenBits::going(old).raw());
         }
-        self.invalidate_run(SlotRun::of(first, count));
+        self.invalidate_owed(SlotRun::of(first, count));
         for slot in (0..count).map(|index| first.step(index)) {
             assert!(BrokenBits::read(self.raw(slot)).is_some(), "only a broken, invalidated slot is used again");
             self.store(slot, 0);
@@ -259,7 +259,7 @@ impl<M: Machine> Protocol<M> {
     pub(crate) fn rewrite_run(&mut self, first: Place<'_, M, Live>, count: u64, attributes: Attributes) {
         let first = first.run_of(count);
         self.store_rights(first, count, attributes, false);
-        self.invalidate_run(SlotRun::of(first, count));
+        self.invalidate_owed(SlotRun::of(first, count));
     }
 
     /// A detached table: its frames, after an invalidation of all that hung from it, are free; in its place comes a block when

@@ -128,7 +128,7 @@ impl Attributes {
     }
 
     /// Everything that a leaf can say.
-    pub(super) const ALL: [Self; 14] = {
+    const ALL: [Self; 14] = {
         use DataAccess::{ReadOnly, ReadWrite};
         [
             Self::Normal(Access::ReadOnly),

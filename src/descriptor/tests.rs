@@ -5,7 +5,23 @@
 use super::*;
 use crate::geometry::{Granule4KLpa2, Granule16K, Granule16KLpa2, Granule64K, Granule64KLva};
 
-const ALL: [Attributes; 14] = Attributes::ALL;
+/// Written down here once more: what the source forgets, a test finds.
+const ALL: [Attributes; 14] = [
+    Attributes::Normal(Access::ReadOnly),
+    Attributes::Normal(Access::ReadWrite),
+    Attributes::Normal(Access::ReadExecute),
+    Attributes::Normal(Access::ReadExecuteGuarded),
+    Attributes::Tagged(DataAccess::ReadOnly),
+    Attributes::Tagged(DataAccess::ReadWrite),
+    Attributes::NonCacheable(DataAccess::ReadOnly),
+    Attributes::NonCacheable(DataAccess::ReadWrite),
+    Attributes::Device(DeviceKind::NGnRnE, DataAccess::ReadOnly),
+    Attributes::Device(DeviceKind::NGnRnE, DataAccess::ReadWrite),
+    Attributes::Device(DeviceKind::NGnRE, DataAccess::ReadOnly),
+    Attributes::Device(DeviceKind::NGnRE, DataAccess::ReadWrite),
+    Attributes::Device(DeviceKind::Gre, DataAccess::ReadOnly),
+    Attributes::Device(DeviceKind::Gre, DataAccess::ReadWrite),
+];
 
 #[test]
 fn good_every_leaf_reads_back_as_written() {

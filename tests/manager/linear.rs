@@ -11,14 +11,22 @@ use breakwater::mapper::Mapper;
 use std::cell::Cell;
 use std::collections::HashMap;
 
-/// Memory that counts how often it is read.
-#[derive(Default)]
-struct Counted {
+/// Memory that counts how often it is read, and that somebody else may write meanwhile.
+pub(crate) struct Words {
     memory: HashMap<u64, u64>,
     loads: Cell<u64>,
+    /// What somebody else does to it while the manager invalidates.
+    meanwhile: fn(&mut HashMap<u64, u64>),
 }
 
-impl Machine for Counted {
+impl Words {
+    /// Memory to which somebody else does this while the manager invalidates.
+    pub(crate) fn written_by(meanwhile: fn(&mut HashMap<u64, u64>)) -> Self {
+        Self { memory: HashMap::new(), loads: Cell::new(0), meanwhile }
+    }
+}
+
+impl Machine for Words {
     type Geometry = Granule4K;
 
     fn load(&self, slot: Slot) -> u64 {
@@ -39,16 +47,18 @@ impl Machine for Counted {
     fn dsb_ish(&mut self) {}
     fn dsb_nsh(&mut self) {}
     fn isb(&mut self) {}
-    fn tlbi(&mut self, _: &Permit, _: Tlbi) {}
+    fn tlbi(&mut self, _: &Permit, _: Tlbi) {
+        (self.meanwhile)(&mut self.memory);
+    }
 }
 
-impl Simulated for Counted {}
+impl Simulated for Words {}
 
 /// Tables in force, and how often they were read.
 struct Bench {
-    protocol: Protocol<Counted>,
-    frames: FrameSupply<Counted>,
-    tables: Tables<Counted, Live>,
+    protocol: Protocol<Words>,
+    frames: FrameSupply<Words>,
+    tables: Tables<Words, Live>,
 }
 
 const AT: u64 = 1 << 40;
@@ -56,7 +66,7 @@ const AT: u64 = 1 << 40;
 impl Bench {
     /// `gib` tables of 512 blocks side by side under one table.
     fn with_blocks(gib: u64) -> Self {
-        let mut protocol = Protocol::simulated(Counted::default(), Errata::empty());
+        let mut protocol = Protocol::simulated(Words::written_by(|_| {}), Errata::empty());
         let mut frames = FrameSupply::new(OwnedRam::simulated(PhysSpan::of(PhysAddr::at(2 * MIB), 2 * MIB).unwrap()));
         let root = protocol.new_root(frames.take().unwrap());
         let (tables, _old) = protocol.switch_root(root, Detached::none());
@@ -65,11 +75,11 @@ impl Bench {
         bench
     }
 
-    fn mapper(&mut self) -> Mapper<'_, Counted, Live> {
+    fn mapper(&mut self) -> Mapper<'_, Words, Live> {
         Mapper::new(&mut self.protocol, &mut self.frames, &mut self.tables)
     }
 
-    fn loads_of(&mut self, does: impl FnOnce(&mut Mapper<'_, Counted, Live>)) -> u64 {
+    fn loads_of(&mut self, does: impl FnOnce(&mut Mapper<'_, Words, Live>)) -> u64 {
         self.protocol.machine().loads.set(0);
         does(&mut self.mapper());
         self.protocol.machine().loads.get()

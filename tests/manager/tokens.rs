@@ -1,17 +1,18 @@
 //! Debts that are dropped, and proofs that do not prove: each panics with the promise that was broken.
 
+use super::linear::Words;
 use super::rig::{DATA, GIB, PAGE, POOL, Rig, dies_saying, request};
 use super::world::World;
-use breakwater::addr::{Frame, Level, PhysAddr, VirtAddr};
+use breakwater::addr::{Level, PhysAddr, VirtAddr};
 use breakwater::bbm::{
     After, Broken, Changed, Detached, Filled, FreeFrame, FreeTables, FreshTable, Invalidated, Laid, Live, Offline,
-    Permit, Place, Protocol, Reach, Settling, Tables,
+    Place, Protocol, Reach, Settling, Tables,
 };
 use breakwater::descriptor::{Access, Attributes, Leaf};
 use breakwater::errata::Errata;
+use breakwater::features::Features;
 use breakwater::frames::{FrameSupply, OwnedRam};
 use breakwater::geometry::{Geometry, Granule4K, Slot};
-use breakwater::machine::{Machine, Maintenance, Simulated, Tlbi};
 use breakwater::mapper::Mapper;
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
@@ -387,6 +388,20 @@ fn bad_link_to_a_table_changed_as_if_it_were_a_leaf() {
 }
 
 #[test]
+fn bad_link_to_a_table_replaced_as_if_it_were_a_block() {
+    let name = "bad_link_to_a_table_replaced_as_if_it_were_a_block";
+    dies_saying(module_path!(), name, "a slot that changes in place held a leaf", || {
+        let (mut rig, ..) = one_page();
+        rig.protocol.use_features(Features::RESIZE);
+        let slot = link(&rig);
+        let spare = rig.frames.take().unwrap();
+        let table = rig.protocol.new_table(spare, Level::L3, slot.virt());
+        let evidence = rig.protocol.resize().unwrap();
+        rig.protocol.replace_block(place(&rig.protocol, &rig.tables, slot), table, evidence, &mut Changed::none());
+    });
+}
+
+#[test]
 fn bad_link_to_a_table_broken_into_another() {
     dies_saying(module_path!(), "bad_link_to_a_table_broken_into_another", "a slot that is broken held a leaf", || {
         let (mut rig, ..) = one_page();
@@ -520,46 +535,15 @@ fn good_a_plan_that_is_dropped_does_nothing() {
     assert_eq!((rig.frames.available(), rig.world().now()), (frames, now));
 }
 
-/// Memory in which somebody else takes back every break while the manager invalidates: what no manager can prevent, and one can notice.
-#[derive(Default)]
-struct Contended {
-    words: HashMap<u64, u64>,
-    /// The last descriptor that a break was stored over, and where.
-    broken: Option<(u64, u64)>,
+/// Somebody else takes back every break: what no manager can prevent, and one can notice.
+fn take_back(memory: &mut HashMap<u64, u64>) {
+    memory.values_mut().filter(|descriptor| **descriptor != 0).for_each(|descriptor| *descriptor |= 1);
 }
-
-impl Machine for Contended {
-    type Geometry = Granule4K;
-
-    fn load(&self, slot: Slot) -> u64 {
-        self.words.get(&slot.address().raw()).copied().unwrap_or(0)
-    }
-    fn store(&mut self, _: &Permit, slot: Slot, descriptor: u64) {
-        let old = self.words.insert(slot.address().raw(), descriptor);
-        self.broken = old.filter(|old| old & 1 != 0 && descriptor & 1 == 0).map(|old| (slot.address().raw(), old));
-    }
-    fn zero_frame(&mut self, _: &Permit, frame: Frame) {
-        let start = frame.start().raw();
-        self.words.retain(|address, _| address & !0xfff != start);
-    }
-    fn switch_root(&mut self, _: &Permit, _: Frame) -> Maintenance {
-        Maintenance::default()
-    }
-    fn dsb_ishst(&mut self) {}
-    fn dsb_ish(&mut self) {}
-    fn dsb_nsh(&mut self) {}
-    fn isb(&mut self) {}
-    fn tlbi(&mut self, _: &Permit, _: Tlbi) {
-        self.words.extend(self.broken.take());
-    }
-}
-
-impl Simulated for Contended {}
 
 #[test]
 #[should_panic(expected = "only a broken, invalidated slot is used again")]
 fn bad_slot_that_somebody_else_wrote_while_it_was_broken() {
-    let mut protocol = Protocol::simulated(Contended::default(), Errata::empty());
+    let mut protocol = Protocol::simulated(Words::written_by(take_back), Errata::empty());
     let mut frames = FrameSupply::new(OwnedRam::simulated(super::rig::phys(POOL, 16 * PAGE)));
     let root = protocol.new_root(frames.take().unwrap());
     let (mut tables, _old) = protocol.switch_root(root, Detached::none());

@@ -16,12 +16,12 @@ const PAIRS: [(&str, &str); 2] = [("rustc-web", "rust-web-src"), ("rustc", "rust
 /// The pinned compiler's minor version: what the code is written for.
 const OLDEST_MINOR: u32 = 95;
 
-/// One that an earlier set-up left here.
+/// One that an earlier set-up left here. Its script is written anew where it names other paths: the directory may have
+/// moved.
 pub(crate) fn already() -> Option<Toolchain> {
     let root = unpacked_dir();
-    let rustc = script_path();
-    (root.join("usr/bin/rustc").is_file() && rustc.is_file()).then_some(())?;
-    Some(Toolchain::BuildStd { rustc, linker: linker().ok()? })
+    root.join("usr/bin/rustc").is_file().then_some(())?;
+    Some(Toolchain::BuildStd { rustc: write_script(&root).ok()?, linker: linker().ok()? })
 }
 
 /// The fallback toolchain: installed, unpacked before, or fetched now.
@@ -95,7 +95,10 @@ fn write_script(root: &Path) -> Result<PathBuf> {
     let rustc = root.join("usr/bin/rustc");
     let script = format!("#!/bin/sh\nLD_LIBRARY_PATH='{libraries}' exec '{}' \"$@\"\n", rustc.display());
     let path = script_path();
-    write_program(&path, &script)?;
+    // Not while others may run it: two set-ups at a time would take each other's half-written file.
+    if fs::read_to_string(&path).ok().as_deref() != Some(script.as_str()) {
+        write_program(&path, &script)?;
+    }
     Ok(path)
 }
 
