@@ -202,15 +202,26 @@ impl Recording {
         stored.is_some_and(|(pa, value)| value & 1 == 1 && self.word_before(index, pa) & 1 == 0)
     }
 
-    /// Whether the next descriptor stored after `index` makes a broken one valid: an invalid word that is not 0.
-    fn makes_next(&self, index: usize) -> bool {
+    /// Where the next descriptor in a table in use is stored after `index`, in the same request.
+    fn next_store(&self, index: usize) -> Option<usize> {
         let is_store = |at: &usize| self.event(*at).is_some_and(|event| stored_word(event).is_some());
         let of_request = |at: &usize| self.event(*at) != Some(&Event::Settled);
         let mut later = (index + 1..self.records.len()).take_while(of_request);
-        later.find(|at| is_store(at) && !self.is_free(*at)).is_some_and(|at| {
+        later.find(|at| is_store(at) && !self.is_free(*at))
+    }
+
+    /// Whether the next descriptor stored after `index` makes a broken one valid: an invalid word that is not 0.
+    fn makes_next(&self, index: usize) -> bool {
+        self.next_store(index).is_some_and(|at| {
             let (pa, _) = self.event(at).and_then(stored_word).unwrap_or_default();
             self.fills(at) && self.word_before(at, pa) != 0
         })
+    }
+
+    /// Whether the next descriptor stored after `index` leads to a table: valid, and with no attribute, not even AF.
+    fn links_next(&self, index: usize) -> bool {
+        let stored = self.next_store(index).and_then(|at| self.event(at)).and_then(stored_word);
+        stored.is_some_and(|(_, value)| value & 0xfff == 3)
     }
 
     /// Whether two neighbouring stores that change places leave another value where both store.
@@ -383,6 +394,8 @@ fn cover(recording: &Recording, edit: Edit) -> Option<(usize, &'static str)> {
         return Some((recording.next(after, is_isb)?, rule));
     }
     match edit {
+        // Without the DMB that the DSB has become, it is rejected.
+        Edit::Weaken(at) if recording.links_next(at) => Some((at, LINK)),
         Edit::Swap(first) if recording.fills(first) && recording.event(first + 1).is_some_and(is_dsb) => {
             Some((recording.next(first + 1, is_dsb)?, FILL))
         }
@@ -391,6 +404,8 @@ fn cover(recording: &Recording, edit: Edit) -> Option<(usize, &'static str)> {
 }
 
 const MAKE: &str = "the ISB after the make: before a make, break-before-make asks for the DSB alone; this PE's own lag (RBLDZX) may last until then";
+const LINK: &str =
+    "a DMB, which orders a table before its link as well: a walk that sees the link sees the table (RTGRMW)";
 const ROOT: &str = "the ISB after the write of TTBR0_EL2, which comes before M = 1 as well";
 const FILL: &str = "the request's last DSB: until then a walk may find the slot as it was, which is invalid";
 

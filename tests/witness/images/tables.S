@@ -31,7 +31,11 @@ zero:
     constant x11, (OTHER_FRAME + RW)
 fill:
     str     x11, [x9, #8]
+.ifdef good_linked_behind_dmb
+    dmb     ishst                       // whoever sees the link sees the new table's contents
+.else
     unless  bad_linked_without_dsb, dsb ishst // the new table's contents are seen before its link
+.endif
     unless  bad_linked_before_filled, link_new_table link
     dsb     ishst                       // the link is seen by every walk
     isb

@@ -68,6 +68,7 @@ pub(crate) fn worlds() -> Vec<World> {
         roots::outer("outer", ""),
         roots::outer("outer, repeated", "feature 1 repeat-tlbi\n"),
         roots::contents(),
+        worlds_of::ordered(),
     ]
 }
 

@@ -43,10 +43,12 @@ fn good_whole_traces_are_read_to_their_ends() {
     }
 }
 
-/// Cases that were judged wrongly once: the rules of which each breaks one at least, or none. F1: an invalidation that one PE owes, while another
-/// root says the same. F7: a store without its DSB, over which another PE stores with one. F5: a broadcast TLBI without its DSB, with a local one that has it, and alone. F14: a table in use that a PE writes with its
-/// MMU off. `la-c0`: walks with SCTLR_EL2.C = 0, and lines that are invalidated before C = 1.
-const CASES: [(&str, &[Rule]); 9] = [
+/// Cases that were judged wrongly once: the rules of which each breaks one at least, or none. F1: an invalidation that
+/// one PE owes, while another root says the same. F7: a store without its DSB, over which another PE stores with one.
+/// F5: a broadcast TLBI without its DSB, with a local one that has it, and alone. F14: a table in use that a PE writes
+/// with its MMU off. `la-c0`: walks with SCTLR_EL2.C = 0, and lines that are invalidated before C = 1. `link`: a table
+/// that a DMB alone orders before its link.
+const CASES: [(&str, &[Rule]); 10] = [
     ("case-f1-min.trace", &[Rule::OutputChange, Rule::StaleLeaf]),
     ("case-f1b-min.trace", &[Rule::StaleLeaf]),
     ("case-f5-min.trace", &[Rule::UnfinishedTlbi]),
@@ -56,6 +58,7 @@ const CASES: [(&str, &[Rule]); 9] = [
     ("case-f7-superseded-store.trace", &[]),
     ("case-la-c0-only.trace", &[]),
     ("case-la-c0-then-ivac-then-c.trace", &[]),
+    ("case-link-after-dmb.trace", &[]),
 ];
 
 #[test]

@@ -9,9 +9,10 @@ use super::entry::Translation;
 use super::harm::What;
 use super::lines::Route;
 use super::memory::Memory;
-use super::path::{Ending, Path};
+use super::path::{Ending, Path, Read};
 use super::permission::Permission;
 use super::roots::root_of;
+use super::walk::MOST_TABLES;
 use super::{Adversary, Broken, HarmKind};
 
 /// Bytes that DC ZVA zeroes.
@@ -42,6 +43,9 @@ impl Adversary {
         let remember = self.permissions.has(Permission::SeeOldValueUntilDsb);
         let hidden_from = self.hidden_from(pa, way.other());
         let Some(change) = self.memory.store(storer, word, remember, hidden_from) else { return };
+        if self.memory.has_ordered() && self.elements.iter().any(|element| self.leads_where_it_is_held(element, pa)) {
+            self.memory.forget_order(pa);
+        }
         let mut broken = None;
         for target in 0..self.elements.len() {
             if self.elements[target].may_read(pa) {
@@ -56,6 +60,36 @@ impl Adversary {
             }
             _ => {}
         }
+    }
+
+    /// Whether the descriptor at `pa` leads `element` to a table that a walk cache already leads to: the order of this
+    /// store says nothing then.
+    fn leads_where_it_is_held(&self, element: &Element, pa: u64) -> bool {
+        let is_held = |table: u64| {
+            let mut held = self.elements.iter().flat_map(|element| element.tables.iter());
+            held.any(|held| held.what.next == table)
+        };
+        let contexts = if element.may_read(pa) { element.contexts_of(pa) } else { Vec::new() };
+        contexts.iter().any(|(context, regime)| {
+            let below = |context: &TableUse, (slot, word): (u64, u64)| {
+                let va = context.va_of(slot, regime)?;
+                match context.read(slot, va, regime.value(word), regime) {
+                    Read::Table(table) => Some(TableUse::below(&table, 0)),
+                    _ => None,
+                }
+            };
+            let mut tables: Vec<TableUse> =
+                self.memory.get(pa).and_then(|word| below(context, (pa, word))).into_iter().collect();
+            let mut at = 0;
+            while let Some(table) = tables.get(at).copied().filter(|_| at < MOST_TABLES) {
+                let words = self.memory.words(table.table, table.bytes(regime), |word| word != 0);
+                tables.extend(words.filter_map(|word| below(&table, word)).filter(|table| table.level <= 3));
+                at += 1;
+            }
+            let mut words = self.elements.iter().flat_map(|element| element.cached_words.iter());
+            let is_of = |slot: u64| slot == pa || tables.iter().any(|table| table.va_of(slot, regime).is_some());
+            words.any(|held| is_of(held.what.slot)) || tables.iter().any(|table| is_held(table.table))
+        })
     }
 
     /// The way in which walks miss what is stored at `pa` the other way, if any PE walks there.
@@ -211,7 +245,8 @@ impl Adversary {
         let former = element.former_roots.iter().map(|held| held.what.table);
         let former = former.chain(element.latent_roots.iter().copied());
         let level = regime.format.start_level;
-        let root = |table| TableUse { level, va: 0, table, no_write: false, no_execute: false, doom: 0 };
+        let root =
+            |table| TableUse { level, va: 0, table, link: TableUse::ROOT, no_write: false, no_execute: false, doom: 0 };
         let mut others: Vec<(TableUse, TableEncoding)> = former.map(|table| (root(table), regime)).collect();
         others.extend(element.roots_in_force());
         let faults = |(root, regime): &(TableUse, TableEncoding)| {

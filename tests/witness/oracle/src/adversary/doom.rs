@@ -114,7 +114,8 @@ impl Walker<'_> {
         if scope.last < context.va || first > last {
             return;
         }
-        for visible in self.visible(context.table + 8 * first, 8 * (last - first + 1), regime) {
+        let seen = self.element.seen_before(self.memory, context, regime);
+        for visible in self.visible(context.table + 8 * first, 8 * (last - first + 1), &seen, regime) {
             self.derive(context, visible, regime, false);
         }
     }

@@ -99,6 +99,8 @@ pub(super) struct TableUse {
     pub(super) level: i8,
     pub(super) va: u64,
     pub(super) table: u64,
+    /// Where the descriptor stands that leads here; [`TableUse::ROOT`] where none does.
+    pub(super) link: u64,
     pub(super) no_write: bool,
     pub(super) no_execute: bool,
     pub(super) doom: u32,

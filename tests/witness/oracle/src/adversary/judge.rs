@@ -70,6 +70,10 @@ impl Adversary {
         for (slot, older) in self.memory.older(0, u64::MAX).filter(|(_, older)| older.is_seen_by(element.eyes())) {
             for (context, regime) in element.contexts_of(slot) {
                 let Some(va) = context.va_of(slot, &regime) else { continue };
+                let seen = element.seen_before(&self.memory, &context, &regime);
+                if !self.memory.older_after((slot, 8), element.eyes(), &seen).any(|(_, other)| other == older) {
+                    continue;
+                }
                 let read = |word: Option<u64>| word.map(|word| context.read(slot, va, regime.value(word), &regime));
                 if read(older.value) != read(self.memory.get(slot)) {
                     debts.push((HarmKind::PendingStore, Some(va), What::Word("walks may not see the store yet", slot)));
@@ -192,7 +196,15 @@ fn stale_tables(element: &Element, memory: &Memory, debts: &mut Vec<OwedHarm>) {
 fn latent_tables(element: &Element, memory: &Memory) -> Vec<u64> {
     let Some(regime) = element.regime() else { return Vec::new() };
     let level = regime.format.start_level;
-    let root = |table: &u64| TableUse { level, va: 0, table: *table, no_write: false, no_execute: false, doom: 0 };
+    let root = |table: &u64| TableUse {
+        level,
+        va: 0,
+        table: *table,
+        link: TableUse::ROOT,
+        no_write: false,
+        no_execute: false,
+        doom: 0,
+    };
     let mut tables: Vec<TableUse> = element.latent_roots.iter().map(root).collect();
     let mut at = 0;
     while let Some(context) = tables.get(at).copied().filter(|_| at < MOST_TABLES) {

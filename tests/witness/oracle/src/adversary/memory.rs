@@ -15,6 +15,15 @@ const MOST_CHANGED: usize = 256;
 /// More older values of one word than this are not told apart.
 const MOST_OLDER: usize = 16;
 
+/// A value that was stored behind a DMB, and no DSB since: who sees it sees what that PE stored in earlier epochs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+struct Came {
+    pa: u64,
+    value: u64,
+    /// By which PE, and in which of its [`Memory::epochs`].
+    by: (u32, u8),
+}
+
 /// A value that a store replaced and that walks may still see.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Older {
@@ -22,6 +31,8 @@ pub(super) struct Older {
     index: u16,
     /// The PE whose store replaced it, and whose DSB ends it.
     storer: u32,
+    /// Which of its storer's [`Memory::epochs`] it was.
+    epoch: u8,
     /// Nothing: memory that nobody wrote.
     pub(super) value: Option<u64>,
     /// The PEs whose walks may see it, for want of a DSB.
@@ -34,6 +45,11 @@ impl Older {
     /// Whether the walks of `pe`, which go this way, may see it.
     pub(super) fn is_seen_by(&self, (pe, way): (u32, Route)) -> bool {
         self.seen_by >> (pe & 127) & 1 != 0 || self.hidden_from == Some(way)
+    }
+
+    /// Whether who has seen these stores has seen that which replaced it.
+    fn is_before(&self, stores: &[(u32, u8)]) -> bool {
+        stores.iter().any(|&(storer, epoch)| storer == self.storer && self.epoch < epoch)
     }
 
     /// The PE whose store replaced it.
@@ -70,6 +86,10 @@ pub(super) struct Memory {
     /// Words that differ from those of the pages, by address.
     changed: Vec<(u64, u64)>,
     unsettled: Vec<Unsettled>,
+    /// PEs with DMBs for stores since their last DSB, each DMB behind a store: how many.
+    epochs: Vec<(u32, u8)>,
+    /// Sorted.
+    came: Vec<Came>,
 }
 
 impl PartialEq for Memory {
@@ -79,7 +99,9 @@ impl PartialEq for Memory {
             words.sort_unstable();
             words
         };
-        self.sum == other.sum && self.unsettled == other.unsettled && words(self) == words(other)
+        let alike = self.sum == other.sum && self.unsettled == other.unsettled;
+        let alike = alike && self.epochs == other.epochs && self.came == other.came;
+        alike && words(self) == words(other)
     }
 }
 
@@ -89,6 +111,8 @@ impl Hash for Memory {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.sum.hash(state);
         self.unsettled.hash(state);
+        self.epochs.hash(state);
+        self.came.hash(state);
     }
 }
 
@@ -174,9 +198,65 @@ impl Memory {
         self.set(pa, new);
         if remember || hidden_from.is_some() {
             let seen_by = if remember { u128::MAX } else { 0 };
-            self.remember(pa, new, Older { index: index_of(pa), storer, value: old, seen_by, hidden_from });
+            let epoch = self.epoch(storer);
+            self.note_order(pa, new, (storer, epoch));
+            self.remember(pa, new, Older { index: index_of(pa), storer, epoch, value: old, seen_by, hidden_from });
         }
         Some(WordChange { old, new })
+    }
+
+    fn epoch(&self, pe: u32) -> u8 {
+        self.epochs.iter().find(|of| of.0 == pe).map_or(0, |of| of.1)
+    }
+
+    /// A DMB for stores: who sees a store of `storer` after it sees those before, since a walk reads a table after what
+    /// leads to it.
+    pub(super) fn order_stores(&mut self, storer: u32) {
+        let now = self.epoch(storer);
+        let stores = |older: &Older| older.storer == storer && older.epoch == now;
+        if now == u8::MAX || !self.unsettled.iter().any(|page| page.older.iter().any(stores)) {
+            return;
+        }
+        match self.epochs.binary_search_by_key(&storer, |of| of.0) {
+            Ok(at) => self.epochs[at].1 += 1,
+            Err(at) => self.epochs.insert(at, (storer, 1)),
+        }
+    }
+
+    /// Whether the order of stores says anything.
+    pub(super) const fn has_ordered(&self) -> bool {
+        !self.epochs.is_empty()
+    }
+
+    /// `value` is stored at `pa`. Where it may be seen of another store as well, its order says nothing.
+    fn note_order(&mut self, pa: u64, value: u64, by: (u32, u8)) {
+        let known = self.came.iter().position(|came| (came.pa, came.value) == (pa, value));
+        match known {
+            Some(at) if self.came[at].by.0 != by.0 || by.1 == 0 => {
+                self.came.remove(at);
+            }
+            None if by.1 != 0 && !self.older(pa, 8).any(|(_, older)| older.value == Some(value)) => {
+                let came = Came { pa, value, by };
+                self.came.insert(self.came.partition_point(|other| *other < came), came);
+            }
+            _ => {}
+        }
+    }
+
+    /// What stands at `pa` may be seen without what was stored before it.
+    pub(super) fn forget_order(&mut self, pa: u64) {
+        let value = self.get(pa);
+        self.came.retain(|came| came.pa != pa || Some(came.value) != value);
+    }
+
+    /// By which store a value came to the word at `pa` that `is` so, if it is only one.
+    pub(super) fn came(&self, pa: u64, is: impl Fn(u64) -> bool) -> Option<(u32, u8)> {
+        let of_word = |came: &&Came| came.pa == pa && is(came.value);
+        let mut known = self.came.iter().filter(of_word);
+        let one = known.next().filter(|_| known.next().is_none())?;
+        let older = self.older(pa, 8).filter_map(|(_, older)| older.value);
+        let mut visible = older.chain(self.get(pa)).filter(|value| is(*value));
+        visible.all(|value| value == one.value).then_some(one.by)
     }
 
     fn remember(&mut self, pa: u64, new: u64, replaced: Older) {
@@ -190,9 +270,9 @@ impl Memory {
         };
         let older = &mut self.unsettled[at].older;
         older.retain(|entry| {
-            let is_again = (entry.value, entry.storer) == (replaced.value, replaced.storer);
-            let redundant = entry.value == Some(new) || is_again;
-            entry.index != index || !redundant
+            let redundant = entry.value == replaced.value || entry.value == Some(new);
+            let by_same = (entry.storer, entry.epoch) == (replaced.storer, replaced.epoch);
+            entry.index != index || !by_same || !redundant
         });
         let end = older.partition_point(|entry| entry.index <= index);
         let start = older.partition_point(|entry| entry.index < index);
@@ -209,6 +289,12 @@ impl Memory {
         let mut certain = Vec::new();
         for page in &mut self.unsettled {
             complete_page(page, storer, gone, &mut certain);
+        }
+        if reach != Reach::Own && self.epochs.iter().any(|of| of.0 == storer) {
+            self.epochs.retain(|of| of.0 != storer);
+            self.came.retain(|came| came.by.0 != storer);
+            let older = self.unsettled.iter_mut().flat_map(|page| &mut page.older);
+            older.filter(|older| older.storer == storer).for_each(|older| older.epoch = 0);
         }
         self.unsettled.retain(|page| !page.older.is_empty());
         certain
@@ -262,6 +348,24 @@ impl Memory {
         pages.flat_map(move |page| {
             let all = page.older.iter().map(|entry| (page.base + 8 * u64::from(entry.index), entry));
             all.filter(move |entry| (first..end).contains(&entry.0))
+        })
+    }
+
+    /// Those that the walks of `pe` may see which go this way and have come there by these stores. Who sees a store
+    /// sees none that is older.
+    pub(super) fn older_after(
+        &self,
+        (first, bytes): (u64, u64),
+        (pe, way): (u32, Route),
+        stores: &[(u32, u8)],
+    ) -> impl Iterator<Item = (u64, &Older)> {
+        let is_over = move |pa: u64, older: &Older| {
+            !stores.is_empty()
+                && self.older(pa, 8).skip_while(|(_, other)| *other != older).any(|(_, later)| later.is_before(stores))
+        };
+        self.older(first, bytes).filter(move |(pa, older)| {
+            let seen_by = if is_over(*pa, older) { 0 } else { older.seen_by };
+            Older { seen_by, ..**older }.is_seen_by((pe, way))
         })
     }
 

@@ -275,7 +275,7 @@ impl Adversary {
             }
             Event::Maintain { operation, operand } => self.maintain_data(at, operation, operand),
             Event::Dsb(barrier) => self.data_barrier(at, &Ordering::of(barrier)),
-            Event::Dmb(barrier) => self.line_barrier(at, &Ordering::of(barrier), false),
+            Event::Dmb(barrier) => self.memory_barrier(at, &Ordering::of(barrier)),
             Event::Isb | Event::Exception { .. } => self.synchronise(at),
             Event::Eret => self.return_from_exception(at),
             Event::Settled => self.judge_settled(at),
@@ -325,6 +325,13 @@ impl Adversary {
             self.elements[at].is_storing_past = false;
         }
         self.complete(at, barrier);
+    }
+
+    fn memory_barrier(&mut self, at: usize, barrier: &Ordering) {
+        self.line_barrier(at, barrier, false);
+        if barrier.stores && barrier.reach >= Reach::Inner && !self.memory.is_settled() {
+            self.memory.order_stores(self.elements[at].pe);
+        }
     }
 
     fn line_barrier(&mut self, at: usize, barrier: &Ordering, is_dsb: bool) {

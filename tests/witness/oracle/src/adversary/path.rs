@@ -94,10 +94,13 @@ pub(super) enum Read {
 }
 
 impl TableUse {
+    /// No descriptor leads to a root.
+    pub(super) const ROOT: u64 = u64::MAX;
+
     /// The table that `entry` leads to.
     pub(super) const fn below(entry: &TableEntry, doom: u32) -> Self {
-        let TableEntry { level, va, next, no_write, no_execute, .. } = *entry;
-        Self { level: level + 1, va, table: next, no_write, no_execute, doom }
+        let TableEntry { level, va, slot, next, no_write, no_execute, .. } = *entry;
+        Self { level: level + 1, va, table: next, link: slot, no_write, no_execute, doom }
     }
 
     /// Reads the descriptor `word` at `slot`, which is for addresses from `va`.
@@ -125,6 +128,15 @@ impl TableUse {
                 no_execute: self.no_execute || table.no_execute,
             }),
         }
+    }
+
+    /// How the descriptor came there that leads here, if only one store brought it.
+    pub(super) fn came(&self, memory: &Memory, regime: &TableEncoding) -> Option<(u32, u8)> {
+        let leads_here = |word: u64| match regime.format.decode(regime.value(word), self.level - 1) {
+            Descriptor::Table(table) => table.next == self.table,
+            _ => false,
+        };
+        memory.came(self.link, leads_here)
     }
 
     /// Bytes of the table.

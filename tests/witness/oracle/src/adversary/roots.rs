@@ -7,8 +7,9 @@ use crate::descriptor::Format;
 use crate::regime::{Control, Controls};
 
 use super::element::{Element, TableEncoding, TableUse, WalkedFrame, route_of};
-use super::entry::Held;
+use super::entry::{Held, TableEntry};
 use super::lines::Route;
+use super::memory::Memory;
 
 /// So many sets of controls are told apart.
 const MOST_POSSIBLE: usize = 64;
@@ -62,7 +63,18 @@ impl Element {
             for regime in self.regimes() {
                 let of = |held: &Held<WalkedFrame>| {
                     let WalkedFrame { table, level } = held.what;
-                    (TableUse { level, va: 0, table, no_write: false, no_execute: false, doom: held.doom }, regime)
+                    (
+                        TableUse {
+                            level,
+                            va: 0,
+                            table,
+                            link: TableUse::ROOT,
+                            no_write: false,
+                            no_execute: false,
+                            doom: held.doom,
+                        },
+                        regime,
+                    )
                 };
                 roots.extend(self.former_roots.iter().map(of));
             }
@@ -128,6 +140,24 @@ impl Element {
         regimes
     }
 
+    /// The stores that whoever walks to `context` has seen, where one way alone leads there.
+    pub(super) fn seen_before(&self, memory: &Memory, context: &TableUse, regime: &TableEncoding) -> Vec<(u32, u8)> {
+        let (mut seen, mut at) = (Vec::new(), *context);
+        while memory.has_ordered() && at.link != TableUse::ROOT {
+            seen.extend(at.came(memory, regime));
+            let above = |held: &&Held<TableEntry>| {
+                let table = TableUse::below(&held.what, 0);
+                table.level == at.level - 1 && table.va_of(at.link, regime).is_some()
+            };
+            let mut ways = self.tables.iter().filter(above);
+            match (ways.next(), ways.next()) {
+                (Some(way), None) => at = TableUse::below(&way.what, 0),
+                _ => break,
+            }
+        }
+        seen
+    }
+
     /// The tables that `slot` stands in.
     pub(super) fn contexts_of(&self, slot: u64) -> Vec<(TableUse, TableEncoding)> {
         let mut contexts = self.roots();
@@ -146,5 +176,13 @@ impl Element {
 
 pub(super) fn root_of(controls: &Controls, format: &Format) -> TableUse {
     let table = controls.root(format);
-    TableUse { level: format.start_level, va: 0, table, no_write: false, no_execute: false, doom: 0 }
+    TableUse {
+        level: format.start_level,
+        va: 0,
+        table,
+        link: TableUse::ROOT,
+        no_write: false,
+        no_execute: false,
+        doom: 0,
+    }
 }

@@ -13,7 +13,7 @@ use super::entry::{Exclusion, Held, TableEntry, Translation};
 use super::harm::{HarmKind, UnplacedHarm, What};
 
 use super::lines::{Lines, Route};
-use super::memory::{Memory, WordChange};
+use super::memory::{Memory, Older, WordChange};
 use super::path::{Path, Read};
 use super::permission::{Permission, Permissions};
 use super::roots::Begun;
@@ -83,9 +83,10 @@ impl Walker<'_> {
     pub(super) fn explore(&mut self, context: TableUse, regime: &TableEncoding) {
         self.note_walked(&context);
         let (first, bytes) = (context.table, context.bytes(regime));
-        let visible = self.visible(first, bytes, regime);
+        let seen = self.element.seen_before(self.memory, &context, regime);
+        let visible = self.visible(first, bytes, &seen, regime);
         if context.doom == 0 && self.permissions.has(Permission::ReadUnknown) {
-            let unknown = self.memory.older(first, bytes).any(|(_, older)| self.sees(older) && older.value.is_none());
+            let unknown = self.older(first, bytes, &seen).any(|(_, older)| older.value.is_none());
             if unknown || (visible.is_empty() && self.memory.words(first, bytes, |_| true).next().is_none()) {
                 self.find(
                     HarmKind::Unknown,
@@ -106,10 +107,9 @@ impl Walker<'_> {
             return;
         }
         let (memory, eyes) = (self.memory, self.element.eyes());
+        let seen = self.element.seen_before(memory, context, regime);
         let shift = regime.format.shift(context.level);
-        for (slot, older) in
-            memory.older(context.table, context.bytes(regime)).filter(|(_, older)| older.is_seen_by(eyes))
-        {
+        for (slot, older) in memory.older_after((context.table, context.bytes(regime)), eyes, &seen) {
             let Some(va) = context.va_of(slot, regime) else { continue };
             let faults = |value: Option<u64>| value.is_some_and(|word| regime.faults(word, context.level));
             if faults(older.value) && !faults(memory.get(slot)) {
@@ -151,18 +151,19 @@ impl Walker<'_> {
         }
     }
 
-    fn sees(&self, older: &super::memory::Older) -> bool {
-        older.is_seen_by(self.element.eyes())
+    /// Older values in `bytes` from `first` that a walk which has seen these stores may read.
+    fn older(&self, first: u64, bytes: u64, seen: &[(u32, u8)]) -> impl Iterator<Item = (u64, &Older)> {
+        self.memory.older_after((first, bytes), self.element.eyes(), seen)
     }
 
-    /// Every value that a walk may read in `bytes` from `first`, and that matters.
-    pub(super) fn visible(&self, first: u64, bytes: u64, regime: &TableEncoding) -> Vec<Visible> {
+    /// Every value that a walk which has seen these stores may read in `bytes` from `first`, and that matters.
+    pub(super) fn visible(&self, first: u64, bytes: u64, seen: &[(u32, u8)], regime: &TableEncoding) -> Vec<Visible> {
         let matters = |value: u64| regime.value(value) & 1 != 0;
         let early = self.permissions.has(Permission::SeeStoreBeforeDsb);
-        let pending = |slot| self.memory.older(slot, 8).any(|(_, older)| self.sees(older));
+        let pending = |slot| self.older(slot, 8, seen).next().is_some();
         let newest = self.memory.words(first, bytes, matters);
         let newest = newest.filter(|word| early || !pending(word.0));
-        let older = self.memory.older(first, bytes).filter(|(_, older)| self.sees(older));
+        let older = self.older(first, bytes, seen);
         let older = older.filter_map(|(slot, older)| older.value.map(|value| (slot, value, 0)));
         let cached = self.element.cached_words.iter().filter(|held| (first..first + bytes).contains(&held.what.slot));
         let mut all: Vec<Visible> = cached.map(|held| (held.what.slot, held.what.value, held.doom)).collect();
@@ -370,7 +371,8 @@ impl Walker<'_> {
 
     /// Every value of `slot` that a walk through `context` may read.
     pub(super) fn derive_all(&mut self, context: &TableUse, regime: &TableEncoding, slot: u64) {
-        for visible in self.visible(slot, 8, regime) {
+        let seen = self.element.seen_before(self.memory, context, regime);
+        for visible in self.visible(slot, 8, &seen, regime) {
             self.derive(context, visible, regime, true);
         }
     }
@@ -466,7 +468,8 @@ pub(super) fn is_mixed(element: &Element, memory: &Memory, leaf: &Translation, p
     let table = path.slot & !(regime.format.granule.page_bytes() - 1);
     let entries = regime.format.entries(leaf.level);
     let va = leaf.va & !((entries << leaf.shift) - 1);
-    let context = TableUse { level: leaf.level, va, table, no_write: false, no_execute: false, doom: 0 };
+    let context =
+        TableUse { level: leaf.level, va, table, link: TableUse::ROOT, no_write: false, no_execute: false, doom: 0 };
     let said = |slot: u64, word: u64| {
         let va = context.va_of(slot, &regime)?;
         let Read::Leaf(leaf) = context.read(slot, va, regime.value(word), &regime) else { return None };

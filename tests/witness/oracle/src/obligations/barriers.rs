@@ -301,6 +301,7 @@ impl Obligations {
     pub(super) fn dmb(&mut self, pe: u32, barrier: Barrier) {
         // DC is ordered after stores only by a DMB of loads and stores.
         let ordering = Ordering::of(barrier);
+        self.memory.dmb(pe, &ordering);
         if ordering.is_full() && ordering.reach != Reach::Own {
             self.order_lines(pe);
         }

@@ -47,6 +47,10 @@ pub(super) struct KnownPage {
     lost_of_others: bool,
     /// The PE whose stores these are; a second one's are all in [`KnownPage::older`].
     storer: u32,
+    /// Words of [`KnownPage::fresh_elsewhere`] whose stores a DMB stood behind when this page was stored to last.
+    ordered: Words,
+    /// Which of the storing PE's [`Memory::epochs`] it was then.
+    epoch: u32,
     /// Values that walkers may still see.
     older: Vec<(u16, Unseen)>,
     /// The state of their cache lines.
@@ -91,6 +95,13 @@ pub(super) struct Unseen {
     pub(super) by: Pes,
     /// That, if it is known.
     pub(super) older: Option<u64>,
+    /// Which of the storer's [`Memory::epochs`] it was.
+    epoch: u32,
+}
+
+impl Unseen {
+    /// In no epoch: no DMB orders it before anything.
+    const UNORDERED: u32 = u32::MAX;
 }
 
 impl KnownPage {
@@ -107,6 +118,8 @@ impl KnownPage {
             lost_elsewhere: empty,
             lost_of_others: false,
             storer: 0,
+            ordered: empty,
+            epoch: 0,
             older: Vec::new(),
             lines: super::lines::Lines::default(),
             writers: Evidence(Vec::new()),
@@ -150,30 +163,48 @@ impl KnownPage {
         self.fresh_elsewhere.is_empty() && self.risky.is_empty()
     }
 
-    /// `pe` stores over `older`; returns whether this PE's next DSB has to look at the page where it had not to before.
-    fn overwrite(&mut self, pe: u32, at: usize, older: Option<u64>) -> bool {
+    /// `pe` stores over `older` in this epoch; returns whether its next DSB has to look at the page where it had not to
+    /// before.
+    fn overwrite(&mut self, pe: u32, at: usize, older: Option<u64>, epoch: u32) -> bool {
         let first = self.is_seen();
         if first {
-            self.storer = pe;
+            (self.storer, self.epoch) = (pe, epoch);
         }
         let benign = older.is_some_and(|word| word & 1 == 0);
-        if benign && self.storer == pe {
+        if benign && self.storer == pe && !self.is_stored_by_another(pe, at) {
+            if self.epoch < epoch {
+                self.ordered = self.fresh_elsewhere;
+                self.epoch = epoch;
+            }
+            self.ordered.remove(at);
             self.fresh.insert(at);
             self.fresh_elsewhere.insert(at);
             return first;
         }
-        let new = Unseen { storer: pe, by: Pes::MAX, older };
-        let same = |other: &(u16, Unseen)| usize::from(other.0) == at && (other.1.storer, other.1.older) == (pe, older);
+        if self.storer != pe && self.fresh_elsewhere.has(at) {
+            // Of a word that two PEs have stored to, the order of the stores counts.
+            self.older.extend(self.fresh_at(at).map(|unseen| (at as u16, unseen)));
+            for words in [&mut self.fresh, &mut self.fresh_elsewhere, &mut self.ordered] {
+                words.remove(at);
+            }
+        }
+        let new = Unseen { storer: pe, by: Pes::MAX, older, epoch };
+        let of_several = self.is_stored_by_another(pe, at);
+        let same = |(word, other): &(u16, Unseen)| {
+            let again = usize::from(*word) == at && (other.storer, other.older) == (pe, older);
+            again && (other.epoch == epoch || !of_several)
+        };
         let known = if self.risky.has(at) { self.older.iter().position(same) } else { None };
         let first = first || !self.older.iter().any(|(_, unseen)| unseen.storer == pe);
-        match known {
-            Some(index) => self.older[index].1.by = Pes::MAX,
-            None if self.older.len() < MOST_OLDER || !self.risky.has(at) => self.older.push((at as u16, new)),
-            None => {
-                self.lost.insert(at);
-                self.lost_elsewhere.insert(at);
-                self.lost_of_others |= self.storer != pe;
-            }
+        if let Some(index) = known {
+            self.older.remove(index);
+        }
+        if self.older.len() < MOST_OLDER || !self.risky.has(at) || known.is_some() {
+            self.older.push((at as u16, new));
+        } else {
+            self.lost.insert(at);
+            self.lost_elsewhere.insert(at);
+            self.lost_of_others |= self.storer != pe;
         }
         self.risky.insert(at);
         first
@@ -187,6 +218,12 @@ impl KnownPage {
         found.lines =
             super::lines::Lines { dirty: lines.dirty, half_cleaned: lines.half_cleaned, ..Default::default() };
         *self = found;
+    }
+
+    /// Whether a walker may not see a store of another PE to the word at `at`.
+    fn is_stored_by_another(&self, pe: u32, at: usize) -> bool {
+        let is_other = |(word, unseen): &(u16, Unseen)| usize::from(*word) == at && unseen.storer != pe;
+        self.risky.has(at) && self.older.iter().any(is_other)
     }
 
     /// `pe` executes a DSB for stores, seen by `by`; returns whether its stores are still not seen by all.
@@ -204,8 +241,12 @@ impl KnownPage {
             self.lost_of_others &= !everywhere;
         }
         if !self.older.is_empty() {
-            self.older.iter_mut().filter(|(_, unseen)| unseen.storer == pe).for_each(|(_, unseen)| unseen.by &= !by);
+            self.complete(pe, by);
             self.older.retain(|(_, unseen)| unseen.by != 0);
+        }
+        if everywhere {
+            self.ordered = self.ordered.and(&self.fresh_elsewhere);
+            self.epoch = if self.storer == pe { 0 } else { self.epoch };
         }
         self.risky = self.lost_elsewhere;
         self.older.iter().for_each(|(at, _)| self.risky.insert((*at).into()));
@@ -215,33 +256,60 @@ impl KnownPage {
         !everywhere
     }
 
+    /// What `pe` has stored is seen by `by`, and what others had stored there before is gone for them.
+    fn complete(&mut self, pe: u32, by: Pes) {
+        let mut covered = Words::default();
+        for (at, unseen) in self.older.iter_mut().rev() {
+            if unseen.storer == pe {
+                covered.insert((*at).into());
+            }
+            if covered.has((*at).into()) {
+                unseen.by &= !by;
+            }
+        }
+    }
+
     /// A hash of all but the words themselves; 0 for a page that was never stored to and whose lines were left alone.
     fn state(&self) -> u64 {
-        let Self { fresh, fresh_elsewhere, risky, lost, lost_elsewhere, .. } = self;
-        let sets = [fresh, fresh_elsewhere, risky, lost, lost_elsewhere].into_iter().chain(self.lines.sets());
+        let Self { fresh, fresh_elsewhere, risky, lost, lost_elsewhere, ordered, .. } = self;
+        let sets = [fresh, fresh_elsewhere, risky, lost, lost_elsewhere, ordered].into_iter().chain(self.lines.sets());
         let folded = (1..).zip(sets).filter(|(_, set)| !set.is_empty());
         let mut state = folded.fold(0, |state, (number, set)| set.fold_into(fold(state, number)));
         if state != 0 {
-            state = fold(state, self.storer.into());
+            state = fold(fold(state, self.storer.into()), self.epoch.into());
         }
         // Values in flight are a set.
-        let one = |(at, Unseen { storer, by, older }): &(u16, Unseen)| {
-            let place = fold(fold(0, (*at).into()), (*storer).into());
+        let one = |(at, Unseen { storer, by, older, epoch }): &(u16, Unseen)| {
+            let place = fold(fold(fold(0, (*at).into()), (*storer).into()), (*epoch).into());
             let whom = fold(fold(place, *by as u64), (*by >> 64) as u64);
             fold(fold(whom, older.is_some().into()), older.unwrap_or(0))
         };
         self.older.iter().map(one).fold(state, u64::wrapping_add)
     }
 
-    /// What walkers may still see of the word at `at` instead of its value.
-    fn unseen(&self, at: usize) -> impl Iterator<Item = Unseen> {
+    /// What was no descriptor, and walkers may still see of the word at `at` instead of its value.
+    fn fresh_at(&self, at: usize) -> Option<Unseen> {
         let (storer, by) = (self.storer, if self.fresh.has(at) { Pes::MAX } else { !bit(self.storer) });
-        let benign = self.fresh_elsewhere.has(at).then_some(Unseen { storer, by, older: Some(0) });
+        let epoch = if self.ordered.has(at) { 0 } else { self.epoch };
+        self.fresh_elsewhere.has(at).then_some(Unseen { storer, by, older: Some(0), epoch })
+    }
+
+    /// What walkers may still see of the word at `at` instead of its value; those that have seen the stores of `linker`
+    /// before its `epoch`, if one is named.
+    fn unseen(&self, at: usize, linker: Option<(u32, u32)>) -> impl Iterator<Item = Unseen> {
+        let storer = self.storer;
+        let is_ordered =
+            move |unseen: &Unseen| linker.is_some_and(|(pe, now)| unseen.storer == pe && unseen.epoch < now);
         let by_lost = if self.lost.has(at) { Pes::MAX } else { !bit(self.storer) };
-        let lost = self.lost_elsewhere.has(at).then_some(Unseen { storer, by: by_lost, older: None });
+        let lost = Unseen { storer, by: by_lost, older: None, epoch: Unseen::UNORDERED };
+        let lost = self.lost_elsewhere.has(at).then_some(lost);
         let risky = self.risky.has(at);
-        let older = self.older.iter().filter(move |(word, _)| risky && usize::from(*word) == at);
-        benign.into_iter().chain(lost).chain(older.map(|(_, unseen)| *unseen))
+        let of_word = move |entry: &&(u16, Unseen)| risky && usize::from(entry.0) == at;
+        // Who sees a store sees none that is older.
+        let seen =
+            self.older.iter().rposition(|entry| of_word(&entry) && is_ordered(&entry.1)).map_or(0, |seen| seen + 1);
+        let older = self.older[seen..].iter().filter(of_word).map(|(_, unseen)| *unseen);
+        self.fresh_at(at).filter(|unseen| !is_ordered(unseen)).into_iter().chain(lost).chain(older)
     }
 }
 
@@ -260,6 +328,9 @@ pub(super) struct Memory {
     digest: u64,
     /// Pages with stores of a PE since its last DSB; follows from the pages.
     touched: Arc<Vec<Vec<u64>>>,
+    /// By PE: how many DMBs for stores, each behind a store, there were since its last DSB; and whether a store is in
+    /// the last of these epochs.
+    epochs: Arc<Vec<(u32, bool)>>,
 }
 
 impl PartialEq for Memory {
@@ -267,7 +338,8 @@ impl PartialEq for Memory {
         let same = |(number, page): (&u64, &Arc<KnownPage>)| {
             other.pages.get(number).is_some_and(|theirs| Arc::ptr_eq(page, theirs) || page == theirs)
         };
-        self.digest == other.digest && self.pages.len() == other.pages.len() && self.pages.iter().all(same)
+        let alike = self.digest == other.digest && self.epochs == other.epochs && self.pages.len() == other.pages.len();
+        alike && self.pages.iter().all(same)
     }
 }
 
@@ -280,6 +352,7 @@ impl Hash for Memory {
             page => fold(page, *number),
         });
         pages.fold(self.digest, u64::wrapping_add).hash(state);
+        self.epochs.hash(state);
     }
 }
 
@@ -326,7 +399,7 @@ impl Memory {
     /// Whoever stored no longer matters: every walk sees every store, and dirty lines are all that is known of lines.
     /// What the `bytes` at `pa` hold is about to be said; if that `is_promised`, they are clean.
     pub(super) fn enter(&mut self, pa: u64, bytes: u64, is_promised: bool) {
-        self.touched = Arc::default();
+        (self.touched, self.epochs) = (Arc::default(), Arc::default());
         for page in self.pages.values_mut() {
             Arc::make_mut(page).enter();
         }
@@ -363,6 +436,7 @@ impl Memory {
         cached: bool,
         line_bytes: u16,
     ) -> (WordChange, Words) {
+        let epoch = self.epoch(at.pe);
         let (page, word) = (self.page_mut(pa), index(pa));
         let old = page.known.has(word).then(|| page.word(word));
         let new = if mask == u64::MAX { Some(bits) } else { old.map(|known| known & !mask | bits) };
@@ -373,12 +447,41 @@ impl Memory {
         page.lines.store(word, cached, line_bytes);
         let mixed = if cached { page.lines.mixed(word, line_bytes) } else { Words::default() };
         page.write(word, at);
-        let is_touched = page.overwrite(at.pe, word, old);
+        let is_touched = page.overwrite(at.pe, word, old, epoch);
         self.digest ^= share(pa, old) ^ share(pa, new);
         if is_touched {
             self.touched(at.pe).push(pa >> SHIFT);
         }
+        if !self.epochs.get(at.pe as usize).is_some_and(|epoch| epoch.1) {
+            self.epoch_mut(at.pe).1 = true;
+        }
         (WordChange { old, new }, mixed)
+    }
+
+    fn epoch(&self, pe: u32) -> u32 {
+        self.epochs.get(pe as usize).map_or(0, |epoch| epoch.0)
+    }
+
+    fn epoch_mut(&mut self, pe: u32) -> &mut (u32, bool) {
+        let epochs = Arc::make_mut(&mut self.epochs);
+        if epochs.len() <= pe as usize {
+            epochs.resize_with(pe as usize + 1, Default::default);
+        }
+        &mut epochs[pe as usize]
+    }
+
+    /// `pe` executes a DMB: whoever sees a store of it after this one sees those before.
+    pub(super) fn dmb(&mut self, pe: u32, ordering: &Ordering) {
+        let stores = ordering.stores && ordering.reach >= Reach::Inner;
+        if stores && self.epochs.get(pe as usize).is_some_and(|epoch| epoch.1) {
+            let epoch = self.epoch_mut(pe);
+            *epoch = (epoch.0 + 1, false);
+        }
+    }
+
+    /// Whether there is a store of `pe` that who sees its next one sees as well.
+    pub(super) fn has_ordered(&self, pe: u32) -> bool {
+        self.epoch(pe) != 0
     }
 
     fn touched(&mut self, pe: u32) -> &mut Vec<u64> {
@@ -392,10 +495,13 @@ impl Memory {
 
     /// `pe` executes a DSB.
     pub(super) fn dsb(&mut self, pe: u32, ordering: &Ordering) {
+        let everywhere = ordering.reach >= Reach::Inner;
+        if ordering.stores && everywhere && self.epochs.get(pe as usize).is_some_and(|epoch| *epoch != (0, false)) {
+            *self.epoch_mut(pe) = (0, false);
+        }
         if !ordering.stores || self.touched.get(pe as usize).is_none_or(Vec::is_empty) {
             return;
         }
-        let everywhere = ordering.reach >= Reach::Inner;
         let by = if everywhere { Pes::MAX } else { bit(pe) };
         let mut pages = std::mem::take(self.touched(pe));
         if pages.len() > 1 {
@@ -406,9 +512,11 @@ impl Memory {
         *self.touched(pe) = pages;
     }
 
-    /// What walkers may still see of the word at `pa` instead of its value.
-    pub(super) fn unseen(&self, pa: u64) -> Vec<Unseen> {
-        self.page(pa).map(|page| page.unseen(index(pa)).collect()).unwrap_or_default()
+    /// What walkers may still see of the word at `pa` instead of its value; those that go by a link which `linker`
+    /// stores now, if one is named.
+    pub(super) fn unseen(&self, pa: u64, linker: Option<u32>) -> Vec<Unseen> {
+        let linker = linker.map(|pe| (pe, self.epoch(pe)));
+        self.page(pa).map(|page| page.unseen(index(pa), linker).collect()).unwrap_or_default()
     }
 
     /// The store that left what the word at `pa` holds, if there was one and it is remembered.

@@ -114,6 +114,8 @@ impl Obligations {
         if place.ghost && viewers == 0 {
             return;
         }
+        let below = place.below(new, &regime.format);
+        let linker = below.filter(|below| self.orders_before(pe, *below)).map(|_| pe);
         if !place.ghost {
             Arc::make_mut(&mut self.outputs).remove(old, &regime);
         }
@@ -147,8 +149,8 @@ impl Obligations {
             judged |= self.made(place.context, new, judged);
             self.judge_run(place, new);
         }
-        if let Some(below) = place.below(new, &regime.format) {
-            self.link(below, true, judged);
+        if let Some(below) = below {
+            self.link(below, true, linker, judged);
         }
     }
 

@@ -36,7 +36,7 @@ impl Obligations {
     /// Looks at all tables of a context that comes into use.
     pub(super) fn build(&mut self, index: usize) {
         let root = TableUse::root(index, &self.contexts[index].regime);
-        self.link(root, false, false);
+        self.link(root, false, None, false);
     }
 
     /// Forgets a context that nobody walks or holds.
@@ -60,9 +60,23 @@ impl Obligations {
         }
     }
 
-    /// A table becomes reachable at `top`; `by_store` if a store of a table descriptor did it.
-    /// With `judged`, that store has been found wanting already: it is not said again for each descriptor below.
-    pub(super) fn link(&mut self, top: TableUse, by_store: bool, judged: bool) {
+    /// Whether `pe`, which is about to link `top`, has ordered stores before: where no old way leads to a table below,
+    /// whoever sees the link sees those.
+    pub(super) fn orders_before(&mut self, pe: u32, top: TableUse) -> bool {
+        if !self.memory.has_ordered(pe) {
+            return false;
+        }
+        let format = self.contexts[top.context].regime.format;
+        let tree = Subtree::of(&self.memory, top, &format, &mut self.budget);
+        let is_walked = |place: &TableUse| place.ghost && self.viewers_of(place) != 0;
+        let is_new = |place: &TableUse| !self.frames.at(place.base).iter().any(is_walked);
+        tree.places.iter().all(is_new)
+    }
+
+    /// A table becomes reachable at `top`; `by_store` if a store of a table descriptor did it, and `linker` is the PE
+    /// whose order it keeps. With `judged`, that store has been found wanting already: it is not said again for each
+    /// descriptor below.
+    pub(super) fn link(&mut self, top: TableUse, by_store: bool, linker: Option<u32>, judged: bool) {
         let Context { regime, .. } = self.contexts[top.context];
         let tree = Subtree::of(&self.memory, top, &regime.format, &mut self.budget);
         for place in &tree.places {
@@ -70,7 +84,7 @@ impl Obligations {
             if tree.is_cut || !fits {
                 self.note_limits();
             }
-            self.judge_contents(place, by_store);
+            self.judge_contents(place, by_store, linker);
         }
         for (number, slot) in &tree.slots {
             self.made(top.context, slot, judged);
@@ -81,7 +95,7 @@ impl Obligations {
     }
 
     /// RTGRMW: what a table holds is known and visible before it is linked.
-    fn judge_contents(&mut self, place: &TableUse, by_store: bool) {
+    fn judge_contents(&mut self, place: &TableUse, by_store: bool, linker: Option<u32>) {
         let mut entry = 0;
         while entry < place.entries {
             let pa = place.base + 8 * entry;
@@ -93,7 +107,7 @@ impl Obligations {
                     .add(finding, || format!("stores that fill {pa:x}, and DSB ISHST, before the table is linked"));
             }
             if !self.memory.is_seen(pa) {
-                (entry..entry + here).for_each(|entry| self.judge_unseen(place, entry));
+                (entry..entry + here).for_each(|entry| self.judge_unseen(place, entry, linker));
             }
             entry += here;
         }
@@ -105,15 +119,16 @@ impl Obligations {
         page.declared || all.without(&page.known).is_empty()
     }
 
-    /// What walkers may still see in the place of a word is judged as a change of that word.
-    fn judge_unseen(&mut self, place: &TableUse, entry: u64) {
+    /// What walkers may still see in the place of a word is judged as a change of that word. A walk reads a table after
+    /// the descriptor that leads to it: one that sees the link of `linker` sees what a DMB of that PE orders before it.
+    fn judge_unseen(&mut self, place: &TableUse, entry: u64, linker: Option<u32>) {
         let Context { regime, walkers, .. } = self.contexts[place.context];
         let pa = place.base + 8 * entry;
         let now = place.slot(entry, self.memory.read(pa).unwrap_or(0), &regime.format);
         let mut earlier: Vec<(PlacedWord, Pes)> = Vec::new();
         let store = self.memory.writer(pa).unwrap_or(self.report.at);
         self.forgive(place.context, &now);
-        for unseen in self.memory.unseen(pa) {
+        for unseen in self.memory.unseen(pa, linker) {
             let by = unseen.by & walkers;
             let Some(word) = unseen.older else {
                 if by != 0 {

@@ -157,6 +157,38 @@ pub(crate) fn featured(name: &'static str, features: &str) -> World {
     )
 }
 
+/// A table that is filled, ordered before its link by a DMB or not, and linked, by one PE or the other, below a table
+/// that is there or is new.
+pub(crate) fn ordered() -> World {
+    let tables = zeros(0x1000, &[0x1008]) + &zeros(0x2000, &[0x2000]) + &zeros(0x3000, &[0x3000]);
+    let contents = "word 1008 2003\nword 2000 800007c3\nword 3000 800007c3\n";
+    World::new(
+        "ordered",
+        &(tables + contents + &on(0, 0x1000) + &on(1, 0x1000)),
+        "0 0 store 8 ffff000000003000 3000 0
+0 0 store 8 ffff000000003000 3000 820007c3
+0 0 store 8 ffff000000001010 1010 3003
+0 0 store 8 ffff000000001010 1010 0
+0 0 store 8 ffff000000001008 1008 0
+0 0 store 8 ffff000000001008 1008 2003
+0 0 store 8 ffff000000002000 2000 820007c3
+0 0 dmb ishst
+0 0 dmb ishld
+0 0 dsb nsh
+0 0 dsb ish
+0 0 isb
+0 0 tlbi alle2is 0
+0 0 load 8 400000 82000000 0
+0 0 settled
+1 0 store 8 ffff000000001010 1010 3003
+1 0 store 8 ffff000000003000 3000 830007c3
+1 0 dmb ish
+1 0 dsb ish
+1 400000 fetch 1
+1 0 settled",
+    )
+}
+
 /// A table replaced by another of the same contents.
 pub(crate) fn replaced() -> World {
     let tables = zeros(0x1000, &[0x1008]) + &zeros(0x2000, &[0x2000]) + &zeros(0x3000, &[0x3000]);

@@ -2,7 +2,7 @@
 
 use breakwater_oracle::obligations::Rule;
 
-use crate::{RW, after, assert_broken, assert_clean, broken, machine, page, table};
+use crate::{RW, RW_OTHER, after, assert_broken, assert_clean, broken, machine, page, table};
 
 /// The level 2 descriptor of the level 3 table, replaced by `word`.
 fn link(word: &str) -> String {
@@ -207,4 +207,86 @@ fn good_frame_leaves_when_nothing_leads_to_it() {
     assert_clean(&[&two(), &page(1, "0"), "0 dsb ishst; 0 tlbi vae2is 1; 0 dsb ish; 0 isb", "0 give 50000000 4096"]);
     // Neighbours of a table and of a page that changes are free all along.
     assert_clean(&[&two(), &page(1, "0"), "0 dsb ishst; 0 give 40004000 4096; 0 give 50001000 4096"]);
+}
+
+/// A store of `word` to entry 0 of the table that is linked nowhere.
+fn child(word: &str) -> String {
+    format!("0 store 8 40004000 40004000 {word}\n")
+}
+
+/// Links it for the 2 MiB behind the pages.
+const LINK: &str = "0 store 8 40002008 40002008 40004003\n";
+/// What makes the link usable.
+const USABLE: &str = "0 dsb ish; 0 isb; 0 settled; end exit";
+/// What a walk breaks that may read what stood in entry 0 before, and what stands there now.
+const BOTH_LEAVES: [Rule; 2] = [Rule::OutputChange, Rule::StaleLeaf];
+/// Its entry 0 holds a leaf that no walk may find there any more.
+const OLD_LEAF: &str = "word 40004000 40000050008703\n";
+
+#[test]
+fn good_dmb_orders_a_table_before_its_link() {
+    // RTGRMW asks that a walk which reads the link reads the table as filled: a walk reads in that order, and the DMB
+    // has the stores in it.
+    for barrier in ["ish", "ishst", "sy", "st", "osh", "oshst"] {
+        let dmb = format!("0 dmb {barrier}\n");
+        assert_clean(&[&two(), OLD_LEAF, &child(RW), &dmb, LINK, USABLE]);
+        assert_clean(&[&two(), OLD_LEAF, &child("0"), &dmb, LINK, USABLE]);
+    }
+}
+
+#[test]
+fn bad_dmb_that_orders_no_stores_or_stands_elsewhere() {
+    for barrier in ["dmb ishld", "dmb ld", "dmb nshst", "dsb ishld", "isb"] {
+        let barrier = format!("0 {barrier}\n");
+        assert_broken(&[&two(), OLD_LEAF, &child(RW), &barrier, LINK, USABLE], &BOTH_LEAVES);
+    }
+    let dmb = "0 dmb ishst\n";
+    assert_broken(&[&two(), OLD_LEAF, dmb, &child(RW), LINK, USABLE], &BOTH_LEAVES);
+    assert_broken(&[&two(), OLD_LEAF, &child(RW), LINK, dmb, USABLE], &BOTH_LEAVES);
+    assert_broken(&[&two(), OLD_LEAF, &child(RW), "1 dmb ishst", LINK, USABLE], &BOTH_LEAVES);
+    // The second store is not behind it, and a walk may read what the first has put there.
+    let twice = [child(RW), dmb.to_owned(), child("40000050009703")].concat();
+    assert_broken(&[&two(), OLD_LEAF, &twice, LINK, USABLE], &BOTH_LEAVES);
+    assert_clean(&[&two(), OLD_LEAF, &twice, dmb, LINK, USABLE]);
+}
+
+#[test]
+fn bad_link_by_another_pe_than_the_dmb_is_of() {
+    let link = LINK.replace("0 store", "1 store");
+    let usable = USABLE.replace("0 ", "1 ");
+    assert_broken(&[&two(), OLD_LEAF, &child(RW), "0 dmb ish", &link, "0 dsb ish", &usable], &BOTH_LEAVES);
+    assert_clean(&[&two(), OLD_LEAF, &child(RW), "0 dsb ish", &link, &usable]);
+}
+
+#[test]
+fn good_one_dmb_for_tables_in_a_row() {
+    // 40005000, a table of level 2, leads to 40004000; one DMB stands before the link to both.
+    let middle = "0 store 8 40005000 40005000 40004003\n";
+    let top = "0 store 8 40001008 40001008 40005003\n";
+    let spare = table(0x4000_5000, &[]);
+    assert_clean(&[&spare, &two(), OLD_LEAF, &child(RW), middle, "0 dmb ishst", top, USABLE]);
+    let late = [middle, "0 dmb ishst\n", top].concat();
+    assert_clean(&[&spare, &two(), OLD_LEAF, &child(RW), "0 dmb ishst", &late, USABLE]);
+    assert_broken(&[&spare, &two(), OLD_LEAF, "0 dmb ishst", &child(RW), middle, top, USABLE], &BOTH_LEAVES);
+}
+
+#[test]
+fn bad_dmb_where_another_way_leads_to_the_table() {
+    // The table that is unlinked and filled anew is still walked through its old link: the DMB says nothing of that
+    // way.
+    let again = [link("0"), page(1, RW_OTHER), "0 dmb ishst\n".to_owned(), link("40003003")].concat();
+    assert!(broken(&[&two(), &again, USABLE]).contains(&Rule::OutputChange));
+}
+
+#[test]
+fn good_store_that_another_pe_has_overwritten_and_completed() {
+    // PE 0's own store has no DSB: what it replaced is gone all the same, since PE 1's came later, and is complete.
+    let over = |word: &str| format!("1 store 8 40004000 40004000 {word}; 1 dsb ishst");
+    assert_clean(&[&two(), OLD_LEAF, &child("0"), &over(RW), LINK, USABLE]);
+    let local = over(RW).replace("dsb ishst", "dsb nshst");
+    let found = [Rule::OutputChange, Rule::StaleLeaf, Rule::NotVisible];
+    assert_broken(&[&two(), OLD_LEAF, &child("0"), &local, LINK, USABLE], &found);
+    // PE 0 stores once more: of that one, nothing is complete.
+    assert_broken(&[&two(), OLD_LEAF, &child("0"), &over(RW), &child(RW_OTHER), LINK, USABLE], &BOTH_LEAVES);
+    assert_clean(&[&two(), OLD_LEAF, &child("0"), &over(RW), &child(RW_OTHER), "0 dsb ishst", LINK, USABLE]);
 }
