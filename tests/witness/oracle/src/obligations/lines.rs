@@ -4,7 +4,7 @@
 //! it) and after (a stale clean line may hide it), and was not cleaned in between. A word that a PE reads with its MMU off is what was
 //! written only once it is clean to the point of coherency.
 
-use super::memory::Words;
+use super::page::Words;
 
 /// The lines of one page, word by word.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]

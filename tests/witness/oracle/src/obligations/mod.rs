@@ -21,6 +21,7 @@ mod holder;
 mod leaves;
 mod lines;
 mod memory;
+mod page;
 mod pe;
 mod registers;
 mod report;

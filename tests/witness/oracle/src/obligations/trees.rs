@@ -115,7 +115,7 @@ impl Obligations {
 
     fn is_known(&self, pa: u64, words: u64) -> bool {
         let Some(page) = self.memory.page(pa) else { return false };
-        let all = super::memory::Words::span(super::memory::index(pa), words as usize);
+        let all = super::page::Words::span(super::memory::index(pa), words as usize);
         page.declared || all.without(&page.known).is_empty()
     }
 

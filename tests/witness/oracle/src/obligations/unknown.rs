@@ -9,7 +9,8 @@ use breakwater_trace::Feature;
 
 use super::Obligations;
 use super::context::{MOST_SLOTS, Regime};
-use super::memory::{Words, index};
+use super::memory::index;
+use super::page::Words;
 use crate::params::Features;
 use crate::regime::{Control, Controls, Unsupported};
 
