@@ -50,6 +50,7 @@ pub(crate) fn worlds() -> Vec<World> {
         registers::endianness(),
         registers::reserved(),
         worlds_of::fetched(),
+        worlds_of::levels(),
         registers::enable_beside_another(),
         registers::unwritten(),
         registers::stored_past(),

@@ -22,6 +22,8 @@ mod fills;
 mod hostile;
 #[path = "rules/leaves.rs"]
 mod leaves;
+#[path = "rules/levels.rs"]
+mod levels;
 #[path = "rules/lines.rs"]
 mod lines;
 #[path = "rules/registers.rs"]

@@ -21,8 +21,10 @@ use crate::shared::Shared;
 
 /// Registers whose first values are written down, as far as QEMU shows them. VPIDR_EL2 and VMPIDR_EL2 are there for what QEMU resets them
 /// to: MIDR_EL1 and MPIDR_EL1, which it does not show.
-const FOUND: [&str; 19] = [
+const FOUND: [&str; 21] = [
     "sctlr_el2",
+    "sctlr_el1",
+    "sctlr_el3",
     "hcr_el2",
     "tcr_el2",
     "tcr2_el2",
@@ -64,6 +66,8 @@ struct Session {
     entered: AtomicBool,
     /// Per CPU: SCTLR_EL2.M. Outside the lock, because every load asks.
     mmu_on: Vec<AtomicBool>,
+    /// Per CPU: it executes at another level than EL2, whose fetches and cached loads EL2's tables have no part in.
+    elsewhere: Vec<AtomicBool>,
     atomics: Atomics,
     /// With `loads=shared`, on a machine with more than one CPU.
     shared: Option<Shared>,
@@ -94,6 +98,8 @@ struct Log {
     known: HashMap<(u64, u32, u32), u32>,
     /// VBAR_EL2 per CPU, as written.
     vectors: Vec<u64>,
+    /// VBAR_EL3, if it was.
+    vectors_of_el3: Vec<Option<u64>>,
     repeats: Repeats,
     /// What is to be written now; kept for its memory.
     due: Vec<Step>,
@@ -122,6 +128,7 @@ pub(crate) fn install(usable: bool, cpus: usize, arguments: &[String]) -> Result
         sites: Vec::new(),
         known: HashMap::new(),
         vectors: vec![0; cpus],
+        vectors_of_el3: vec![None; cpus],
         repeats: Repeats::new(cpus, options.fetches == Runs::Always),
         due: Vec::new(),
     };
@@ -134,6 +141,7 @@ pub(crate) fn install(usable: bool, cpus: usize, arguments: &[String]) -> Result
         counter: Counter::new(),
         registers: OnceLock::new(),
         mmu_on: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
+        elsewhere: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
         atomics: Atomics::new(cpus),
         shared,
         log: Mutex::new(log),
@@ -168,7 +176,8 @@ pub(crate) fn translated(block: &Block<'_>) {
             if let Some(fetches) = &session.fetches {
                 fetches.begins(site, pc);
             }
-            if session.options.fetches != Runs::Never {
+            // A vector's fetch comes after the exception: the instruction itself tells of both.
+            if session.options.fetches != Runs::Never && !pc.is_multiple_of(VECTOR_BYTES) {
                 block.report_fetch(site);
             }
         }
@@ -197,7 +206,8 @@ pub(crate) fn started(cpu: u32, site: u32) {
     if let Some(shared) = &session.shared {
         shared.starts();
     }
-    let exception_level = (session.read("cpsr") >> 2 & 3) as u8;
+    let exception_level = session.exception_level();
+    session.goes_to(cpu, exception_level);
     session.write(&mut log, Step { cpu, instruction: 1, pc, event: Event::Start { exception_level } });
     for name in FOUND {
         let value = session.registers.get().and_then(|registers| registers.read(name));
@@ -211,35 +221,26 @@ pub(crate) fn started(cpu: u32, site: u32) {
 /// A straight run of instructions begins.
 pub(crate) fn fetched(cpu: u32, site: u32) {
     let session = session();
-    if !session.has_entered() || session.fetches.as_ref().is_some_and(|fetches| !fetches.tells(cpu, site)) {
-        return;
+    if session.fetch_tells(cpu, site) {
+        // The run's first instruction has not been counted yet.
+        session.write_fetch(&mut session.log(), cpu, site, session.counter.of(cpu) + 1);
     }
-    // The run's first instruction has not been counted yet.
-    let instruction = session.counter.of(cpu) + 1;
-    let mut log = session.log();
-    let Site { pc, run, .. } = log.sites[site as usize];
-    session.write(&mut log, Step { cpu, instruction, pc, event: Event::Fetch { instructions: run } });
 }
 
-/// An instruction at an address that may be a vector is about to execute.
+/// An instruction at an address that may be a vector is about to execute: a run begins, perhaps with an exception.
 pub(crate) fn entered(cpu: u32, site: u32) {
     let session = session();
     let mut log = session.log();
     let pc = log.sites[site as usize].pc;
-    let vectors = log.vectors.get(cpu as usize).copied().unwrap_or(0);
-    if pc.wrapping_sub(vectors) >= VECTORS_BYTES {
-        return;
+    if let Some(event) = session.exception(&log, cpu, pc) {
+        if let Event::Exception { to, .. } = event {
+            session.goes_to(cpu, to);
+        }
+        session.write_now(&mut log, cpu, pc, event);
     }
-    let event = Event::Exception {
-        syndrome: session.read("esr_el2"),
-        link: session.read("elr_el2"),
-        fault_address: session.read("far_el2"),
-    };
-    // Code may lie at address 0, where the vectors are until VBAR_EL2 is written: nothing was taken to EL2 before there is a syndrome.
-    if vectors == 0 && matches!(event, Event::Exception { syndrome: 0, .. }) {
-        return;
+    if session.options.fetches != Runs::Never && session.fetch_tells(cpu, site) {
+        session.write_fetch(&mut log, cpu, site, session.counter.of(cpu));
     }
-    session.write_now(&mut log, cpu, pc, event);
 }
 
 /// An instruction is about to execute that may be the first of what is judged; `read` tells what memory holds at a
@@ -293,7 +294,11 @@ pub(crate) fn executes(cpu: u32, site: u32) {
         Decoded::Dsb(barrier) => Event::Dsb(barrier),
         Decoded::Dmb(barrier) => Event::Dmb(barrier),
         Decoded::Isb => Event::Isb,
-        Decoded::Eret => Event::Eret,
+        Decoded::Eret => {
+            let to = session.return_level();
+            session.goes_to(cpu, to);
+            Event::Eret { to: Some(to) }
+        }
         Decoded::Call { call, immediate } => call_event(session, call, immediate),
     };
     session.write_now(&mut log, cpu, pc, event);
@@ -377,10 +382,11 @@ impl Session {
 
     /// Which loads of `cpu` are written at the moment: none, all, or those that tell something.
     fn loads(&self, cpu: u32) -> Loads {
-        let mmu_on = self.mmu_on.get(cpu as usize).is_some_and(|on| on.load(Ordering::Relaxed));
+        let is = |flags: &[AtomicBool]| flags.get(cpu as usize).is_some_and(|flag| flag.load(Ordering::Relaxed));
+        let past_caches = !is(&self.mmu_on) && !is(&self.elsewhere);
         match self.options.loads {
             _ if !self.has_entered() => Loads::Never,
-            Loads::MmuOff | Loads::Shared if !mmu_on => Loads::Always,
+            Loads::MmuOff | Loads::Shared if past_caches => Loads::Always,
             Loads::Shared if self.shared.as_ref().is_some_and(Shared::several) => Loads::Shared,
             Loads::MmuOff | Loads::Shared => Loads::Never,
             always => always,
@@ -401,17 +407,83 @@ impl Session {
         self.registers.get().and_then(|registers| registers.read(name)).unwrap_or(0)
     }
 
+    /// PSTATE.EL of the executing CPU.
+    fn exception_level(&self) -> u8 {
+        (self.read("cpsr") >> 2 & 3) as u8
+    }
+
+    /// The level that an ERET of the executing CPU leads to. AArch32 is below EL2, but for Hyp mode.
+    fn return_level(&self) -> u8 {
+        let level = self.exception_level();
+        let spsr = self.read(["spsr_el1", "spsr_el1", "spsr_el2", "spsr_el3"][usize::from(level)]);
+        match spsr & 0x1f {
+            0x1a => 2,
+            0x10..=0x1f => 1,
+            // A return to a higher level is illegal, and goes nowhere.
+            mode => ((mode >> 2) as u8).min(level),
+        }
+    }
+
+    /// The executing CPU is at this level from its next instruction on.
+    fn goes_to(&self, cpu: u32, exception_level: u8) {
+        if let Some(elsewhere) = self.elsewhere.get(cpu as usize) {
+            elsewhere.store(exception_level != 2, Ordering::Relaxed);
+        }
+    }
+
+    /// The exception that led to `pc`, if one did: the first instruction of a vector of EL2 or EL3 is about to execute.
+    fn exception(&self, log: &Log, cpu: u32, pc: u64) -> Option<Event> {
+        let vectors = log.vectors.get(cpu as usize).copied().unwrap_or(0);
+        let of_el3 = log.vectors_of_el3.get(cpu as usize).copied().flatten();
+        let is_in = |vectors: u64| pc.wrapping_sub(vectors) < VECTORS_BYTES;
+        if !is_in(vectors) && !of_el3.is_some_and(is_in) {
+            return None;
+        }
+        // Other levels may execute at the same virtual address.
+        let (to, [syndrome, link, fault_address]) = match self.exception_level() {
+            2 if is_in(vectors) => (2, ["esr_el2", "elr_el2", "far_el2"]),
+            3 if of_el3.is_some_and(is_in) => (3, ["esr_el3", "elr_el3", "far_el3"]),
+            _ => return None,
+        };
+        let syndrome = self.read(syndrome);
+        // Code may lie at address 0, where the vectors are until VBAR_EL2 is written: nothing was taken to EL2 before
+        // there is a syndrome.
+        if vectors == 0 && to == 2 && syndrome == 0 {
+            return None;
+        }
+        Some(Event::Exception { to, syndrome, link: self.read(link), fault_address: self.read(fault_address) })
+    }
+
+    /// Whether the straight run that begins is to be written. Only EL2's are judged.
+    fn fetch_tells(&self, cpu: u32, site: u32) -> bool {
+        self.has_entered()
+            && self.fetches.as_ref().is_none_or(|fetches| {
+                let elsewhere = self.elsewhere.get(cpu as usize).is_some_and(|flag| flag.load(Ordering::Relaxed));
+                !elsewhere && fetches.tells(cpu, site)
+            })
+    }
+
+    fn write_fetch(&self, log: &mut Log, cpu: u32, site: u32, instruction: u64) {
+        let Site { pc, run, .. } = log.sites[site as usize];
+        self.write(log, Step { cpu, instruction, pc, event: Event::Fetch { instructions: run } });
+    }
+
     /// General register `number`; 31 reads as zero.
     fn general(&self, number: u8) -> u64 {
         if number >= 31 { 0 } else { self.read(&format!("x{number}")) }
     }
 
-    /// Follows the two registers that decide what is reported at all.
+    /// Follows the registers that decide what is reported at all.
     fn take_effect(&self, log: &mut Log, cpu: u32, register: &str, value: u64) {
         match register {
             "sctlr_el2" => {
                 if let Some(on) = self.mmu_on.get(cpu as usize) {
                     on.store(value & 1 != 0, Ordering::Relaxed);
+                }
+            }
+            "vbar_el3" => {
+                if let Some(vectors) = log.vectors_of_el3.get_mut(cpu as usize) {
+                    *vectors = Some(value & !(VECTORS_BYTES - 1));
                 }
             }
             "vbar_el2" => {

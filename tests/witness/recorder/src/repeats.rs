@@ -193,7 +193,7 @@ impl Fetches {
         let changes = match event {
             Event::Maintain { operation, .. } => operation.invalidates_el2(),
             Event::Start { .. } | Event::Enter { .. } | Event::Msr { .. } | Event::Dsb(_) | Event::Isb => true,
-            Event::Eret | Event::Exception { .. } => true,
+            Event::Eret { .. } | Event::Exception { .. } => true,
             _ => false,
         };
         if changes {

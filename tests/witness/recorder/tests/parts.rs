@@ -272,7 +272,7 @@ fn good_what_stands_directly_before_is_what_stood_there() {
 
 #[test]
 fn bad_what_changes_something_is_never_left_out() {
-    for event in [store(1), Event::Eret, Event::Start { exception_level: 2 }] {
+    for event in [store(1), Event::Eret { to: None }, Event::Start { exception_level: 2 }] {
         let lines = written(&mut Repeats::new(1, false), [(0, 0x10, event); 5]).len();
         assert_eq!(lines, 5, "{event:?}");
     }

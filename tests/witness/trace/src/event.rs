@@ -165,14 +165,19 @@ pub enum Event {
     /// Instruction synchronisation barrier.
     Isb,
     /// Exception return.
-    Eret,
-    /// An exception was taken to EL2; `pc` is the vector.
+    Eret {
+        /// The exception level that it returns to, where the recording says so.
+        to: Option<u8>,
+    },
+    /// An exception was taken; `pc` is the vector.
     Exception {
-        /// ESR_EL2.
+        /// The exception level that it was taken to: 2 or 3. Those to EL1 are in no trace.
+        to: u8,
+        /// ESR of that level.
         syndrome: u64,
-        /// ELR_EL2: where it came from.
+        /// ELR: where it came from.
         link: u64,
-        /// FAR_EL2, meaningful for aborts.
+        /// FAR, meaningful for aborts.
         fault_address: u64,
     },
     /// SVC, HVC, SMC, BRK or HLT.

@@ -102,7 +102,8 @@ macro_rules! named {
 }
 
 named! {
-    /// A system register. The named ones are those that decide how EL2 translates, where it takes exceptions and who it is.
+    /// A system register. The named ones are those that decide how EL2 translates, where it takes exceptions and returns
+    /// to, who it is, and whether what other levels store goes into caches.
     Register, REGISTERS:
     "sctlr_el2" = 3 4 1 0 0,
     "sctlr2_el2" = 3 4 1 0 3,
@@ -117,6 +118,10 @@ named! {
     "pire0_el2" = 3 4 10 2 2,
     "pir_el2" = 3 4 10 2 3,
     "vbar_el2" = 3 4 12 0 0,
+    "spsr_el2" = 3 4 4 0 0,
+    "spsr_el3" = 3 6 4 0 0,
+    "sctlr_el1" = 3 0 1 0 0,
+    "vbar_el3" = 3 6 12 0 0,
     "tpidr_el2" = 3 4 13 0 2,
     "scr_el3" = 3 6 1 1 0,
     "sctlr_el3" = 3 6 1 0 0,

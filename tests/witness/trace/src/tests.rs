@@ -31,7 +31,9 @@ feature 3 hcr-barriers
 0 21 40200074 dmb c0
 0 22 40200078 isb
 0 23 4020007c eret
+0 23 4020007c eret 1
 0 24 40200880 exception 96000004 4020007c 10
+0 24 3f000400 exception 5e000000 40200884 0 3
 0 25 40200884 smc 0 84000003 1 40200800 0
 0 26 40200888 hlt f000 18 40208000 0 0
 0 27 4020088c fetch 12
@@ -68,6 +70,9 @@ fn bad_lines_are_refused_with_line_column_and_field() {
         ("0 1 40 nop", 4, 8, "unknown event"),
         ("0 1 40 start 4", 5, 14, "exception level"),
         ("0 1 40 start 300", 5, 14, "out of range"),
+        ("0 1 40 eret 4", 5, 13, "exception level"),
+        ("0 1 40 exception 0 0 0 1", 8, 24, "exceptions to EL1"),
+        ("0 1 40 exception 0 0 0 4", 8, 24, "exception level"),
         ("0 1 40 store 3 0 0 0", 5, 14, "none of"),
         ("0 1 40 store 1 0 0 100", 8, 20, "does not fit"),
         ("0 1 40 store 8 0 ffffffffffffffff 0", 8, 35, "wraps"),

@@ -139,9 +139,11 @@ impl fmt::Display for Event {
             Self::Dsb(barrier) => write!(f, "dsb {barrier}"),
             Self::Dmb(barrier) => write!(f, "dmb {barrier}"),
             Self::Isb => f.write_str("isb"),
-            Self::Eret => f.write_str("eret"),
-            Self::Exception { syndrome, link, fault_address } => {
-                write!(f, "exception {syndrome:x} {link:x} {fault_address:x}")
+            Self::Eret { to: None } => f.write_str("eret"),
+            Self::Eret { to: Some(level) } => write!(f, "eret {level}"),
+            Self::Exception { to, syndrome, link, fault_address } => {
+                write!(f, "exception {syndrome:x} {link:x} {fault_address:x}")?;
+                if *to == 2 { Ok(()) } else { write!(f, " {to}") }
             }
             Self::Call { call, immediate, arguments: [x0, x1, x2, x3] } => {
                 write!(f, "{} {immediate:x} {x0:x} {x1:x} {x2:x} {x3:x}", name_in(&CALLS, call))

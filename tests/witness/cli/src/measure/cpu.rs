@@ -1,6 +1,7 @@
 //! What is known of one CPU while a trace is replayed.
 
 use anyhow::{Result, bail};
+use breakwater_oracle::level::Levels;
 use breakwater_oracle::regime::Controls;
 use breakwater_oracle::tables::{Exposed, Root};
 
@@ -20,6 +21,8 @@ pub(super) struct MeasuredCpu {
     /// Ordinal of the instruction up to which everything is accounted for.
     accounted: u64,
     pub(super) regime: Controls,
+    /// Below EL2 and at EL3 nothing is exposed that EL2's tables map.
+    pub(super) levels: Levels,
     /// Where the registers point while M = 1.
     pub(super) root: Option<Root>,
     /// A leaf that was writable and executable at some point since `accounted`.
@@ -46,7 +49,7 @@ impl MeasuredCpu {
         self.accounted = instruction;
         let figures = &mut self.figures;
         figures.instructions = instruction;
-        if self.regime.mmu_on() && executed > 0 {
+        if self.regime.mmu_on() && self.levels.is_el2() && executed > 0 {
             figures.mmu_on += executed;
             if let Some(leaf) = self.exposed {
                 figures.writable_executable_leaf = Some(leaf);
@@ -70,7 +73,8 @@ impl MeasuredCpu {
 
     /// True while M = 0 between two times with M = 1.
     pub(super) fn in_window(&self) -> bool {
-        self.pending.is_some_and(|pending| pending.off_at.is_some()) && !self.regime.mmu_on()
+        let is_off = self.pending.is_some_and(|pending| pending.off_at.is_some()) && !self.regime.mmu_on();
+        is_off && self.levels.is_el2()
     }
 
     /// A data access with M = 0.

@@ -108,16 +108,21 @@ impl Replay {
         let Step { cpu, instruction, pc, event } = *step;
         self.boot_cpu.get_or_insert(cpu);
         // These come before the instruction that they name; every other event comes with it.
-        let before = matches!(event, Event::Start { .. } | Event::Found { .. } | Event::Fetch { .. });
+        let before =
+            matches!(event, Event::Start { .. } | Event::Found { .. } | Event::Fetch { .. } | Event::Exception { .. });
         let executed = if before { instruction.saturating_sub(1) } else { instruction };
         self.cpu(cpu).account(executed)?;
+        self.cpu(cpu).levels.follow(pc, &event);
         match event {
             Event::Start { exception_level } => self.cpu(cpu).figures.start = Some((pc, exception_level)),
             Event::Found { register, value } | Event::Msr { register, value } => {
                 self.write_register(step, register, value)?;
             }
             Event::Store(access) => self.store(step, &access)?,
-            Event::Load(_) => self.in_window(cpu, false)?,
+            Event::Load(access) => {
+                self.cpu(cpu).levels.note_access(access.va, access.pa);
+                self.in_window(cpu, false)?;
+            }
             Event::Maintain { operation, operand } => self.maintain(step, operation, operand)?,
             Event::Dsb(barrier) if barrier.orders_everything() => self.live.synchronised(cpu),
             Event::Isb => self.synchronise(cpu, instruction)?,
@@ -188,6 +193,7 @@ impl Replay {
 
     fn store(&mut self, step: &Step, access: &Access) -> Result<()> {
         self.in_window(step.cpu, true)?;
+        self.cpu(step.cpu).levels.note_access(access.va, access.pa);
         if !access.device {
             let changes = self.memory.store(access);
             self.changed(step, &changes);
@@ -223,7 +229,10 @@ impl Replay {
             let cpu = self.cpu(step.cpu);
             let (root, bytes) = (cpu.root, cpu.zeroed_bytes);
             let va = operand & !(bytes - 1);
+            let elsewhere = !cpu.levels.is_el2();
+            let there = cpu.levels.physical(va, cpu.regime.hcr);
             let pa = match root.and_then(|root| self.trees.get(&root)) {
+                _ if elsewhere => there,
                 Some(tree) => tree.translate(&self.memory, va),
                 None => Some(va),
             };

@@ -108,6 +108,16 @@ fn bad_a_writable_executable_leaf_is_counted_until_it_is_gone() {
 }
 
 #[test]
+fn good_what_other_levels_execute_is_not_exposed() {
+    let trace = Trace::new().store(0x4020_2008, RWX).mmu_on().at(50, "eret 1").at(60, "exception 0 0 0");
+    let trace = trace.at(65, "exception 0 0 0 3").at(68, "eret");
+    let cpu = &trace.at(71, "store 8 40202008 40202008 40000040200701").measure().cpus[0];
+    // At EL2 from 7 to 50, from the vector at 60 to before that at 65, and after 68.
+    assert_eq!(cpu.writable_executable_leaves, (50 - 7) + (64 - 59) + (71 - 68));
+    assert_eq!(cpu.mmu_on, cpu.writable_executable_leaves + 100);
+}
+
+#[test]
 fn bad_without_wxn_the_exposure_is_real() {
     let trace = Trace::new().store(0x4020_2008, RWX).then(&format!("msr tcr_el2 {TCR:x}"));
     let trace = trace.then("msr ttbr0_el2 40201000").then("msr sctlr_el2 1").at(40, "isb");

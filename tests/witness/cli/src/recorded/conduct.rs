@@ -9,6 +9,7 @@
 //! else, with everything invalidated before the new root is named.
 
 use breakwater_oracle::descriptor::Descriptor;
+use breakwater_oracle::level::Levels;
 use breakwater_oracle::maintenance::{Invalidation, Ordering, Reach, TlbiTarget};
 use breakwater_oracle::params::Features;
 use breakwater_oracle::regime::{Control, Controls};
@@ -82,7 +83,7 @@ struct Conducting {
     hypervisor: Hypervisor,
     /// This image has had M at 1 before; what firmware had is its own affair.
     was_on: bool,
-    at_el3: bool,
+    levels: Levels,
     /// A full DSB, Inner Shareable at least, came after the last store.
     stores_settled: bool,
     /// The ordinal that has to be an ISB.
@@ -128,17 +129,16 @@ impl Conduct {
             self.cpus.resize_with(index + 1, Conducting::default);
         }
         let mut cpu = std::mem::take(&mut self.cpus[index]);
+        cpu.levels.follow(step.pc, &step.event);
         match step.event {
-            Event::Start { exception_level } => cpu.at_el3 = exception_level == 3,
             Event::Found { register, value } => {
                 cpu.has_tcr2 |= register.name() == Some("tcr2_el2");
                 if let Some(control) = Control::of(register) {
                     cpu.controls.set(control, value);
                 }
             }
-            Event::Fetch { .. } => {}
-            Event::Eret => cpu.at_el3 = false,
-            _ if cpu.at_el3 => {}
+            Event::Start { .. } | Event::Fetch { .. } | Event::Eret { .. } => {}
+            _ if !cpu.levels.is_el2() => {}
             _ => self.step_at_el2(&mut cpu, step),
         }
         self.cpus[index] = cpu;

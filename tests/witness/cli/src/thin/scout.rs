@@ -67,6 +67,8 @@ pub(super) struct Scout {
     interest: Interest,
     cpus: Vec<LastSteps>,
     stored: HashMap<u64, Writer>,
+    /// Where pages lead at other levels than EL2, as CPUs have shown it last: maintenance by address is applied there.
+    shown: HashMap<(u32, u64), u64>,
     /// What leaves that were read-only led to, by their slot.
     outputs: HashMap<u64, Vec<Range<u64>>>,
 }
@@ -75,7 +77,8 @@ impl Scout {
     /// Judges one record and notes what it takes.
     pub(super) fn record(&mut self, line: u64, record: &Record) {
         let Record::Step(step) = record else { return self.engine.step(line, record) };
-        let reports = self.engine.reports();
+        let said = |engine: &Obligations| (engine.reports(), engine.unknowns().len());
+        let before = said(&self.engine);
         self.access(line, step);
         let slot = match step.event {
             Event::Store(Access { bytes: 8, pa, device: false, .. }) if pa & 7 == 0 && self.engine.is_table(pa) => {
@@ -95,7 +98,7 @@ impl Scout {
             }
             _ => {}
         }
-        self.neighbours(line, step, self.engine.reports() != reports);
+        self.neighbours(line, step, said(&self.engine) != before);
     }
 
     /// What was found, and the judgement.
@@ -120,6 +123,12 @@ impl Scout {
         let cached = self.engine.is_cached(step.cpu);
         match step.event {
             Event::Store(access) | Event::Load(access) if !access.device => {
+                let page = (step.cpu, access.va >> SHIFT);
+                if !self.engine.is_at_el2(step.cpu)
+                    && self.shown.insert(page, access.pa >> SHIFT) != Some(access.pa >> SHIFT)
+                {
+                    self.interest.lines.insert(line);
+                }
                 for (pa, ..) in stored_words(&access) {
                     if !cached {
                         self.interest.uncached.insert(pa >> SHIFT);

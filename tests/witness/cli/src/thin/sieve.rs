@@ -107,7 +107,7 @@ impl Sieve {
                 self.lane(cpu).wrote = true;
                 self.change()
             }
-            Event::Eret | Event::Exception { .. } => {
+            Event::Eret { .. } | Event::Exception { .. } => {
                 self.lane(cpu).wrote = false;
                 self.change()
             }

@@ -214,7 +214,16 @@ fn event(numbers: &mut Numbers) -> String {
         15 => format!("{} {}", numbers.one_of(&["dc ivac", "dc civac", "dc cvac", "dc zva"]), numbers.one_of(&places)),
         16 => format!("msr sctlr_el2 {}", numbers.one_of(&["30cd183d", "30cd0838", "30cd183c", "30c5183d"])),
         17 => numbers.one_of(&["msr ttbr0_el2 80001000", "msr ttbr0_el2 80004000", "msr hcr_el2 80000000"]).to_owned(),
-        18 => numbers.one_of(&["smc 0 c4000003 1 40000000 0", "exception 0 0 0", "eret", "mrs mpidr_el1"]).to_owned(),
+        18 => numbers
+            .one_of(&[
+                "smc 0 c4000003 1 40000000 0",
+                "exception 0 0 0",
+                "eret",
+                "eret 1",
+                "msr sctlr_el1 1005",
+                "mrs mpidr_el1",
+            ])
+            .to_owned(),
         _ => "fetch 4".to_owned(),
     };
     format!("{cpu} {text}")

@@ -256,7 +256,7 @@ fn good_a_million_events_of_eight_cpus_stay_a_small_file() {
             0 => Event::Isb,
             1 | 4 => Event::Dsb(Barrier { crm: 11, without_xs: false }),
             2 => Event::Maintain { operation: tlbi, operand: line },
-            3 => Event::Exception { syndrome: 0, link: 0, fault_address: 0 },
+            3 => Event::Exception { to: 2, syndrome: 0, link: 0, fault_address: 0 },
             5 => Event::Msr { register: sctlr, value: line & 1 },
             _ => Event::Start { exception_level: 2 },
         };

@@ -225,14 +225,14 @@ impl CpuSeen {
                 self.mmu_is_on = value & 1 != 0;
                 self.mmu_was_on |= self.mmu_is_on;
             }
-            Event::Exception { syndrome, link, fault_address } => {
+            Event::Exception { to: 2, syndrome, link, fault_address } => {
                 self.exceptions += 1;
                 self.last = (syndrome, link, fault_address);
                 // A handler that faults in its first instructions comes back to its own slot of 128 bytes.
                 let itself = self.repeated.0 == step.pc && link & !0x7f == step.pc & !0x7f;
                 self.repeated = (step.pc, if itself { self.repeated.1 + 1 } else { 0 });
             }
-            Event::Eret => self.repeated = (0, 0),
+            Event::Eret { .. } => self.repeated = (0, 0),
             _ => {}
         }
     }

@@ -2,6 +2,7 @@
 
 use breakwater_trace::{Access, Operation};
 
+use crate::level::ExceptionLevel;
 use crate::regime::{Control, Controls};
 
 use super::element::{Element, TableEncoding, TableUse};
@@ -30,7 +31,8 @@ impl Adversary {
                 self.lose(&mixed);
             }
         } else {
-            if self.lines.is_line_dirty(pa) && self.permissions.has(Permission::EvictDirtyLine) {
+            let is_el2 = self.elements[at].levels.is_el2();
+            if is_el2 && self.lines.is_line_dirty(pa) && self.permissions.has(Permission::EvictDirtyLine) {
                 let what = "a dirty line will be written over what is stored past the cache";
                 self.harm(at, HarmKind::Line, Some(pa), what);
             }
@@ -124,7 +126,7 @@ impl Adversary {
 
     /// Memory is loaded from.
     pub(super) fn load(&mut self, at: usize, access: &Access) {
-        if access.device {
+        if access.device || !self.elements[at].levels.is_el2() {
             return;
         }
         let words = [access.pa & !7, access.pa.saturating_add(u64::from(access.bytes).saturating_sub(1)) & !7];
@@ -141,9 +143,10 @@ impl Adversary {
 
     /// DC and IC.
     pub(super) fn maintain_data(&mut self, at: usize, operation: Operation, operand: u64) {
+        let is_el2 = self.is_at_el2(at);
         let element = &self.elements[at];
         let by_address = ["zva", "ivac", "civac", "cvac", "cvap", "cvadp", "cvau"];
-        if element.is_ambiguous() && operation.name().is_some_and(|name| by_address.contains(&name)) {
+        if is_el2 && element.is_ambiguous() && operation.name().is_some_and(|name| by_address.contains(&name)) {
             let what = "the operation may be translated or not: no ISB follows the change of M";
             self.harm(at, HarmKind::Window, Some(operand), what);
             return;
@@ -151,7 +154,7 @@ impl Adversary {
         // An address that is not mapped faults.
         let Some(pa) = element.output_of(&self.memory, operand) else { return };
         if operation.zeroes() {
-            if element.is_on() {
+            if element.is_on() || !is_el2 {
                 let first = pa & !(ZEROED - 1);
                 (0..ZEROED / 8).for_each(|index| self.store(at, (first + 8 * index, u64::MAX, 0)));
             } else {
@@ -173,8 +176,22 @@ impl Adversary {
         }
     }
 
+    /// Whether EL2 translates what the PE does; harm where walks may happen and nobody knows.
+    fn is_at_el2(&mut self, at: usize) -> bool {
+        let element = &self.elements[at];
+        let level = element.levels.now();
+        if level == ExceptionLevel::Unknown && element.walks() {
+            self.harm(at, HarmKind::Unsupported, None, "nobody knows at which exception level this is done");
+        }
+        level == ExceptionLevel::El2
+    }
+
     /// A load or store of the trace.
     pub(super) fn use_for_access(&mut self, at: usize, access: &Access) {
+        if !self.is_at_el2(at) {
+            self.elements[at].levels.note_access(access.va, access.pa);
+            return;
+        }
         let element = &self.elements[at];
         if element.is_ambiguous() && !access.device {
             let what = "the access may be translated or not: no ISB follows the change of M";
@@ -182,7 +199,7 @@ impl Adversary {
             return;
         }
         if !element.is_on() {
-            if element.features.strict_switch && element.was_on && !element.at_el3 && !access.device {
+            if element.features.strict_switch && element.was_on && !access.device {
                 self.elements[at].window_access = true;
             }
             return;
@@ -192,6 +209,9 @@ impl Adversary {
 
     /// Execution continues at `pc`.
     pub(super) fn use_for_fetch(&mut self, at: usize, pc: u64) {
+        if !self.is_at_el2(at) {
+            return;
+        }
         if !self.elements[at].has_fetched {
             self.elements[at].has_fetched = true;
         }
@@ -398,6 +418,9 @@ impl Element {
 
     /// Where `va` leads, as memory says; itself where nothing is known; nowhere if it is not mapped.
     fn output_of(&self, memory: &Memory, va: u64) -> Option<u64> {
+        if !self.levels.is_el2() {
+            return self.levels.physical(va, self.controls.hcr);
+        }
         if !self.is_on() {
             return Some(va);
         }

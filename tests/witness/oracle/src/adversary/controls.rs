@@ -1,8 +1,9 @@
 //! Control registers: in force at once or only after context synchronisation, and cached in TLBs (RVNRFW).
 
-use breakwater_trace::Register;
+use breakwater_trace::{Register, Step};
 
 use crate::descriptor::{Format, Granule};
+use crate::level::ExceptionLevel;
 use crate::regime::{Control, Controls};
 
 use super::element::{Element, FaultView, Neighbour};
@@ -43,7 +44,7 @@ impl Adversary {
         self.check_neighbours(at, control, &old, value);
         self.elements[at].set_control(control, value, self.permissions);
         self.controls_changed(at, &old, &begun);
-        if control == Control::Sctlr && (old.sctlr ^ value) & 1 != 0 && !self.elements[at].at_el3 {
+        if control == Control::Sctlr && (old.sctlr ^ value) & 1 != 0 && !self.elements[at].levels.is_el3() {
             self.fetch_past(at, &old, pc);
         }
     }
@@ -65,7 +66,7 @@ impl Adversary {
     /// Its walks had `begun` before.
     fn controls_changed(&mut self, at: usize, old: &Controls, begun: &[Begun]) {
         let now = self.elements[at].controls;
-        if self.elements[at].at_el3 {
+        if self.elements[at].levels.is_el3() {
             return;
         }
         if now.mmu_on() && !old.mmu_on() {
@@ -97,7 +98,8 @@ impl Adversary {
     }
 
     fn check_neighbours(&mut self, at: usize, control: Control, old: &Controls, value: u64) {
-        let Element { features, neighbour, at_el3, .. } = *self.elements[at];
+        let Element { features, neighbour, .. } = *self.elements[at];
+        let at_el3 = self.elements[at].levels.is_el3();
         if features.isb_before_mmu_off && self.permissions.has(Permission::FetchPastMmuOff) {
             let clears_m = control == Control::Sctlr && old.mmu_on() && value & 1 == 0;
             if clears_m && !at_el3 && neighbour != Neighbour::Isb {
@@ -219,11 +221,15 @@ impl Adversary {
         }
     }
 
-    /// ERET: a context synchronisation, and the way out of EL3.
-    pub(super) fn return_from_exception(&mut self, at: usize) {
+    /// Exception entry or return: a context synchronisation, and the way into EL3 and out of it.
+    pub(super) fn change_level(&mut self, at: usize, step: &Step) {
         self.synchronise(at);
-        if self.elements[at].at_el3 {
-            let is_unknown = self.elements[at].unknown_controls >> Control::Sctlr as u8 & 1 != 0;
+        let (was_el3, has_left) = (self.elements[at].levels.is_el3(), self.elements[at].levels.has_left_el3());
+        self.elements[at].levels.follow(step.pc, &step.event);
+        let levels = &self.elements[at].levels;
+        if was_el3 && !levels.is_el3() {
+            let hands_over = !has_left && levels.now() != ExceptionLevel::Lower;
+            let is_unknown = hands_over && self.elements[at].unknown_controls >> Control::Sctlr as u8 & 1 != 0;
             if is_unknown && self.permissions.has(Permission::ResetControls) {
                 self.harm(
                     at,
@@ -232,7 +238,6 @@ impl Adversary {
                     "EL2 is entered with an SCTLR_EL2 that nobody wrote since reset",
                 );
             }
-            self.elements[at].at_el3 = false;
             let off = Controls::default();
             self.controls_changed(at, &off, &[]);
         }

@@ -3,6 +3,7 @@
 use breakwater_trace::Register;
 
 use crate::descriptor::Format;
+use crate::level::Levels;
 use crate::maintenance::Reach;
 use crate::params::Features;
 use crate::regime::{Control, Controls, MemoryType};
@@ -144,8 +145,8 @@ pub(super) struct Element {
     pub(super) older_controls: Vec<(Control, u64)>,
     /// A bit per [`Control`] that still has its reset value, whatever it was found to be.
     pub(super) unknown_controls: u8,
-    /// EL2 is not in use yet: EL3 is.
-    pub(super) at_el3: bool,
+    /// Where it executes: at EL3 nothing walks EL2's tables, below EL2 no access of its own.
+    pub(super) levels: Levels,
     /// Only `found` records so far.
     pub(super) is_new: bool,
     /// M was 1 at some time.
@@ -198,7 +199,7 @@ impl Element {
             older_controls: Vec::new(),
             // All but TCR2_EL2, which may not exist.
             unknown_controls: 0x1f,
-            at_el3: false,
+            levels: Levels::default(),
             is_new: true,
             was_on: false,
             window_access: false,
@@ -262,17 +263,20 @@ impl Element {
 
     /// Whether walks may happen.
     pub(super) fn walks(&self) -> bool {
-        !self.at_el3 && self.values_of(Control::Sctlr).any(|sctlr| sctlr & 1 != 0)
+        !self.levels.is_el3() && self.values_of(Control::Sctlr).any(|sctlr| sctlr & 1 != 0)
     }
 
-    /// Whether accesses are translated by what was programmed last.
-    pub(super) const fn is_on(&self) -> bool {
-        !self.at_el3 && self.controls.mmu_on()
+    /// Whether EL2 translates by what was programmed last.
+    pub(super) fn is_on(&self) -> bool {
+        !self.levels.is_el3() && self.controls.mmu_on()
     }
 
     /// Whether data accesses go into the data cache.
-    pub(super) const fn is_cacheable(&self) -> bool {
-        self.is_on() && self.controls.cache_on()
+    pub(super) fn is_cacheable(&self) -> bool {
+        if self.levels.is_el2() {
+            return self.is_on() && self.controls.cache_on();
+        }
+        self.levels.caches(self.controls.hcr).unwrap_or(true)
     }
 
     /// Whose walks these are, and how they go: through the caches if SCTLR_EL2.C and TCR_EL2 both say so.
@@ -316,11 +320,14 @@ impl Element {
 
     /// A register as it was found.
     pub(super) fn find(&mut self, register: Register, value: u64) {
+        self.levels.set(register, value);
         if let Some(control) = Control::of(register) {
             self.set(control, value);
             match control {
                 // What runs at EL2 runs under them, MMU or not: found is known.
-                Control::Hcr | Control::Sctlr if !self.at_el3 => self.unknown_controls &= !(1 << control as u8),
+                Control::Hcr | Control::Sctlr if !self.levels.is_el3() => {
+                    self.unknown_controls &= !(1 << control as u8)
+                }
                 // It exists.
                 Control::Tcr2 => self.unknown_controls |= 1 << control as u8,
                 _ => {}

@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use breakwater_trace::{End, Event, MemoryKind, Record, Step};
 
+use crate::level::Levels;
 use crate::maintenance::{Invalidation, Ordering, Reach, stored_words};
 use crate::params::{Features, Params};
 
@@ -223,13 +224,18 @@ impl Adversary {
                 if !self.elements[at].is_new {
                     self.elements[at] = Shared::new(self.out_of_reset(step.cpu));
                 }
-                self.elements[at].at_el3 = exception_level == 3;
+                self.elements[at].levels = Levels::start(exception_level);
                 return;
             }
             Event::Found { register, value } => return self.elements[at].find(register, value),
             _ => self.activate(),
         }
         self.note_neighbour(at, &step.event);
+        if matches!(step.event, Event::Msr { .. } | Event::Maintain { .. })
+            && self.elements[at].levels.heeds(&step.event)
+        {
+            self.elements[at].levels.follow(step.pc, &step.event);
+        }
         self.apply(at, step);
         let forgets_leaves = !self.permissions.has(Permission::CacheLeaf);
         let forgets_tables = !self.permissions.has(Permission::CacheTable);
@@ -276,14 +282,18 @@ impl Adversary {
             Event::Maintain { operation, operand } => self.maintain_data(at, operation, operand),
             Event::Dsb(barrier) => self.data_barrier(at, &Ordering::of(barrier)),
             Event::Dmb(barrier) => self.memory_barrier(at, &Ordering::of(barrier)),
-            Event::Isb | Event::Exception { .. } => self.synchronise(at),
-            Event::Eret => self.return_from_exception(at),
+            Event::Isb => self.synchronise(at),
+            Event::Eret { .. } | Event::Exception { .. } => self.change_level(at, step),
             Event::Settled => self.judge_settled(at),
             Event::Give { pa, bytes } | Event::Take { pa, bytes } => self.judge_frames(at, pa, bytes),
             Event::Fetch { .. } => self.use_for_fetch(at, step.pc),
-            Event::Call { .. } => self.call(at),
+            Event::Call { .. } if self.elements[at].levels.is_el2() => self.call(at),
             // Caches hold what they hold, whoever is entered.
-            Event::Start { .. } | Event::Found { .. } | Event::Mrs { .. } | Event::Enter { .. } => {}
+            Event::Start { .. }
+            | Event::Found { .. }
+            | Event::Mrs { .. }
+            | Event::Call { .. }
+            | Event::Enter { .. } => {}
         }
     }
 

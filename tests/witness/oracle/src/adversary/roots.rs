@@ -46,14 +46,14 @@ impl Element {
 
     /// Entries that come about may be used by other PEs: the roots and sizes of which.
     pub(super) fn shared_roots(&self) -> Vec<(u64, u64)> {
-        let mut possible = if self.at_el3 { Vec::new() } else { self.possible_controls() };
+        let mut possible = if self.levels.is_el3() { Vec::new() } else { self.possible_controls() };
         possible.retain(|controls| controls.mmu_on() && controls.common_not_private());
         possible.iter().map(|controls| (controls.ttbr0, controls.tcr)).collect()
     }
 
     /// Whether it is not known if accesses are translated.
     pub(super) fn is_ambiguous(&self) -> bool {
-        !self.at_el3 && self.values_of(Control::Sctlr).any(|sctlr| sctlr & 1 != self.controls.sctlr & 1)
+        !self.levels.is_el3() && self.values_of(Control::Sctlr).any(|sctlr| sctlr & 1 != self.controls.sctlr & 1)
     }
 
     /// The roots that walks may begin from: those in force, and former ones.
@@ -97,7 +97,7 @@ impl Element {
     /// From where, and how, walks may begin and read.
     pub(super) fn begun(&self) -> Vec<Begun> {
         let mut begun = Vec::new();
-        let possible = if self.at_el3 { Vec::new() } else { self.possible_controls() };
+        let possible = if self.levels.is_el3() { Vec::new() } else { self.possible_controls() };
         for controls in possible.iter().filter(|controls| controls.mmu_on()) {
             let Some(regime) = TableEncoding::of(controls, &self.features) else { continue };
             let one = Begun { root: root_of(controls, &regime.format).table, regime, way: route_of(controls) };
@@ -115,7 +115,7 @@ impl Element {
             roots.extend(regime.map(|regime| (root_of(&self.controls, &regime.format), regime)));
             return roots;
         }
-        let possible = if self.at_el3 { Vec::new() } else { self.possible_controls() };
+        let possible = if self.levels.is_el3() { Vec::new() } else { self.possible_controls() };
         for controls in possible.iter().filter(|controls| controls.mmu_on()) {
             let Some(regime) = TableEncoding::of(controls, &self.features) else { continue };
             let root = root_of(controls, &regime.format);

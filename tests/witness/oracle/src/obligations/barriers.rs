@@ -322,7 +322,7 @@ impl Obligations {
             Some("cvac" | "cvap" | "cvadp") => Upkeep { cleans: true, invalidates: false, in_vain },
             _ => return,
         };
-        if self.pes[pe as usize].is_uncertain() {
+        if self.translates_at_el2(pe) && self.pes[pe as usize].is_uncertain() {
             let missing = || "ISB after the write of SCTLR_EL2.M, before this DC".into();
             let finding = self.unsynchronised(pe, Rule::ControlSync);
             self.report.add(finding.va(operand), missing);
@@ -333,12 +333,14 @@ impl Obligations {
     }
 
     fn zero_line(&mut self, pe: u32, operand: u64) {
-        if !self.pes[pe as usize].may_translate() && !self.pes[pe as usize].at_el3 {
-            self.report.add(UnplacedViolation::of(Rule::ZeroMmuOff).va(operand), || "plain stores of zero".into());
-            return;
+        if self.translates_at_el2(pe) {
+            if !self.pes[pe as usize].may_translate() {
+                self.report.add(UnplacedViolation::of(Rule::ZeroMmuOff).va(operand), || "plain stores of zero".into());
+                return;
+            }
+            self.note_access(pe, operand);
+            self.use_address(pe, operand, false);
         }
-        self.note_access(pe, operand);
-        self.use_address(pe, operand, false);
         if let Some(pa) = self.translate(pe, operand & !63) {
             (0..8).for_each(|word| self.store_word(pe, ((pa & !63) + 8 * word, u64::MAX, 0)));
         }

@@ -23,6 +23,8 @@ pub(super) struct Lines {
     pub(super) exposed: Words,
     /// Cleaned after it was written with caches off.
     pub(super) pushed: Words,
+    /// Written at another level than EL2, nobody knows whether with caches on; taken for dirty.
+    pub(super) unclear: Words,
 }
 
 /// The words of the line around word `at`.
@@ -78,13 +80,19 @@ impl Waiting {
 
 impl Lines {
     /// All of them.
-    pub(super) const fn sets(&self) -> [&Words; 7] {
-        let Self { dirty, half_cleaned, invalidated, uncached, unordered, exposed, pushed } = self;
-        [dirty, half_cleaned, invalidated, uncached, unordered, exposed, pushed]
+    pub(super) const fn sets(&self) -> [&Words; 8] {
+        let Self { dirty, half_cleaned, invalidated, uncached, unordered, exposed, pushed, unclear } = self;
+        [dirty, half_cleaned, invalidated, uncached, unordered, exposed, pushed, unclear]
     }
 
-    pub(super) fn store(&mut self, at: usize, cached: bool, line_bytes: u16) {
-        if cached {
+    /// A word is stored with caches on or off, or nobody knows.
+    pub(super) fn store(&mut self, at: usize, cached: Option<bool>, line_bytes: u16) {
+        if cached.is_none() {
+            self.unclear.insert(at);
+        } else {
+            self.unclear.remove(at);
+        }
+        if cached.unwrap_or(true) {
             self.dirty.insert(at);
             self.half_cleaned.remove(at);
             for set in [&mut self.uncached, &mut self.unordered, &mut self.exposed, &mut self.pushed] {
@@ -132,6 +140,8 @@ impl Lines {
             self.dirty = self.dirty.without(reached);
         }
         if upkeep.invalidates {
+            // Whatever the line held is gone or, if it is cleaned as well, where it belongs.
+            self.unclear = self.unclear.without(reached);
             self.uncached = self.uncached.without(reached);
             // What was stored into it since is known to be dirty.
             self.invalidated = self.invalidated.or(line);

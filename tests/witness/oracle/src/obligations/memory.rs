@@ -140,7 +140,7 @@ impl Memory {
         &mut self,
         at: At,
         (pa, mask, bits): (u64, u64, u64),
-        cached: bool,
+        cached: Option<bool>,
         line_bytes: u16,
     ) -> (WordChange, Words) {
         let epoch = self.epoch(at.pe);
@@ -152,7 +152,7 @@ impl Memory {
             page.set(word, new);
         }
         page.lines.store(word, cached, line_bytes);
-        let mixed = if cached { page.lines.mixed(word, line_bytes) } else { Words::default() };
+        let mixed = if cached == Some(true) { page.lines.mixed(word, line_bytes) } else { Words::default() };
         page.write(word, at);
         let is_touched = page.overwrite(at.pe, word, old, epoch);
         self.digest ^= share(pa, old) ^ share(pa, new);

@@ -214,6 +214,9 @@ impl Obligations {
     fn act(&mut self, step: &Step) {
         let Step { cpu, pc, event, .. } = *step;
         self.before(cpu, &event);
+        if matches!(event, Event::Msr { .. } | Event::Maintain { .. }) {
+            self.follow_level(cpu, pc, &event);
+        }
         self.judge_code(cpu, pc);
         match event {
             Event::Store(access) => self.store(cpu, &access),
@@ -222,14 +225,15 @@ impl Obligations {
             Event::Maintain { operation, operand } => self.maintain(cpu, operation, operand),
             Event::Dsb(barrier) => self.dsb(cpu, barrier),
             Event::Dmb(barrier) => self.dmb(cpu, barrier),
-            Event::Isb | Event::Eret | Event::Exception { .. } => self.synchronise(cpu, matches!(event, Event::Eret)),
+            Event::Isb => self.synchronise(cpu),
+            Event::Eret { .. } | Event::Exception { .. } => self.change_level(cpu, pc, &event),
             Event::Take { pa, bytes } => self.take(pa, bytes),
             Event::Give { pa, bytes } => self.give(pa, bytes),
             Event::Settled => self.settled(cpu),
             Event::Enter { pa, bytes } => self.enter(cpu, pa, bytes),
             Event::Fetch { .. } => self.fetch(cpu, pc),
             Event::Start { .. } | Event::Found { .. } | Event::Mrs { .. } => {}
-            Event::Call { call: Call::Smc, .. } => self.judge_call(cpu),
+            Event::Call { call: Call::Smc, .. } if self.pes[cpu as usize].levels.is_el2() => self.judge_call(cpu),
             Event::Call { .. } => {}
         }
     }
@@ -293,6 +297,12 @@ impl Obligations {
     #[must_use]
     pub fn is_cached(&self, pe: u32) -> bool {
         self.pes.get(pe as usize).is_some_and(|state| Pe::caches(state))
+    }
+
+    /// Whether EL2's tables translate the accesses of `pe`.
+    #[must_use]
+    pub fn is_at_el2(&self, pe: u32) -> bool {
+        self.pes.get(pe as usize).is_none_or(|state| state.levels.is_el2())
     }
 
     /// The physical address of `va` for `pe`, if its tables are known to map it.

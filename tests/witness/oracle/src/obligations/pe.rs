@@ -7,6 +7,7 @@ use super::cause::{At, Evidence, Lack, Missing, Remedy};
 use super::holder::{Holder, Unfinished};
 use super::report::UnplacedViolation;
 use super::switching::{OffWindow, Stores};
+use crate::level::Levels;
 use crate::regime::{Control, Controls};
 
 /// Why a PE owes an invalidation of everything.
@@ -163,8 +164,8 @@ pub(super) struct Pe {
     pub(super) exists: bool,
     /// Its registers are still being found.
     pub(super) arriving: bool,
-    /// It runs at EL3: nothing is translated by EL2's tables.
-    pub(super) at_el3: bool,
+    /// Where it executes: at EL3 nothing is translated by EL2's tables, below EL2 no access of its own.
+    pub(super) levels: Levels,
     /// Certainly in force since the last context synchronisation.
     pub(super) now: Controls,
     /// As written last.
@@ -210,17 +211,25 @@ pub(super) struct Pe {
 impl Pe {
     /// Whether its MMU may be on.
     pub(super) fn may_translate(&self) -> bool {
-        !self.at_el3 && (self.now.mmu_on() || self.next.mmu_on() || self.between.iter().any(Controls::mmu_on))
+        !self.levels.is_el3() && (self.now.mmu_on() || self.next.mmu_on() || self.between.iter().any(Controls::mmu_on))
     }
 
     /// Whether its MMU may be on or off: no context synchronisation since M was written.
     pub(super) fn is_uncertain(&self) -> bool {
-        !self.at_el3 && self.between.iter().any(|controls| controls.mmu_on() != self.now.mmu_on())
+        !self.levels.is_el3() && self.between.iter().any(|controls| controls.mmu_on() != self.now.mmu_on())
+    }
+
+    /// Whether its data accesses are cached; nothing where nobody knows.
+    pub(super) fn may_cache(&self) -> Option<bool> {
+        if self.levels.is_el2() {
+            return Some(self.now.mmu_on() && self.now.cache_on());
+        }
+        self.levels.caches(self.now.hcr)
     }
 
     /// Whether its data accesses are certainly cached.
-    pub(super) const fn caches(&self) -> bool {
-        self.now.mmu_on() && self.now.cache_on()
+    pub(super) fn caches(&self) -> bool {
+        self.may_cache() == Some(true)
     }
 
     /// `control` is written: of the values written since the last context synchronisation, any may be in force with any other.
@@ -253,7 +262,7 @@ impl Pe {
 
     /// The controls under which it may walk.
     pub(super) fn candidates(&self) -> Vec<Controls> {
-        if self.at_el3 {
+        if self.levels.is_el3() {
             return Vec::new();
         }
         let all = core::iter::once(&self.now).chain(&self.between);

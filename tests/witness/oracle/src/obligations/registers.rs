@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use breakwater_trace::Register;
+use breakwater_trace::{Event, Register};
 
 use super::Obligations;
 use super::cause::{At, Evidence, Lack, Remedy};
@@ -12,6 +12,7 @@ use super::holder::bit;
 use super::pe::{ControlCause, Last, Owed, Pe, Progress};
 use super::report::UnplacedViolation;
 use super::{Rule, holder::Holder};
+use crate::level::{ExceptionLevel, Levels};
 use crate::maintenance::Ordering;
 use crate::regime::{Control, Controls};
 
@@ -21,12 +22,11 @@ const fn known(control: Control) -> u8 {
 
 impl Obligations {
     pub(super) fn start(&mut self, pe: u32, exception_level: u8) {
-        let (at_el3, arriving) = (exception_level == 3, true);
-        let fresh = super::pe::Pe { exists: true, arriving, at_el3, ..super::pe::Pe::default() };
+        let fresh = super::pe::Pe { exists: true, arriving: true, ..super::pe::Pe::default() };
         if !self.pes[pe as usize].arriving {
             *self.pe(pe) = fresh;
         }
-        self.pe(pe).at_el3 = at_el3;
+        self.pe(pe).levels = Levels::start(exception_level);
         self.arriving |= bit(pe);
     }
 
@@ -34,6 +34,7 @@ impl Obligations {
         if !self.pes[pe as usize].exists {
             self.start(pe, 2);
         }
+        self.pe(pe).levels.set(register, value);
         if let Some(control) = Control::of(register) {
             self.note_found(pe, control, value);
             let pe = self.pe(pe);
@@ -77,8 +78,9 @@ impl Obligations {
             (before.params, before.ranges, before.memory, before.budget);
         self.pes.resize_with(before.pes.len(), Arc::default);
         for (number, found) in (0..).zip(&before.pes).filter(|(_, found)| found.exists) {
-            self.start(number, if found.at_el3 { 3 } else { 2 });
+            self.start(number, 2);
             let state = self.pe(number);
+            state.levels = found.levels.clone();
             (state.now, state.next, state.known) = (found.next, found.next, found.known);
         }
         let is_promised = !self.pes[pe as usize].now.mmu_on();
@@ -88,8 +90,7 @@ impl Obligations {
     }
 
     /// What errata ask of the order of events.
-    pub(super) fn before(&mut self, pe: u32, event: &breakwater_trace::Event) {
-        use breakwater_trace::Event;
+    pub(super) fn before(&mut self, pe: u32, event: &Event) {
         if matches!(
             event,
             Event::Fetch { .. } | Event::Settled | Event::Enter { .. } | Event::Take { .. } | Event::Give { .. }
@@ -222,7 +223,7 @@ impl Obligations {
     /// M goes from 0 to 1; the PE's write of a control before that was `prior`.
     fn turn_on(&mut self, pe: u32, prior: At) {
         self.close_window(pe);
-        if self.pes[pe as usize].at_el3 {
+        if self.pes[pe as usize].levels.is_el3() {
             return;
         }
         self.judge_unwritten(pe);
@@ -279,6 +280,9 @@ impl Obligations {
     pub(super) fn note_access(&mut self, pe: u32, va: u64) {
         let at: At = self.report.at;
         let state = &self.pes[pe as usize];
+        if !state.levels.is_el2() {
+            return;
+        }
         if state.is_uncertain() {
             let rule = if state.window.open && self.params.of(pe).strict_switch {
                 Rule::WindowAccess
@@ -299,21 +303,54 @@ impl Obligations {
         UnplacedViolation::of(rule).by(write).mend(Remedy::after(Lack::Isb, write))
     }
 
-    /// ISB, exception entry or exception return.
-    pub(super) fn synchronise(&mut self, pe: u32, is_return: bool) {
+    /// The exception level changes, or what decides where the next ERET leads.
+    pub(super) fn follow_level(&mut self, pe: u32, pc: u64, event: &Event) {
+        if self.pes[pe as usize].levels.heeds(event) {
+            self.pe(pe).levels.follow(pc, event);
+        }
+    }
+
+    /// Whether EL2's tables translate what `pe` does; says so where that matters and is not known.
+    pub(super) fn translates_at_el2(&mut self, pe: u32) -> bool {
+        let level = self.pes[pe as usize].levels.now();
+        if level == ExceptionLevel::Unknown && self.walking & bit(pe) != 0 {
+            self.not_known(format!(
+                "PE {pe} has its MMU on and returned by an ERET of which nothing tells the exception level"
+            ));
+        }
+        level == ExceptionLevel::El2
+    }
+
+    /// Exception entry or exception return: the level changes with it.
+    pub(super) fn change_level(&mut self, pe: u32, pc: u64, event: &Event) {
+        let (was_el3, has_left) = {
+            let levels = &self.pes[pe as usize].levels;
+            (levels.is_el3(), levels.has_left_el3())
+        };
+        self.follow_level(pe, pc, event);
+        self.synchronise(pe);
+        if self.pes[pe as usize].levels.is_el3() != was_el3 {
+            if was_el3 && !has_left && self.pes[pe as usize].levels.now() != ExceptionLevel::Lower {
+                self.judge_hand_over(pe);
+            }
+            self.walk_what_may_be(pe);
+            self.forget_unused();
+        }
+    }
+
+    /// A context synchronisation: ISB, exception entry or exception return.
+    pub(super) fn synchronise(&mut self, pe: u32) {
         if self.pes[pe as usize].used.0.is_some() {
             self.pe(pe).used = Evidence(None);
         }
         let state = &self.pes[pe as usize];
-        let at_rest = state.between.is_empty() && state.owed.is_empty() && !state.at_el3 && !state.window.open;
+        let at_rest = state.between.is_empty() && state.owed.is_empty() && !state.window.open;
         if at_rest && state.now == state.next {
             return self.synchronise_walks(pe);
         }
         let state = self.pe(pe);
         state.now = state.next;
         state.between.clear();
-        let leaves_el3 = is_return && state.at_el3;
-        state.at_el3 &= !is_return;
         if state.now.mmu_on() {
             state.window.open = false;
         }
@@ -322,9 +359,6 @@ impl Obligations {
             if owed.progress == Progress::Written {
                 owed.progress = Progress::Cached(Holder::by(bit(pe)));
             }
-        }
-        if leaves_el3 {
-            self.judge_hand_over(pe);
         }
         self.walk_what_may_be(pe);
         self.synchronise_walks(pe);

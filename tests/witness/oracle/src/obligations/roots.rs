@@ -33,10 +33,13 @@ impl Obligations {
         }
     }
 
-    /// `va` as `pe` translates it now, with its MMU on or off.
+    /// `va` as `pe` translates it now, with its MMU on or off; at another level than EL2, as its accesses have shown it.
     pub(super) fn translate(&self, pe: u32, va: u64) -> Option<u64> {
         let state = &self.pes[pe as usize];
-        if state.at_el3 || !state.now.mmu_on() {
+        if !state.levels.is_el2() {
+            return state.levels.physical(va, state.now.hcr);
+        }
+        if !state.now.mmu_on() {
             return Some(va);
         }
         let context = *state.walks.first()?;

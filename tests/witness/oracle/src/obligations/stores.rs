@@ -17,8 +17,7 @@ use crate::maintenance::stored_words;
 
 impl Obligations {
     pub(super) fn store(&mut self, pe: u32, access: &Access) {
-        self.note_access(pe, access.va);
-        self.use_address(pe, access.va, false);
+        self.access(pe, access);
         if self.ranges.is_flash(access.pa) {
             return self.command_flash(access.pa);
         }
@@ -45,7 +44,8 @@ impl Obligations {
 
     /// `pe` stores the bits `mask` of the word at `pa`.
     pub(super) fn store_word(&mut self, pe: u32, (pa, mask, bits): (u64, u64, u64)) {
-        let cached = self.pes[pe as usize].caches();
+        let how = self.pes[pe as usize].may_cache();
+        let cached = how.unwrap_or(true);
         let line_bytes = self.params.of(pe).line_bytes;
         for other in self.pes.iter_mut().filter(|other| !other.maintained.is_empty()) {
             Arc::make_mut(other).maintained.iter_mut().filter(|waiting| waiting.pa >> 12 == pa >> 12).for_each(
@@ -62,12 +62,12 @@ impl Obligations {
         if !cached && self.pes[pe as usize].unordered.last().is_none_or(|last| last >> 12 != pa >> 12) {
             self.pe(pe).unordered.push(pa);
         }
-        if !cached && self.memory.is_dirty(pa, line_bytes) {
+        if !cached && self.pes[pe as usize].levels.is_el2() && self.memory.is_dirty(pa, line_bytes) {
             let finding = UnplacedViolation::of(Rule::LineBefore).pa(pa);
             let finding = finding.mend(Remedy::before(Lack::Own(Rule::LineBefore), self.report.at));
             self.report.add(finding, || "DC CIVAC of the line, which is dirty, and DSB before this store".into());
         }
-        let (stored, mixed) = self.memory.store(self.report.at, (pa, mask, bits), cached, line_bytes);
+        let (stored, mixed) = self.memory.store(self.report.at, (pa, mask, bits), how, line_bytes);
         if !mixed.is_empty() {
             self.judge_dirtied(pa, &mixed);
         }
@@ -80,7 +80,7 @@ impl Obligations {
             let Regime { format, walks_cacheable, .. } = self.contexts[place.context].regime;
             let old = place.slot(entry, stored.old.unwrap_or(0), &format);
             let new = place.slot(entry, stored.new.unwrap_or(0), &format);
-            let detour = Detour::of(cached, walks_cacheable);
+            let detour = Detour::of(how.unwrap_or(walks_cacheable), walks_cacheable);
             if detour.is_none() {
                 self.reveal(&place, &new);
             }

@@ -10,6 +10,7 @@ use super::holder::bit;
 use super::lines::{Lines, Upkeep, Waiting};
 use super::memory::index;
 use super::page::Words;
+use super::pe::Pe;
 use super::report::UnplacedViolation;
 use super::settle::own_isb;
 use super::{Obligations, Rule};
@@ -19,13 +20,15 @@ use crate::regime::Control;
 
 impl Obligations {
     pub(super) fn load(&mut self, pe: u32, access: &Access) {
-        self.note_access(pe, access.va);
-        self.use_address(pe, access.va, false);
+        self.access(pe, access);
         if access.device {
             return;
         }
         if self.pes.len() > 1 {
             self.pe(pe).loaded = Evidence(self.report.at.line);
+        }
+        if !self.pes[pe as usize].levels.is_el2() {
+            return;
         }
         for (pa, ..) in stored_words(access) {
             let Some(page) = self.memory.page(pa) else { continue };
@@ -34,7 +37,7 @@ impl Obligations {
             let finding = |rule| UnplacedViolation::of(rule).va(access.va).pa(pa);
             if self.pes[pe as usize].caches() {
                 self.judge_word(at, &lines, access.va, pa, false);
-            } else if !self.pes[pe as usize].now.mmu_on() && lines.dirty.has(at) {
+            } else if !self.pes[pe as usize].now.mmu_on() && lines.dirty.has(at) && !self.is_unclear(&lines, pa) {
                 let rule = if lines.half_cleaned.has(at) { Rule::CleanInvalidates } else { Rule::NotCleaned };
                 let operation = if lines.half_cleaned.has(at) { "DC CIVAC" } else { "DC CVAC" };
                 let missing = || format!("{operation} of the line and DSB, after the store and before this load");
@@ -43,7 +46,20 @@ impl Obligations {
         }
     }
 
+    /// A load or store, before it is looked at what it finds or leaves.
+    pub(super) fn access(&mut self, pe: u32, access: &Access) {
+        if self.translates_at_el2(pe) {
+            self.note_access(pe, access.va);
+            self.use_address(pe, access.va, false);
+        } else {
+            self.pe(pe).levels.note_access(access.va, access.pa);
+        }
+    }
+
     pub(super) fn fetch(&mut self, pe: u32, pc: u64) {
+        if !self.translates_at_el2(pe) {
+            return;
+        }
         if !self.pes[pe as usize].fetched {
             self.pe(pe).fetched = true;
         }
@@ -53,12 +69,13 @@ impl Obligations {
     /// `pe` executes an instruction at `pc`. With M = 0 and I = 0 it was fetched past the caches, from where stores through them may not have
     /// arrived.
     pub(super) fn judge_code(&mut self, pe: u32, pc: u64) {
-        let now = self.pes[pe as usize].now;
-        if now.mmu_on() || now.fetches_cached() {
+        let Pe { now, levels, .. } = self.pes[pe as usize].as_ref();
+        if now.mmu_on() || now.fetches_cached() || !levels.is_el2() {
             return;
         }
         let Some(page) = self.memory.page(pc) else { return };
-        if page.lines.dirty.has(index(pc)) {
+        let lines = page.lines;
+        if lines.dirty.has(index(pc)) && !self.is_unclear(&lines, pc & !7) {
             let finding = UnplacedViolation::of(Rule::NotCleaned).va(pc).pa(pc & !7);
             self.report.add(self.stored(finding), || {
                 "DC CVAC of the code's line and DSB, after it was written and before this fetch".into()
@@ -252,12 +269,11 @@ impl Obligations {
 
     /// A table's words on the page of `pa`, which walks read through the caches, or past them.
     pub(super) fn judge_lines(&mut self, place: &TableUse, pa: u64) {
-        let Some(Lines { dirty, uncached, exposed, pushed, .. }) = self.memory.page(pa).map(|page| page.lines) else {
-            return;
-        };
+        let Some(lines) = self.memory.page(pa).map(|page| page.lines) else { return };
+        let Lines { dirty, uncached, exposed, pushed, unclear, .. } = lines;
         let own = Words::span(index(pa), (place.entries - (pa - place.base) / 8) as usize);
         let is_cached = self.contexts[place.context].regime.walks_cacheable;
-        let doubtful = if is_cached { exposed.or(&uncached).or(&pushed) } else { dirty };
+        let doubtful = if is_cached { exposed.or(&uncached).or(&pushed).or(&unclear) } else { dirty };
         let Some(at) = doubtful.and(&own).first().filter(|_| self.is_walked(place)) else { return };
         let word = (pa & !0xfff) + 8 * at as u64;
         self.judge_walked(place.va, word, is_cached);
@@ -268,7 +284,7 @@ impl Obligations {
         let Some(lines) = self.memory.page(pa).map(|page| page.lines) else { return };
         if is_cached {
             self.judge_word(index(pa), &lines, va, pa, true);
-        } else if lines.dirty.has(index(pa)) {
+        } else if lines.dirty.has(index(pa)) && !self.is_unclear(&lines, pa) {
             let missing = || "DC CVAC of the table's line and DSB, before a walk that goes past the caches".into();
             self.report.add(self.stored(UnplacedViolation::of(Rule::NotCleaned).va(va).pa(pa)), missing);
         }
@@ -331,9 +347,22 @@ impl Obligations {
         }
     }
 
+    /// Whether the word at `pa`, whose line matters now, was stored nobody knows how; says so if it was.
+    fn is_unclear(&mut self, lines: &Lines, pa: u64) -> bool {
+        let is_unclear = lines.unclear.has(index(pa));
+        if is_unclear {
+            let sctlr = "and nothing says what SCTLR holds there";
+            self.not_known(format!("the word {pa:x} was stored at another exception level than EL2, {sctlr}"));
+        }
+        is_unclear
+    }
+
     /// A word that was stored past the caches is read through them. The upkeep of tables belongs before the event with
     /// which walks begin to read them, for all of them together; that of data, with the store.
     fn judge_word(&mut self, at: usize, lines: &Lines, va: u64, pa: u64, is_walk: bool) {
+        if self.is_unclear(lines, pa) {
+            return;
+        }
         let event = self.report.at;
         let finding = |rule| {
             let finding = self.stored(UnplacedViolation::of(rule).va(va).pa(pa));

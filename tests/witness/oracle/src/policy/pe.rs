@@ -4,6 +4,7 @@
 //! needs it. Turning the MMU off clears nothing (RNDCMB), and no entry carries the root it came from (EL2 has no ASID).
 
 use crate::descriptor::{Descriptor, Format, Leaf, TableDescriptor};
+use crate::level::Levels;
 use crate::maintenance::{Invalidation, TlbiTarget};
 use crate::params::Features;
 use crate::regime::{Control, Controls, MemoryType};
@@ -65,8 +66,8 @@ pub(super) struct Conflict {
 pub(super) struct Pe {
     part: Core,
     controls: Controls,
-    /// EL3 runs until its ERET: nothing is translated.
-    pub(super) is_above: bool,
+    /// At another level than EL2 nothing is translated.
+    pub(super) levels: Levels,
     format: Option<Format>,
     contiguous: bool,
     leaves: Cache<TlbEntry>,
@@ -117,7 +118,7 @@ impl Pe {
         let mut new = Self {
             part,
             controls,
-            is_above: false,
+            levels: Levels::default(),
             format: None,
             contiguous: false,
             leaves,
@@ -142,7 +143,12 @@ impl Pe {
 
     /// Whether accesses are translated, by a regime that is followed.
     pub(super) fn translates(&self) -> bool {
-        self.controls.mmu_on() && !self.is_above && self.format.is_some()
+        self.controls.mmu_on() && self.levels.is_el2() && self.format.is_some()
+    }
+
+    /// The physical address of `va` where these tables do not translate it.
+    pub(super) fn physical(&self, va: u64) -> Option<u64> {
+        if self.levels.is_el2() { Some(va) } else { self.levels.physical(va, self.controls.hcr) }
     }
 
     pub(super) const fn format(&self) -> Option<&Format> {

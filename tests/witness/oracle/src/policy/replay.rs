@@ -123,9 +123,8 @@ impl Machine {
         let seed = self.seed ^ u64::from(step.cpu) << 32;
         let part = self.policy.part();
         let pe = self.pes.entry(step.cpu).or_insert_with(|| Pe::new(part, seed, &features));
+        pe.levels.follow(step.pc, &step.event);
         match &step.event {
-            Event::Start { exception_level } => pe.is_above = *exception_level == 3,
-            Event::Eret => pe.is_above = false,
             Event::Found { register, value } | Event::Msr { register, value } => {
                 if let Some(control) = Control::of(*register) {
                     pe.set(control, *value, &features);
@@ -152,6 +151,7 @@ impl Machine {
     }
 
     fn data(pe: &mut Pe, memory: &Memory, access: &Access, purpose: Purpose) -> Result<(), Went> {
+        pe.levels.note_access(access.va, access.pa);
         let bytes = if access.device { None } else { Some(u64::from(access.bytes)) };
         touch(pe, memory, access.va, bytes, purpose)
     }
@@ -198,7 +198,8 @@ impl Machine {
                 Translated::Fault { .. } | Translated::Unknown => return Ok(()),
             }
         } else {
-            va
+            let Some(pa) = pe.physical(va) else { return Ok(()) };
+            pa
         };
         (pa..pa + ZEROED_BYTES).step_by(8).for_each(|word| self.memory.set(word, u64::MAX, 0));
         Ok(())

@@ -305,3 +305,30 @@ pub(crate) fn fetched() -> World {
 1 200000 fetch 1",
     )
 }
+
+/// Two PEs, one of which goes up to EL3, down to EL1 and back: what it does there counts, what it uses there does not.
+pub(crate) fn levels() -> World {
+    let others = |cpu| format!("{cpu} 1 0 found sctlr_el1 30d0198d\n{cpu} 1 0 found sctlr_el3 30c5183d\n");
+    World::new(
+        "levels",
+        &(two_leaves() + &on(0, 0x1000) + &others(0) + &on(1, 0x1000) + &others(1)),
+        "0 0 eret
+0 0 eret 1
+0 0 msr spsr_el2 3c9
+0 0 exception 0 0 0
+0 0 exception 0 0 0 3
+0 0 store 8 ffff000000001008 1008 0              # the table entry: break
+0 0 store 8 ffff000000002000 2000 0              # a leaf: break
+0 0 store 8 ffff000000002000 2000 400000800007c3 # ... a page that is not executable
+0 0 store 8 ffff000000002000 2000 820007c3       # ... another page of code
+0 0 dsb ish
+0 0 isb
+0 0 tlbi vae2is 200
+0 0 tlbi alle2 0
+0 0 load 8 201000 81000000 0
+0 200000 fetch 1
+0 0 settled
+1 0 isb
+1 200000 fetch 1",
+    )
+}

@@ -88,7 +88,7 @@ fn bad_settled_without_isb() {
 
 #[test]
 fn good_an_exception_is_a_context_synchronisation() {
-    for event in ["exception 0 0 0", "eret"] {
+    for event in ["exception 0 0 0", "eret 2"] {
         assert_clean(&[&machine(1, &[]), &page(1, RX), "0 dsb ishst", &format!("0 {event}"), USES[0]]);
     }
 }
@@ -140,7 +140,7 @@ fn bad_use_before_the_isb_that_completes_the_own_tlbi() {
 #[test]
 fn good_each_pe_uses_the_change_after_its_own_synchronisation() {
     let change = [&page(1, "40000050000783"), "0 dsb ishst; 0 tlbi vae2is 1; 0 dsb ish"].concat();
-    for sync in ["isb", "exception 0 0 0", "eret"] {
+    for sync in ["isb", "exception 0 0 0", "eret 2"] {
         assert_clean(&[&machine(2, &[(1, RW)]), &change, &format!("0 {sync}"), USES[1]]);
         let code =
             [&machine(2, &[(1, RX)]), &page(1, "4000050000783"), "0 dsb ishst; 0 tlbi vae2is 1; 0 dsb ish"].concat();

@@ -9,14 +9,14 @@ fn unknowns(parts: &[&str]) -> Vec<String> {
 
 /// Nothing is broken after `parts`, and all is known that this rests on.
 #[track_caller]
-fn assert_clean(parts: &[&str]) {
+pub(crate) fn assert_clean(parts: &[&str]) {
     crate::assert_clean(parts);
     assert_eq!(unknowns(parts), Vec::<String>::new());
 }
 
 /// There is no verdict after `parts`, and what is said names each of `named`.
 #[track_caller]
-fn no_verdict(parts: &[&str], named: &[&str]) {
+pub(crate) fn no_verdict(parts: &[&str], named: &[&str]) {
     let said = unknowns(parts);
     assert_eq!(said.len(), 1, "{said:#?}");
     for name in named {

@@ -130,12 +130,26 @@ impl<'a> Fields<'a> {
         Ok(Access { bytes, va, pa, value, device: self.take_if("device") })
     }
 
+    fn exception_level(&mut self) -> Result<u8, Refusal> {
+        match self.decimal("exception level")? {
+            level @ 0..=3 => Ok(level),
+            _ => self.refuse("there is no such exception level"),
+        }
+    }
+
+    fn exception(&mut self) -> Result<Event, Refusal> {
+        let (syndrome, link) = (self.hex("syndrome")?, self.hex("link")?);
+        let fault_address = self.hex("fault address")?;
+        let to = if self.peek().is_some() { self.exception_level()? } else { 2 };
+        if to < 2 {
+            return self.refuse("exceptions to EL1 are in no trace");
+        }
+        Ok(Event::Exception { to, syndrome, link, fault_address })
+    }
+
     fn event(&mut self) -> Result<Event, Refusal> {
         Ok(match self.word("event")? {
-            "start" => match self.decimal("exception level")? {
-                exception_level @ 0..=3 => Event::Start { exception_level },
-                _ => return self.refuse("there is no such exception level"),
-            },
+            "start" => Event::Start { exception_level: self.exception_level()? },
             "found" => Event::Found { register: self.register()?, value: self.hex("value")? },
             "store" => Event::Store(self.access()?),
             "load" => Event::Load(self.access()?),
@@ -148,12 +162,8 @@ impl<'a> Fields<'a> {
             "dsb" => Event::Dsb(self.barrier()?),
             "dmb" => Event::Dmb(self.barrier()?),
             "isb" => Event::Isb,
-            "eret" => Event::Eret,
-            "exception" => Event::Exception {
-                syndrome: self.hex("syndrome")?,
-                link: self.hex("link")?,
-                fault_address: self.hex("fault address")?,
-            },
+            "eret" => Event::Eret { to: if self.peek().is_some() { Some(self.exception_level()?) } else { None } },
+            "exception" => self.exception()?,
             "take" => {
                 let (pa, bytes) = self.frames()?;
                 Event::Take { pa, bytes }
