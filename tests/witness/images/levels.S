@@ -35,7 +35,8 @@ start:
     constant x11, (OTHER_FRAME + RW)
     constant x12, PAGE_OPERAND
     ldr     x14, [x9]
-    // While EL2's page is broken, EL1 uses that address, and one that EL2 never maps: with its MMU off they are physical.
+    // While EL2's page is broken, EL1 uses that address, and one that EL2 never maps: with its MMU off they are
+    // physical.
 break:
     str     xzr, [x10]
     dsb     ishst                       // the invalid descriptor is seen before the TLBI relies on it
