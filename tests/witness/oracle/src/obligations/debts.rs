@@ -191,6 +191,12 @@ impl Debts {
         spots.filter_map(move |spot| own(spot).map(|lag| (spot.0, lag.filled, spot.1, lag.filler.0.1)))
     }
 
+    /// The descriptor in `slot`, at `key`, is stored to again.
+    pub(super) fn go_on(&mut self, key: Key, slot: u64) {
+        let debts = self.map.get_mut(&key).into_iter().flatten();
+        debts.filter(|debt| debt.slot == slot).for_each(|debt| debt.origin.0.goes_on = true);
+    }
+
     /// A debt arises; one for the same descriptor arises anew.
     pub(super) fn owe(&mut self, key: Key, debt: Debt) {
         for pe in each(debt.unsynced | bit(debt.storer)) {
@@ -329,6 +335,9 @@ impl Debts {
             if ordering.stores && debt.storer == pe && debt.visible & seen_by != 0 {
                 debt.visible &= !seen_by;
                 debt.origin.0.done = at;
+            }
+            if ordering.stores && debt.origin.0.goes_on && at.pe == debt.storer {
+                (debt.origin.0.done, debt.origin.0.goes_on) = (at, false);
             }
             if debt.holder.awaits(pe) {
                 let gone = debt.holder.complete(pe, ordering, repeats);

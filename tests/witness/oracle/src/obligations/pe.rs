@@ -87,7 +87,7 @@ pub(super) enum Progress {
 
 impl Progress {
     /// Whether no invalidation is on its way.
-    fn is_forgotten(&self) -> bool {
+    pub(super) fn is_forgotten(&self) -> bool {
         match self {
             Self::Written => true,
             Self::Cached(holder) => holder.on_its_way() == 0,
@@ -117,8 +117,8 @@ impl Owed {
         UnplacedViolation::of(self.cause.rule()).by(self.at.0).about(self.cause.name())
     }
 
-    /// What is wanting; what has to follow the PE's last write of a control stands on line `last`.
-    pub(super) fn missing(&self, last: At) -> Missing {
+    /// What is wanting: an ISB after the PE's last write of a control, which is `last`, or a TLBI, `behind` this event or a later one.
+    pub(super) fn missing(&self, last: At, behind: At) -> Missing {
         let (name, Evidence(at)) = (self.cause.name(), self.at);
         let (remedy, says) = match (&self.progress, self.early.0) {
             (progress, Some(early)) if progress.is_forgotten() => {
@@ -133,7 +133,8 @@ impl Owed {
             }
             (Progress::Cached(holder), _) if holder.on_its_way() == 0 => {
                 let before = Remedy::before(Lack::Tlbi, at);
-                let remedy = if self.is_before.0 { before } else { Remedy::after(Lack::Tlbi, at) };
+                let behind = if behind.line > at.line { behind } else { at };
+                let remedy = if self.is_before.0 { before } else { Remedy::after(Lack::Tlbi, behind) };
                 (remedy, format!("TLBI ALLE2, after {name} and its ISB, then DSB and ISB"))
             }
             (Progress::Cached(holder), _) => return holder.wanting(),

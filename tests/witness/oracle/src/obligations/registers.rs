@@ -244,8 +244,12 @@ impl Obligations {
     }
 
     fn judge_owed_after(&mut self, pe: u32, last: At) {
-        for owed in &self.pes[pe as usize].owed {
-            let missing = owed.missing(last);
+        // One TLBI behind the last of several writes does for all.
+        let owed = &self.pes[pe as usize].owed;
+        let forgotten = owed.iter().filter(|owed| owed.progress.is_forgotten()).map(|owed| owed.at.0);
+        let behind = forgotten.max_by_key(|at| at.line).unwrap_or_default();
+        for owed in owed {
+            let missing = owed.missing(last, behind);
             self.report.add(owed.finding().mend(missing.remedy), || missing.says);
         }
     }
@@ -255,7 +259,7 @@ impl Obligations {
         for (other, state) in (0..).zip(&self.pes).filter(|(other, _)| *other != pe && self.walking & bit(*other) != 0)
         {
             for owed in state.owed.iter().filter(|owed| owed.progress != Progress::Invalidated) {
-                let missing = owed.missing(state.last_write.0);
+                let missing = owed.missing(state.last_write.0, owed.at.0);
                 let says = || format!("{}, on PE {other}", missing.says);
                 self.report.add(owed.finding().mend(missing.remedy), says);
             }

@@ -194,8 +194,8 @@ impl Obligations {
     }
 }
 
-/// The ISB that `pe` itself owes for what it filled in.
+/// The ISB that `pe` itself owes for what it changed.
 pub(super) fn own_isb(pe: u32, origin: Origin) -> Missing {
-    let says = format!("ISB by PE {pe} after the DSB of its fill");
+    let says = format!("ISB by PE {pe} after the DSB that completes its change");
     Missing { remedy: Remedy::after(Lack::Isb, origin.done), says }
 }

@@ -125,6 +125,9 @@ impl Obligations {
             _ if place.ghost => viewers,
             _ => reach,
         };
+        if self.debts.at(key).iter().any(|debt| debt.slot == new.pa) {
+            self.debts().go_on(key, new.pa);
+        }
         let mut debt = self.debt_for(place, new, old.said, old.word, pe, held, viewers);
         (debt.detour, debt.in_place) = (detour.filter(|_| viewers != 0), Evidence(judged));
         if place.ghost {

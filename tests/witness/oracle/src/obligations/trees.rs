@@ -158,7 +158,8 @@ impl Obligations {
                 self.judge_stray(place.context, &older, by);
             }
             let debt = self.debt_for(place, &now, older.said, older.word, unseen.storer, held, walkers);
-            let origin = Evidence(Origin::of(store));
+            // It can be used once the link is seen.
+            let origin = Evidence(Origin { since: store, done: self.report.at, goes_on: true });
             self.debts().owe((now.level, now.va), Debt { visible: unseen.by, origin, ..debt });
             if let Some(below) = place.below(&older, &regime.format).filter(|_| held != 0) {
                 self.unlink(TableUse { ghost: true, ..below }, unseen.storer, held);

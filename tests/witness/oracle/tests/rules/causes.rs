@@ -97,6 +97,21 @@ fn bad_an_isb_of_its_own_belongs_behind_the_dsb_wherever_the_page_is_used() {
     assert_eq!(harms(&parts), [Some(0x50), Some(0x60), None]);
 }
 
+/// What `ArmReplaceLiveTranslationEntry` of EDK2 2022.11 does, for a table that it has filled with DSBs for itself alone.
+#[test]
+fn bad_one_isb_missing_behind_a_table_that_replaces_a_leaf() {
+    let filled = "0 8: store 8 40004008 40004008 40000050001703; 0 dsb nsh\n";
+    let replaced = "0 10: store 8 40002008 40002008 0; 0 dsb nshst; 0 tlbi vae2 200; 0 18: dsb nsh
+        0 1c: store 8 40002008 40002008 40004003; 0 20: dsb nshst\n";
+    let uses = "0 50: load 8 201000 50001000 0; 0 60: load 8 201008 50001008 0\n";
+    let block = memory(&[]).replace("word 40002008 0", "word 40002008 40000050000701");
+    let parts = |isb| [block.as_str(), &on(0), "0 isb", filled, replaced, isb, uses, "end limit"].map(str::to_owned);
+    let told = |isb| told(&parts(isb).each_ref().map(String::as_str));
+    let of = |rule, pc| (rule, pc, Lack::Isb, Side::After, 0x20);
+    assert_eq!(told("0 mrs hcr_el2"), [of(Rule::CompletionSync, 0x10), of(Rule::FillSync, 0x8)]);
+    assert_eq!(told("0 isb"), []);
+}
+
 #[test]
 fn bad_an_isb_of_another_pe_belongs_before_its_first_use_of_each_change() {
     let machine = machine(2, &[]);
