@@ -55,6 +55,7 @@ pub(crate) fn worlds() -> Vec<World> {
         registers::unwritten(),
         registers::stored_past(),
         registers::controls(),
+        registers::types(),
         worlds_of::contiguous("contiguous", ""),
         worlds_of::contiguous("contiguous, level 2", "feature all bbm=2\n"),
         worlds_of::frames("frames", ""),

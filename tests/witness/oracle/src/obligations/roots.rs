@@ -8,7 +8,7 @@ use super::holder::{Pes, bit};
 use super::report::UnplacedViolation;
 use super::{Obligations, Rule};
 use crate::descriptor::{Descriptor, Format, Leaf};
-use crate::regime::Control;
+use crate::regime::{Control, MemoryType};
 
 /// Two tables, of two roots, for the same addresses.
 type Pair = (TableUse, TableUse);
@@ -58,6 +58,9 @@ impl Obligations {
             self.regimes_differ(pe, (old, new), None);
             return;
         }
+        if let Some(stale) = self.stale_of_another_type(pe, old, other.mair) {
+            self.regimes_differ(pe, (old, new), Some((stale, stale)));
+        }
         let place_of = |index: usize| TableUse::root(index, &self.contexts[index].regime);
         let (mut one_place, mut other_place) = (place_of(old), place_of(new));
         let formats = (one.format, other.format);
@@ -75,6 +78,29 @@ impl Obligations {
         if let Some(difference) = self.first_difference((one_place, other_place), formats) {
             self.regimes_differ(pe, (old, new), Some(difference));
         }
+    }
+
+    /// A leaf that is gone from the tables of context `old`, still cached by `pe`, and of another type by `mair`: RVNRFW, a TLB may keep
+    /// the type or look it up, so that it may be there as both.
+    fn stale_of_another_type(&self, pe: u32, old: usize, mair: u64) -> Option<PlacedWord> {
+        let before = self.contexts[old].regime.mair;
+        if before == mair {
+            return None;
+        }
+        let types = |leaf: Leaf| [before, mair].map(|mair| MemoryType::of(mair, leaf.attr_index));
+        let is_held = |debt: &Debt| debt.context == old && debt.holder.held() & bit(pe) != 0;
+        let differs = |debt: &Debt| {
+            matches!(debt.said, Descriptor::Leaf(leaf) if {
+                let [before, after] = types(leaf);
+                before != after
+            })
+        };
+        let stale = self.debts.iter().filter(|(_, debt)| is_held(debt) && differs(debt));
+        let stale = stale.map(|((level, va), debt)| {
+            let Debt { slot: pa, word, said, .. } = *debt;
+            PlacedWord { pa, level, va, word, said }
+        });
+        stale.min_by_key(|slot| slot.va)
     }
 
     /// What `pe` may hold of context `old` differs from what `new` says. The register that it changed last is what it

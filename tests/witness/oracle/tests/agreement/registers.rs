@@ -85,6 +85,24 @@ pub(crate) fn host() -> World {
 }
 
 /// Control registers with the MMU on, and what else a PE alone may do wrong.
+/// A leaf that is broken, and MAIR_EL2 that changes its type, or that of nothing, while it may still be cached.
+pub(crate) fn types() -> World {
+    World::new(
+        "types",
+        &(two_leaves() + &on(0, 0x1000)),
+        "0 0 store 8 ffff000000002008 2008 0
+0 0 store 8 ffff000000002008 2008 40000081000743
+0 0 store 8 ffff000000002008 2008 40000081000747 # of index 1
+0 0 msr mair_el2 440444  # index 0 becomes Non-cacheable
+0 0 msr mair_el2 4444ff  # index 1, which nothing uses at first
+0 0 dsb ish
+0 0 isb
+0 0 tlbi vae2is 201
+0 0 tlbi alle2 0
+0 0 settled",
+    )
+}
+
 pub(crate) fn controls() -> World {
     World::new(
         "controls",

@@ -188,6 +188,19 @@ fn bad_a_change_of_mair_with_the_mmu_on_is_not_a_root_switch() {
     assert!(violation.old_as.is_none() && violation.missing.contains("MAIR_EL2"), "{violation}");
 }
 
+/// RVNRFW: what is cached of a leaf that is gone may be of either type.
+#[test]
+fn bad_a_change_of_mair_over_a_leaf_that_is_still_cached() {
+    let machine = machine(1, &[(1, RW)]);
+    let change = "0 20: msr mair_el2 440444; 0 isb; 0 tlbi alle2 0; 0 dsb nsh; 0 isb; 0 settled; end limit";
+    let stale = [machine.as_str(), &store(0x10, "0"), "0 dsb ish", change];
+    assert_eq!(told(&stale), [(Rule::ControlChange, 0x20, Lack::Break, Side::Before, 0x20)]);
+    let gone = [machine.as_str(), &store(0x10, "0"), "0 dsb ish; 0 tlbi vae2 1; 0 dsb nsh; 0 isb", change];
+    assert_eq!(told(&gone), []);
+    let other = change.replace("440444", "ff04ff");
+    assert_eq!(told(&[machine.as_str(), &store(0x10, "0"), "0 dsb ish", &other]), []);
+}
+
 #[test]
 fn bad_the_descriptors_of_two_roots_are_read_where_each_stood() {
     // The second root has a block of 2 MiB where the first has a page.
