@@ -117,6 +117,40 @@ fn bad_a_violation_is_printed_with_its_evidence() {
 }
 
 #[test]
+fn good_only_what_a_baseline_does_not_know_fails() {
+    let example = &examples()[0];
+    let without_line = |says: &str| {
+        let line = example.iter().position(|line| line.contains(says)).expect("it is there");
+        without(example, line)
+    };
+    let (no_dsb, no_isb) = (without_line("no CPU can use the old entry"), without_line("for what this CPU does"));
+    let path = std::env::temp_dir().join(format!("breakwater-known-{}.txt", std::process::id()));
+    std::fs::write(&path, judge(&["-"], &no_dsb).stdout).expect("the file is written");
+    let against = |trace: &str| judge(&["-", "--baseline", path.to_str().expect("a path in text")], trace);
+    let (same, other, clean) = (against(&no_dsb), against(&no_isb), against(&without(example, usize::MAX)));
+    std::fs::remove_file(&path).expect("the file is removed");
+    assert_eq!((same.status, same.report()["baseline"]["known"].as_u64()), (Some(0), Some(1)), "{}", same.stdout);
+    assert!(same.stdout.contains("known: OutputChange"), "{}", same.stdout);
+    assert_eq!((other.status, other.report()["baseline"]["new"].as_u64()), (Some(1), Some(1)), "{}", other.stdout);
+    assert_eq!(
+        (clean.status, clean.stdout.contains("gone: TLBI DSB in 0x4000010c")),
+        (Some(0), true),
+        "{}",
+        clean.stdout
+    );
+    let refused = judge(&["-", "--baseline", "/nowhere/known.txt"], &no_dsb);
+    assert_eq!(refused.status, Some(2), "{}", refused.stderr);
+}
+
+#[test]
+fn good_of_a_trace_without_accesses_no_core_says_anything() {
+    let text = "breakwater-trace 1\n0 1 40000000 start 2\n0 2 40000004 tlbi alle2is 0\nend exit\n";
+    let judged = judge(&["-"], text);
+    assert_eq!(judged.status, Some(1));
+    assert!(!judged.stdout.contains("would have"), "{}", judged.stdout);
+}
+
+#[test]
 fn good_a_file_is_judged_as_standard_input_is() {
     let path = std::env::temp_dir().join(format!("breakwater-judge-{}.trace", std::process::id()));
     let text = without(&examples()[0], usize::MAX);

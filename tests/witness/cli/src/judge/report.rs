@@ -171,7 +171,7 @@ impl fmt::Display for Report {
             )?;
         }
         match self.accesses {
-            0 => write!(f, "; no fetch, load or store: nothing shows what a core would have made of it"),
+            0 => write!(f, "; no fetch, load or store: nothing shows what a core makes of it"),
             _ => write!(f, "; {crashing} of {} kinds of core would have crashed", self.policies.len()),
         }
     }

@@ -5,6 +5,7 @@ use super::change::same_leaf;
 use super::context::{Context, MOST_SLOTS, PlacedWord, TableUse};
 use super::debt::Debt;
 use super::holder::{Pes, bit};
+use super::pe::Pe;
 use super::report::UnplacedViolation;
 use super::{Obligations, Rule};
 use crate::descriptor::{Descriptor, Format, Leaf};
@@ -116,6 +117,9 @@ impl Obligations {
             () if before.big_endian != after.big_endian => (Control::Sctlr, None),
             () => (Control::Tcr, None),
         };
+        let Pe { now, next, .. } = *self.pes[pe as usize];
+        let written = (now.get(control), next.get(control));
+        let change = change.or_else(|| (written.0 != written.1).then_some(written));
         let (name, at, unmeant) = (control.name(), write(control), self.unmeant(old, new));
         let missing = || match unmeant {
             Some(_) => format!("ISB after the write of {name}, before M = 1"),
