@@ -36,7 +36,7 @@ pub(super) struct KnownPage {
     storer: u32,
     /// Words of [`KnownPage::fresh_elsewhere`] whose stores a DMB stood behind when this page was stored to last.
     ordered: Words,
-    /// Which of the storing PE's [`Memory::epochs`] it was then.
+    /// Which of the storing PE's [`Memory::epochs`](super::memory::Memory) it was then.
     epoch: u32,
     /// Values that walkers may still see.
     older: Vec<(u16, Unseen)>,
@@ -82,7 +82,7 @@ pub(super) struct Unseen {
     pub(super) by: Pes,
     /// That, if it is known.
     pub(super) older: Option<u64>,
-    /// Which of the storer's [`Memory::epochs`] it was.
+    /// Which of the storer's [`Memory::epochs`](super::memory::Memory) it was.
     epoch: u32,
 }
 
