@@ -165,23 +165,23 @@ struct Bench {
     /// Events that a core translates an address for.
     accesses: usize,
     obligations: Obligations,
+    replays: policy::Replays,
     cores: Vec<Core>,
 }
 
 /// A run of one kind of core, and the first crash in it.
 struct Core {
     policy: Policy,
-    replay: policy::Replay,
     crash: Option<Crash>,
 }
 
 impl Bench {
     fn new(policies: &[Policy]) -> Self {
-        let core = |policy: Policy| {
-            (0..runs(policy)).map(move |seed| Core { policy, replay: policy::Replay::new(policy, seed), crash: None })
-        };
-        let cores = policies.iter().copied().flat_map(core).collect();
-        Self { records: 0, events: 0, accesses: 0, obligations: Obligations::new(), cores }
+        let kinds: Vec<(Policy, u64)> =
+            policies.iter().flat_map(|policy| (0..runs(*policy)).map(|seed| (*policy, seed))).collect();
+        let cores = kinds.iter().map(|(policy, _)| Core { policy: *policy, crash: None }).collect();
+        let replays = policy::Replays::new(kinds);
+        Self { records: 0, events: 0, accesses: 0, obligations: Obligations::new(), replays, cores }
     }
 
     fn step(&mut self, line: u64, record: &Record) {
@@ -192,10 +192,13 @@ impl Bench {
         }
         self.obligations.step(line, record);
         let enters = matches!(record, Record::Step(Step { event: Event::Enter { .. }, .. }));
-        for core in &mut self.cores {
-            let crash = core.replay.step(line, record);
-            // How a loader's boot would have gone is not asked.
-            core.crash = if enters { None } else { core.crash.take().or(crash) };
+        let cores = &mut self.cores;
+        self.replays.step(line, record, |number, crash| {
+            cores[number].crash.get_or_insert(crash);
+        });
+        // How a loader's boot would have gone is not asked.
+        if enters {
+            self.cores.iter_mut().for_each(|core| core.crash = None);
         }
     }
 

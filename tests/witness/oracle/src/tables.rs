@@ -63,6 +63,10 @@ impl Memory {
     }
 
     fn change(&mut self, pa: u64, mask: u64, value: u64) -> WordChange {
+        if value == 0 && !self.frames.contains_key(&(pa & FRAME)) {
+            // Memory that is zeroed takes none.
+            return WordChange { pa, old: 0, new: 0 };
+        }
         let slot = self.slot(pa);
         let old = *slot;
         *slot = (old & !mask) | (value & mask);

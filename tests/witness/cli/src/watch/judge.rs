@@ -101,8 +101,12 @@ impl Judge {
             obligations: Obligations::new(),
             // They are about a boot from the image's first instruction on.
             conduct: (subject.house_rules && subject.from.is_reset()).then(|| Conduct::new(subject.extent())),
-            replay: if subject.from.is_reset() { Some(Replay::new(&subject.loaded)?) } else { None },
-            unmeasured: Some("a loader put things into memory that no recording shows".to_owned()),
+            replay: if subject.is_measured && subject.from.is_reset() {
+                Some(Replay::new(&subject.loaded)?)
+            } else {
+                None
+            },
+            unmeasured: Some("a loader was at work".to_owned()),
             promised: [subject.promised.as_slice(), subject.house_rules.then_some(Feature::StrictSwitch).as_slice()]
                 .concat(),
             declared: memory.chain(words).collect(),
@@ -234,6 +238,75 @@ impl CpuSeen {
             }
             Event::Eret { .. } => self.repeated = (0, 0),
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use breakwater_oracle::xen::{Story, scenario};
+    use breakwater_trace::text::{PACKED_HEADER, pack};
+    use breakwater_trace::{HEADER, Reader};
+
+    use super::*;
+    use crate::qemu::Qemu;
+    use crate::watch::{From, Subject};
+
+    /// Nothing but what is declared in front of a recording.
+    fn subject(memory: Vec<Record>) -> Subject {
+        let qemu = Qemu { program: PathBuf::new(), version: String::new() };
+        let tools = crate::Tools { qemu, plugin: PathBuf::new(), scratch: PathBuf::new(), cache: PathBuf::new() };
+        Subject {
+            name: String::new(),
+            tools,
+            arguments: Vec::new(),
+            cpus: 1,
+            one_thread: false,
+            loaded: Vec::new(),
+            memory,
+            symbols: crate::names::Names::default(),
+            promised: Vec::new(),
+            house_rules: false,
+            is_measured: false,
+            from: From::Reset,
+            own_end: None,
+            baseline: None,
+        }
+    }
+
+    #[test]
+    fn good_the_live_verdict_is_that_of_judge_on_the_kept_trace() {
+        for story in [Story::Xen411, Story::Xen00c96d77422a] {
+            let (events, declared): (Vec<Record>, Vec<Record>) = scenario(story, 77)
+                .into_iter()
+                .filter(|record| !matches!(record, Record::End(_)))
+                .partition(|record| matches!(record, Record::Step(_) | Record::Count { .. }));
+            // Live: what the recorder packs, behind what is declared.
+            let (mut bytes, mut line) = (format!("{PACKED_HEADER}\n").into_bytes(), String::new());
+            events.iter().for_each(|record| pack(record, &mut bytes, &mut line));
+            let mut live = Judge::new(&subject(declared)).expect("nothing is loaded");
+            let mut reader = Reader::new(bytes.as_slice());
+            while let Some(record) = reader.next_record().expect("well-formed") {
+                live.record(reader.line(), &record);
+            }
+            let live = live.finish(Some(End::Exit));
+            // Kept: the same as text.
+            let end = [Record::End(End::Exit)];
+            let text = live.declared.iter().chain(&events).chain(&end).map(|record| format!("{record}\n"));
+            let text: String = std::iter::once(format!("{HEADER}\n")).chain(text).collect();
+            let mut kept = Obligations::new();
+            // Lines are those of the recording: what is declared stands on none.
+            let ahead = live.declared.len() as u64;
+            let lines = (2_u64..).map(|line| line.saturating_sub(ahead));
+            for (line, record) in lines.zip(Reader::new(text.as_bytes())) {
+                let record = record.expect("well-formed");
+                let is_event = matches!(record, Record::Step(_) | Record::Count { .. });
+                kept.step(if is_event { line } else { 0 }, &record);
+            }
+            assert!(live.violations.len() >= 2, "{story:?}");
+            assert_eq!(live.violations, kept.violations(), "{story:?}");
         }
     }
 }

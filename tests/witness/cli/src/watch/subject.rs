@@ -58,6 +58,8 @@ pub struct Subject {
     pub promised: Vec<Feature>,
     /// It is held to house rules besides ([`crate::recorded::Conduct`]).
     pub house_rules: bool,
+    /// Figures are taken: they are about an image's boot, not a firmware's.
+    pub is_measured: bool,
     /// Where judging begins.
     pub from: From,
     /// How the image itself says that its boot failed, if that is known.
@@ -123,7 +125,8 @@ impl Subject {
                 way_in.extend(["-append".to_owned(), start.append.to_owned()]);
             }
         }
-        Self::started(tools, start, way_in, vec![Loaded { pa, bytes }], payload.unwrap_or(bios))
+        let subject = Self::started(tools, start, way_in, vec![Loaded { pa, bytes }], payload.unwrap_or(bios))?;
+        Ok(Self { is_measured: false, ..subject })
     }
 
     /// A machine with this way in, after which memory holds what is `loaded`; named after a file.
@@ -159,6 +162,7 @@ impl Subject {
             symbols,
             promised: Vec::new(),
             house_rules: false,
+            is_measured: true,
             from: From::Reset,
             own_end: None,
             baseline: None,

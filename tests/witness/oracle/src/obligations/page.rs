@@ -1,6 +1,6 @@
 //! What is known of 4 KiB of memory: its words, which of its stores a walk may not see yet, and the state of its lines.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::cause::{At, Evidence};
 use super::fast::fold;
@@ -11,6 +11,9 @@ const MOST_OLDER: usize = 64;
 
 /// Words in a piece.
 const PIECE: usize = 64;
+
+/// A piece of a page that holds nothing but zeros.
+static ZEROS: LazyLock<Arc<[u64; PIECE]>> = LazyLock::new(|| Arc::new([0; PIECE]));
 
 /// What is known of 4 KiB.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,9 +96,9 @@ impl Unseen {
 
 impl KnownPage {
     pub(super) fn new() -> Self {
-        let (words, empty) = (Arc::new([0; PIECE]), Words::default());
+        let empty = Words::default();
         Self {
-            words: std::array::from_fn(|_| words.clone()),
+            words: std::array::from_fn(|_| ZEROS.clone()),
             known: empty,
             declared: false,
             fresh: empty,
@@ -136,8 +139,10 @@ impl KnownPage {
             only.at = at;
             return;
         }
-        writers.iter_mut().for_each(|writer| writer.words.remove(index));
-        writers.retain(|writer| !writer.words.is_empty());
+        if writers.iter().any(|writer| writer.words.has(index)) {
+            writers.iter_mut().for_each(|writer| writer.words.remove(index));
+            writers.retain(|writer| !writer.words.is_empty());
+        }
         if writers.len() >= MOST_WRITERS {
             Writer::join(writers);
         }
@@ -153,7 +158,10 @@ impl KnownPage {
     }
 
     pub(super) fn set(&mut self, at: usize, word: u64) {
-        Arc::make_mut(&mut self.words[at / PIECE % 8])[at % PIECE] = word;
+        // Memory that is zeroed takes none.
+        if self.word(at) != word {
+            Arc::make_mut(&mut self.words[at / PIECE % 8])[at % PIECE] = word;
+        }
     }
 
     /// Whether a walker may not see all of it.

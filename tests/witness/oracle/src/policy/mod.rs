@@ -25,7 +25,7 @@ mod replay;
 mod tests;
 
 use cache::Shape;
-pub use replay::{Crash, Replay, replay, replay_lines};
+pub use replay::{Crash, Replay, Replays, replay, replay_lines};
 
 /// What a core translates that nobody asked for yet. It does so whenever an instruction has been executed, half of its
 /// ideas at a time.

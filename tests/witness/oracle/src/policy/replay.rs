@@ -58,24 +58,30 @@ pub fn replay_lines<'a>(
 }
 
 /// [`replay`] of a trace that is too long to be held in memory, record by record.
-pub struct Replay {
-    machine: Machine,
-}
+pub struct Replay(Replays);
 
 impl Replay {
     /// Parts of the kind `policy` before the first record.
     #[must_use]
     pub fn new(policy: Policy, seed: u64) -> Self {
-        let (memory, params) = (Memory::default(), Params::default());
-        Self { machine: Machine { policy, seed, memory, params, pes: BTreeMap::new() } }
+        Self(Replays::new([(policy, seed)]))
     }
 
     /// The next record, and the crash it leads to. What happens after a crash means nothing, until what is judged is
     /// entered.
     pub fn step(&mut self, line: u64, record: &Record) -> Option<Crash> {
-        let (pe, Went { va, what }) = self.machine.step(record).err()?;
-        Some(Crash { line, pe, va, what })
+        let mut first = None;
+        self.0.step(line, record, |_, crash| first = Some(crash));
+        first
     }
+}
+
+/// Several machines that follow one trace, each of parts of one kind. They have one memory: what is stored goes where
+/// the trace says.
+pub struct Replays {
+    memory: Memory,
+    params: Params,
+    machines: Vec<Machine>,
 }
 
 /// Where and how an access went wrong.
@@ -97,29 +103,76 @@ enum Purpose {
 struct Machine {
     policy: Policy,
     seed: u64,
-    memory: Memory,
-    params: Params,
     pes: BTreeMap<u32, Pe>,
 }
 
-impl Machine {
-    fn step(&mut self, record: &Record) -> Result<(), (u32, Went)> {
-        match record {
-            Record::Word { pa, value } => self.memory.set(*pa, u64::MAX, *value),
-            Record::Feature { cpu, feature } => {
-                self.params.set(*cpu, *feature);
-                for (cpu, pe) in &mut self.pes {
-                    pe.decode(self.params.of(*cpu));
-                }
-            }
-            Record::Step(step) => self.event(step).map_err(|went| (step.cpu, went))?,
-            Record::Memory { .. } | Record::Count { .. } | Record::End(_) => {}
-        }
-        Ok(())
+impl Replays {
+    /// Machines of these kinds, each with its seed, before the first record.
+    #[must_use]
+    pub fn new(kinds: impl IntoIterator<Item = (Policy, u64)>) -> Self {
+        let machine = |(policy, seed)| Machine { policy, seed, pes: BTreeMap::new() };
+        let machines = kinds.into_iter().map(machine).collect();
+        Self { memory: Memory::default(), params: Params::default(), machines }
     }
 
-    fn event(&mut self, step: &Step) -> Result<(), Went> {
-        let features = *self.params.of(step.cpu);
+    /// The next record; `crashed` is told which machine crashes at it, and how.
+    pub fn step(&mut self, line: u64, record: &Record, mut crashed: impl FnMut(usize, Crash)) {
+        let Self { memory, params, machines } = self;
+        match record {
+            Record::Word { pa, value } => memory.set(*pa, u64::MAX, *value),
+            Record::Feature { cpu, feature } => {
+                params.set(*cpu, *feature);
+                for (cpu, pe) in machines.iter_mut().flat_map(|machine| &mut machine.pes) {
+                    pe.decode(params.of(*cpu));
+                }
+            }
+            Record::Step(step) => {
+                for (number, machine) in machines.iter_mut().enumerate() {
+                    if let Err(Went { va, what }) = machine.event(step, memory, params) {
+                        crashed(number, Crash { line, pe: step.cpu, va, what });
+                    }
+                }
+                self.store(step);
+                for pe in self.machines.iter_mut().filter_map(|machine| machine.pes.get_mut(&step.cpu)) {
+                    if pe.translates() {
+                        pe.guess(&self.memory);
+                    }
+                }
+            }
+            Record::Memory { .. } | Record::Count { .. } | Record::End(_) => {}
+        }
+    }
+
+    /// What `step` stores.
+    fn store(&mut self, step: &Step) {
+        match &step.event {
+            Event::Store(access) if !access.device => {
+                stored_words(access).for_each(|(pa, mask, value)| self.memory.set(pa, mask, value));
+            }
+            // Where the tables lead that all machines walk.
+            Event::Maintain { operation, operand } if operation.zeroes() => {
+                let Some(pe) = self.machines.first_mut().and_then(|machine| machine.pes.get_mut(&step.cpu)) else {
+                    return;
+                };
+                let va = operand & !(ZEROED_BYTES - 1);
+                let pa = match pe.translates().then(|| pe.fresh(va, &self.memory)) {
+                    Some(Translated::To { pa, .. }) => pa,
+                    Some(Translated::Fault { .. } | Translated::Unknown) => return,
+                    None => match pe.physical(va) {
+                        Some(pa) => pa,
+                        None => return,
+                    },
+                };
+                (pa..pa + ZEROED_BYTES).step_by(8).for_each(|word| self.memory.set(word, u64::MAX, 0));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Machine {
+    fn event(&mut self, step: &Step, memory: &Memory, params: &Params) -> Result<(), Went> {
+        let features = *params.of(step.cpu);
         let seed = self.seed ^ u64::from(step.cpu) << 32;
         let part = self.policy.part();
         let pe = self.pes.entry(step.cpu).or_insert_with(|| Pe::new(part, seed, &features));
@@ -130,22 +183,16 @@ impl Machine {
                     pe.set(control, *value, &features);
                 }
             }
-            Event::Load(access) => Self::data(pe, &self.memory, access, Purpose::Load)?,
-            Event::Store(access) => {
-                let went = Self::data(pe, &self.memory, access, Purpose::Store);
-                if !access.device {
-                    stored_words(access).for_each(|(pa, mask, value)| self.memory.set(pa, mask, value));
-                }
-                went?;
+            Event::Load(access) => Self::data(pe, memory, access, Purpose::Load)?,
+            Event::Store(access) => Self::data(pe, memory, access, Purpose::Store)?,
+            Event::Fetch { instructions } => Self::fetch(pe, memory, step.pc, *instructions)?,
+            Event::Maintain { operation, operand } if operation.zeroes() => {
+                touch(pe, memory, operand & !(ZEROED_BYTES - 1), Some(ZEROED_BYTES), Purpose::Store)?;
             }
-            Event::Fetch { instructions } => Self::fetch(pe, &self.memory, step.pc, *instructions)?,
-            Event::Maintain { operation, operand } => self.maintain(step.cpu, *operation, *operand)?,
+            Event::Maintain { operation, operand } => self.maintain(step.cpu, *operation, *operand, params),
             // Whatever the loader did to them, TLBs hold what the tables say.
             Event::Enter { .. } => self.pes.values_mut().for_each(Pe::forget),
             _ => {}
-        }
-        if let Some(pe) = self.pes.get_mut(&step.cpu).filter(|pe| pe.translates()) {
-            pe.guess(&self.memory);
         }
         Ok(())
     }
@@ -169,40 +216,19 @@ impl Machine {
         Ok(())
     }
 
-    fn maintain(&mut self, cpu: u32, operation: Operation, operand: u64) -> Result<(), Went> {
-        if operation.zeroes() {
-            return self.zero(cpu, operand & !(ZEROED_BYTES - 1));
-        }
-        let features = self.params.of(cpu);
+    fn maintain(&mut self, cpu: u32, operation: Operation, operand: u64, params: &Params) {
+        let features = params.of(cpu);
         let own = self.pes.get(&cpu).and_then(Pe::format).copied();
         // Before TCR_EL2 is set ALLE2 must still be heard; it does not depend on the format.
         let plain = || Controls { tcr: PLAIN_TCR, ..Controls::default() }.format(features).ok();
         let decoded = own.or_else(plain).and_then(|format| Invalidation::decode(operation, operand, &format, features));
-        let Some(invalidation) = decoded else { return Ok(()) };
+        let Some(invalidation) = decoded else { return };
         for (other, pe) in &mut self.pes {
             let is_reached = *other == cpu || invalidation.reach != Reach::Own;
-            if is_reached && (!invalidation.is_range || self.params.of(*other).tlbi_range) {
+            if is_reached && (!invalidation.is_range || params.of(*other).tlbi_range) {
                 pe.invalidate(&invalidation);
             }
         }
-        Ok(())
-    }
-
-    /// DC ZVA: a store of zeros, to wherever the tables say that `va` is.
-    fn zero(&mut self, cpu: u32, va: u64) -> Result<(), Went> {
-        let Some(pe) = self.pes.get_mut(&cpu) else { return Ok(()) };
-        let pa = if pe.translates() {
-            touch(pe, &self.memory, va, Some(ZEROED_BYTES), Purpose::Store)?;
-            match pe.fresh(va, &self.memory) {
-                Translated::To { pa, .. } => pa,
-                Translated::Fault { .. } | Translated::Unknown => return Ok(()),
-            }
-        } else {
-            let Some(pa) = pe.physical(va) else { return Ok(()) };
-            pa
-        };
-        (pa..pa + ZEROED_BYTES).step_by(8).for_each(|word| self.memory.set(word, u64::MAX, 0));
-        Ok(())
     }
 }
 
