@@ -376,6 +376,14 @@ mod tests {
     }
 
     #[test]
+    fn good_the_first_complaint_is_the_reason() {
+        assert_eq!(
+            reason("\nW: Failed to fetch http://mirror\nE: Some index files failed\n"),
+            "Failed to fetch http://mirror"
+        );
+    }
+
+    #[test]
     fn bad_a_disabled_source_is_not_used() {
         assert!(deb822("Enabled: no\nTypes: deb\nURIs: u\nSuites: x\nComponents: main\n").is_empty());
     }

@@ -19,6 +19,7 @@
 pub mod apt;
 pub mod baseline;
 pub mod child;
+mod debian;
 pub mod elf;
 pub mod exec;
 pub mod finding;

@@ -11,7 +11,7 @@ use crate::machine::{self, Machine};
 use crate::names::Relocation;
 use crate::timeline::{Standing, Timeline};
 use crate::watch::{self, Ends, From, OwnEnd, Payload, Rejected, Start, Subject, Testimony, Verdict};
-use crate::{Tools, ui, xen};
+use crate::{Tools, debian, ui, xen};
 
 const OTHER_IMAGE: &str = "What is watched";
 const END: &str = "End of the run, besides the image's own and --timeout";
@@ -30,6 +30,10 @@ pub struct Args {
     /// Start this firmware, from the machine's flash. An --image is then what it starts: as QEMU's -kernel, unless `-- -drive ...` brings it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["xen", "load_address", "board"], help_heading = OTHER_IMAGE)]
     pub bios: Option<PathBuf>,
+    /// Fetch this Debian package, as --xen does: --image, --bios and --elf name files of it, where there is no such
+    /// file here
+    #[arg(long, value_name = "PACKAGE[=VERSION]", conflicts_with = "xen", help_heading = OTHER_IMAGE)]
+    pub debian: Option<String>,
     /// Judge from here on, and take what was done before as found. Behind --bios an --image is judged from its entry on
     #[arg(long, value_name = "entry|SYMBOL|0xADDRESS", conflicts_with = "whole", help_heading = OTHER_IMAGE)]
     pub from: Option<String>,
@@ -109,6 +113,7 @@ pub struct Args {
 /// # Errors
 /// [`Rejected`] for a verdict other than clean; QEMU cannot be run.
 pub fn command(args: &Args, tools: &Tools) -> Result<()> {
+    let args = &args.fetched(tools)?;
     let subject = args.subject(tools)?;
     let ends = args.ends(&subject)?;
     // To thin it, it is gone through twice.
@@ -163,10 +168,33 @@ impl Args {
     pub fn check(&self) -> Result<()> {
         self.machine.memory_bytes()?;
         ensure!(self.until.as_deref() != Some(""), "--until: an empty text is on every line");
+        // Those of a package are there once it is.
+        if self.debian.is_none() {
+            self.require_files()?;
+        }
+        Ok(())
+    }
+
+    fn require_files(&self) -> Result<()> {
         for file in self.image.iter().chain(&self.bios).chain(&self.elfs) {
             ensure!(file.is_file(), "there is no file {}", file.display());
         }
         Ok(())
+    }
+
+    /// The same with the files of its Debian package, if it names one.
+    fn fetched(&self, tools: &Tools) -> Result<Self> {
+        let mut args = self.clone();
+        let Some(package) = &self.debian else { return Ok(args) };
+        let tree = debian::fetch(package, &tools.cache.join("debian"))?;
+        for file in args.image.iter_mut().chain(&mut args.bios).chain(&mut args.elfs) {
+            let packed = tree.join(&*file);
+            if !file.is_file() && packed.is_file() {
+                *file = packed;
+            }
+        }
+        args.require_files()?;
+        Ok(args)
     }
 
     fn subject(&self, tools: &Tools) -> Result<Subject> {

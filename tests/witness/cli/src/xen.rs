@@ -10,16 +10,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::apt::{self, Apt, Offer, Source};
+use crate::Tools;
+use crate::apt::Offer;
+use crate::debian::{self, ARCHITECTURE, Mirrors, PROVENANCE};
 use crate::watch::{Start, Subject};
-use crate::{Tools, ui};
-
-/// The suites that are asked, whichever of them the machine itself runs.
-const SUITES: [&str; 4] = ["bookworm", "trixie", "forky", "sid"];
-/// What Debian calls its suites otherwise; a source that has one of these is a mirror of it all.
-const ALIASES: [&str; 7] = ["bullseye", "oldoldstable", "oldstable", "stable", "testing", "unstable", "experimental"];
-/// The suites that get security updates.
-const SECURED: [&str; 2] = ["bookworm-security", "trixie-security"];
 
 /// What the serial line says when Xen has brought up every CPU, built dom0 and given back the memory that only its boot needed.
 pub(crate) const END: &str = "kB init memory.";
@@ -28,10 +22,6 @@ pub(crate) const END: &str = "kB init memory.";
 const APPEND: &str = "dtuart=/pl011@9000000 console=dtuart noreboot dom0_mem=64M bootscrub=0";
 /// Where dom0's kernel lies until Xen copies it: above the device tree that QEMU makes for 1 GiB or more.
 const GUEST: u64 = 0x4900_0000;
-
-const ARCHITECTURE: &str = "arm64";
-/// In the unpacked tree: the package's version and the suite it came from.
-const PROVENANCE: &str = "package";
 
 /// A Xen that can be booted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -100,11 +90,9 @@ impl<'a> Wanted<'a> {
         let is_series = series.split('.').count() == 2
             && series.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
         ensure!(is_series, "{text:?} is no version of Xen: 4.17, or 4.17=VERSION for one version of the package");
-        let is_version = |version: &str| {
-            version.starts_with(|first: char| first.is_ascii_digit())
-                && version.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.:~".contains(&byte))
-        };
-        ensure!(exactly.is_none_or(is_version), "{text:?}: what follows = is no version of a Debian package");
+        if let Some(exactly) = exactly {
+            debian::require_version(exactly)?;
+        }
         Ok(Self { series, exactly })
     }
 
@@ -125,26 +113,14 @@ impl<'a> Wanted<'a> {
 /// version, or its symbols.
 pub(crate) fn fetch(version: &str, home: &Path) -> Result<Xen> {
     let wanted = Wanted::parse(version)?;
-    let home = home.join(version);
-    let tree = home.join("tree");
+    let tree = home.join(version).join("tree");
     if let Some(xen) = unpacked(&tree, &wanted) {
         return Ok(xen);
     }
-    ensure!(
-        apt::usable(),
-        "Xen is a Debian package, and this machine has no apt-get, apt-cache and dpkg-deb to fetch it"
-    );
-    fs::create_dir_all(&home).with_context(|| {
-        format!("cannot keep Xen in {}: set XDG_CACHE_HOME to a directory of yours", home.display())
-    })?;
-    let (mirrors, said) = Apt::foreign(home.join("apt"), ARCHITECTURE, &sources(&apt::configured())?)?;
-    let chosen = choose(&mirrors, &wanted, &said)?;
-    ui::step("Fetching", &format!("{} {} from {}", wanted.package(), chosen.version, chosen.suite));
-    let exact = [wanted.package(), wanted.symbols()].map(|name| format!("{name}={}", chosen.version));
-    mirrors.unpack_alone(&exact, &tree, |partial| {
-        Ok(fs::write(partial.join(PROVENANCE), format!("{} {}\n", chosen.version, chosen.suite))?)
-    })?;
-    unpacked(&tree, &wanted).with_context(|| format!("{} holds no Xen", exact.join(" and ")))
+    let mirrors = Mirrors::new("Xen", &home.join(version))?;
+    let chosen = choose(&mirrors, &wanted)?;
+    mirrors.unpack(&[wanted.package(), wanted.symbols()], &chosen, &tree)?;
+    unpacked(&tree, &wanted).with_context(|| format!("{} and its symbols hold no Xen", wanted.package()))
 }
 
 /// The Xen in `tree`, if it is all there.
@@ -158,32 +134,9 @@ fn unpacked(tree: &Path, wanted: &Wanted<'_>) -> Option<Xen> {
     whole.then(|| Xen { package_version: package_version.to_owned(), suite: suite.to_owned(), image, elf })
 }
 
-/// Every suite, of the mirrors that the system's own sources name.
-fn sources(configured: &[Source]) -> Result<Vec<Source>> {
-    let of_main = |source: &&Source| source.components.iter().any(|name| name == "main");
-    let has = |source: &Source, known: &dyn Fn(&str) -> bool| source.suites.iter().any(|suite| known(suite));
-    let is_suite = |suite: &str| SUITES.contains(&suite) || ALIASES.contains(&suite);
-    let is_secured = |suite: &str| suite.strip_suffix("-security").is_some_and(is_suite);
-    let main = configured.iter().filter(of_main).find(|source| has(source, &is_suite));
-    let Some(main) = main else {
-        bail!("Xen is a Debian package, and the system's apt sources name no mirror of Debian");
-    };
-    let security = configured.iter().filter(of_main).find(|source| has(source, &is_secured));
-    let all_of = |source: &Source, suites: &[&str]| Source {
-        suites: suites.iter().map(|suite| (*suite).to_owned()).collect(),
-        components: vec!["main".to_owned()],
-        ..source.clone()
-    };
-    // One of two lines may serve both: then the second is asked for security updates as well.
-    Ok([all_of(main, &SUITES)].into_iter().chain(security.map(|source| all_of(source, &SECURED))).collect())
-}
-
 /// The newest version that has its symbols, or the one asked for.
-fn choose(mirrors: &Apt, wanted: &Wanted<'_>, said: &str) -> Result<Offer> {
-    let names = mirrors.names("xen-hypervisor-");
-    if names.is_empty() {
-        bail!("cannot fetch Debian's package lists: {}", apt::reason(said));
-    }
+fn choose(mirrors: &Mirrors, wanted: &Wanted<'_>) -> Result<Offer> {
+    let names = mirrors.names("xen-hypervisor-")?;
     let (packages, symbols) = (mirrors.offers(&wanted.package()), mirrors.offers(&wanted.symbols()));
     if packages.is_empty() {
         bail!("Debian has no Xen {}; it has {}", wanted.series, series(names.iter().map(String::as_str)).join(", "));
@@ -192,12 +145,7 @@ fn choose(mirrors: &Apt, wanted: &Wanted<'_>, said: &str) -> Result<Offer> {
     if whole.is_empty() {
         bail!("no version of {} has its symbols in {}", wanted.package(), wanted.symbols());
     }
-    let known = whole.iter().map(|offer| offer.version.as_str()).collect::<Vec<_>>().join(", ");
-    let chosen = match wanted.exactly {
-        Some(exactly) => whole.iter().find(|offer| offer.version == exactly),
-        None => whole.iter().reduce(|best, next| if apt::is_newer(&next.version, &best.version) { next } else { best }),
-    };
-    chosen.cloned().with_context(|| format!("Debian's Xen {} has the versions {known}", wanted.series))
+    debian::choose(&format!("Xen {}", wanted.series), whole, wanted.exactly)
 }
 
 /// The series among names of packages, oldest first.
@@ -225,4 +173,58 @@ fn complete(packages: Vec<Offer>, symbols: &[Offer]) -> Vec<Offer> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    fn offer(version: &str, suite: &str) -> Offer {
+        Offer { version: version.to_owned(), suite: suite.to_owned() }
+    }
+
+    #[test]
+    fn good_a_series_or_one_version_of_it() -> Result<()> {
+        assert_eq!(Wanted::parse("4.17")?, Wanted { series: "4.17", exactly: None });
+        let exact = Wanted::parse("4.17=4.17.5+72-g01140da4e8-1")?;
+        assert_eq!(exact.exactly, Some("4.17.5+72-g01140da4e8-1"));
+        assert_eq!(exact.symbols(), "xen-hypervisor-4.17-arm64-dbg");
+        Ok(())
+    }
+
+    #[test]
+    fn bad_what_is_no_version_reaches_no_shell_and_no_path() {
+        for text in ["", "4", "4.", "4.17.5", "../4.17", "4.17=", "4.17=-o", "4.17=1/2", "4.17=1 2", "latest"] {
+            assert!(Wanted::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn good_a_version_without_symbols_is_passed_over() {
+        let packages = vec![offer("2", "x-security"), offer("1", "x"), offer("1", "y")];
+        assert_eq!(complete(packages, &[offer("1", "x"), offer("1", "y")]), [offer("1", "x")]);
+    }
+
+    #[test]
+    fn good_series_are_listed_in_their_order() {
+        let names = [
+            "xen-hypervisor-4.20-arm64",
+            "xen-hypervisor-4.9-arm64",
+            "xen-hypervisor-4.20-arm64-dbg",
+            "xen-hypervisor-common",
+        ];
+        assert_eq!(series(names.into_iter()), ["4.9", "4.20"]);
+    }
+
+    #[test]
+    fn bad_half_a_tree_is_no_xen() -> Result<()> {
+        let tree = std::env::temp_dir().join(format!("breakwater-half-a-xen-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&tree);
+        fs::create_dir_all(tree.join("boot"))?;
+        fs::write(tree.join(PROVENANCE), "4.17.5 bookworm\n")?;
+        fs::write(tree.join("boot/xen-4.17-arm64"), "")?;
+        let wanted = Wanted::parse("4.17")?;
+        assert_eq!(unpacked(&tree, &wanted), None);
+        fs::create_dir_all(tree.join("usr/lib/debug/boot"))?;
+        fs::write(tree.join("usr/lib/debug/boot/xen-syms-4.17-arm64"), "")?;
+        assert_eq!(unpacked(&tree, &wanted).map(|xen| xen.package_version).as_deref(), Some("4.17.5"));
+        Ok(fs::remove_dir_all(&tree)?)
+    }
+}
