@@ -1,11 +1,16 @@
 //! Every store up to the first root switch, by word: which slots of the runtime tables were stored how often.
 //!
 //! Only at the switch is it known which frames the runtime tables are, so everything has to be remembered until then.
+//! That is bounded: an image that stores more than that before it switches is told so, and has no figures.
 
+use anyhow::{Result, ensure};
 use rustc_hash::FxHashMap;
 
 use breakwater_oracle::descriptor::Descriptor;
 use breakwater_oracle::tables::{Memory, Tree};
+
+/// Stores that are remembered: at most 300 MB of them, each to a word of its own. An image of ours has some thousand.
+const MOST_STORES: u64 = 1 << 21;
 
 /// A slot of the runtime tables that was written more often than it should be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
@@ -46,9 +51,17 @@ pub(super) struct History {
 
 impl History {
     /// Remembers that the word at `pa` now holds `value`.
-    pub(super) fn add(&mut self, pa: u64, instruction: u64, value: u64) {
+    ///
+    /// # Errors
+    /// There were too many stores to remember them.
+    pub(super) fn add(&mut self, pa: u64, instruction: u64, value: u64) -> Result<()> {
+        ensure!(
+            self.next < MOST_STORES,
+            "more than {MOST_STORES} stores before the first root switch: those to its tables are not counted"
+        );
         self.next += 1;
         self.words.entry(pa).or_default().push(StoredValue { order: self.next, instruction, value });
+        Ok(())
     }
 
     fn of(&self, pa: u64) -> &[StoredValue] {
@@ -96,5 +109,25 @@ impl History {
             }
         }
         linked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_as_many_stores_as_are_remembered() {
+        let mut history = History::default();
+        (1..=MOST_STORES).for_each(|instruction| history.add(0x4020_0000, instruction, 1).expect("there is room"));
+        assert_eq!(history.of(0x4020_0000).len() as u64, MOST_STORES);
+    }
+
+    #[test]
+    fn bad_one_store_more_than_are_remembered_is_said() {
+        let mut history = History { next: MOST_STORES, ..History::default() };
+        let error = history.add(0x4020_0000, 1, 1).expect_err("there is no room").to_string();
+        assert!(error.contains("more than 2097152 stores before the first root switch"), "{error}");
+        assert!(history.of(0x4020_0000).is_empty());
     }
 }

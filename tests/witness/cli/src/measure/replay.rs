@@ -26,7 +26,7 @@ pub(crate) struct Replay {
     /// The trees below all roots in force.
     trees: FxHashMap<Root, Tree>,
     live: Live,
-    /// Until the boot CPU's first switch.
+    /// Until the boot CPU's first switch, where stores to tables are asked for.
     history: Option<History>,
     first_tables: TableStores,
     runtime_tables: TableStores,
@@ -48,9 +48,10 @@ pub(super) struct Replayed {
 /// Replays `trace` over memory that holds `loaded`; the first of them is the image.
 ///
 /// # Errors
-/// A malformed or cut-off trace, with its line; an unsupported translation regime.
+/// A malformed or cut-off trace, with its line; an unsupported translation regime; more stores before the first root
+/// switch than are remembered.
 pub(super) fn replay(trace: impl BufRead, loaded: &[Loaded]) -> Result<Replayed> {
-    let mut replay = Replay::new(loaded)?;
+    let mut replay = Replay { history: Some(History::default()), ..Replay::new(loaded)? };
     let mut reader = Reader::new(trace);
     while let Some(record) = reader.next_record()? {
         if let Record::End(end) = record {
@@ -62,12 +63,14 @@ pub(super) fn replay(trace: impl BufRead, loaded: &[Loaded]) -> Result<Replayed>
 }
 
 impl Replay {
-    /// Before the first record, over memory that holds `loaded`; the first of them is the image.
+    /// Before the first record, over memory that holds `loaded`; the first of them is the image. Stores to tables are
+    /// not counted: for that all stores up to the first root switch are needed, and a kernel that switches late, or
+    /// never, has hundreds of millions.
     ///
     /// # Errors
     /// A load address that is no multiple of 8.
     pub(crate) fn new(loaded: &[Loaded]) -> Result<Self> {
-        let mut replay = Self { history: Some(History::default()), ..Self::default() };
+        let mut replay = Self::default();
         for file in loaded {
             ensure!(file.pa.is_multiple_of(8), "the load address {:#x} is no multiple of 8", file.pa);
             file.declare(&mut replay.memory);
@@ -81,7 +84,8 @@ impl Replay {
     /// Follows one record, but for the last.
     ///
     /// # Errors
-    /// An unsupported translation regime; a CPU whose instruction numbers go backwards.
+    /// An unsupported translation regime; a CPU whose instruction numbers go backwards; more stores than are
+    /// remembered.
     pub(crate) fn record(&mut self, record: &Record) -> Result<()> {
         match record {
             Record::Word { pa, value } => self.memory.declare(*pa, *value),
@@ -196,16 +200,16 @@ impl Replay {
         self.cpu(step.cpu).levels.note_access(access.va, access.pa);
         if !access.device {
             let changes = self.memory.store(access);
-            self.changed(step, &changes);
+            self.changed(step, &changes)?;
         }
         Ok(())
     }
 
-    fn changed(&mut self, step: &Step, changes: &[WordChange]) {
+    fn changed(&mut self, step: &Step, changes: &[WordChange]) -> Result<()> {
         let mut touched = false;
         for change in changes {
             if let Some(history) = &mut self.history {
-                history.add(change.pa, step.instruction, change.new);
+                history.add(change.pa, step.instruction, change.new)?;
             }
             let place = |tree: &Tree| Some((*tree.format(), tree.level_of(change.pa)?));
             if let Some((format, level)) = self.trees.values().find_map(place) {
@@ -218,6 +222,7 @@ impl Replay {
         if touched {
             self.expose(step.cpu);
         }
+        Ok(())
     }
 
     fn maintain(&mut self, step: &Step, operation: Operation, operand: u64) -> Result<()> {
@@ -239,7 +244,7 @@ impl Replay {
             // An unmapped address faults instead of being zeroed.
             if let Some(pa) = pa {
                 let changes = self.memory.zero(pa, bytes);
-                self.changed(step, &changes);
+                self.changed(step, &changes)?;
             }
         }
         Ok(())

@@ -16,13 +16,16 @@ use crate::measure::CpuFigures;
 const SHOWN: usize = 60;
 
 impl Testimony {
-    /// By rule: how many findings break it, and how often.
+    /// By rule: how many findings break it, and how often, with what was counted and not kept.
     fn by_rule(&self) -> BTreeMap<String, (usize, u64)> {
         let mut counts: BTreeMap<String, (usize, u64)> = BTreeMap::new();
         for symptom in self.findings.iter().flat_map(|finding| &finding.symptoms) {
             let (findings, times) = counts.entry(format!("{:?}", symptom.rule)).or_default();
             *findings += 1;
             *times += symptom.times;
+        }
+        for counted in &self.not_kept {
+            counts.entry(format!("{:?}", counted.rule)).or_default().1 += counted.times;
         }
         counts
     }
