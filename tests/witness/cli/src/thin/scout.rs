@@ -6,9 +6,12 @@ use std::ops::Range;
 use breakwater_oracle::maintenance::{Ordering, Reach, stored_words};
 use breakwater_oracle::obligations::Obligations;
 use breakwater_trace::{Access, Event, Record, Step};
+use rustc_hash::FxHashMap;
 
 /// Log2 of the bytes of memory that are kept or not together; the oracle's pages are as large.
 pub(super) const SHIFT: u32 = 12;
+/// Words of it.
+const WORDS: usize = 1 << (SHIFT - 3);
 /// Bytes of a block of level 1 and of level 2, with a granule of 4 KiB; larger ones are taken for these, and the judgement is compared.
 const BLOCKS: [u64; 2] = [1 << 30, 1 << 21];
 /// Descriptors: valid, page or table, AP\[2\], output address.
@@ -52,12 +55,35 @@ struct LastSteps {
     dsb: Option<u64>,
 }
 
-/// The last store to a word.
-#[derive(Clone, Copy, Debug)]
-struct Writer {
-    cpu: u32,
-    /// CPUs that have loaded it since.
-    loaded_by: u128,
+/// Who stored each word last, and who has loaded it since. A firmware that unpacks itself stores millions of words.
+#[derive(Debug, Default)]
+struct Writers {
+    /// By page: for each word the number of its CPU and 1, or 0.
+    pages: FxHashMap<u64, Box<[u8; WORDS]>>,
+    /// Words that other CPUs have loaded since: which.
+    loaded: FxHashMap<u64, u128>,
+}
+
+impl Writers {
+    /// `cpu` stores the word at `pa`.
+    fn store(&mut self, cpu: u32, pa: u64) {
+        let page = self.pages.entry(pa >> SHIFT).or_insert_with(|| Box::new([0; WORDS]));
+        page[(pa >> 3) as usize % WORDS] = cpu as u8 + 1;
+        if !self.loaded.is_empty() {
+            self.loaded.remove(&pa);
+        }
+    }
+
+    /// Whether `cpu` loads the word at `pa` for the first time since another has stored it.
+    fn is_new(&mut self, cpu: u32, pa: u64) -> bool {
+        let writer = self.pages.get(&(pa >> SHIFT)).map_or(0, |page| page[(pa >> 3) as usize % WORDS]);
+        if writer == 0 || u32::from(writer) == cpu + 1 {
+            return false;
+        }
+        let bit = 1_u128.checked_shl(cpu).unwrap_or(0);
+        let loaded_by = self.loaded.entry(pa).or_default();
+        std::mem::replace(loaded_by, *loaded_by | bit) & bit == 0
+    }
 }
 
 /// The first pass.
@@ -66,7 +92,7 @@ pub(super) struct Scout {
     engine: Obligations,
     interest: Interest,
     cpus: Vec<LastSteps>,
-    stored: HashMap<u64, Writer>,
+    writers: Writers,
     /// Where pages lead at other levels than EL2, as CPUs have shown it last: maintenance by address is applied there.
     shown: HashMap<(u32, u64), u64>,
     /// What leaves that were read-only led to, by their slot.
@@ -134,7 +160,7 @@ impl Scout {
                         self.interest.uncached.insert(pa >> SHIFT);
                     }
                     if matches!(step.event, Event::Store(_)) {
-                        self.stored.insert(pa, Writer { cpu: step.cpu, loaded_by: 0 });
+                        self.writers.store(step.cpu, pa);
                     } else {
                         self.loaded(line, step.cpu, pa);
                     }
@@ -146,10 +172,7 @@ impl Scout {
 
     /// A load of what another CPU stored tells which came first; a second one of the same store tells nothing more.
     fn loaded(&mut self, line: u64, cpu: u32, pa: u64) {
-        let Some(stored) = self.stored.get_mut(&pa).filter(|stored| stored.cpu != cpu) else { return };
-        let bit = 1_u128.checked_shl(cpu).unwrap_or(0);
-        if stored.loaded_by & bit == 0 {
-            stored.loaded_by |= bit;
+        if self.writers.is_new(cpu, pa) {
             self.interest.lines.insert(line);
             self.interest.shared.insert(pa);
         }
