@@ -118,7 +118,10 @@ impl Sieve {
             Event::Isb => self.keeps_isb(cpu),
             Event::Fetch { .. } => self.is_first_use(cpu, step.pc, true),
             Event::Store(access) => self.keeps_store(cpu, &access) | self.is_first_use(cpu, access.va, false),
-            Event::Load(access) => !self.engine.is_cached(cpu) | self.is_first_use(cpu, access.va, false),
+            Event::Load(access) => {
+                let tells = !self.engine.is_cached(cpu) || self.engine.contradicts(cpu, &access);
+                tells | self.is_first_use(cpu, access.va, false)
+            }
         }
     }
 

@@ -6,8 +6,8 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use super::cause::At;
-use super::fast::{FastMap, fold};
+use super::cause::{At, Evidence};
+use super::fast::{FastMap, digest, fold};
 use super::holder::{Pes, bit};
 use super::page::{KnownPage, Unseen, Words};
 use crate::maintenance::{Ordering, Reach};
@@ -38,6 +38,19 @@ pub(super) struct Memory {
     /// By PE: how many DMBs for stores, each behind a store, there were since its last DSB; and whether a store is in
     /// the last of these epochs.
     epochs: Arc<Vec<(u32, bool)>>,
+    /// Words that were known until a load found something else there; who knows what they hold.
+    contradicted: FastMap<u64, Evidence<Contradiction>>,
+}
+
+/// A load of a word that was known to hold something else.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Contradiction {
+    /// The line of the load.
+    pub(super) line: u64,
+    /// What it found, in the bytes that it read.
+    pub(super) found: u64,
+    /// What was known.
+    pub(super) known: u64,
 }
 
 impl PartialEq for Memory {
@@ -46,7 +59,7 @@ impl PartialEq for Memory {
             other.pages.get(number).is_some_and(|theirs| Arc::ptr_eq(page, theirs) || page == theirs)
         };
         let alike = self.digest == other.digest && self.epochs == other.epochs && self.pages.len() == other.pages.len();
-        alike && self.pages.iter().all(same)
+        alike && self.contradicted == other.contradicted && self.pages.iter().all(same)
     }
 }
 
@@ -60,6 +73,7 @@ impl Hash for Memory {
         });
         pages.fold(self.digest, u64::wrapping_add).hash(state);
         self.epochs.hash(state);
+        digest(&self.contradicted).hash(state);
     }
 }
 
@@ -100,7 +114,19 @@ impl Memory {
             }
             None => page.known.remove(at),
         }
+        self.contradicted.remove(&pa);
         self.digest ^= share(pa, old) ^ share(pa, value);
+    }
+
+    /// A load found something else in the word at `pa` than what is known: that is known no more.
+    pub(super) fn contradict(&mut self, pa: u64, contradiction: Contradiction) {
+        self.set(pa, None);
+        self.contradicted.insert(pa, Evidence(contradiction));
+    }
+
+    /// The load that contradicted what was known of the word at `pa`, if nothing was stored there since.
+    pub(super) fn contradicted(&self, pa: u64) -> Option<Contradiction> {
+        if self.contradicted.is_empty() { None } else { self.contradicted.get(&pa).map(|found| found.0) }
     }
 
     /// Whoever stored no longer matters: every walk sees every store, and dirty lines are all that is known of lines.
@@ -156,6 +182,9 @@ impl Memory {
         page.write(word, at);
         let is_touched = page.overwrite(at.pe, word, old, epoch);
         self.digest ^= share(pa, old) ^ share(pa, new);
+        if new.is_some() && !self.contradicted.is_empty() {
+            self.contradicted.remove(&pa);
+        }
         if is_touched {
             self.touched(at.pe).push(pa >> SHIFT);
         }

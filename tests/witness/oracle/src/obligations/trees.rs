@@ -85,6 +85,7 @@ impl Obligations {
                 self.note_limits();
             }
             self.judge_contents(place, by_store, linker);
+            self.note_contradictions(place);
         }
         for (number, slot) in &tree.slots {
             self.made(top.context, slot, judged);
@@ -116,7 +117,10 @@ impl Obligations {
     fn is_known(&self, pa: u64, words: u64) -> bool {
         let Some(page) = self.memory.page(pa) else { return false };
         let all = super::page::Words::span(super::memory::index(pa), words as usize);
-        page.declared || all.without(&page.known).is_empty()
+        let missing = all.without(&page.known);
+        // What a device wrote is there, whatever it is.
+        let is_written = |pa| !missing.has(super::memory::index(pa)) || self.memory.contradicted(pa).is_some();
+        page.declared || missing.is_empty() || (0..words).all(|word| is_written(pa + 8 * word))
     }
 
     /// What walkers may still see in the place of a word is judged as a change of that word. A walk reads a table after

@@ -5,12 +5,13 @@
 
 use std::fmt;
 
-use breakwater_trace::Feature;
+use breakwater_trace::{Access, Feature};
 
 use super::Obligations;
-use super::context::{MOST_SLOTS, Regime};
-use super::memory::index;
+use super::context::{MOST_SLOTS, Regime, TableUse};
+use super::memory::{Contradiction, index};
 use super::page::Words;
+use crate::maintenance::stored_words;
 use crate::params::Features;
 use crate::regime::{Control, Controls, Unsupported};
 
@@ -122,6 +123,67 @@ impl Obligations {
         if !known {
             self.not_known(format!("PE {pe} walks from the root {root:x}, of which no word is known"));
         }
+    }
+
+    /// Whether `access`, a load of `pe`, finds something else than the word that is known, and nothing explains that.
+    #[must_use]
+    pub fn contradicts(&self, pe: u32, access: &Access) -> bool {
+        self.pes.len() > pe as usize
+            && !access.device
+            && stored_words(access).any(|word| self.contradiction(pe, word).is_some())
+    }
+
+    /// What is known of the word at `pa`, in whose bytes of `mask` a load of `pe` found `found`, if it cannot have
+    /// found that. A load sees another PE's store, or what was there before, until that PE's DSB; what it stored itself
+    /// it sees at once. Past the caches it misses a dirty line, and through them it may hit one from before a store.
+    fn contradiction(&self, pe: u32, (pa, mask, found): (u64, u64, u64)) -> Option<u64> {
+        let known = self.memory.read(pa).filter(|known| (known ^ found) & mask != 0)?;
+        let lines = self.memory.page(pa)?.lines;
+        let at = index(pa);
+        let may_hide = match self.pes[pe as usize].may_cache() {
+            Some(true) => lines.uncached.has(at),
+            Some(false) => lines.dirty.has(at),
+            None => lines.uncached.has(at) || lines.dirty.has(at),
+        };
+        let unseen = self.memory.unseen(pa, None);
+        // Of what is no descriptor the value is not kept.
+        let is_older = |older: u64| (older ^ found) & mask == 0 || older == 0 && found & mask & 1 == 0;
+        let may_be_older = unseen.iter().any(|unseen| unseen.storer != pe)
+            && unseen.iter().any(|unseen| unseen.older.is_none_or(is_older));
+        (!may_hide && !lines.unclear.has(at) && !may_be_older).then_some(known)
+    }
+
+    /// `pe` loads: where memory holds something else than what is known, a device has written it, or another order of
+    /// the PEs. A table in use keeps what is known of it, which may be cached; the rest is known no more.
+    pub(super) fn believe(&mut self, pe: u32, access: &Access) {
+        for word in stored_words(access) {
+            let Some(known) = self.contradiction(pe, word) else { continue };
+            let (pa, _, found) = word;
+            let contradiction = Contradiction { line: self.report.at.line, found, known };
+            let holds = |place: &&TableUse| place.entry(pa).is_some();
+            let places: Vec<TableUse> = self.frames.at(pa).iter().filter(holds).copied().collect();
+            if places.is_empty() {
+                self.uses.change();
+                self.memory.contradict(pa, contradiction);
+            }
+            if let Some(place) = places.iter().find(|place| !place.ghost || self.viewers_of(place) != 0) {
+                self.note_contradicted(place.base, pa, contradiction);
+            }
+        }
+    }
+
+    /// A table becomes reachable at `place`.
+    pub(super) fn note_contradictions(&mut self, place: &TableUse) {
+        let mut words = (0..place.entries).map(|entry| place.base + 8 * entry);
+        if let Some((pa, found)) = words.find_map(|pa| self.memory.contradicted(pa).map(|found| (pa, found))) {
+            self.note_contradicted(place.base, pa, found);
+        }
+    }
+
+    fn note_contradicted(&mut self, base: u64, pa: u64, Contradiction { line, found, known }: Contradiction) {
+        self.not_known(format!(
+            "the word {pa:x} of the table at {base:x}: the load of line {line} finds {found:x}, where {known:x} was known"
+        ));
     }
 }
 

@@ -24,6 +24,7 @@ impl Obligations {
         if access.device {
             return;
         }
+        self.believe(pe, access);
         if self.pes.len() > 1 {
             self.pe(pe).loaded = Evidence(self.report.at.line);
         }

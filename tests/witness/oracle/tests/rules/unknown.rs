@@ -1,6 +1,6 @@
 //! What cannot be known is not clean: each thing that a verdict would need, left out or not followed, and its twin where it is there.
 
-use crate::{MAIR, RW, TCR, judged, machine, memory, on};
+use crate::{MAIR, RW, TCR, judged, machine, memory, on, table};
 
 /// What the engine says that it does not know after `parts`, line by line.
 fn unknowns(parts: &[&str]) -> Vec<String> {
@@ -64,6 +64,67 @@ fn good_a_store_to_other_flash_and_its_contents_are_not_taken_for_known() {
     // Of a new value nothing is known either: no leaf comes into force that anybody could judge.
     let made = "0 store 8 40003010 40003010 40000050001703";
     assert_eq!(judged(&[FLASH, &machine, made]).word(0x4000_3010), None);
+}
+
+/// A table that nothing leads to yet, and the store that links it.
+const LINK: &str = "0 store 8 40002008 40002008 40004003; 0 dsb ish; 0 isb; end exit";
+
+#[test]
+fn bad_a_load_finds_what_nobody_stored_in_a_table_in_use() {
+    let machine = machine(2, &[(1, RW)]);
+    let all = "0 load 8 40003008 40003008 40000050001703; 0 isb; end exit";
+    no_verdict(&[&machine, all], &["40003008", "40003000", "40000050001703", "40000050000703"]);
+    // Bytes alone, and of another PE.
+    no_verdict(&[&machine, "1 load 1 40003009 40003009 17; 0 isb"], &["40003008", "finds", "1700"]);
+    // One's own store is seen at once, and another's after its DSB.
+    for load in ["0 dmb ish; 0 load", "0 dsb ish; 1 load"] {
+        let stored = format!("0 store 8 40003010 40003010 40000050001703; {load} 8 40003010 40003010 0; 0 dsb ish");
+        no_verdict(&[&machine, &stored, "0 isb; end exit"], &["40003010", "finds 0"]);
+    }
+}
+
+#[test]
+fn bad_a_word_that_a_load_contradicts_becomes_part_of_a_table() {
+    let table = table(0x4000_4000, &[]);
+    let machine = machine(1, &[(1, RW)]);
+    let found = "0 load 4 40004010 40004010 50001703";
+    assert_eq!(judged(&[&table, &machine, found]).word(0x4000_4010), None);
+    no_verdict(&[&table, &machine, found, LINK], &["40004010", "40004000", "50001703"]);
+    // What is not declared but stored, or cleared.
+    let filled: String = (0..512).map(|word| format!("0 store 8 {0:x} {0:x} 0\n", 0x4000_4000 + 8 * word)).collect();
+    no_verdict(&[&machine, &filled, "0 dsb ish", found, LINK], &["40004010", "40004000", "50001703"]);
+}
+
+#[test]
+fn good_a_load_that_a_store_explains_or_that_is_not_memory() {
+    let machine = machine(2, &[(1, RW)]);
+    let store = |pe: u32, word: &str| format!("{pe} store 8 40003010 40003010 {word}; ");
+    let found =
+        |pe: u32, word: &str| format!("{pe} load 8 40003010 40003010 {word}; 0 dsb ish; 1 dsb ish; 0 isb; 1 isb");
+    // Another PE's store without DSB is seen, or not; of two, in either order.
+    let made = "40000050000703";
+    for seen in ["0", made] {
+        assert_clean(&[&machine, &store(0, made), &found(1, seen), "end exit"]);
+    }
+    let both = store(0, "2") + &store(1, "4");
+    for (pe, seen) in [(0, "2"), (0, "4"), (1, "2"), (1, "4")] {
+        assert_clean(&[&machine, &both, &found(pe, seen), "end exit"]);
+    }
+    // What is known, byte by byte; and a device.
+    assert_clean(&[&machine, "0 load 2 40003009 40003009 7; 0 load 16 40003008 40003008 40000050000703 0", "end exit"]);
+    assert_clean(&[&machine, "0 load 8 40003010 40003010 ff device; 0 isb; end exit"]);
+}
+
+#[test]
+fn good_a_load_that_no_walk_depends_on() {
+    let (machine, table) = (machine(1, &[(1, RW)]), table(0x4000_4000, &[]));
+    let found = "0 load 4 40004010 40004010 50001703";
+    assert_clean(&[&table, &machine, found, "0 dsb ish; 0 isb; end exit"]);
+    // What is stored over it is known again.
+    assert_clean(&[&table, &machine, found, "0 store 8 40004010 40004010 0; 0 dsb ish", LINK]);
+    // The lines of tables may hold something else with the MMU off, and are judged by themselves.
+    let off = "0 start 2; 0 store 8 50000000 50000000 1; 0 load 8 50000000 50000000 2; 0 dsb sy; end exit";
+    assert_clean(&[off]);
 }
 
 #[test]
