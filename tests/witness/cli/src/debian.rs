@@ -15,11 +15,11 @@ use crate::apt::{self, Apt, Offer, Source};
 use crate::ui;
 
 /// The suites that are asked, whichever of them the machine itself runs.
-const SUITES: [&str; 4] = ["bookworm", "trixie", "forky", "sid"];
+const SUITES: [&str; 5] = ["bullseye", "bookworm", "trixie", "forky", "sid"];
 /// What Debian calls its suites otherwise; a source that has one of these is a mirror of it all.
-const ALIASES: [&str; 7] = ["bullseye", "oldoldstable", "oldstable", "stable", "testing", "unstable", "experimental"];
+const ALIASES: [&str; 6] = ["oldoldstable", "oldstable", "stable", "testing", "unstable", "experimental"];
 /// The suites that get security updates.
-const SECURED: [&str; 2] = ["bookworm-security", "trixie-security"];
+const SECURED: [&str; 3] = ["bullseye-security", "bookworm-security", "trixie-security"];
 
 pub(crate) const ARCHITECTURE: &str = "arm64";
 /// In an unpacked tree: the package's version and the suite it came from.

@@ -53,6 +53,16 @@ impl Control {
             _ => return None,
         })
     }
+
+    /// Which of them a write to `register` at EL2 reaches: with HCR_EL2.E2H = 1 the name SCTLR_EL1 stands for SCTLR_EL2
+    /// there.
+    #[must_use]
+    pub fn written(register: Register, controls: &Controls) -> Option<Self> {
+        match register.name()? {
+            "sctlr_el1" if controls.e2h() => Some(Self::Sctlr),
+            _ => Self::of(register),
+        }
+    }
 }
 
 impl Control {

@@ -185,7 +185,8 @@ pub(crate) fn verdict(
     if judged.cpus.is_empty() {
         return (Verdict::NeverOn, "no CPU executed an instruction".to_owned());
     }
-    if !never.is_empty() {
+    // A CPU whose regime is not followed has not been seen with its MMU on, for that reason.
+    if !never.is_empty() && judged.unknowns.is_empty() {
         let which = if never.len() == 1 { "CPU" } else { "CPUs" };
         return (Verdict::NeverOn, format!("{which} {} never had the MMU on ({})", never.join(", "), outcome.says()));
     }

@@ -33,7 +33,9 @@ pub(super) const fn fallback_format() -> Format {
 impl Adversary {
     /// MSR.
     pub(super) fn write_control(&mut self, at: usize, register: Register, value: u64, pc: u64) {
-        let Some(control) = Control::of(register) else {
+        let Element { levels, controls, .. } = &*self.elements[at];
+        let reached = if levels.is_el2() { Control::written(register, controls) } else { Control::of(register) };
+        let Some(control) = reached else {
             if self.elements[at].neighbour != Neighbour::Other {
                 self.elements[at].neighbour = Neighbour::Other;
             }

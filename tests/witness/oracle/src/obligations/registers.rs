@@ -122,7 +122,9 @@ impl Obligations {
         if last != Last::Other {
             self.pe(pe).last = Last::Other;
         }
-        let Some(control) = Control::of(register) else { return };
+        let Pe { levels, next, .. } = &*self.pes[pe as usize];
+        let reached = if levels.is_el2() { Control::written(register, next) } else { Control::of(register) };
+        let Some(control) = reached else { return };
         let at = self.report.at;
         let cnp = self.params.of(pe).cnp;
         let state = self.pe(pe);
@@ -131,6 +133,10 @@ impl Obligations {
         let Evidence(prior) = state.last_write;
         (state.writes.0[control as usize], state.last_write, state.prior_write) = (at, Evidence(at), Evidence(prior));
         let after = state.next;
+        if after.mmu_on() && after.e2h() {
+            self.report.leave(pe);
+        }
+        let state = self.pe(pe);
         // The first write after reset is a change, whatever was found: the reset value is unknown.
         let first = state.from_reset && state.written & known(control) == 0;
         let is_first = first && matches!(control, Control::Tcr | Control::Mair | Control::Ttbr0);

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::Rule;
 use super::cause::{At, Harm, Lack, Remedy};
+use super::holder::{Pes, bit};
 use crate::descriptor::Format;
 
 /// Distinct violations of one rule at one instruction of one PE that are kept. What is beyond is counted: it tells nothing new of its place,
@@ -235,6 +236,9 @@ pub(super) struct Report {
     pub(super) off: Option<Rule>,
     /// What is found is not the image's doing.
     pub(super) is_muted: bool,
+    /// PEs that translate by a regime that is not followed: what they do from there on is not judged, and has no
+    /// verdict.
+    left: Pes,
     pub(super) violations: Vec<Violation>,
     /// Violations, repetitions included.
     pub(super) times: u64,
@@ -247,6 +251,11 @@ pub(super) struct Report {
 }
 
 impl Report {
+    /// `pe` translates by a regime that is not followed.
+    pub(super) fn leave(&mut self, pe: u32) {
+        self.left |= bit(pe);
+    }
+
     /// Notes what `finding` says: of the event being judged, or of an earlier one that does harm there.
     pub(super) fn add(&mut self, finding: UnplacedViolation, missing: impl FnOnce() -> String) {
         let UnplacedViolation { rule, va, pa, old, new, old_as, new_as, by, remedy, about } = finding;
@@ -257,7 +266,8 @@ impl Report {
             () => (at != self.at).then_some(Harm::At(self.at)),
         };
         let remedy = remedy.unwrap_or(Remedy::at(Lack::Own(rule), at));
-        if self.off == Some(rule) || self.is_muted {
+        let whose = if self.at_end { pe } else { self.at.pe };
+        if self.off == Some(rule) || self.is_muted || self.left & bit(whose) != 0 {
             return;
         }
         self.times += 1;

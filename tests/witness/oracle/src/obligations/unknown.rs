@@ -99,12 +99,16 @@ impl Obligations {
     /// `pe` may translate under `controls`: what of them nobody knows, or this judge does not.
     pub(super) fn note_controls(&mut self, pe: u32, controls: &Controls) {
         let known = self.pes[pe as usize].known;
-        let needed = [Control::Tcr, Control::Mair, Control::Ttbr0];
-        for control in needed.into_iter().filter(|control| known >> *control as u8 & 1 == 0) {
+        // With E2H they may have been written by their names at EL1.
+        let needed = [Control::Tcr, Control::Mair, Control::Ttbr0].into_iter().filter(|_| !controls.e2h());
+        for control in needed.filter(|control| known >> *control as u8 & 1 == 0) {
             let (name, sctlr) = (control.name(), controls.sctlr);
             self.not_known(format!(
                 "PE {pe} has SCTLR_EL2 = {sctlr:x}, whose M is 1, and nothing says what {name} holds"
             ));
+        }
+        if controls.e2h() {
+            self.report.leave(pe);
         }
         if let Some(what) = unsupported(controls, self.params.of(pe)) {
             self.not_known(format!("PE {pe} translates with {what}"));

@@ -167,6 +167,16 @@ fn good_such_a_format_with_the_mmu_off_or_bits_without_a_meaning() {
 }
 
 #[test]
+fn bad_the_name_of_el1_turns_on_the_mmu_of_el2_with_e2h() {
+    let e2h = "0 start 2; 0 found hcr_el2 400000000; 0 found sctlr_el2 30cd0838; 0 msr sctlr_el1 30cd183d; 0 isb";
+    // What is stored then goes through caches, and by a regime that is not followed.
+    let used = "0 store 8 ffff000000001000 40001000 1; 0 load 8 ffff000000001000 40001000 1; end exit";
+    no_verdict(&[e2h, used], &["PE 0", "E2H"]);
+    let at_el1 = "0 start 2; 0 found hcr_el2 480000000; 0 msr spsr_el2 3c5; 0 eret 1; 0 msr sctlr_el1 30d0199d; 0 isb";
+    assert_clean(&[at_el1, "end exit"]);
+}
+
+#[test]
 fn bad_a_root_of_which_nothing_is_known() {
     no_verdict(&[&on(0), "0 isb; end exit"], &["PE 0", "root 40000000"]);
     let elsewhere = on(0).replace("ttbr0_el2 40000000", "ttbr0_el2 40100000");
