@@ -17,7 +17,7 @@ const MOST_XTASK: usize = 5500;
 /// Columns of a line of Rust or assembly.
 const COLUMNS: usize = 120;
 /// How many lines may be longer, all of them comments from before there was a limit. This number only falls.
-const MOST_LONG: usize = 1035;
+const MOST_LONG: usize = 1018;
 
 /// Where unsafe code and assembly may stand.
 const UNSAFE: &[&str] = &[

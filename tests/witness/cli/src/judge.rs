@@ -5,8 +5,8 @@
 //! What it refuses: a trace that is malformed, that declares after it has begun, or that breaks off; a verdict on half a trace
 //! would be none.
 //!
-//! * `trace` reads the trace once, record by record: it may be larger than memory. The oracle and every policy follow it
-//!   side by side.
+//! * `trace` reads the trace once, record by record: it may be larger than memory. The oracle and every policy follow
+//!   it side by side.
 //! * `report` is what comes out, as text and as JSON.
 
 mod report;

@@ -27,7 +27,8 @@ pub struct Args {
     /// Watch this image: a Linux Image, an ELF file or a raw binary, as QEMU's -kernel takes it
     #[arg(long, value_name = "FILE", help_heading = OTHER_IMAGE)]
     pub image: Option<PathBuf>,
-    /// Start this firmware, from the machine's flash. An --image is then what it starts: as QEMU's -kernel, unless `-- -drive ...` brings it
+    /// Start this firmware, from the machine's flash. An --image is then what it starts: as QEMU's -kernel, unless `--
+    /// -drive ...` brings it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["xen", "load_address", "board"], help_heading = OTHER_IMAGE)]
     pub bios: Option<PathBuf>,
     /// Fetch this Debian package, as --xen does: --image, --bios and --elf name files of it, where there is no such

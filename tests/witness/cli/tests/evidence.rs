@@ -1,8 +1,8 @@
-//! Holds FINDINGS.md against the images that it is about: each section's command is run, and gives the findings of its table, no more and no
-//! less.
+//! Holds FINDINGS.md against the images that it is about: each section's command is run, and gives the findings of its
+//! table, no more and no less.
 //!
-//! It fetches packages and takes minutes, so it runs on demand:
-//! `cargo test --release -p breakwater-witness --test evidence -- [WORD]`. What the mirrors no longer have is said and passed over.
+//! It fetches packages and takes minutes, so it runs on demand: `cargo test --release -p breakwater-witness --test
+//! evidence -- [WORD]`. What the mirrors no longer have is said and passed over.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

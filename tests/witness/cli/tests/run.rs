@@ -162,3 +162,20 @@ fn bad_a_run_without_memory_has_no_verdict_and_says_so() {
     assert!(matches!(lines.as_slice(), [line] if line.starts_with("memory allocation of")), "{said}");
     assert!(output.stdout.is_empty(), "half a verdict is none");
 }
+
+#[test]
+fn bad_a_regime_that_is_not_followed_has_no_verdict() {
+    // With E2H the MMU goes on by the name SCTLR_EL1, so that it was never on as EL2 alone has it.
+    let told = [
+        "0 1 40000000 start 2",
+        "0 1 40000000 found hcr_el2 400000000",
+        "0 1 40000000 found sctlr_el2 30cd0838",
+        "0 2 40000004 msr sctlr_el1 30cd183d",
+        "0 3 40000008 isb",
+    ];
+    let output = Desk::new(recording(told.map(ToOwned::to_owned)).as_bytes()).run("", &[]);
+    assert_eq!(output.status.code(), Some(24), "{output:?}");
+    let said = report(&output, "WITNESS-REPORT ");
+    assert_eq!(said["findings"].as_array().map(Vec::len), Some(0));
+    assert!(said["why"].as_str().is_some_and(|why| why.contains("E2H")), "{}", said["why"]);
+}

@@ -1,8 +1,8 @@
 //! The exception level that a PE executes at, and what is known of accesses that EL2's tables do not translate.
 //!
 //! EL2's registers say nothing about what EL3, EL1 and EL0 access. Still, what these store is in memory, their cache
-//! maintenance counts, and so do their barriers. So the level is followed: down by ERET, up by exceptions. Where a trace
-//! does not say where an ERET led, the level is unknown until something is done that only EL2 can do.
+//! maintenance counts, and so do their barriers. So the level is followed: down by ERET, up by exceptions. Where a
+//! trace does not say where an ERET led, the level is unknown until something is done that only EL2 can do.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -188,8 +188,8 @@ impl Levels {
         }
     }
 
-    /// Whether data accesses of a level other than EL2 go into the caches: by SCTLR.M and C of that level, and below EL2
-    /// by HCR_EL2.DC. Nothing where nothing says.
+    /// Whether data accesses of a level other than EL2 go into the caches: by SCTLR.M and C of that level, and below
+    /// EL2 by HCR_EL2.DC. Nothing where nothing says.
     #[must_use]
     pub fn caches(&self, hcr: u64) -> Option<bool> {
         let is_default = self.now == ExceptionLevel::Lower && hcr >> 12 & 1 != 0;
@@ -205,8 +205,8 @@ impl Levels {
         }
     }
 
-    /// The physical address of `va` at a level other than EL2: itself with the MMU off, else what the PE's accesses have
-    /// shown. Its tables are not read.
+    /// The physical address of `va` at a level other than EL2: itself with the MMU off, else what the PE's accesses
+    /// have shown. Its tables are not read.
     #[must_use]
     pub fn physical(&self, va: u64, hcr: u64) -> Option<u64> {
         let stage_2 = self.now == ExceptionLevel::Lower && hcr & 1 != 0;

@@ -102,8 +102,8 @@ macro_rules! named {
 }
 
 named! {
-    /// A system register. The named ones are those that decide how EL2 translates, where it takes exceptions and returns
-    /// to, who it is, and whether what other levels store goes into caches.
+    /// A system register. The named ones are those that decide how EL2 translates, where it takes exceptions and
+    /// returns to, who it is, and whether what other levels store goes into caches.
     Register, REGISTERS:
     "sctlr_el2" = 3 4 1 0 0,
     "sctlr2_el2" = 3 4 1 0 3,

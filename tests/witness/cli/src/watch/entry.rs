@@ -1,8 +1,8 @@
 //! Where judging begins: an image that a loader starts is judged from its own entry on.
 //!
-//! Why it exists: firmware may break rules that are none of the image's business, and does. What it left is taken as found. What must hold: the
-//! entry is recognised by the image's own bytes, wherever its loader has put them, and until it is entered nothing is judged. Where that never
-//! happens there is no verdict.
+//! Why it exists: firmware may break rules that are none of the image's business, and does. What it left is taken as
+//! found. What must hold: the entry is recognised by the image's own bytes, wherever its loader has put them, and until
+//! it is entered nothing is judged. Where that never happens there is no verdict.
 
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,8 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// The image in a file: a Linux `Image`, a UEFI application, both at once, or a raw binary, whose entry is its first byte.
+    /// The image in a file: a Linux `Image`, a UEFI application, both at once, or a raw binary, whose entry is its
+    /// first byte.
     ///
     /// # Errors
     /// It cannot be read, or has no code where it says that it begins.

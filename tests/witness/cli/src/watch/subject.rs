@@ -105,8 +105,8 @@ impl Subject {
         Self::started(tools, start, way_in, loaded, image)
     }
 
-    /// Firmware in flash, as QEMU's `-bios` takes it, and the image of `start`, if there is one, as its payload: as `-kernel`, unless
-    /// further arguments bring it.
+    /// Firmware in flash, as QEMU's `-bios` takes it, and the image of `start`, if there is one, as its payload: as
+    /// `-kernel`, unless further arguments bring it.
     ///
     /// # Errors
     /// The machine cannot be had, a file cannot be read, or the firmware is larger than its flash.

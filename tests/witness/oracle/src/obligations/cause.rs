@@ -122,8 +122,8 @@ pub(super) struct Missing {
 pub(super) struct Origin {
     /// The store, or the write of a register.
     pub(super) since: At,
-    /// The last DSB that made the store visible or completed its TLBI, or did that for what was stored there, or led there, since; the store
-    /// itself as long as there is none.
+    /// The last DSB that made the store visible or completed its TLBI, or did that for what was stored there, or led
+    /// there, since; the store itself as long as there is none.
     pub(super) done: At,
     /// Something was stored there, or led there, since then: an ISB belongs behind the DSB for that.
     pub(super) goes_on: bool,

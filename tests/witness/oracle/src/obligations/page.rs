@@ -89,11 +89,6 @@ pub(super) struct Unseen {
     epoch: u32,
 }
 
-impl Unseen {
-    /// In no epoch: no DMB orders it before anything.
-    const UNORDERED: u32 = u32::MAX;
-}
-
 impl KnownPage {
     pub(super) fn new() -> Self {
         let empty = Words::default();
@@ -307,7 +302,8 @@ impl KnownPage {
         let is_ordered =
             move |unseen: &Unseen| linker.is_some_and(|(pe, now)| unseen.storer == pe && unseen.epoch < now);
         let by_lost = if self.lost.has(at) { Pes::MAX } else { !bit(self.storer) };
-        let lost = Unseen { storer, by: by_lost, older: None, epoch: Unseen::UNORDERED };
+        // Which of many stores these are is not known: no order settles them.
+        let lost = Unseen { storer, by: by_lost, older: None, epoch: self.epoch };
         let lost = self.lost_elsewhere.has(at).then_some(lost);
         let risky = self.risky.has(at);
         let of_word = move |entry: &&(u16, Unseen)| risky && usize::from(entry.0) == at;

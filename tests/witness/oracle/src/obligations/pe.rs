@@ -117,7 +117,8 @@ impl Owed {
         UnplacedViolation::of(self.cause.rule()).by(self.at.0).about(self.cause.name())
     }
 
-    /// What is wanting: an ISB after the PE's last write of a control, which is `last`, or a TLBI, `behind` this event or a later one.
+    /// What is wanting: an ISB after the PE's last write of a control, which is `last`, or a TLBI, `behind` this event
+    /// or a later one.
     pub(super) fn missing(&self, last: At, behind: At) -> Missing {
         let (name, Evidence(at)) = (self.cause.name(), self.at);
         let (remedy, says) = match (&self.progress, self.early.0) {

@@ -34,7 +34,8 @@ impl Obligations {
         }
     }
 
-    /// `va` as `pe` translates it now, with its MMU on or off; at another level than EL2, as its accesses have shown it.
+    /// `va` as `pe` translates it now, with its MMU on or off; at another level than EL2, as its accesses have shown
+    /// it.
     pub(super) fn translate(&self, pe: u32, va: u64) -> Option<u64> {
         let state = &self.pes[pe as usize];
         if !state.levels.is_el2() {
@@ -81,8 +82,8 @@ impl Obligations {
         }
     }
 
-    /// A leaf that is gone from the tables of context `old`, still cached by `pe`, and of another type by `mair`: RVNRFW, a TLB may keep
-    /// the type or look it up, so that it may be there as both.
+    /// A leaf that is gone from the tables of context `old`, still cached by `pe`, and of another type by `mair`:
+    /// RVNRFW, a TLB may keep the type or look it up, so that it may be there as both.
     fn stale_of_another_type(&self, pe: u32, old: usize, mair: u64) -> Option<PlacedWord> {
         let before = self.contexts[old].regime.mair;
         if before == mair {

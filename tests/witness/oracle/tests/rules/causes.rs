@@ -97,7 +97,8 @@ fn bad_an_isb_of_its_own_belongs_behind_the_dsb_wherever_the_page_is_used() {
     assert_eq!(harms(&parts), [Some(0x50), Some(0x60), None]);
 }
 
-/// What `ArmReplaceLiveTranslationEntry` of EDK2 2022.11 does, for a table that it has filled with DSBs for itself alone.
+/// What `ArmReplaceLiveTranslationEntry` of EDK2 2022.11 does, for a table that it has filled with DSBs for itself
+/// alone.
 #[test]
 fn bad_one_isb_missing_behind_a_table_that_replaces_a_leaf() {
     let filled = "0 8: store 8 40004008 40004008 40000050001703; 0 dsb nsh\n";

@@ -290,3 +290,18 @@ fn good_store_that_another_pe_has_overwritten_and_completed() {
     assert_broken(&[&two(), OLD_LEAF, &child("0"), &over(RW), &child(RW_OTHER), LINK, USABLE], &BOTH_LEAVES);
     assert_clean(&[&two(), OLD_LEAF, &child("0"), &over(RW), &child(RW_OTHER), "0 dsb ishst", LINK, USABLE]);
 }
+
+#[test]
+fn bad_dmb_after_more_stores_than_are_told_apart() {
+    // Each of 70 leaves is replaced twice: of the last ones the values between are not kept, so no order is known of
+    // them.
+    let entry = |index: u64| 0x4000_4000 + 8 * index;
+    let old: String = (0..70).map(|index| format!("word {:x} 40000050008703\n", entry(index))).collect();
+    let stored = |word: &str| -> String {
+        (0..70).map(|index| format!("0 store 8 {0:x} {0:x} {word}\n", entry(index))).collect()
+    };
+    let twice = stored(RW) + &stored(RW_OTHER);
+    assert!(broken(&[&two(), &old, &twice, "0 dmb ishst", LINK, USABLE]).contains(&Rule::ChildContents));
+    assert_clean(&[&two(), &old, &stored(RW), "0 dmb ishst", LINK, USABLE]);
+    assert_clean(&[&two(), &old, &twice, "0 dsb ishst", LINK, USABLE]);
+}
