@@ -140,7 +140,7 @@
 
 // Begins a table. `entry` puts descriptors in, in ascending order; what has none is invalid.
 .macro table name
-    .balign 4096
+    end_table
 \name:
     .set    table_base, \name
 .endm
@@ -175,9 +175,17 @@ table level_3
 table pages
 .endm
 
+// The end of the page of the last table, if there is one: a table without an entry takes a page as well.
+.macro end_table
+    .balign 4096
+.ifdef table_base
+    .org    table_base + 0x1000
+.endif
+.endm
+
 // A page for flags and data, the last of the image.
 .macro flags_page
-    .balign 4096
+    end_table
 flag:
     .quad   0
     .balign 64

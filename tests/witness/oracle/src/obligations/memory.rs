@@ -124,6 +124,11 @@ impl Memory {
         self.contradicted.insert(pa, Evidence(contradiction));
     }
 
+    /// No load has contradicted that the word at `pa` holds `value`.
+    pub(super) fn restore(&mut self, pa: u64, value: u64) {
+        self.set(pa, Some(value));
+    }
+
     /// The load that contradicted what was known of the word at `pa`, if nothing was stored there since.
     pub(super) fn contradicted(&self, pa: u64) -> Option<Contradiction> {
         if self.contradicted.is_empty() { None } else { self.contradicted.get(&pa).map(|found| found.0) }

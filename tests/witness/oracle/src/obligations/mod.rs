@@ -52,6 +52,7 @@ use self::leaves::{Outputs, Ranges};
 use self::memory::Memory;
 use self::pe::Pe;
 use self::report::Report;
+use self::unknown::EarlyLoad;
 use crate::params::Params;
 use crate::regime::Control;
 
@@ -79,6 +80,8 @@ pub struct Obligations {
     budget: u64,
     /// What a verdict would need besides; no part of a state.
     unknowns: Vec<Unknown>,
+    /// Loads that a store may still explain; no part of a state either.
+    early: Vec<EarlyLoad>,
     uses: Uses,
     /// An event was seen: declarations stand before.
     begun: bool,
@@ -148,12 +151,14 @@ impl Obligations {
                 self.event(line, step);
             }
             Record::Count { .. } => {}
-            Record::End(End::Exit) => {
-                self.arrive();
-                self.report.at_end = true;
-                self.end();
+            Record::End(end) => {
+                self.give_up_loads();
+                if *end == End::Exit {
+                    self.arrive();
+                    self.report.at_end = true;
+                    self.end();
+                }
             }
-            Record::End(End::Limit | End::Cap) => {}
         }
     }
 
@@ -199,6 +204,9 @@ impl Obligations {
         }
         if self.arriving != 0 {
             self.arrive();
+        }
+        if !self.early.is_empty() {
+            self.explain_loads(cpu, &event);
         }
         if self.is_service(pc, &event) {
             self.report.is_muted = true;

@@ -5,10 +5,11 @@
 
 use std::fmt;
 
-use breakwater_trace::{Access, Feature};
+use breakwater_trace::{Access, Event, Feature};
 
 use super::Obligations;
 use super::context::{MOST_SLOTS, Regime, TableUse};
+use super::holder::{Pes, bit};
 use super::memory::{Contradiction, index};
 use super::page::Words;
 use crate::maintenance::stored_words;
@@ -31,6 +32,20 @@ impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}: {}: no verdict", self.line, self.what)
     }
+}
+
+/// A load that found what nobody has stored, as far as the lines have come. A store's line follows its access, so the
+/// store may be the next event of another PE.
+#[derive(Clone, Debug)]
+pub(super) struct EarlyLoad {
+    pa: u64,
+    /// The bytes that were read.
+    mask: u64,
+    contradiction: Contradiction,
+    /// PEs without an event since.
+    awaited: Pes,
+    /// What is not known if it is the next event of none.
+    notes: Vec<Unknown>,
 }
 
 /// Bits of TCR2_EL2 that give descriptors or rights another meaning.
@@ -158,12 +173,18 @@ impl Obligations {
     }
 
     /// `pe` loads: where memory holds something else than what is known, a device has written it, or another order of
-    /// the PEs. A table in use keeps what is known of it, which may be cached; the rest is known no more.
+    /// the PEs. A table in use keeps what is known of it, which may be cached; the rest is known no more. Whether a PE
+    /// has just stored it, whose line is yet to come, shows the next event of each.
     pub(super) fn believe(&mut self, pe: u32, access: &Access) {
         for word in stored_words(access) {
             let Some(known) = self.contradiction(pe, word) else { continue };
-            let (pa, _, found) = word;
+            let (pa, mask, found) = word;
             let contradiction = Contradiction { line: self.report.at.line, found, known };
+            let others = self.pes.iter().enumerate().filter(|(other, state)| *other != pe as usize && state.exists);
+            let awaited = others.fold(0, |awaited, (other, _)| awaited | bit(other as u32));
+            if awaited != 0 {
+                self.early.push(EarlyLoad { pa, mask, contradiction, awaited, notes: Vec::new() });
+            }
             let holds = |place: &&TableUse| place.entry(pa).is_some();
             let places: Vec<TableUse> = self.frames.at(pa).iter().filter(holds).copied().collect();
             if places.is_empty() {
@@ -185,9 +206,58 @@ impl Obligations {
     }
 
     fn note_contradicted(&mut self, base: u64, pa: u64, Contradiction { line, found, known }: Contradiction) {
-        self.not_known(format!(
+        let what = format!(
             "the word {pa:x} of the table at {base:x}: the load of line {line} finds {found:x}, where {known:x} was known"
-        ));
+        );
+        match self.early.iter_mut().find(|early| early.pa == pa && early.contradiction.line == line) {
+            Some(early) => early.notes.push(Unknown { line: self.report.at.line, what }),
+            None => self.not_known(what),
+        }
+    }
+
+    /// `pe` does `event`: if that is the store that an earlier line has loaded from, nothing contradicts memory.
+    pub(super) fn explain_loads(&mut self, pe: u32, event: &Event) {
+        let mut early = std::mem::take(&mut self.early);
+        early.retain_mut(|load| {
+            let EarlyLoad { pa, mask, contradiction: Contradiction { line, found, known }, .. } = *load;
+            let of_word = |access: &Access| stored_words(access).find(|word| word.0 == pa);
+            let stores_it = |access| {
+                of_word(access).is_some_and(|(_, stored, bits)| ((known & !stored | bits) ^ found) & mask == 0)
+            };
+            match event {
+                _ if load.awaited & bit(pe) == 0 => return true,
+                // An atomic instruction has a line for each of its accesses.
+                Event::Load(access) if of_word(access).is_some() => return true,
+                Event::Store(access) if stores_it(access) => {
+                    if self.memory.contradicted(pa).is_some_and(|other| other.line == line) {
+                        self.memory.restore(pa, known);
+                    }
+                    return false;
+                }
+                _ => {}
+            }
+            load.awaited &= !bit(pe);
+            if load.awaited == 0 {
+                self.note_all(&mut load.notes);
+            }
+            load.awaited != 0
+        });
+        self.early = early;
+    }
+
+    /// No more lines come: what has not explained a load does not.
+    pub(super) fn give_up_loads(&mut self) {
+        for mut load in std::mem::take(&mut self.early) {
+            self.note_all(&mut load.notes);
+        }
+    }
+
+    fn note_all(&mut self, notes: &mut Vec<Unknown>) {
+        for Unknown { line, what } in notes.drain(..) {
+            let now = std::mem::replace(&mut self.report.at.line, line);
+            self.not_known(what);
+            self.report.at.line = now;
+        }
     }
 }
 

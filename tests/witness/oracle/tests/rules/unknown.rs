@@ -115,6 +115,46 @@ fn good_a_load_that_a_store_explains_or_that_is_not_memory() {
     assert_clean(&[&machine, "0 load 8 40003010 40003010 ff device; 0 isb; end exit"]);
 }
 
+/// A store's line follows its access: another PE may have loaded from it before.
+#[test]
+fn good_a_load_from_the_store_that_another_pe_writes_down_next() {
+    let (machine, table) = (machine(3, &[(1, RW)]), table(0x4000_4000, &[]));
+    let load = "1 load 8 40003010 40003010 40000050000703; 1 isb";
+    let store = "0 store 8 40003010 40003010 40000050000703; 0 dsb ish; 0 isb; 1 isb; 2 isb";
+    assert_clean(&[&machine, load, "2 isb", store, "end exit"]);
+    // Bytes of it, by the load and the store of one atomic instruction, and seen by two.
+    let bytes = "1 load 2 40003010 40003010 703; 2 load 1 40003011 40003011 7; 1 isb; 2 isb";
+    assert_clean(&[&machine, bytes, "0 load 8 40003010 40003010 0", store, "end exit"]);
+    let half = "1 load 8 40003008 40003008 40000050001703; 1 isb; 2 isb; 0 store 2 40003008 40003008 1703; 0 dsb ish";
+    assert_eq!(unknowns(&[&machine, half, "0 isb; 1 isb; end exit"]), Vec::<String>::new());
+    // What it held before is known again: the store changes a live leaf.
+    let change = ["1 load 8 40003008 40003008 40000050001703; 1 isb", "0 store 8 40003008 40003008 40000050001703"];
+    assert!(!judged(&[&machine, change[0], change[1], "0 dsb ish; end exit"]).violations().is_empty());
+    // What becomes a table meanwhile.
+    let other = "1 load 8 40004010 40004010 1; 2 store 8 40002008 40002008 40004003; 2 dsb ish; 2 isb; 1 isb";
+    let late = "0 store 8 40004010 40004010 1; 0 dsb ish; 0 isb; end exit";
+    assert_eq!(unknowns(&[&table, &machine, other, late]), Vec::<String>::new());
+}
+
+#[test]
+fn bad_a_load_from_what_no_other_pe_stores_next() {
+    let (machine, table) = (machine(3, &[(1, RW)]), table(0x4000_4000, &[]));
+    let load = "1 load 8 40003010 40003010 40000050000703; 1 isb";
+    let store = "0 store 8 40003010 40003010 40000050000703; 0 dsb ish; 0 isb; 1 isb; 2 isb; end exit";
+    let named = ["40003010", "finds 40000050000703"];
+    // Its own store is in program order, and so is what another does before.
+    no_verdict(&[&machine, load, "0 isb; 2 isb", store], &named);
+    no_verdict(&[&machine, load, &store.replace("0 store", "1 store")], &named);
+    // Another value, another word, or nothing more at all.
+    no_verdict(&[&machine, load, "2 isb; 0 store 8 40003010 40003010 4; 0 dsb ish; end exit"], &named);
+    no_verdict(&[&machine, load, &store.replace("40003010 40003010", "40003018 40003018"), "2 isb"], &named);
+    for end in ["exit", "limit", "cap"] {
+        no_verdict(&[&machine, load, &format!("2 isb; end {end}")], &named);
+    }
+    let other = "1 load 8 40004010 40004010 1; 2 store 8 40002008 40002008 40004003; 2 dsb ish; 2 isb; 1 isb";
+    no_verdict(&[&table, &machine, other, "0 isb; 0 store 8 40004010 40004010 1; 0 dsb ish; end exit"], &["40004010"]);
+}
+
 #[test]
 fn good_a_load_that_no_walk_depends_on() {
     let (machine, table) = (machine(1, &[(1, RW)]), table(0x4000_4000, &[]));
