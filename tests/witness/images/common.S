@@ -177,7 +177,7 @@ table pages
 
 // The end of the page of the last table, if there is one: a table without an entry takes a page as well.
 .macro end_table
-    .balign 4096
+    .balign 4096, 0                     // not with instructions, which would be descriptors
 .ifdef table_base
     .org    table_base + 0x1000
 .endif

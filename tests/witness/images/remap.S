@@ -35,10 +35,15 @@ invalidate:
 .ifdef bad_store_dsb_after_tlbi
     dsb     ishst
 .else
+.ifdef bad_local_tlbi_behind_broadcast
+    tlbi    vae2, x12
+    dsb     nsh
+.else
 .ifdef bad_local_dsb_after_tlbi
     dsb     nsh
 .else
     unless  bad_no_dsb_after_tlbi, dsb ish
+.endif
 .endif
 .endif
 make:

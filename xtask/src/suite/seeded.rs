@@ -26,8 +26,8 @@ use breakwater_witness::watch::{Ends, Start, Subject, Testimony, watch};
 /// More than any of them takes, on a machine that does other things too.
 const TIMEOUT_SECONDS: u64 = 300;
 
-/// The largest recording of an image that ends: none does much, however long it waits.
-const MOST_TRACE_BYTES: u64 = 1 << 20;
+/// The largest recording of an image that ends, `bad_flood`'s: else none does much, however long it waits.
+const MOST_TRACE_BYTES: u64 = 6 << 20;
 
 /// The images that one source makes, and the machine that they run on.
 #[derive(Debug, Deserialize)]
