@@ -1,5 +1,7 @@
 //! `run`: its command line, and what it does.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,7 +43,8 @@ pub struct Args {
     /// Judge the firmware too, from its first instruction on
     #[arg(long, requires = "bios", help_heading = OTHER_IMAGE)]
     pub whole: bool,
-    /// Its ELF file, for the names of functions. Once more for each that it loads: one that is not the image lies where its segments say
+    /// Its ELF file, for the names of functions; an --image that is one has them itself. Once more for each that it
+    /// loads: one that is not the image lies where its segments say
     #[arg(long = "elf", value_name = "FILE", conflicts_with = "xen", help_heading = OTHER_IMAGE)]
     pub elfs: Vec<PathBuf>,
     /// It moves itself: what is linked or loaded at FROM runs at TO. May be given more than once
@@ -199,9 +202,12 @@ impl Args {
     }
 
     fn subject(&self, tools: &Tools) -> Result<Subject> {
+        // An image that is an ELF file brings its names; where firmware puts it nobody says.
+        let own = self.image.iter().filter(|image| self.bios.is_none() && is_elf(image));
+        let own: Vec<PathBuf> = own.cloned().collect();
         let mut start = Start {
             image: Path::new(""),
-            elfs: &self.elfs,
+            elfs: if self.elfs.is_empty() { &own } else { &self.elfs },
             relocated: &self.relocated,
             machine: &self.machine,
             board: self.board.as_deref(),
@@ -256,4 +262,10 @@ impl Args {
             timeout: Duration::from_secs(self.timeout),
         })
     }
+}
+
+/// Whether `file` begins as an ELF file does; one that cannot be read is refused elsewhere.
+fn is_elf(file: &Path) -> bool {
+    let mut magic = [0; 4];
+    File::open(file).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"\x7fELF"
 }

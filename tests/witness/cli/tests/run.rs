@@ -41,12 +41,17 @@ impl Desk {
 
     /// `run` of the image after the shell has done `first`.
     fn run(&self, first: &str, options: &[&str]) -> Output {
+        self.start(first, &[&["--load-address", "0x7fe00000"], options].concat())
+    }
+
+    /// The same where the image says itself where it is loaded.
+    fn start(&self, first: &str, options: &[&str]) -> Output {
         let mut command = Command::new("sh");
         command
             .args(["-c", &format!("{first} exec \"$0\" \"$@\"")])
             .args([env!("CARGO_BIN_EXE_breakwater-witness"), "run"]);
         command.arg("--qemu").arg(self.file("qemu")).arg("--image").arg(self.file("image")).args(options);
-        command.args(["--load-address", "0x7fe00000", "--smp", "1", "--timeout", "120"]);
+        command.args(["--smp", "1", "--timeout", "120"]);
         command.env("XDG_CACHE_HOME", self.0.path()).env("TMPDIR", self.0.path()).env_remove("RUST_BACKTRACE");
         command.output().expect("it starts")
     }
@@ -178,4 +183,49 @@ fn bad_a_regime_that_is_not_followed_has_no_verdict() {
     let said = report(&output, "WITNESS-REPORT ");
     assert_eq!(said["findings"].as_array().map(Vec::len), Some(0));
     assert!(said["why"].as_str().is_some_and(|why| why.contains("E2H")), "{}", said["why"]);
+}
+
+/// An ELF file that loads 4 KiB at 0x40000000 and calls what is 0x100 into them `maker`.
+fn elf() -> Vec<u8> {
+    let le = |words: &[(u64, usize)]| -> Vec<u8> {
+        words.iter().flat_map(|(value, bytes)| value.to_le_bytes()[..*bytes].to_vec()).collect()
+    };
+    let (code, table, strings) = (0x1000, 0x2000, 0x2030);
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    // Type, machine, version, entry, program and section headers, flags, sizes and counts.
+    file.extend(le(&[(2, 2), (183, 2), (1, 4), (0x4000_0000, 8), (64, 8), (0x2040, 8), (0, 4), (64, 2), (56, 2)]));
+    file.extend(le(&[(1, 2), (64, 2), (3, 2), (2, 2)]));
+    // PT_LOAD, readable and executable.
+    file.extend(le(&[(1, 4), (5, 4), (code, 8), (0x4000_0000, 8), (0x4000_0000, 8), (4096, 8), (4096, 8), (4096, 8)]));
+    file.resize(table as usize + 24, 0);
+    // A global function of 64 bytes in a section that is none of them.
+    file.extend(le(&[(1, 4), (0x12, 1), (0, 1), (0xfff1, 2), (0x4000_0100, 8), (64, 8)]));
+    file.extend(b"\0maker\0");
+    file.resize(0x2040 + 64, 0);
+    // SHT_SYMTAB, whose names are in the SHT_STRTAB behind it.
+    file.extend(le(&[(0, 4), (2, 4), (0, 8), (0, 8), (table, 8), (48, 8), (2, 4), (1, 4), (8, 8), (24, 8)]));
+    file.extend(le(&[(0, 4), (3, 4), (0, 8), (0, 8), (strings, 8), (7, 8), (0, 4), (0, 4), (1, 8), (0, 8)]));
+    file
+}
+
+#[test]
+fn good_an_image_that_is_an_elf_file_has_its_names() {
+    let told = [
+        "word 40201008 40202003",
+        "word 40202000 40000781",
+        "word 40202008 40000040200701",
+        "0 1 40000000 start 2",
+        "0 1 40000000 found mair_el2 ff",
+        "0 1 40000000 found tcr_el2 80803519",
+        "0 1 40000000 found ttbr0_el2 40201000",
+        "0 1 40000000 found sctlr_el2 30cd183d",
+        "0 2 40000108 store 8 40202008 40202008 40000040400701",
+        "0 3 4000010c dsb ish",
+    ];
+    let desk = Desk::new(recording(told.map(ToOwned::to_owned)).as_bytes());
+    fs::write(desk.file("image"), elf()).expect("it can be written");
+    let said = report(&desk.start("", &[]), "WITNESS-REPORT ");
+    let places: Vec<&str> =
+        said["findings"].as_array().into_iter().flatten().filter_map(|f| f["symbol"].as_str()).collect();
+    assert!(!places.is_empty() && places.iter().all(|place| *place == "maker+0x8"), "{said}");
 }
