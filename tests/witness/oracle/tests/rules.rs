@@ -3,7 +3,8 @@
 //! A small machine, and traces for it as text.
 //!
 //! The root stands at 40000000 (level 0), tables of levels 1 to 3 at 40001000, 40002000 and 40003000: they map 4 KiB pages from VA 0 on.
-//! A second level 3 table, linked nowhere, stands at 40004000. Lines of a trace are `PE EVENT`; instruction numbers and program counters are
+//! A second level 3 table, linked nowhere, stands at 40004000. All of them are mapped where they stand, by a block in a
+//! table of level 2 at 40005000. Lines of a trace are `PE EVENT`; instruction numbers and program counters are
 //! added here.
 
 #[path = "rules/causes.rs"]
@@ -36,7 +37,7 @@ mod tables;
 mod unknown;
 
 use breakwater_oracle::obligations::{Obligations, Rule};
-use breakwater_trace::{Reader, Record};
+use breakwater_trace::{End, Reader, Record};
 
 /// Page 0: read-write data at 50000000.
 pub(crate) const RW: &str = "40000050000703";
@@ -60,10 +61,11 @@ pub(crate) fn table(pa: u64, entries: &[(u64, &str)]) -> String {
 pub(crate) fn memory(pages: &[(u64, &str)]) -> String {
     [
         table(0x4000_0000, &[(0, "40001003")]),
-        table(0x4000_1000, &[(0, "40002003")]),
+        table(0x4000_1000, &[(0, "40002003"), (1, "40005003")]),
         table(0x4000_2000, &[(0, "40003003")]),
         table(0x4000_3000, pages),
         table(0x4000_4000, &[]),
+        table(0x4000_5000, &[(0, "40000040000701")]),
     ]
     .concat()
 }
@@ -120,12 +122,22 @@ pub(crate) fn broken(parts: &[&str]) -> Vec<Rule> {
     rules
 }
 
-/// Asserts that `parts` break exactly `rules`.
+/// Asserts that `parts` break exactly `rules`, and that a translation explains where each access leads.
 #[track_caller]
 pub(crate) fn assert_broken(parts: &[&str], rules: &[Rule]) {
     let found = broken(parts);
     let text: Vec<String> = judged(parts).violations().iter().map(ToString::to_string).collect();
     assert_eq!(found, rules, "{text:#?}");
+    let strange = strange(parts);
+    assert!(strange.is_empty(), "{strange:#?}");
+}
+
+/// What is said of the accesses of `parts` that no translation explains.
+pub(crate) fn strange(parts: &[&str]) -> Vec<String> {
+    let mut engine = judged(parts);
+    // No store explains them any more.
+    engine.step(0, &Record::End(End::Limit));
+    engine.unknowns().iter().filter(|unknown| unknown.is_access).map(ToString::to_string).collect()
 }
 
 /// Asserts that `parts` break nothing.

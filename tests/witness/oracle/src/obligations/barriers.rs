@@ -7,6 +7,7 @@ use breakwater_trace::{Barrier, Operation};
 use super::Obligations;
 use super::cause::{At, Evidence};
 use super::debt::{Debt, Key, Note};
+use super::fast::Use;
 use super::holder::{Pes, Shot, Walks, bit};
 use super::pe::{ControlCause, Progress};
 use super::report::{Doubt, UnplacedViolation};
@@ -339,7 +340,7 @@ impl Obligations {
                 return;
             }
             self.note_access(pe, operand);
-            self.use_address(pe, operand, false);
+            self.use_address(pe, operand, Use::Zeroing);
         }
         if let Some(pa) = self.translate(pe, operand & !63) {
             (0..8).for_each(|word| self.store_word(pe, ((pa & !63) + 8 * word, u64::MAX, 0)));

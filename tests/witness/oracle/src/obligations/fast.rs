@@ -107,14 +107,26 @@ pub(super) fn digest<K: Hash, V: Hash>(map: &FastMap<K, V>) -> u64 {
     map.iter().map(one).fold(0, u64::wrapping_add)
 }
 
+/// How an address is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Use {
+    /// Code is fetched there.
+    Fetch,
+    /// A load or store, which reached the byte at `pa`.
+    Access { pa: u64 },
+    /// DC ZVA, which does not tell what it reached.
+    Zeroing,
+}
+
 /// Uses of pages that found nothing wrong. A use changes nothing: until something happens that it could tell apart,
 /// another one of the same page by the same PE finds nothing either. Nearly all events of a boot are such.
 #[derive(Debug, Default)]
 pub(super) struct Uses {
     /// What happened so far that a use could tell apart.
     changes: u64,
-    /// By a hash of the page: PE, page and kind of the use, and after how many changes it was.
-    known: Vec<(u64, u64)>,
+    /// By a hash of the page: PE, page and kind of the use, how far from there it led, and after how many changes it
+    /// was.
+    known: Vec<(u64, u64, u64)>,
 }
 
 /// No part of a state, and soon learned again.
@@ -128,8 +140,15 @@ impl Uses {
     /// Log2 of the uses that are remembered.
     const BITS: u32 = 10;
 
-    const fn key(pe: u32, va: u64, is_fetch: bool) -> u64 {
-        va >> 12 | (is_fetch as u64) << 52 | (pe as u64) << 53 | 1 << 63
+    /// What tells a use apart, and how far from its address it led, where it tells.
+    const fn key(pe: u32, va: u64, kind: Use) -> (u64, u64) {
+        let page = va >> 12 | (pe as u64) << 53 | 1 << 63;
+        match kind {
+            Use::Access { pa } => (page, pa.wrapping_sub(va)),
+            Use::Fetch => (page | 1 << 52, 0),
+            // No distance between pages.
+            Use::Zeroing => (page, 1),
+        }
     }
 
     const fn place(key: u64) -> usize {
@@ -142,17 +161,17 @@ impl Uses {
     }
 
     /// Whether such a use found nothing, and nothing changed since.
-    pub(super) fn found_nothing(&self, pe: u32, va: u64, is_fetch: bool) -> bool {
-        let key = Self::key(pe, va, is_fetch);
-        self.known.get(Self::place(key)) == Some(&(key, self.changes))
+    pub(super) fn found_nothing(&self, pe: u32, va: u64, kind: Use) -> bool {
+        let (key, offset) = Self::key(pe, va, kind);
+        self.known.get(Self::place(key)) == Some(&(key, offset, self.changes))
     }
 
     /// Such a use found nothing.
-    pub(super) fn note(&mut self, pe: u32, va: u64, is_fetch: bool) {
+    pub(super) fn note(&mut self, pe: u32, va: u64, kind: Use) {
         if self.known.is_empty() {
-            self.known.resize(1 << Self::BITS, (0, 0));
+            self.known.resize(1 << Self::BITS, (0, 0, 0));
         }
-        let key = Self::key(pe, va, is_fetch);
-        self.known[Self::place(key)] = (key, self.changes);
+        let (key, offset) = Self::key(pe, va, kind);
+        self.known[Self::place(key)] = (key, offset, self.changes);
     }
 }

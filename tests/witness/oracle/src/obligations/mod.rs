@@ -16,6 +16,7 @@ mod change;
 mod context;
 mod debt;
 mod debts;
+mod explain;
 mod fast;
 mod holder;
 mod leaves;
@@ -46,6 +47,7 @@ pub use self::unknown::Unknown;
 
 use self::context::{Context, Frames};
 use self::debts::Debts;
+use self::explain::StrangeAccess;
 use self::fast::{FastMap, Uses, Wide};
 use self::holder::Pes;
 use self::leaves::{Outputs, Ranges};
@@ -82,6 +84,10 @@ pub struct Obligations {
     unknowns: Vec<Unknown>,
     /// Loads that a store may still explain; no part of a state either.
     early: Vec<EarlyLoad>,
+    /// Accesses that a store may still explain, likewise.
+    strange: Vec<StrangeAccess>,
+    /// Where accesses lead is not asked.
+    trusts_addresses: bool,
     uses: Uses,
     /// An event was seen: declarations stand before.
     begun: bool,
@@ -130,6 +136,14 @@ impl Obligations {
         let mut engine = Self::default();
         engine.report.off = Some(rule);
         engine
+    }
+
+    /// The engine that takes every physical address of an access for what a translation gave. For records that no
+    /// machine made: the letters of an alphabet.
+    #[must_use]
+    pub const fn trusting_addresses(mut self) -> Self {
+        self.trusts_addresses = true;
+        self
     }
 
     /// Judges `record`, which stands on `line` of the trace.
@@ -208,6 +222,7 @@ impl Obligations {
         if !self.early.is_empty() {
             self.explain_loads(cpu, &event);
         }
+        let is_awaited = self.strange.iter().any(|strange| strange.awaits(cpu));
         if self.is_service(pc, &event) {
             self.report.is_muted = true;
             self.act(step);
@@ -216,6 +231,9 @@ impl Obligations {
             return;
         }
         self.act(step);
+        if is_awaited {
+            self.explain_accesses(cpu, &event);
+        }
     }
 
     /// `step` happens.

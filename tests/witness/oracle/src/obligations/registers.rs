@@ -73,7 +73,7 @@ impl Obligations {
     /// the `bytes` at `pa` clean to the point of coherency.
     pub(super) fn enter(&mut self, pe: u32, pa: u64, bytes: u64) {
         let before = std::mem::take(self);
-        self.report = before.report.emptied();
+        (self.report, self.trusts_addresses) = (before.report.emptied(), before.trusts_addresses);
         (self.params, self.ranges, self.memory, self.budget) =
             (before.params, before.ranges, before.memory, before.budget);
         self.pes.resize_with(before.pes.len(), Arc::default);

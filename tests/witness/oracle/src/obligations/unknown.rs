@@ -19,6 +19,9 @@ use crate::regime::{Control, Controls, Unsupported};
 /// More of them than anybody reads: each is of another PE, or of another kind.
 const MOST: usize = 64;
 
+/// More accesses that nothing explains: one cause makes many of them.
+pub(super) const MOST_ACCESSES: usize = 16;
+
 /// Something that is not known, or not followed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unknown {
@@ -26,6 +29,8 @@ pub struct Unknown {
     pub line: u64,
     /// What, with its value.
     pub what: String,
+    /// It is an access that no translation explains.
+    pub is_access: bool,
 }
 
 impl fmt::Display for Unknown {
@@ -61,8 +66,14 @@ impl Obligations {
 
     /// Notes that something is not known at the line that is being judged.
     pub(super) fn not_known(&mut self, what: String) {
-        if self.unknowns.len() < MOST && self.unknowns.iter().all(|unknown| unknown.what != what) {
-            self.unknowns.push(Unknown { line: self.report.at.line, what });
+        self.note_unknown(Unknown { line: self.report.at.line, what, is_access: false });
+    }
+
+    pub(super) fn note_unknown(&mut self, new: Unknown) {
+        let most = if new.is_access { MOST_ACCESSES } else { MOST };
+        let alike = self.unknowns.iter().filter(|unknown| unknown.is_access == new.is_access);
+        if alike.clone().count() < most && alike.into_iter().all(|unknown| unknown.what != new.what) {
+            self.unknowns.push(new);
         }
     }
 
@@ -172,6 +183,12 @@ impl Obligations {
         (!may_hide && !lines.unclear.has(at) && !may_be_older).then_some(known)
     }
 
+    /// The PEs beside `pe`.
+    pub(super) fn others(&self, pe: u32) -> Pes {
+        let others = self.pes.iter().enumerate().filter(|(other, state)| *other != pe as usize && state.exists);
+        others.fold(0, |others, (other, _)| others | bit(other as u32))
+    }
+
     /// `pe` loads: where memory holds something else than what is known, a device has written it, or another order of
     /// the PEs. A table in use keeps what is known of it, which may be cached; the rest is known no more. Whether a PE
     /// has just stored it, whose line is yet to come, shows the next event of each.
@@ -180,8 +197,7 @@ impl Obligations {
             let Some(known) = self.contradiction(pe, word) else { continue };
             let (pa, mask, found) = word;
             let contradiction = Contradiction { line: self.report.at.line, found, known };
-            let others = self.pes.iter().enumerate().filter(|(other, state)| *other != pe as usize && state.exists);
-            let awaited = others.fold(0, |awaited, (other, _)| awaited | bit(other as u32));
+            let awaited = self.others(pe);
             if awaited != 0 {
                 self.early.push(EarlyLoad { pa, mask, contradiction, awaited, notes: Vec::new() });
             }
@@ -210,7 +226,7 @@ impl Obligations {
             "the word {pa:x} of the table at {base:x}: the load of line {line} finds {found:x}, where {known:x} was known"
         );
         match self.early.iter_mut().find(|early| early.pa == pa && early.contradiction.line == line) {
-            Some(early) => early.notes.push(Unknown { line: self.report.at.line, what }),
+            Some(early) => early.notes.push(Unknown { line: self.report.at.line, what, is_access: false }),
             None => self.not_known(what),
         }
     }
@@ -247,22 +263,19 @@ impl Obligations {
 
     /// No more lines come: what has not explained a load does not.
     pub(super) fn give_up_loads(&mut self) {
+        std::mem::take(&mut self.strange).into_iter().for_each(|strange| self.note_unknown(strange.note));
         for mut load in std::mem::take(&mut self.early) {
             self.note_all(&mut load.notes);
         }
     }
 
     fn note_all(&mut self, notes: &mut Vec<Unknown>) {
-        for Unknown { line, what } in notes.drain(..) {
-            let now = std::mem::replace(&mut self.report.at.line, line);
-            self.not_known(what);
-            self.report.at.line = now;
-        }
+        notes.drain(..).for_each(|unknown| self.note_unknown(unknown));
     }
 }
 
 /// What of `controls` this judge does not follow.
-fn unsupported(controls: &Controls, features: &Features) -> Option<String> {
+pub(super) fn unsupported(controls: &Controls, features: &Features) -> Option<String> {
     let Controls { tcr, hcr, tcr2, .. } = *controls;
     if controls.e2h() {
         return Some(format!("HCR_EL2 = {hcr:x}, whose E2H is 1: the EL2&0 regime is not followed"));

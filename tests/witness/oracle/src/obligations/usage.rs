@@ -6,6 +6,7 @@ use super::cause::{Evidence, Lack, Missing, Origin, Remedy};
 use super::change::same;
 use super::context::{Context, PlacedWord, Subtree, TableUse};
 use super::debt::{Debt, Key};
+use super::fast::Use;
 use super::holder::bit;
 use super::lines::{Lines, Upkeep, Waiting};
 use super::memory::index;
@@ -51,7 +52,7 @@ impl Obligations {
     pub(super) fn access(&mut self, pe: u32, access: &Access) {
         if self.translates_at_el2(pe) {
             self.note_access(pe, access.va);
-            self.use_address(pe, access.va, false);
+            self.use_address(pe, access.va, Use::Access { pa: access.pa });
         } else {
             self.pe(pe).levels.note_access(access.va, access.pa);
         }
@@ -64,7 +65,7 @@ impl Obligations {
         if !self.pes[pe as usize].fetched {
             self.pe(pe).fetched = true;
         }
-        self.use_address(pe, pc, true);
+        self.use_address(pe, pc, Use::Fetch);
     }
 
     /// `pe` executes an instruction at `pc`. With M = 0 and I = 0 it was fetched past the caches, from where stores through them may not have
@@ -84,15 +85,19 @@ impl Obligations {
         }
     }
 
-    /// `pe` fetches from `va`, or loads or stores there.
-    pub(super) fn use_address(&mut self, pe: u32, va: u64, is_fetch: bool) {
-        if self.pes[pe as usize].walks.is_empty() || self.uses.found_nothing(pe, va, is_fetch) {
+    /// `pe` fetches from `va`, or loads, stores or zeroes there.
+    pub(super) fn use_address(&mut self, pe: u32, va: u64, kind: Use) {
+        if self.pes[pe as usize].walks.is_empty() || self.uses.found_nothing(pe, va, kind) {
             return;
         }
         let before = self.report.times;
-        self.judge_use(pe, va, is_fetch);
-        if self.report.times == before && !self.report.is_muted {
-            self.uses.note(pe, va, is_fetch);
+        self.judge_use(pe, va, kind == Use::Fetch);
+        if self.report.times != before || self.report.is_muted {
+            return;
+        }
+        self.uses.note(pe, va, kind);
+        if let Use::Access { pa } = kind {
+            self.judge_reached(pe, va, pa);
         }
     }
 

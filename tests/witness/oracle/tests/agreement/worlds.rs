@@ -2,9 +2,11 @@
 //!
 //! The worlds, each of which can express some of the rules.
 //!
-//! Addresses in all of them: the root, a table of level 2, at 1000; a table of level 3 for 200000 and up at 2000; a spare one at 3000; frames of
-//! data at 80000000 and up. Tables are stored to through addresses that no walk translates, and instructions without a fetch have such
-//! addresses too, so that neither is a use of the mappings that are judged.
+//! Addresses in all of them: the root, a table of level 2, at 1000; a table of level 3 for 200000 and up at 2000; a
+//! spare one at 3000; frames of data at 80000000 and up. Tables are stored to through addresses that no walk
+//! translates, and instructions without a fetch have such addresses too, so that neither is a use of the mappings
+//! that are judged. A letter's physical address is fixed, whatever a history maps: that it contradicts the tables is
+//! not asked for (`Obligations::trusting_addresses`).
 
 use breakwater_trace::text::parse;
 use breakwater_trace::{HEADER, Record};

@@ -174,11 +174,16 @@ fn bad_one_isb_missing_before_the_mmu_is_on() {
     assert!(told.iter().all(|told| isb(&told) || told.2 == Lack::Tlbi), "{told:?}");
 }
 
+/// One PE, whose tables are mapped by index 2, so that index 0 is of page 1 alone.
+fn with_tables_past_the_caches() -> String {
+    machine(1, &[(1, RW)]).replace("word 40005000 40000040000701", "word 40005000 40000040000709")
+}
+
 #[test]
 fn bad_a_change_of_mair_with_the_mmu_on_is_not_a_root_switch() {
     // Index 0 is Normal Write-Back, and becomes Non-cacheable.
     let change = "0 10: msr mair_el2 440444; 0 isb; 0 tlbi alle2 0; 0 dsb nsh; 0 isb; 0 settled; end limit";
-    let parts = [&*machine(1, &[(1, RW)]), change];
+    let parts = [&*with_tables_past_the_caches(), change];
     // That the frame now has two types is the same write's.
     let of = |rule| (rule, 0x10, Lack::Break, Side::Before, 0x10);
     assert_eq!(told(&parts), [of(Rule::ControlChange), of(Rule::MismatchedAttributes)]);
@@ -192,13 +197,13 @@ fn bad_a_change_of_mair_with_the_mmu_on_is_not_a_root_switch() {
 /// RVNRFW: what is cached of a leaf that is gone may be of either type.
 #[test]
 fn bad_a_change_of_mair_over_a_leaf_that_is_still_cached() {
-    let machine = machine(1, &[(1, RW)]);
+    let machine = with_tables_past_the_caches();
     let change = "0 20: msr mair_el2 440444; 0 isb; 0 tlbi alle2 0; 0 dsb nsh; 0 isb; 0 settled; end limit";
     let stale = [machine.as_str(), &store(0x10, "0"), "0 dsb ish", change];
     assert_eq!(told(&stale), [(Rule::ControlChange, 0x20, Lack::Break, Side::Before, 0x20)]);
     let gone = [machine.as_str(), &store(0x10, "0"), "0 dsb ish; 0 tlbi vae2 1; 0 dsb nsh; 0 isb", change];
     assert_eq!(told(&gone), []);
-    let other = change.replace("440444", "ff04ff");
+    let other = change.replace("440444", "ff4404ff");
     assert_eq!(told(&[machine.as_str(), &store(0x10, "0"), "0 dsb ish", &other]), []);
 }
 

@@ -64,7 +64,7 @@ fn good_the_image_is_clean_where_the_boot_protocol_has_the_mmu_off() {
     let off = OFF.replace("0 msr", "0 48000000: msr");
     assert_broken(&[&machine(1, &[]), LOADS, ENTER, &off, read], &[Rule::NotCleaned]);
     let clean = "0 48000000: dc cvac 48000100; 0 48000004: dsb sy\n";
-    let mapped = machine(1, &[]).replace("word 40001008 0", "word 40001008 40000040000701");
+    let mapped = machine(1, &[]).replace("word 40005200 0", "word 40005200 40000048000701");
     assert_clean(&[&mapped, LOADS, ENTER, clean, &off, read]);
 }
 

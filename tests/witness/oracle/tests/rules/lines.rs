@@ -75,12 +75,12 @@ fn bad_tables_written_without_dsb() {
 
 #[test]
 fn bad_loaded_cacheably_while_the_line_may_be_stale() {
-    let mapped = memory(&[]) + &BUILD.replace("0 settled; end exit", "");
+    let mapped = memory(&[(2, "40000060000703")]) + &BUILD.replace("0 settled; end exit", "");
     let stack = "0 store 8 60000000 60000000 5; 0 dmb sy; 0 dc ivac 60000000; 0 dsb sy\n    0 msr mair";
     let with = mapped.replace("0 msr mair", &format!("0 dc ivac 60000000; 0 dsb sy; {stack}"));
-    assert_clean(&[&with, "0 load 8 1000 60000000 5"]);
+    assert_clean(&[&with, "0 load 8 2000 60000000 5"]);
     let without = with.replace("0 dmb sy; 0 dc ivac 60000000; 0 dsb sy\n", "0 dsb sy\n");
-    assert_broken(&[&without, "0 load 8 1000 60000000 5"], &[Rule::LineAfter]);
+    assert_broken(&[&without, "0 load 8 2000 60000000 5"], &[Rule::LineAfter]);
 }
 
 /// PE 0 leaves a word for PE 1, which comes from reset and reads it with its MMU off.
@@ -226,7 +226,7 @@ fn bad_table_in_use_whose_line_is_not_invalidated_after() {
     let unmapped = hidden.split("; 0 store 8 40003008 40003008 40000050001703").next().unwrap_or_default();
     assert_broken(&[&in_use(), unmapped, "1 settled"], &[Rule::LineAfter]);
     // A line from before that becomes dirty by another word takes the old one with it.
-    let dirtied = FILL.replace("0 dmb sy; 0 dc ivac 40003010; 0 dsb sy", "0 dsb sy; 1 store 8 ffff40003018 40003018 0");
+    let dirtied = FILL.replace("0 dmb sy; 0 dc ivac 40003010; 0 dsb sy", "0 dsb sy; 1 store 8 40003018 40003018 0");
     assert_broken(&[&in_use(), &dirtied], &[Rule::LineAfter]);
 }
 

@@ -4,11 +4,11 @@ use breakwater_oracle::obligations::Rule;
 
 use crate::{RW, RW_OTHER, assert_broken, assert_clean, machine, table};
 
-/// A second root at 40008000 with tables of its own, and `page` as page 1.
+/// A second root at 40008000 with tables of its own, and `page` as page 1; tables are mapped as in the first.
 fn second(page: &str) -> String {
     [
         table(0x4000_8000, &[(0, "40009003")]),
-        table(0x4000_9000, &[(0, "4000a003")]),
+        table(0x4000_9000, &[(0, "4000a003"), (1, "40005003")]),
         table(0x4000_a000, &[(0, "4000b003")]),
         table(0x4000_b000, &[(1, page), (2, "40000050002703")]),
     ]

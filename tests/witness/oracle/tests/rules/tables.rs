@@ -82,7 +82,7 @@ fn bad_former_table_is_reused_while_walks_may_still_go_through_it() {
 fn bad_child_linked_before_its_contents_are_known_or_visible() {
     let linked = "0 store 8 40002008 40002008 40006003; 0 dsb ishst; 0 isb; 0 settled";
     assert_broken(&[&two(), linked], &[Rule::ChildContents]);
-    let zeroed: String = (0..512).map(|word| format!("0 store 8 0 {:x} 0\n", 0x4000_6000 + 8 * word)).collect();
+    let zeroed: String = (0..512).map(|word| format!("0 store 8 {0:x} {0:x} 0\n", 0x4000_6000 + 8 * word)).collect();
     assert_broken(&[&two(), &zeroed, linked], &[Rule::ChildContents]);
     assert_clean(&[&two(), &zeroed, "0 dsb ishst", linked]);
 }
@@ -260,10 +260,10 @@ fn bad_link_by_another_pe_than_the_dmb_is_of() {
 
 #[test]
 fn good_one_dmb_for_tables_in_a_row() {
-    // 40005000, a table of level 2, leads to 40004000; one DMB stands before the link to both.
-    let middle = "0 store 8 40005000 40005000 40004003\n";
-    let top = "0 store 8 40001008 40001008 40005003\n";
-    let spare = table(0x4000_5000, &[]);
+    // 40007000, a table of level 2, leads to 40004000; one DMB stands before the link to both.
+    let middle = "0 store 8 40007000 40007000 40004003\n";
+    let top = "0 store 8 40001010 40001010 40007003\n";
+    let spare = table(0x4000_7000, &[]);
     assert_clean(&[&spare, &two(), OLD_LEAF, &child(RW), middle, "0 dmb ishst", top, USABLE]);
     let late = [middle, "0 dmb ishst\n", top].concat();
     assert_clean(&[&spare, &two(), OLD_LEAF, &child(RW), "0 dmb ishst", &late, USABLE]);
