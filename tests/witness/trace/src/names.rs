@@ -25,6 +25,16 @@ impl Encoding {
         Self { bits: (word >> 5) as u16 }
     }
 
+    /// The five fields as they stand in an instruction.
+    pub(crate) const fn bits(self) -> u16 {
+        self.bits
+    }
+
+    /// The encoding with the `bits` of another.
+    pub(crate) const fn of_bits(bits: u16) -> Self {
+        Self { bits }
+    }
+
     const fn op0(self) -> u16 {
         self.bits >> 14
     }
@@ -79,8 +89,14 @@ macro_rules! named {
 
         impl $kind {
             /// Its architectural name in lower case, where this crate knows one.
-            pub fn name(self) -> Option<&'static str> {
-                $table.iter().find(|row| row.1 == self.0).map(|row| row.0)
+            pub const fn name(self) -> Option<&'static str> {
+                // A table that is searched would cost more than the event that is asked about.
+                $(
+                    if self.0.bits == Encoding::new($op0, $op1, $crn, $crm, $op2).bits {
+                        return Some($name);
+                    }
+                )+
+                None
             }
 
             /// The one that the text form calls `text`.
@@ -209,8 +225,9 @@ impl Operation {
     }
 
     /// True for a DC that writes zeros (DC ZVA).
-    pub fn zeroes(self) -> bool {
-        self.name() == Some("zva")
+    pub const fn zeroes(self) -> bool {
+        let Self(encoding) = self;
+        encoding.bits == Encoding::new(1, 3, 7, 4, 1).bits
     }
 }
 

@@ -132,17 +132,23 @@ const PACKED: &str = "breakwater-trace 1\nmemory 40000000 80000000 ram\nword 400
     0 2 40000004 store 1 ffffffffffffffff 40000000 ff\n0 3 40000008 store 16 0 40000000 1 ffffffffffffffff\n\
     0 3 40000008 store 8 9000000 9000000 41 device\n0 4 4000000c load 4 0 40000000 ffffffff\n\
     0 5 40000010 fetch 4294967295\n0 6 40000014 dsb ish\n0 6 40000014 dsb ishnxs\n0 7 40000018 dmb c4\n\
-    0 8 4000001c msr ttbr0_el2 40000000\n0 9 40000020 enter 40000000 0\ncount 0 9\nend exit\n";
+    0 8 4000001c msr ttbr0_el2 40000000\n0 8 4000001c dc civac ffffffffffffffff\n0 8 4000001c tlbi vae2isnxs 1\n\
+    0 8 4000001c ic iallu 0\n0 8 4000001c at s1e2r 40000000\n0 8 4000001c dc s1_3_c7_c10_3 8\n\
+    0 9 40000020 enter 40000000 0\ncount 0 9\nend exit\n";
 
 #[test]
 fn good_a_packed_trace_says_what_its_text_says_line_by_line() {
     let bytes = packed(PACKED);
-    let (mut text, mut packed) = (Reader::new(PACKED.as_bytes()), Reader::new(bytes.as_slice()));
-    while let Some(record) = text.next_record().expect("well-formed") {
-        assert_eq!(packed.next_record(), Ok(Some(record)));
-        assert_eq!(packed.line(), text.line());
+    // Records that lie in the buffer as a whole, and records that do not.
+    for buffered in [7, 60, 1 << 16] {
+        let mut text = Reader::new(PACKED.as_bytes());
+        let mut packed = Reader::new(std::io::BufReader::with_capacity(buffered, bytes.as_slice()));
+        while let Some(record) = text.next_record().expect("well-formed") {
+            assert_eq!(packed.next_record(), Ok(Some(record)));
+            assert_eq!(packed.line(), text.line());
+        }
+        assert_eq!(packed.next_record(), Ok(None));
     }
-    assert_eq!(packed.next_record(), Ok(None));
 }
 
 #[test]
@@ -178,6 +184,7 @@ fn bad_bytes_that_are_no_packed_record_are_refused_with_their_line() {
     refused(&[&[9], &place[..]].concat(), "of kind 9");
     refused(&[&[1], &place[..], &[3]].concat(), "3 bytes");
     refused(&[&[4, 128], &place[1..]].concat(), "at most 128 CPUs");
+    refused(&[&[7], &place[..], &[0xff, 0xff]].concat(), "is no TLBI, DC, IC or AT");
     refused(b"\0\x03\0nop", "no decimal number");
     refused(b"\0\x01\0\xff", "no text");
 }

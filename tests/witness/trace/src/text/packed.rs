@@ -12,12 +12,13 @@ use std::io::{self, Read};
 
 use super::fields::parse;
 use crate::event::{Access, Barrier, Event, Record, Step};
+use crate::names::{Encoding, Operation};
 
 /// The first line of a packed trace.
 pub const PACKED_HEADER: &str = "breakwater-trace 1 packed";
 
 /// Kinds of records: a line of text after its length in two bytes, ...
-const TEXT: u8 = 0;
+pub(super) const TEXT: u8 = 0;
 /// ... and events, after which CPU, instruction and PC follow.
 const STORE: u8 = 1;
 const LOAD: u8 = 2;
@@ -25,6 +26,7 @@ const FETCH: u8 = 3;
 const ISB: u8 = 4;
 const DSB: u8 = 5;
 const DMB: u8 = 6;
+const MAINTAIN: u8 = 7;
 
 /// Of an access: it is a device's.
 const DEVICE: u8 = 0x80;
@@ -32,26 +34,36 @@ const DEVICE: u8 = 0x80;
 const WITHOUT_XS: u8 = 0x80;
 /// Bytes of CPU, instruction and PC.
 const PLACE_BYTES: usize = 17;
+/// Bytes of an access of 16 bytes, and of others.
+const PAIR_BYTES: usize = 33;
+const ACCESS_BYTES: usize = 25;
+/// The most bytes of a record that is no text.
+pub(super) const MOST_BYTES: usize = 1 + PLACE_BYTES + PAIR_BYTES;
 
 /// Appends `record` to `out`; `line` is kept for its memory.
 pub fn pack(record: &Record, out: &mut Vec<u8>, line: &mut String) {
     let Record::Step(Step { cpu, instruction, pc, event }) = record else { return pack_text(record, out, line) };
-    let mut begin = |kind: u8| {
-        let mut head = [0; 1 + PLACE_BYTES];
-        (head[0], head[1]) = (kind, *cpu as u8);
-        head[2..10].copy_from_slice(&instruction.to_le_bytes());
-        head[10..].copy_from_slice(&pc.to_le_bytes());
-        out.extend_from_slice(&head);
+    // Made as a whole and appended once: a recorder does this for every store of the machine.
+    let mut made = [0; MOST_BYTES];
+    made[1] = *cpu as u8;
+    made[2..10].copy_from_slice(&instruction.to_le_bytes());
+    made[10..18].copy_from_slice(&pc.to_le_bytes());
+    let rest = &mut made[1 + PLACE_BYTES..];
+    let (kind, bytes) = match event {
+        Event::Store(access) => (STORE, pack_access(access, rest)),
+        Event::Load(access) => (LOAD, pack_access(access, rest)),
+        Event::Fetch { instructions } => (FETCH, put(rest, &instructions.to_le_bytes())),
+        Event::Isb => (ISB, 0),
+        Event::Dsb(barrier) => (DSB, put(rest, &[pack_barrier(*barrier)])),
+        Event::Dmb(barrier) => (DMB, put(rest, &[pack_barrier(*barrier)])),
+        Event::Maintain { operation: Operation(encoding), operand } => {
+            let bytes = put(rest, &encoding.bits().to_le_bytes());
+            (MAINTAIN, bytes + put(&mut rest[bytes..], &operand.to_le_bytes()))
+        }
+        _ => return pack_text(record, out, line),
     };
-    match event {
-        Event::Store(access) => (begin(STORE), pack_access(access, out)).1,
-        Event::Load(access) => (begin(LOAD), pack_access(access, out)).1,
-        Event::Fetch { instructions } => (begin(FETCH), out.extend_from_slice(&instructions.to_le_bytes())).1,
-        Event::Isb => begin(ISB),
-        Event::Dsb(barrier) => (begin(DSB), pack_barrier(*barrier, out)).1,
-        Event::Dmb(barrier) => (begin(DMB), pack_barrier(*barrier, out)).1,
-        _ => pack_text(record, out, line),
-    }
+    made[0] = kind;
+    out.extend_from_slice(&made[..1 + PLACE_BYTES + bytes]);
 }
 
 /// Appends a line of text, a comment perhaps, to `out`.
@@ -69,17 +81,22 @@ fn pack_text(record: &Record, out: &mut Vec<u8>, line: &mut String) {
     pack_line(line, out);
 }
 
-fn pack_access(access: &Access, out: &mut Vec<u8>) {
-    let mut bytes = [0; 33];
-    bytes[0] = access.bytes | if access.device { DEVICE } else { 0 };
-    for (place, value) in bytes[1..].chunks_exact_mut(8).zip([access.va, access.pa, access.value[0], access.value[1]]) {
-        place.copy_from_slice(&value.to_le_bytes());
-    }
-    out.extend_from_slice(&bytes[..if access.bytes == 16 { 33 } else { 25 }]);
+/// Puts `bytes` at the beginning of `to`: how many they are.
+fn put(to: &mut [u8], bytes: &[u8]) -> usize {
+    to[..bytes.len()].copy_from_slice(bytes);
+    bytes.len()
 }
 
-fn pack_barrier(barrier: Barrier, out: &mut Vec<u8>) {
-    out.push(barrier.crm | if barrier.without_xs { WITHOUT_XS } else { 0 });
+fn pack_access(access: &Access, to: &mut [u8]) -> usize {
+    to[0] = access.bytes | if access.device { DEVICE } else { 0 };
+    for (place, value) in to[1..].chunks_exact_mut(8).zip([access.va, access.pa, access.value[0], access.value[1]]) {
+        place.copy_from_slice(&value.to_le_bytes());
+    }
+    if access.bytes == 16 { PAIR_BYTES } else { ACCESS_BYTES }
+}
+
+const fn pack_barrier(barrier: Barrier) -> u8 {
+    barrier.crm | if barrier.without_xs { WITHOUT_XS } else { 0 }
 }
 
 /// Why a packed record cannot be read.
@@ -114,6 +131,7 @@ pub(super) fn unpack(kind: u8, input: &mut impl Read, line: u64) -> Result<Optio
         ISB => Event::Isb,
         DSB => Event::Dsb(unpack_barrier(input)?),
         DMB => Event::Dmb(unpack_barrier(input)?),
+        MAINTAIN => unpack_maintenance(input)?,
         _ => return Err(Unpackable::Reason(format!("no packed record is of kind {kind}"))),
     };
     if cpu >= super::MOST_CPUS {
@@ -134,7 +152,7 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 fn unpack_access(input: &mut impl Read) -> Result<Access, Unpackable> {
-    let head: [u8; 25] = taken(input)?;
+    let head: [u8; ACCESS_BYTES] = taken(input)?;
     let (bytes, device) = (head[0] & !DEVICE, head[0] & DEVICE != 0);
     if !matches!(bytes, 1 | 2 | 4 | 8 | 16) {
         return Err(Unpackable::Reason(format!("no access has {bytes} bytes")));
@@ -147,4 +165,12 @@ fn unpack_access(input: &mut impl Read) -> Result<Access, Unpackable> {
 fn unpack_barrier(input: &mut impl Read) -> Result<Barrier, Unpackable> {
     let [byte] = taken(input)?;
     Ok(Barrier { crm: byte & 15, without_xs: byte & WITHOUT_XS != 0 })
+}
+
+fn unpack_maintenance(input: &mut impl Read) -> Result<Event, Unpackable> {
+    let operation = Operation(Encoding::of_bits(u16::from_le_bytes(taken(input)?)));
+    if operation.family().is_none() {
+        return Err(Unpackable::Reason(format!("{operation} is no TLBI, DC, IC or AT")));
+    }
+    Ok(Event::Maintain { operation, operand: u64::from_le_bytes(taken(input)?) })
 }

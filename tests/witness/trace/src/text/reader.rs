@@ -78,13 +78,23 @@ impl<R: BufRead> Reader<R> {
     /// The next packed record, or the comment in its place; nothing at the end of the input.
     fn next_packed(&mut self) -> Result<Option<Option<Record>>, Malformed> {
         self.line += 1;
-        let mut kind = [0];
-        match self.input.read(&mut kind) {
-            Ok(0) => return Ok(None),
-            Ok(_) => {}
+        let unpacked = match self.input.fill_buf() {
+            Ok([]) => return Ok(None),
             Err(error) => return self.refuse(1, error.to_string()),
-        }
-        match packed::unpack(kind[0], &mut self.input, self.line) {
+            // Nearly every record: it lies in the buffer as a whole.
+            Ok(buffer) if buffer.len() >= packed::MOST_BYTES && buffer[0] != packed::TEXT => {
+                let mut rest = &buffer[1..];
+                let unpacked = packed::unpack(buffer[0], &mut rest, self.line);
+                let bytes = buffer.len() - rest.len();
+                self.input.consume(bytes);
+                unpacked
+            }
+            Ok(&[kind, ..]) => {
+                self.input.consume(1);
+                packed::unpack(kind, &mut self.input, self.line)
+            }
+        };
+        match unpacked {
             Ok(record) => Ok(Some(record)),
             // Whoever writes it may be stopped anywhere: so may a text be, within a line.
             Err(Unpackable::Input(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
