@@ -75,7 +75,8 @@ type UserCallback = extern "C" fn(c_uint, *mut c_void);
 type MemoryCallback = extern "C" fn(c_uint, u32, u64, *mut c_void);
 
 const READS_REGISTERS: c_int = 1;
-const LOADS_AND_STORES: c_int = 3;
+const LOADS: c_int = 1;
+const STORES: c_int = 2;
 const OP_ADD: c_int = 0;
 const IF_EQUAL: c_int = 2;
 const IF_GREATER_OR_EQUAL: c_int = 7;
@@ -100,7 +101,6 @@ unsafe extern "C" {
     fn qemu_plugin_register_vcpu_mem_cb(insn: *mut RawInstruction, callback: MemoryCallback, flags: c_int, kinds: c_int, user: *mut c_void);
 
     fn qemu_plugin_mem_size_shift(info: u32) -> c_uint;
-    fn qemu_plugin_mem_is_store(info: u32) -> bool;
     fn qemu_plugin_mem_get_value(info: u32) -> RawValue;
     fn qemu_plugin_get_hwaddr(info: u32, va: u64) -> *mut RawPhysical;
     fn qemu_plugin_hwaddr_is_io(physical: *const RawPhysical) -> bool;
@@ -117,6 +117,7 @@ unsafe extern "C" {
     // glib and the C library, both already in the process.
     fn g_byte_array_new() -> *mut RawArray;
     fn g_byte_array_free(array: *mut RawArray, free_data: c_int) -> *mut u8;
+    fn g_byte_array_set_size(array: *mut RawArray, length: c_uint) -> *mut RawArray;
     fn g_array_free(array: *mut RawArray, free_data: c_int) -> *mut c_char;
     fn getpid() -> c_int;
     fn kill(process: c_int, signal: c_int) -> c_int;
@@ -272,10 +273,16 @@ impl Instruction<'_> {
         unsafe { qemu_plugin_register_vcpu_insn_exec_cb(self.raw, on_limit, READS_REGISTERS, user(0)) }
     }
 
-    /// Calls [`recorder::accessed`] after each load and store that it performs.
-    pub(crate) fn report_accesses(&self, site: u32) {
+    /// Calls [`recorder::loaded`] after each load that it performs.
+    pub(crate) fn report_loads(&self, site: u32) {
         // SAFETY: the instruction is valid; the callback takes user data as a number.
-        unsafe { qemu_plugin_register_vcpu_mem_cb(self.raw, on_access, 0, LOADS_AND_STORES, user(site)) }
+        unsafe { qemu_plugin_register_vcpu_mem_cb(self.raw, on_load, 0, LOADS, user(site)) }
+    }
+
+    /// Calls [`recorder::stored`] after each store that it performs.
+    pub(crate) fn report_stores(&self, site: u32) {
+        // SAFETY: the instruction is valid; the callback takes user data as a number.
+        unsafe { qemu_plugin_register_vcpu_mem_cb(self.raw, on_store, 0, STORES, user(site)) }
     }
 }
 
@@ -316,12 +323,6 @@ pub(crate) struct Access<'callback> {
 }
 
 impl Access<'_> {
-    /// True for a store.
-    pub(crate) fn is_store(&self) -> bool {
-        // SAFETY: `info` is the word QEMU handed to the callback that is still running.
-        unsafe { qemu_plugin_mem_is_store(self.info) }
-    }
-
     /// What was accessed; nothing where QEMU cannot name the physical address.
     pub(crate) fn read(&self) -> Option<breakwater_trace::Access> {
         // SAFETY: `info` and `va` are what QEMU handed to the callback that is still running.
@@ -345,8 +346,21 @@ impl Access<'_> {
     }
 }
 
-/// The registers that QEMU shows to debuggers, by lower-case name.
-pub(crate) struct Registers(HashMap<String, *mut RawRegister>);
+/// The registers that QEMU shows to debuggers.
+pub(crate) struct Registers {
+    /// By lower-case name.
+    named: HashMap<String, *mut RawRegister>,
+    /// x0 to x30, which every TLBI and DC is asked for.
+    general: [Option<*mut RawRegister>; 31],
+}
+
+thread_local! {
+    /// What QEMU puts a register's bytes into: one for each CPU's thread, for as long as that lives.
+    static BYTES: *mut RawArray = {
+        // SAFETY: takes no argument.
+        unsafe { g_byte_array_new() }
+    };
+}
 
 // SAFETY: the handles are opaque numbers of QEMU's, the same for every CPU, and only ever passed back to it.
 unsafe impl Send for Registers {}
@@ -373,28 +387,37 @@ impl Registers {
         }
         // SAFETY: the array is ours to free, with its data, which is not used after this.
         unsafe { g_array_free(array, 1) };
-        Self(registers)
+        let general = core::array::from_fn(|number| registers.get(&format!("x{number}")).copied());
+        Self { named: registers, general }
     }
 
     /// The value of the executing CPU's register; nothing if QEMU does not show it. Only inside a callback that was registered
     /// as reading registers.
     pub(crate) fn read(&self, name: &str) -> Option<u64> {
-        let handle = *self.0.get(name)?;
-        // SAFETY: takes no argument.
-        let array = unsafe { g_byte_array_new() };
-        // SAFETY: the handle came from QEMU's list, the array is a fresh GByteArray.
-        unsafe { qemu_plugin_read_register(handle, array) };
-        // SAFETY: QEMU appended the register's bytes; the header is valid.
-        let RawArray { data, len } = unsafe { ptr::read(array) };
-        let mut bytes = [0; 8];
-        let taken = bytes.len().min(len as usize);
-        if taken > 0 {
-            // SAFETY: `taken` is at most the array's length and the buffer's; they do not overlap.
-            unsafe { ptr::copy_nonoverlapping(data, bytes.as_mut_ptr(), taken) };
-        }
-        // SAFETY: the array is ours, and its data is not used after this.
-        unsafe { g_byte_array_free(array, 1) };
-        Some(u64::from_le_bytes(bytes))
+        self.named.get(name).map(|handle| Self::value(*handle))
+    }
+
+    /// The same of general register `number`.
+    pub(crate) fn read_general(&self, number: u8) -> Option<u64> {
+        self.general.get(usize::from(number)).copied().flatten().map(Self::value)
+    }
+
+    fn value(handle: *mut RawRegister) -> u64 {
+        BYTES.with(|array| {
+            // SAFETY: the array is this thread's own, and nobody refers to what it held before.
+            let array = unsafe { g_byte_array_set_size(*array, 0) };
+            // SAFETY: the handle came from QEMU's list, the array is an empty GByteArray.
+            unsafe { qemu_plugin_read_register(handle, array) };
+            // SAFETY: QEMU appended the register's bytes; the header is valid.
+            let RawArray { data, len } = unsafe { ptr::read(array) };
+            let mut bytes = [0; 8];
+            let taken = bytes.len().min(len as usize);
+            if taken > 0 {
+                // SAFETY: `taken` is at most the array's length and the buffer's; they do not overlap.
+                unsafe { ptr::copy_nonoverlapping(data, bytes.as_mut_ptr(), taken) };
+            }
+            u64::from_le_bytes(bytes)
+        })
     }
 }
 
@@ -430,8 +453,12 @@ extern "C" fn on_image(cpu: c_uint, user: *mut c_void) {
     recorder::may_enter(cpu, site(user), read_memory);
 }
 
-extern "C" fn on_access(cpu: c_uint, info: u32, va: u64, user: *mut c_void) {
-    recorder::accessed(cpu, site(user), &Access { info, va, callback: PhantomData });
+extern "C" fn on_load(cpu: c_uint, info: u32, va: u64, user: *mut c_void) {
+    recorder::loaded(cpu, site(user), &Access { info, va, callback: PhantomData });
+}
+
+extern "C" fn on_store(cpu: c_uint, info: u32, va: u64, user: *mut c_void) {
+    recorder::stored(cpu, site(user), &Access { info, va, callback: PhantomData });
 }
 
 extern "C" fn on_exit(_id: u64, _user: *mut c_void) {

@@ -4,19 +4,17 @@
 //! callbacks' arrival. What is known per translated instruction is kept in a table of sites, so that QEMU carries a
 //! number instead of a pointer.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use breakwater_trace::text::{PACKED_HEADER, pack, pack_line};
-use breakwater_trace::{Atomic, Call, Decoded, End, Event, HEADER, MOST_CPUS, Record, Register, Step, decode};
+use breakwater_trace::{Atomic, Call, Decoded, End, Event, MOST_CPUS, Record, Register, Step, decode};
 
 use crate::atomics::Atomics;
 use crate::ffi::{self, Access, Block, Counter, Registers};
+use crate::log::{Log, Site};
 use crate::options::{Entry, Loads, Options, Runs};
-use crate::repeats::{Fetches, Repeats};
+use crate::repeats::Fetches;
 use crate::shared::Shared;
 
 /// Registers whose first values are written down, as far as QEMU shows them. VPIDR_EL2 and VMPIDR_EL2 are there for what QEMU resets them
@@ -76,35 +74,6 @@ struct Session {
     log: Mutex<Log>,
 }
 
-/// What is known of an instruction, or of the straight run that begins with it, since its translation.
-#[derive(Clone, Copy)]
-struct Site {
-    pc: u64,
-    decoded: Option<Decoded>,
-    atomic: Option<Atomic>,
-    run: u32,
-}
-
-/// The trace file and what is needed to fill it.
-struct Log {
-    out: BufWriter<File>,
-    packed: bool,
-    /// A record as it is written, and as text; kept for their memory.
-    bytes: Vec<u8>,
-    text: String,
-    written: u64,
-    ended: bool,
-    sites: Vec<Site>,
-    known: HashMap<(u64, u32, u32), u32>,
-    /// VBAR_EL2 per CPU, as written.
-    vectors: Vec<u64>,
-    /// VBAR_EL3, if it was.
-    vectors_of_el3: Vec<Option<u64>>,
-    repeats: Repeats,
-    /// What is to be written now; kept for its memory.
-    due: Vec<Step>,
-}
-
 /// Starts a session; the reason if it cannot be.
 pub(crate) fn install(usable: bool, cpus: usize, arguments: &[String]) -> Result<(), String> {
     if !usable {
@@ -115,23 +84,7 @@ pub(crate) fn install(usable: bool, cpus: usize, arguments: &[String]) -> Result
         return Err(format!("a trace has at most {MOST_CPUS} CPUs, and this machine may have {cpus}"));
     }
     let file = File::create(&options.out).map_err(|error| format!("{}: {error}", options.out.display()))?;
-    let mut out = BufWriter::with_capacity(1 << 20, file);
-    let header = if options.packed { PACKED_HEADER } else { HEADER };
-    writeln!(out, "{header}").map_err(|error| error.to_string())?;
-    let log = Log {
-        out,
-        packed: options.packed,
-        bytes: Vec::new(),
-        text: String::new(),
-        written: 0,
-        ended: false,
-        sites: Vec::new(),
-        known: HashMap::new(),
-        vectors: vec![0; cpus],
-        vectors_of_el3: vec![None; cpus],
-        repeats: Repeats::new(cpus, options.fetches == Runs::Always),
-        due: Vec::new(),
-    };
+    let log = Log::new(file, &options, cpus);
     let shared = (options.loads == Loads::Shared && cpus > 1).then(|| Shared::new(cpus));
     let fetches = (options.fetches == Runs::Pages).then(|| Fetches::new(cpus));
     let session = Session {
@@ -194,7 +147,9 @@ pub(crate) fn translated(block: &Block<'_>) {
         if decoded.is_some() || atomic.is_some() {
             instruction.report_execution(site);
         }
-        instruction.report_accesses(site | if atomic.is_some() { ATOMIC } else { 0 });
+        let access = site | if atomic.is_some() { ATOMIC } else { 0 };
+        instruction.report_loads(access);
+        instruction.report_stores(access);
     }
 }
 
@@ -322,40 +277,50 @@ fn call_event(session: &Session, call: Call, immediate: u16) -> Event {
     Event::Call { call, immediate, arguments }
 }
 
-/// A load or store was performed.
-pub(crate) fn accessed(cpu: u32, site: u32, access: &Access<'_>) {
+/// A load was performed.
+pub(crate) fn loaded(cpu: u32, site: u32, access: &Access<'_>) {
     let session = session();
-    let (store, atomic) = (access.is_store(), site & ATOMIC != 0);
+    let is_atomic = site & ATOMIC != 0;
     let loads = session.loads(cpu);
-    if !store && !atomic && loads == Loads::Never {
+    if !is_atomic && loads == Loads::Never {
         return;
     }
     let read = access.read();
     // Most loads end here, without a lock that they share.
-    if !store && !atomic && !session.wants(loads, cpu, read.as_ref()) {
+    if !is_atomic && !session.wants(loads, cpu, read.as_ref()) {
         return;
     }
     let mut log = session.log();
     let Site { pc, atomic, .. } = log.sites[(site & !ATOMIC) as usize];
-    let Some(access) = read else {
-        // Never seen; said where a reader of the trace looks, since the event cannot be written.
-        return log.comment(&format!("CPU {cpu}: access at {pc:x} without a physical address"));
-    };
-    let event = match (store, atomic) {
-        (true, Some(atomic)) => session.atomics.store(cpu, atomic, access).map(Event::Store),
-        (true, None) => Some(Event::Store(access)),
-        (false, Some(atomic)) => {
+    let Some(access) = read else { return log.unplaced(cpu, pc) };
+    let event = match atomic {
+        Some(atomic) => {
             let load = session.atomics.load(cpu, atomic, access);
             load.filter(|access| session.wants(loads, cpu, Some(access))).map(Event::Load)
         }
-        (false, None) => Some(Event::Load(access)),
+        None => Some(Event::Load(access)),
     };
-    if let (Some(Event::Store(access)), Some(shared)) = (&event, &session.shared) {
-        shared.stored(cpu, access);
-    }
     if let Some(event) = event {
         session.write_now(&mut log, cpu, pc, event);
     }
+}
+
+/// A store was performed.
+pub(crate) fn stored(cpu: u32, site: u32, access: &Access<'_>) {
+    let session = session();
+    let read = access.read();
+    let mut log = session.log();
+    let Site { pc, atomic, .. } = log.sites[(site & !ATOMIC) as usize];
+    let Some(access) = read else { return log.unplaced(cpu, pc) };
+    let access = match atomic {
+        Some(atomic) => session.atomics.store(cpu, atomic, access),
+        None => Some(access),
+    };
+    let Some(access) = access else { return };
+    if let Some(shared) = &session.shared {
+        shared.stored(cpu, &access);
+    }
+    session.write_now(&mut log, cpu, pc, Event::Store(access));
 }
 
 /// The instruction limit was reached.
@@ -470,7 +435,7 @@ impl Session {
 
     /// General register `number`; 31 reads as zero.
     fn general(&self, number: u8) -> u64 {
-        if number >= 31 { 0 } else { self.read(&format!("x{number}")) }
+        self.registers.get().and_then(|registers| registers.read_general(number)).unwrap_or(0)
     }
 
     /// Follows the registers that decide what is reported at all.
@@ -502,18 +467,31 @@ impl Session {
     }
 
     fn write(&self, log: &mut Log, step: Step) {
-        let mut due = std::mem::take(&mut log.due);
-        log.repeats.happens(step, |step| due.push(*step));
-        for step in due.drain(..) {
-            if let Some(fetches) = &self.fetches {
-                fetches.happened(&step.event);
-            }
-            log.record(&Record::Step(step));
+        // Nearly every event: it is written, and nothing else is.
+        if log.repeats.only_changes(&step.event) {
+            self.put(log, step);
+        } else {
+            self.write_what_is_due(log, step);
         }
-        log.due = due;
         if log.written > self.options.cap_bytes {
             self.end(log, End::Cap);
         }
+    }
+
+    fn put(&self, log: &mut Log, step: Step) {
+        if let Some(fetches) = &self.fetches {
+            fetches.happened(&step.event);
+        }
+        log.record(&Record::Step(step));
+    }
+
+    fn write_what_is_due(&self, log: &mut Log, step: Step) {
+        let mut due = std::mem::take(&mut log.due);
+        log.repeats.happens(step, |step| due.push(*step));
+        for step in due.drain(..) {
+            self.put(log, step);
+        }
+        log.due = due;
     }
 
     /// Writes the counts and the reason, once, and stops a machine that has not stopped by itself.
@@ -532,59 +510,11 @@ impl Session {
         }
         log.record(&Record::End(reason));
         log.ended = true;
-        if let Err(error) = log.out.flush() {
+        if let Err(error) = log.flush() {
             ffi::say(&format!("breakwater-recorder: {}: {error}", self.options.out.display()));
         }
         if reason != End::Exit {
             ffi::stop_machine();
         }
-    }
-}
-
-impl Log {
-    /// Writes a record. A failing disk, or a reader that has gone, shows as a trace without its end, which readers
-    /// refuse.
-    fn record(&mut self, record: &Record) {
-        self.bytes.clear();
-        if self.packed {
-            pack(record, &mut self.bytes, &mut self.text);
-        } else {
-            // Writing to memory never fails.
-            let _ = writeln!(self.bytes, "{record}");
-        }
-        self.flush();
-    }
-
-    /// Writes a comment.
-    fn comment(&mut self, text: &str) {
-        self.bytes.clear();
-        if self.packed {
-            pack_line(&format!("# {text}"), &mut self.bytes);
-        } else {
-            let _ = writeln!(self.bytes, "# {text}");
-        }
-        self.flush();
-    }
-
-    /// Writes what has been made.
-    fn flush(&mut self) {
-        if self.ended {
-            return;
-        }
-        self.written += self.bytes.len() as u64;
-        if self.out.write_all(&self.bytes).is_err() {
-            self.ended = true;
-            ffi::stop_machine();
-        }
-    }
-
-    /// The number of the site with this address and encoding; translating it again adds none.
-    fn site(&mut self, pc: u64, word: u32, run: u32) -> u32 {
-        let next = self.sites.len() as u32;
-        let number = *self.known.entry((pc, word, run)).or_insert(next);
-        if number == next {
-            self.sites.push(Site { pc, decoded: decode(word), atomic: Atomic::of(word), run });
-        }
-        number
     }
 }

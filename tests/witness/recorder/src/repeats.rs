@@ -74,6 +74,8 @@ struct Age {
 pub(crate) struct Repeats {
     now: Age,
     cpus: Vec<RecentSteps>,
+    /// A CPU may hold a barrier back.
+    holds: bool,
     /// CPUs that have started.
     started: usize,
     /// Every fetch counts for as long as one CPU runs.
@@ -84,7 +86,15 @@ impl Repeats {
     /// Nothing done. With `all_fetches`, none is left out before a second CPU starts: until then there is nobody to wait for, and a profile
     /// is made of them.
     pub(crate) fn new(cpus: usize, all_fetches: bool) -> Self {
-        Self { now: Age::default(), cpus: vec![RecentSteps::default(); cpus], started: 0, all_fetches }
+        Self { now: Age::default(), cpus: vec![RecentSteps::default(); cpus], holds: false, started: 0, all_fetches }
+    }
+
+    /// Whether all that becomes of `event` is that it is written: it changes something, and no barrier is held back.
+    /// Then it counts as done.
+    pub(crate) fn only_changes(&mut self, event: &Event) -> bool {
+        let only = !self.holds && Repeatable::of(event) == Repeatable::Change && !matches!(event, Event::Start { .. });
+        self.now.changes += u64::from(only);
+        only
     }
 
     /// `step` happens: calls `write` with what is to be written by now, which may be nothing.
@@ -102,6 +112,7 @@ impl Repeats {
         let this = (step.pc, step.event);
         if !always && cpu.done.contains(&this) {
             cpu.held = (kind != Repeatable::Use).then_some(step);
+            self.holds |= cpu.held.is_some();
             return;
         }
         if kind == Repeatable::Completion {
@@ -129,6 +140,7 @@ impl Repeats {
 
     /// Writes what is held.
     pub(crate) fn let_go(&mut self, write: impl FnMut(&Step)) {
+        self.holds = false;
         self.cpus.iter_mut().filter_map(|cpu| cpu.held.take()).collect::<Vec<_>>().iter().for_each(write);
     }
 }
