@@ -23,7 +23,7 @@ use breakwater_trace::{Event, Feature, Record, Step};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use report::{Crashed, Report};
-pub(crate) use report::{doubt, not_kept, unknown};
+pub(crate) use report::{by_set_and_way, doubt, not_kept, unknown};
 use trace::Trace;
 
 use crate::baseline::Baseline;
@@ -224,6 +224,7 @@ impl Bench {
             findings: fold(obligations.violations(), symbols),
             not_kept: obligations.not_kept(),
             doubts: obligations.doubts().to_vec(),
+            swept: obligations.by_set_and_way(),
             unknowns: obligations.unknowns().to_vec(),
             policies,
         }

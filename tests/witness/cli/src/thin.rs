@@ -205,6 +205,7 @@ fn is_alike(whole: &Obligations, thin: &Obligations) -> bool {
     };
     let (one, other) = (whole.violations(), thin.violations());
     whole.unknowns() == thin.unknowns()
+        && whole.by_set_and_way() == thin.by_set_and_way()
         && one.len() == other.len()
         && one.iter().zip(other).all(|(one, other)| same(one, other))
 }

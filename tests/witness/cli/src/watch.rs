@@ -21,7 +21,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use breakwater_oracle::obligations::{Doubt, NotKept, Unknown, Violation};
+use breakwater_oracle::obligations::{BySetAndWay, Doubt, NotKept, Unknown, Violation};
 use breakwater_trace::{End, Feature, Record};
 
 pub use entry::{From, Payload};
@@ -62,6 +62,8 @@ pub struct Testimony {
     pub not_kept: Vec<NotKept>,
     /// TLBIs that only a branch orders behind another CPU's stores: no recording shows branches, so these fail nothing.
     pub doubts: Vec<Doubt>,
+    /// DC by set and way, and what it counted for.
+    pub swept: Vec<BySetAndWay>,
     /// What another order of events that fits the values observed would have shown, and this run did not. It fails nothing.
     pub elsewhere: Vec<Finding>,
     /// Violations that count as certain because there was too much to weigh.
@@ -141,6 +143,7 @@ pub fn watch(
         compared,
         not_kept: judged.not_kept,
         doubts: judged.doubts,
+        swept: judged.swept,
         elsewhere: finding::weighed(&weighed.elsewhere, &[], symbols),
         unweighed: weighed.unexamined,
         lapses: judged.lapses,

@@ -203,3 +203,22 @@ pub fn stored_words(access: &Access) -> impl Iterator<Item = (u64, u64, u64)> {
         (((pa & !7) + 8 * index), mask, shifted & mask)
     })
 }
+
+/// What a DC by set and way names: a level of the caches of the PE that executes it, and a line there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SetAndWay {
+    /// The level, from 1.
+    pub level: u8,
+    /// Set and way as they stand in the operand: the way from bit 31 down, the set from log2 of the bytes of a line up.
+    pub line: u32,
+}
+
+impl SetAndWay {
+    /// Decodes an operand: the level less 1 in 3:1, the rest of 3:0 and 63:32 RES0. Nothing where one of these is set.
+    #[must_use]
+    pub const fn decode(operand: u64) -> Option<Self> {
+        let level = (operand >> 1 & 7) as u8 + 1;
+        let is_reserved = operand >> 32 != 0 || operand & 1 != 0 || level > 7;
+        if is_reserved { None } else { Some(Self { level, line: operand as u32 & !0xf }) }
+    }
+}

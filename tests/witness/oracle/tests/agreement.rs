@@ -62,6 +62,8 @@ pub(crate) fn worlds() -> Vec<World> {
         worlds_of::frames("frames, no caches by address", "feature all ntlbpa\n"),
         registers::lines("lines", ""),
         registers::lines("lines, 819472", "feature all clean-invalidates\n"),
+        registers::swept("swept", ""),
+        registers::swept("swept, beside another", &worlds_of::on(0, 0x1000)),
         worlds_of::mappings(),
         roots::two_roots(),
         roots::shared_table(),

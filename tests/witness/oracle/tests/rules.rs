@@ -31,6 +31,8 @@ mod lines;
 mod registers;
 #[path = "rules/roots.rs"]
 mod roots;
+#[path = "rules/sweeps.rs"]
+mod sweeps;
 #[path = "rules/tables.rs"]
 mod tables;
 #[path = "rules/unknown.rs"]

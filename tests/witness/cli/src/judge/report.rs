@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use breakwater_oracle::obligations::{Doubt, NotKept, Unknown};
+use breakwater_oracle::obligations::{BySetAndWay, Doubt, NotKept, Unknown};
 use breakwater_oracle::policy::{Crash, Policy};
 use serde_json::{Value, json};
 
@@ -41,6 +41,8 @@ pub(crate) struct Report {
     pub(crate) not_kept: Vec<NotKept>,
     /// What nothing in the trace settles; it fails nothing.
     pub(crate) doubts: Vec<Doubt>,
+    /// DC by set and way, and what it counted for.
+    pub(crate) swept: Vec<BySetAndWay>,
     /// What a verdict would have to rest on besides, and is not known.
     pub(crate) unknowns: Vec<Unknown>,
     /// The kinds of core asked, and what would have become of each.
@@ -98,6 +100,7 @@ impl Report {
             "not_kept": self.not_kept.iter().map(not_kept).collect::<Vec<_>>(),
             "total": self.total(),
             "doubts": self.doubts.iter().map(doubt).collect::<Vec<_>>(),
+            "by_set_and_way": self.swept.iter().map(by_set_and_way).collect::<Vec<_>>(),
             "by_rule": self.by_rule(),
             "policies": policies.collect::<Vec<_>>(),
         })
@@ -120,6 +123,12 @@ pub(crate) fn doubt(doubt: &Doubt) -> Value {
     json!({ "line": doubt.line(), "pe": doubt.pe(), "pc": hex(doubt.pc()), "says": doubt.to_string() })
 }
 
+/// The JSON of DC by set and way.
+pub(crate) fn by_set_and_way(swept: &BySetAndWay) -> Value {
+    let (line, pe, pc) = (swept.line(), swept.pe(), hex(swept.pc()));
+    json!({ "line": line, "pe": pe, "pc": pc, "counted": swept.has_counted(), "says": swept.to_string() })
+}
+
 /// What is not known, as reports have it.
 pub(crate) fn unknown(unknown: &Unknown) -> Value {
     json!({ "line": unknown.line, "what": unknown.what })
@@ -139,6 +148,9 @@ impl fmt::Display for Report {
         }
         for doubt in &self.doubts {
             writeln!(f, "{doubt}")?;
+        }
+        for swept in &self.swept {
+            writeln!(f, "{swept}")?;
         }
         for (policy, crashed) in self.policies.iter().filter(|_| self.accesses != 0) {
             match crashed {

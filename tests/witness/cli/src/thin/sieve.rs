@@ -208,7 +208,7 @@ impl Sieve {
                 | self.is_first_use(cpu, operand, false);
         }
         match operation.name() {
-            Some("csw" | "cisw") => {
+            Some("isw" | "csw" | "cisw") => {
                 self.dirty.clear();
                 self.change()
             }

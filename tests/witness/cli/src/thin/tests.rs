@@ -72,6 +72,23 @@ fn good_stores_from_before_memory_is_a_table_stay() {
 }
 
 #[test]
+fn good_a_sweep_by_set_and_way_stays_whole_with_its_dsb() {
+    let off = ["0 dsb sy", "0 isb", "0 msr sctlr_el2 30cd1838", "0 isb"];
+    let swept = ["0 dc isw 40", "0 dc isw 80000040", "0 dc isw 0", "0 dc isw 80000000", "0 dsb sy"];
+    let stored = ["0 store 8 80002010 80002010 40000040400701", "0 dmb sy", "0 dc ivac 80002010", "0 dsb sy"];
+    let on = ["0 tlbi alle2 0", "0 dsb nsh", "0 isb", "0 msr sctlr_el2 30cd183d", "0 isb"];
+    let events = [&off[..], &swept, &swept, &stored, &on].concat();
+    assert_eq!(kept(&events), events);
+    let judged = |events: &[&str]| {
+        let mut engine = Obligations::new();
+        let all = records(TABLES, ON.iter().chain(events).copied());
+        all.iter().for_each(|(line, record)| engine.step(*line, record));
+        engine.violations().iter().any(|violation| violation.rule == Rule::LineBefore)
+    };
+    assert!(!judged(&events) && judged(&[&off[..], &stored, &on].concat()), "and it is what makes the difference");
+}
+
+#[test]
 fn good_a_use_stays_after_a_change() {
     let change = "0 store 8 80002010 80002010 40000040400701";
     let used = "0 load 8 40400000 40400000 0";

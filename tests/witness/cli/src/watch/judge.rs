@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use breakwater_oracle::obligations::{Doubt, NotKept, Obligations, Unknown, Violation};
+use breakwater_oracle::obligations::{BySetAndWay, Doubt, NotKept, Obligations, Unknown, Violation};
 use breakwater_trace::{End, Event, Feature, Record, Step};
 
 use super::features::{Found, features};
@@ -70,6 +70,8 @@ pub(crate) struct Judged {
     pub(crate) not_kept: Vec<NotKept>,
     /// What nothing in the recording settles.
     pub(crate) doubts: Vec<Doubt>,
+    /// DC by set and way, and what it counted for.
+    pub(crate) swept: Vec<BySetAndWay>,
     /// Beyond it, by house rules.
     pub(crate) lapses: Vec<Lapse>,
     /// What a verdict would have to rest on besides, and is not known.
@@ -201,6 +203,7 @@ impl Judge {
             violations: self.obligations.violations().to_vec(),
             not_kept: self.obligations.not_kept(),
             doubts: self.obligations.doubts().to_vec(),
+            swept: self.obligations.by_set_and_way(),
             lapses: self.conduct.map(Conduct::into_lapses).unwrap_or_default(),
             unknowns: self.obligations.unknowns().to_vec(),
             cpus: self.cpus,

@@ -9,7 +9,7 @@ use super::Testimony;
 use super::judge::CpuSeen;
 use crate::baseline::Compared;
 use crate::finding::Finding;
-use crate::judge::{doubt, not_kept, unknown};
+use crate::judge::{by_set_and_way, doubt, not_kept, unknown};
 use crate::measure::CpuFigures;
 
 /// Findings shown in words; JSON has them all.
@@ -53,6 +53,7 @@ impl Testimony {
             "findings": self.findings.iter().map(Finding::to_json).collect::<Vec<_>>(),
             "not_kept": self.not_kept.iter().map(not_kept).collect::<Vec<_>>(),
             "doubts": self.doubts.iter().map(doubt).collect::<Vec<_>>(),
+            "by_set_and_way": self.swept.iter().map(by_set_and_way).collect::<Vec<_>>(),
             "in_other_orders": self.elsewhere.iter().map(Finding::to_json).collect::<Vec<_>>(),
             "unweighed": self.unweighed,
             "unknown": self.unknowns.iter().map(unknown).collect::<Vec<_>>(),
@@ -94,6 +95,9 @@ impl fmt::Display for Testimony {
         }
         for doubt in &self.doubts {
             writeln!(f, "{doubt}")?;
+        }
+        for swept in &self.swept {
+            writeln!(f, "{swept}")?;
         }
         for lapse in &self.lapses {
             writeln!(f, "{lapse}")?;

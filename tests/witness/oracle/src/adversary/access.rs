@@ -143,6 +143,14 @@ impl Adversary {
 
     /// DC and IC.
     pub(super) fn maintain_data(&mut self, at: usize, operation: Operation, operand: u64) {
+        if matches!(operation.name(), Some("isw" | "csw" | "cisw")) {
+            let pe = self.elements[at].pe;
+            let pushed = self.lines.go_on(pe, operation, operand, self.permissions);
+            if self.elements[at].moves_lines() {
+                self.lines.abandon(pe);
+            }
+            return self.lose(&pushed);
+        }
         let is_el2 = self.is_at_el2(at);
         let element = &self.elements[at];
         let by_address = ["zva", "ivac", "civac", "cvac", "cvap", "cvadp", "cvau"];
@@ -165,6 +173,31 @@ impl Adversary {
         let skips = element.features.clean_invalidates && self.permissions.has(Permission::SkipClean);
         let pushed = self.lines.maintain(element.pe, operation, pa, skips, self.permissions);
         self.lose(&pushed);
+    }
+
+    /// A PE is done with going through its caches by set and way. What another that had its caches on holds is left.
+    pub(super) fn end_rounds(&mut self) {
+        let holders: Vec<u32> =
+            self.elements.iter().filter(|element| element.moves_lines()).map(|element| element.pe).collect();
+        let is_alone = |pe: u32| self.filled.iter().chain(&holders).all(|other| *other == pe);
+        let may_skip = self.permissions.has(Permission::SkipClean);
+        let skips = |pe: u32| may_skip && self.world.params.of(pe).clean_invalidates;
+        for (pa, way) in self.lines.end_rounds(is_alone, skips) {
+            self.memory.reveal(pa, way);
+        }
+    }
+
+    /// The PE at `at` has done something: with its caches on, lines come and go.
+    pub(super) fn fill_caches(&mut self, at: usize) {
+        if self.elements[at].moves_lines() {
+            let pe = self.elements[at].pe;
+            if let Err(place) = self.filled.binary_search(&pe) {
+                self.filled.insert(place, pe);
+            }
+            if self.lines.has_rounds() {
+                self.lines.abandon(pe);
+            }
+        }
     }
 
     /// A line from before may be written over these words.

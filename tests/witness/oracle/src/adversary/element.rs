@@ -279,6 +279,15 @@ impl Element {
         self.levels.caches(self.controls.hcr).unwrap_or(true)
     }
 
+    /// Whether lines may come into its data caches, or go: by any value of SCTLR that may be in force.
+    pub(super) fn moves_lines(&self) -> bool {
+        if self.levels.is_el2() {
+            self.values_of(Control::Sctlr).any(|sctlr| sctlr & 5 == 5)
+        } else {
+            self.is_cacheable()
+        }
+    }
+
     /// Whose walks these are, and how they go: through the caches if SCTLR_EL2.C and TCR_EL2 both say so.
     pub(super) const fn eyes(&self) -> (u32, Route) {
         (self.pe, route_of(&self.controls))

@@ -6,7 +6,7 @@
 use breakwater_trace::Operation;
 
 use super::permission::{Permission, Permissions};
-use crate::maintenance::{Ordering, Reach};
+use crate::maintenance::{Ordering, Reach, SetAndWay};
 
 /// How an access, or a walk, goes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -55,11 +55,17 @@ pub(super) struct Lines {
     lines: Vec<Line>,
     /// Bases of lines that wait for a barrier.
     waiting: Vec<u64>,
+    /// Whole caches that are being gone through by set and way.
+    rounds: Vec<Round>,
+    /// No cache holds any line dirty that is not among these.
+    is_empty_else: bool,
+    /// Levels of caches that there are, as far as anybody has shown.
+    deepest: u8,
 }
 
 impl Lines {
     pub(super) const fn new() -> Self {
-        Self { bytes: 64, lines: Vec::new(), waiting: Vec::new() }
+        Self { bytes: 64, lines: Vec::new(), waiting: Vec::new(), rounds: Vec::new(), is_empty_else: false, deepest: 0 }
     }
 
     /// Lines are as small as the smallest of any PE.
@@ -75,7 +81,7 @@ impl Lines {
         let at = match self.lines.binary_search_by_key(&base, |line| line.base) {
             Ok(at) => at,
             Err(at) => {
-                self.lines.insert(at, Line::new(base));
+                self.lines.insert(at, Line { is_clean: self.is_empty_else, ..Line::new(base) });
                 at
             }
         };
@@ -100,7 +106,7 @@ impl Lines {
 
     /// Whether a barrier changes anything.
     pub(super) const fn wait_for_barrier(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() || !self.rounds.is_empty()
     }
 
     /// Whether to store the word at `pa` into the cache changes nothing.
@@ -112,6 +118,7 @@ impl Lines {
     /// `pe` stores a word past the cache.
     pub(super) fn store_past(&mut self, pe: u32, pa: u64, permissions: Permissions) {
         let (base, word) = self.place(pa);
+        self.rounds.iter_mut().for_each(|round| round.miss(base, word));
         let line = self.line(base);
         if (!line.is_clean || line.dirty != 0) && permissions.has(Permission::EvictDirtyLine) {
             line.lost |= word;
@@ -133,6 +140,7 @@ impl Lines {
             return Vec::new();
         }
         let (base, word) = self.place(pa);
+        self.rounds.iter_mut().for_each(|round| round.miss(base, word));
         let line = self.line(base);
         line.dirty |= word;
         // Whatever the line held of this word before is gone.
@@ -197,6 +205,91 @@ impl Lines {
                 self.wait(base);
             }
         }
+        if completes {
+            self.rounds.iter_mut().filter(|round| round.pe == pe).for_each(|round| round.is_over = true);
+        }
+        seen
+    }
+
+    /// DC by set and way. Returns the words over which a clean may have pushed what a line held before.
+    pub(super) fn go_on(&mut self, pe: u32, operation: Operation, operand: u64, permissions: Permissions) -> Vec<u64> {
+        let cleans = operation.name() != Some("isw");
+        let mut pushed = Vec::new();
+        if cleans && permissions.has(Permission::PushByClean) {
+            for line in &mut self.lines {
+                line.lost |= line.hidden;
+                pushed.extend(words_of(line.base, line.hidden));
+            }
+        }
+        let Some(SetAndWay { level, line }) = SetAndWay::decode(operand) else { return pushed };
+        let known = self.rounds.iter().position(|round| (round.pe, round.operation) == (pe, operation));
+        let mut round = known.map_or_else(|| Round::new(pe, operation), |at| self.rounds.swap_remove(at));
+        // Whatever comes back to where it was, or goes up again, leaves behind it what is to be done once more.
+        let again = round.steps.iter().position(|step| *step == (level, line));
+        match again {
+            Some(_) if round.steps.iter().all(|step| step.0 >= level) => round = Round::new(pe, operation),
+            Some(_) => round.steps.retain(|step| step.0 < level),
+            None => round.steps.retain(|step| step.0 <= level),
+        }
+        if round.steps.is_empty() || round.steps.iter().all(|step| step.0 > level) {
+            round.missed = Vec::new();
+            let unordered: Vec<(u64, u64)> = self.lines.iter().map(|line| (line.base, line.unordered)).collect();
+            unordered.into_iter().filter(|(_, words)| *words != 0).for_each(|(base, words)| round.miss(base, words));
+        }
+        round.steps.push((level, line));
+        round.steps.sort_unstable();
+        round.is_over = false;
+        self.deepest = self.deepest.max(level);
+        self.rounds.push(round);
+        self.rounds.sort_unstable();
+        pushed
+    }
+
+    /// A PE that has its caches on moves lines about.
+    pub(super) fn abandon(&mut self, pe: u32) {
+        self.rounds.retain(|round| round.pe != pe);
+    }
+
+    /// Whether any PE goes through its caches.
+    pub(super) const fn has_rounds(&self) -> bool {
+        !self.rounds.is_empty()
+    }
+
+    /// Whether a barrier has ended a round.
+    pub(super) fn is_round_over(&self) -> bool {
+        self.rounds.iter().any(|round| round.is_over)
+    }
+
+    /// The rounds that are over, and whole, count where `is_alone` says that no other PE holds lines. Returns the words
+    /// that those who go this way now see.
+    pub(super) fn end_rounds(
+        &mut self,
+        is_alone: impl Fn(u32) -> bool,
+        skips_clean: impl Fn(u32) -> bool,
+    ) -> Vec<(u64, Route)> {
+        let mut seen = Vec::new();
+        for mut round in std::mem::take(&mut self.rounds) {
+            if std::mem::take(&mut round.is_over) && is_alone(round.pe) && round.is_complete(self.deepest, self.bytes) {
+                let (cleans, invalidates) =
+                    (round.operation.name() != Some("isw"), round.operation.name() != Some("csw"));
+                let cleans = cleans && (invalidates || !skips_clean(round.pe));
+                for line in &mut self.lines {
+                    let reached =
+                        !round.missed.iter().find(|missed| missed.0 == line.base).map_or(0, |missed| missed.1);
+                    if cleans {
+                        seen.extend(words_of(line.base, line.dirty & reached).map(|pa| (pa, Route::Past)));
+                        line.dirty &= !reached;
+                    }
+                    if invalidates {
+                        seen.extend(words_of(line.base, line.hidden & reached).map(|pa| (pa, Route::Cached)));
+                        line.hidden &= !reached;
+                        line.is_clean = true;
+                    }
+                }
+                self.is_empty_else |= invalidates;
+            }
+            self.rounds.push(round);
+        }
         seen
     }
 
@@ -235,6 +328,57 @@ impl Lines {
         let (base, word) = self.place(pa);
         self.get(base).is_some_and(|line| line.dirty & word != 0)
     }
+}
+
+/// A way through all sets and ways of the caches of a PE, as far as it has come.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+struct Round {
+    pe: u32,
+    operation: Operation,
+    /// Level and line of each step, in order.
+    steps: Vec<(u8, u32)>,
+    /// Words, by line, that were stored meanwhile, or not in order before.
+    missed: Vec<(u64, u64)>,
+    /// A DSB came behind the last step.
+    is_over: bool,
+}
+
+impl Round {
+    const fn new(pe: u32, operation: Operation) -> Self {
+        Self { pe, operation, steps: Vec::new(), missed: Vec::new(), is_over: false }
+    }
+
+    fn miss(&mut self, base: u64, words: u64) {
+        match self.missed.binary_search_by_key(&base, |missed| missed.0) {
+            Ok(at) => self.missed[at].1 |= words,
+            Err(at) => self.missed.insert(at, (base, words)),
+        }
+    }
+
+    /// Whether there are caches of so many levels of which these steps are every line.
+    fn is_complete(&self, levels: u8, bytes: u64) -> bool {
+        (1..=levels).all(|level| {
+            let lines: Vec<u32> = self.steps.iter().filter(|step| step.0 == level).map(|step| step.1).collect();
+            (1..26).any(|set_bits| is_cache(&lines, set_bits, bytes))
+        })
+    }
+}
+
+/// Whether these different lines are all those of a cache of so many sets, of an even number of ways, with lines of at
+/// least so many bytes.
+fn is_cache(lines: &[u32], set_bits: u32, bytes: u64) -> bool {
+    let ways = lines.len() >> set_bits;
+    if ways == 0 || !ways.is_multiple_of(2) || ways << set_bits != lines.len() {
+        return false;
+    }
+    let way_bits = (ways as u64).next_power_of_two().trailing_zeros();
+    (bytes.trailing_zeros()..=31).any(|line_bits| {
+        let is_line = |line: &u32| {
+            let (way, rest) = (line >> (32 - way_bits), line << way_bits >> way_bits);
+            (way as usize) < ways && rest >> line_bits << line_bits == rest && rest >> line_bits >> set_bits == 0
+        };
+        line_bits + set_bits + way_bits <= 32 && lines.iter().all(is_line)
+    })
 }
 
 /// The addresses of the words of a set, in the line at `base`.

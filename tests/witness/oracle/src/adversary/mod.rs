@@ -35,6 +35,7 @@ use breakwater_trace::{End, Event, MemoryKind, Record, Step};
 use crate::level::Levels;
 use crate::maintenance::{Invalidation, Ordering, Reach, stored_words};
 use crate::params::{Features, Params};
+use crate::regime::Control;
 
 use class::Class;
 use element::{Element, Neighbour};
@@ -81,6 +82,8 @@ pub struct Adversary {
     elements: Vec<Shared<Element>>,
     classes: Vec<Class>,
     broken: Vec<Broken>,
+    /// PEs whose data caches were on at some time, whatever has become of them.
+    filled: Vec<u32>,
     line: u64,
     harms: Vec<Harm>,
 }
@@ -92,6 +95,7 @@ impl PartialEq for Adversary {
             && self.classes == other.classes
             && self.broken == other.broken
             && self.lines == other.lines
+            && self.filled == other.filled
             && self.permissions == other.permissions
             && (Arc::ptr_eq(&self.world, &other.world) || self.world == other.world)
     }
@@ -127,6 +131,7 @@ impl Adversary {
             elements: Vec::new(),
             classes: Vec::new(),
             broken: Vec::new(),
+            filled: Vec::new(),
             line: 0,
             harms: Vec::new(),
         }
@@ -236,7 +241,11 @@ impl Adversary {
         {
             self.elements[at].levels.follow(step.pc, &step.event);
         }
+        if self.lines.is_round_over() && is_after_rounds(&step.event) {
+            self.end_rounds();
+        }
         self.apply(at, step);
+        self.fill_caches(at);
         let forgets_leaves = !self.permissions.has(Permission::CacheLeaf);
         let forgets_tables = !self.permissions.has(Permission::CacheTable);
         if forgets_leaves || forgets_tables {
@@ -402,4 +411,14 @@ impl Adversary {
         }
         result
     }
+}
+
+/// Whether a round through the caches is over with `event`: it does not consist of such.
+fn is_after_rounds(event: &Event) -> bool {
+    let goes_on = match event {
+        Event::Msr { register, .. } => Control::of(*register).is_none(),
+        Event::Maintain { operation, .. } => !operation.zeroes(),
+        event => matches!(event, Event::Fetch { .. } | Event::Mrs { .. } | Event::Isb | Event::Dsb(_) | Event::Dmb(_)),
+    };
+    !goes_on
 }

@@ -313,16 +313,16 @@ impl Obligations {
         if operation.zeroes() {
             return self.zero_line(pe, operand);
         }
-        if matches!(operation.name(), Some("csw" | "cisw")) {
-            return self.clean_everything();
-        }
         let in_vain = self.params.of(pe).clean_invalidates;
         let upkeep = match operation.name() {
-            Some("ivac") => Upkeep { cleans: false, invalidates: true, in_vain: false },
-            Some("civac") => Upkeep { cleans: true, invalidates: true, in_vain: false },
-            Some("cvac" | "cvap" | "cvadp") => Upkeep { cleans: true, invalidates: false, in_vain },
+            Some("ivac" | "isw") => Upkeep { cleans: false, invalidates: true, in_vain: false },
+            Some("civac" | "cisw") => Upkeep { cleans: true, invalidates: true, in_vain: false },
+            Some("cvac" | "cvap" | "cvadp" | "csw") => Upkeep { cleans: true, invalidates: false, in_vain },
             _ => return,
         };
+        if matches!(operation.name(), Some("isw" | "csw" | "cisw")) {
+            return self.sweep(pe, operand, upkeep);
+        }
         if self.translates_at_el2(pe) && self.pes[pe as usize].is_uncertain() {
             let missing = || "ISB after the write of SCTLR_EL2.M, before this DC".into();
             let finding = self.unsynchronised(pe, Rule::ControlSync);

@@ -66,6 +66,11 @@ impl Waiting {
         &self.line
     }
 
+    /// Of these, the ones that it reaches.
+    pub(super) const fn reached(&self) -> &Words {
+        &self.reached
+    }
+
     /// Both wait for one DSB.
     pub(super) fn join(&mut self, other: &Self) {
         self.line = self.line.or(&other.line);
@@ -131,9 +136,8 @@ impl Lines {
         Waiting { pa, upkeep, line, reached }
     }
 
-    /// Its DSB is done.
-    pub(super) fn complete(&mut self, waiting: &Waiting) {
-        let Waiting { upkeep, line, reached, .. } = waiting;
+    /// The DSB of a DC is done that named the words of `line`, and reached those of `reached`.
+    pub(super) fn complete(&mut self, upkeep: Upkeep, line: &Words, reached: &Words) {
         if upkeep.cleans && upkeep.in_vain {
             self.half_cleaned = self.half_cleaned.or(&reached.and(&self.dirty));
         } else if upkeep.cleans {

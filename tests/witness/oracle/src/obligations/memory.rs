@@ -3,12 +3,14 @@
 //! Memory that is no table must cost next to nothing, so a page keeps sets of words, not histories: which words have a store that a walk
 //! may not see yet, and whether what it may see instead could be a descriptor.
 
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::cause::{At, Evidence};
 use super::fast::{FastMap, digest, fold};
 use super::holder::{Pes, bit};
+use super::lines::{Lines, Upkeep};
 use super::page::{KnownPage, Unseen, Words};
 use crate::maintenance::{Ordering, Reach};
 
@@ -38,6 +40,10 @@ pub(super) struct Memory {
     /// By PE: how many DMBs for stores, each behind a store, there were since its last DSB; and whether a store is in
     /// the last of these epochs.
     epochs: Arc<Vec<(u32, bool)>>,
+    /// All lines were invalidated: those of pages that are touched for the first time as well.
+    is_swept: bool,
+    /// Words were stored with caches off since [`Memory::push_all`]; follows from the pages.
+    is_unpushed: bool,
     /// Words that were known until a load found something else there; who knows what they hold.
     contradicted: FastMap<u64, Evidence<Contradiction>>,
 }
@@ -59,6 +65,7 @@ impl PartialEq for Memory {
             other.pages.get(number).is_some_and(|theirs| Arc::ptr_eq(page, theirs) || page == theirs)
         };
         let alike = self.digest == other.digest && self.epochs == other.epochs && self.pages.len() == other.pages.len();
+        let alike = alike && self.is_swept == other.is_swept;
         alike && self.contradicted == other.contradicted && self.pages.iter().all(same)
     }
 }
@@ -73,6 +80,7 @@ impl Hash for Memory {
         });
         pages.fold(self.digest, u64::wrapping_add).hash(state);
         self.epochs.hash(state);
+        self.is_swept.hash(state);
         digest(&self.contradicted).hash(state);
     }
 }
@@ -88,7 +96,15 @@ impl Memory {
     }
 
     pub(super) fn page_mut(&mut self, pa: u64) -> &mut KnownPage {
-        Arc::make_mut(self.pages.entry(pa >> SHIFT).or_insert_with(|| Arc::new(KnownPage::new())))
+        let is_swept = self.is_swept;
+        let new = || {
+            let mut page = KnownPage::new();
+            if is_swept {
+                page.lines.invalidated = Words::span(0, 512);
+            }
+            Arc::new(page)
+        };
+        Arc::make_mut(self.pages.entry(pa >> SHIFT).or_insert_with(new))
     }
 
     /// The word at `pa`, if it is known.
@@ -137,7 +153,7 @@ impl Memory {
     /// Whoever stored no longer matters: every walk sees every store, and dirty lines are all that is known of lines.
     /// What the `bytes` at `pa` hold is about to be said; if that `is_promised`, they are clean.
     pub(super) fn enter(&mut self, pa: u64, bytes: u64, is_promised: bool) {
-        (self.touched, self.epochs) = (Arc::default(), Arc::default());
+        (self.touched, self.epochs, self.is_swept) = (Arc::default(), Arc::default(), false);
         for page in self.pages.values_mut() {
             Arc::make_mut(page).enter();
         }
@@ -175,6 +191,7 @@ impl Memory {
         line_bytes: u16,
     ) -> (WordChange, Words) {
         let epoch = self.epoch(at.pe);
+        self.is_unpushed |= cached == Some(false);
         let (page, word) = (self.page_mut(pa), index(pa));
         let old = page.known.has(word).then(|| page.word(word));
         let new = if mask == u64::MAX { Some(bits) } else { old.map(|known| known & !mask | bits) };
@@ -276,12 +293,31 @@ impl Memory {
         self.page(pa).is_some_and(|page| !page.lines.dirty.and(&line).is_empty())
     }
 
-    /// Every line is cleaned: stale ones over what was written with caches off.
-    pub(super) fn push_all(&mut self) {
-        for page in self.pages.values_mut().filter(|page| !page.lines.uncached.is_empty()) {
-            let lines = &mut Arc::make_mut(page).lines;
-            lines.pushed = lines.pushed.or(&lines.uncached);
+    /// Any line may be cleaned: stale ones over what was written with caches off. Returns pages of which that is new.
+    pub(super) fn push_all(&mut self) -> Vec<u64> {
+        let mut pushed = Vec::new();
+        if !std::mem::take(&mut self.is_unpushed) {
+            return pushed;
         }
+        for (number, page) in self.pages.iter_mut() {
+            let Lines { uncached, pushed: before, .. } = page.lines;
+            if !uncached.without(&before).is_empty() {
+                Arc::make_mut(page).lines.pushed = before.or(&uncached);
+                pushed.push(number << SHIFT);
+            }
+        }
+        pushed.sort_unstable();
+        pushed
+    }
+
+    /// Every line of every cache that may hold one is maintained, but for words that were `overtaken`, by page.
+    pub(super) fn sweep(&mut self, upkeep: Upkeep, overtaken: &BTreeMap<u64, Words>) {
+        let all = Words::span(0, 512);
+        for (number, page) in self.pages.iter_mut() {
+            let reached = overtaken.get(number).map_or(all, |overtaken| all.without(overtaken));
+            Arc::make_mut(page).lines.complete(upkeep, &all, &reached);
+        }
+        self.is_swept |= upkeep.invalidates;
     }
 
     /// Whether both stretches of memory are known and hold the same.

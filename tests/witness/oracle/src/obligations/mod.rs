@@ -30,6 +30,7 @@ mod roots;
 mod rule;
 mod settle;
 mod stores;
+mod sweep;
 mod switching;
 mod trees;
 mod unknown;
@@ -43,6 +44,7 @@ use breakwater_trace::{Call, End, Event, Record, Step};
 pub use self::cause::{At, Harm, Lack, Remedy, Side};
 pub use self::report::{Doubt, NotKept, Violation};
 pub use self::rule::{Origin, Rule};
+pub use self::sweep::BySetAndWay;
 pub use self::unknown::Unknown;
 
 use self::context::{Context, Frames};
@@ -69,6 +71,12 @@ pub struct Obligations {
     arriving: Pes,
     /// PEs that may translate.
     walking: Pes,
+    /// PEs that have had their data caches on.
+    cached: Pes,
+    /// PEs of which a DSB has completed a sweep that is not settled.
+    finished: Pes,
+    /// The deepest level of caches that a DC by set and way has named.
+    deepest: u8,
     contexts: Arc<Vec<Context>>,
     debts: Arc<Debts>,
     /// Where descriptors were broken and not made again, and by whom.
@@ -106,6 +114,7 @@ impl PartialEq for Obligations {
             && self.params == other.params
             && self.ranges == other.ranges
             && self.served == other.served
+            && (self.cached, self.deepest) == (other.cached, other.deepest)
     }
 }
 
@@ -169,6 +178,7 @@ impl Obligations {
                 self.give_up_loads();
                 if *end == End::Exit {
                     self.arrive();
+                    self.settle_sweeps();
                     self.report.at_end = true;
                     self.end();
                 }
@@ -239,6 +249,9 @@ impl Obligations {
     /// `step` happens.
     fn act(&mut self, step: &Step) {
         let Step { cpu, pc, event, .. } = *step;
+        if self.finished != 0 && sweep::ends_sweeps(&event) {
+            self.settle_sweeps();
+        }
         self.before(cpu, &event);
         if matches!(event, Event::Msr { .. } | Event::Maintain { .. }) {
             self.follow_level(cpu, pc, &event);
@@ -262,6 +275,7 @@ impl Obligations {
             Event::Call { call: Call::Smc, .. } if self.pes[cpu as usize].levels.is_el2() => self.judge_call(cpu),
             Event::Call { .. } => {}
         }
+        self.watch_caches(cpu);
     }
 
     /// Whether an event at `pc` is of the firmware that serves the image. The first control that the image writes

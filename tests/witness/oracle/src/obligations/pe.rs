@@ -206,6 +206,8 @@ pub(super) struct Pe {
     pub(super) waited_for: Evidence<u64>,
     /// Cache maintenance without its DSB.
     pub(super) maintained: Vec<super::lines::Waiting>,
+    /// DC by set and way, a sweep for each kind.
+    pub(super) sweeps: Vec<super::sweep::Sweep>,
     /// Pages with words that it wrote with caches off since its last DMB or DSB.
     pub(super) unordered: Vec<u64>,
 }
@@ -232,6 +234,15 @@ impl Pe {
     /// Whether its data accesses are certainly cached.
     pub(super) fn caches(&self) -> bool {
         self.may_cache() == Some(true)
+    }
+
+    /// Whether its data caches may be on, by any value of the controls that may be in force.
+    pub(super) fn might_cache(&self) -> bool {
+        if !self.levels.is_el2() {
+            return self.may_cache() != Some(false);
+        }
+        let on = |controls: &Controls| controls.mmu_on() && controls.cache_on();
+        on(&self.now) || on(&self.next) || self.between.iter().any(on)
     }
 
     /// `control` is written: of the values written since the last context synchronisation, any may be in force with any other.

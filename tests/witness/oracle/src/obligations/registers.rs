@@ -83,6 +83,7 @@ impl Obligations {
             state.levels = found.levels.clone();
             (state.now, state.next, state.known) = (found.next, found.next, found.known);
         }
+        (self.cached, self.deepest) = (before.cached, before.deepest);
         let is_promised = !self.pes[pe as usize].now.mmu_on();
         self.memory.enter(pa, bytes, is_promised);
         self.served = (!is_promised && bytes != 0).then_some((pa, pa + bytes));

@@ -6,6 +6,7 @@ use std::fmt;
 use super::Rule;
 use super::cause::{At, Harm, Lack, Remedy};
 use super::holder::{Pes, bit};
+use super::sweep::BySetAndWay;
 use crate::descriptor::Format;
 
 /// Distinct violations of one rule at one instruction of one PE that are kept. What is beyond is counted: it tells nothing new of its place,
@@ -248,6 +249,8 @@ pub(super) struct Report {
     seen: HashMap<Identity, usize>,
     places: HashMap<(Rule, u32, u64), Counted>,
     doubts: Vec<Doubt>,
+    /// DC by set and way that is over.
+    pub(super) swept: Vec<BySetAndWay>,
 }
 
 impl Report {

@@ -54,6 +54,7 @@ impl Obligations {
                 },
             );
         }
+        self.overtake_sweeps(pa);
         let stores = self.pes[pe as usize].stores;
         let after = Stores { any: true, uncached: stores.uncached || !cached };
         if stores != after {

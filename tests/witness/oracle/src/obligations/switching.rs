@@ -133,11 +133,6 @@ impl Obligations {
         }
     }
 
-    /// Clean by set and way: every line, wherever it is.
-    pub(super) fn clean_everything(&mut self) {
-        self.memory.push_all();
-    }
-
     /// Whether `pe` is among those that `context` reaches.
     pub(super) fn reaches(&self, context: usize, pe: u32) -> bool {
         self.contexts[context].reach.held() & bit(pe) != 0

@@ -8,8 +8,8 @@ use super::context::{Context, PlacedWord, Subtree, TableUse};
 use super::debt::{Debt, Key};
 use super::fast::Use;
 use super::holder::bit;
-use super::lines::{Lines, Upkeep, Waiting};
-use super::memory::index;
+use super::lines::{Lines, Upkeep};
+use super::memory::{Memory, index};
 use super::page::Words;
 use super::pe::Pe;
 use super::report::UnplacedViolation;
@@ -74,6 +74,10 @@ impl Obligations {
         let Pe { now, levels, .. } = self.pes[pe as usize].as_ref();
         if now.mmu_on() || now.fetches_cached() || !levels.is_el2() {
             return;
+        }
+        let may_miss = |memory: &Memory| memory.page(pc).is_some_and(|page| page.lines.dirty.has(index(pc)));
+        if self.finished != 0 && may_miss(&self.memory) {
+            self.settle_sweeps();
         }
         let Some(page) = self.memory.page(pc) else { return };
         let lines = page.lines;
@@ -329,7 +333,7 @@ impl Obligations {
     }
 
     /// The upkeep of lines of the page of `pa` is done.
-    fn reveal_lines(&mut self, pa: u64) {
+    pub(super) fn reveal_lines(&mut self, pa: u64) {
         for place in self.frames.at(pa).to_vec() {
             let Context { regime, .. } = self.contexts[place.context];
             let Some(lines) = self.memory.page(pa).map(|page| page.lines) else { return };
@@ -391,7 +395,7 @@ impl Obligations {
         let page = self.memory.page_mut(pa);
         let waiting = page.lines.maintain(pa, index(pa), upkeep, line_bytes);
         if upkeep.cleans {
-            self.judge_pushed(&waiting);
+            self.judge_pushed(pa, waiting.line());
         }
         let all = &mut self.pe(pe).maintained;
         match all.iter_mut().find(|other| other.is_like(&waiting)) {
@@ -420,19 +424,20 @@ impl Obligations {
         }
     }
 
-    /// A line is cleaned: what it holds may go over what was stored past the caches, in a table that is walked through them.
-    fn judge_pushed(&mut self, waiting: &Waiting) {
-        let Some(lines) = self.memory.page(waiting.pa).map(|page| page.lines) else { return };
-        let pushed = lines.pushed.and(waiting.line());
+    /// Lines of the page of `pa` are cleaned: what they hold may go over what was stored past the caches, in a table
+    /// that is walked through them.
+    pub(super) fn judge_pushed(&mut self, pa: u64, cleaned: &Words) {
+        let Some(lines) = self.memory.page(pa).map(|page| page.lines) else { return };
+        let pushed = lines.pushed.and(cleaned);
         if pushed.is_empty() {
             return;
         }
-        for place in self.frames.at(waiting.pa).to_vec() {
+        for place in self.frames.at(pa).to_vec() {
             if !self.contexts[place.context].regime.walks_cacheable || !self.is_walked(&place) {
                 continue;
             }
             let words = (place.base..place.base + 8 * place.entries).step_by(8);
-            let here = words.filter(|word| word >> 12 == waiting.pa >> 12);
+            let here = words.filter(|word| word >> 12 == pa >> 12);
             for word in here.filter(|word| pushed.has(index(*word))).take(1).collect::<Vec<_>>() {
                 self.judge_word(index(word), &lines, place.va, word, true);
             }
@@ -457,12 +462,13 @@ impl Obligations {
         if !ordering.is_full() || ordering.reach == Reach::Own {
             return;
         }
+        self.finish_sweeps(pe);
         if self.pes[pe as usize].maintained.is_empty() {
             return;
         }
         let reveals = self.debts.any_detour();
         for waiting in std::mem::take(&mut self.pe(pe).maintained) {
-            self.memory.page_mut(waiting.pa).lines.complete(&waiting);
+            self.memory.page_mut(waiting.pa).lines.complete(waiting.upkeep, waiting.line(), waiting.reached());
             if reveals {
                 self.reveal_lines(waiting.pa);
             }

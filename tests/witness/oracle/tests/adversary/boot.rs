@@ -98,6 +98,35 @@ fn bad_tables_hidden_by_stale_lines() {
     bad("", &without("0 dsb sy", 1), HarmKind::Line);
 }
 
+/// [`BOOT`] in which whole caches of 2 sets and 2 ways are invalidated by set and way, before the stores or after them.
+fn by_set_and_way(occurrence: usize, steps: &[&str]) -> String {
+    let by_address = "0 dc ivac 10008\n0 dc ivac 11000\n0 dc ivac 12000\n";
+    let (at, _) = BOOT.match_indices(by_address).nth(occurrence).expect("before and after");
+    let steps: String = steps.iter().map(|step| format!("0 dc {step}\n")).collect();
+    BOOT[..at].to_owned() + &steps + &BOOT[at + by_address.len()..]
+}
+
+const EVERY_LINE: [&str; 4] = ["isw 80000040", "isw 40", "isw 80000000", "isw 0"];
+
+#[test]
+fn good_whole_caches_invalidated_by_set_and_way() {
+    good("", &by_set_and_way(0, &EVERY_LINE));
+    good("", &by_set_and_way(1, &EVERY_LINE));
+}
+
+#[test]
+fn bad_part_of_a_cache_invalidated_by_set_and_way() {
+    for left_out in 0..EVERY_LINE.len() {
+        let rest = [&EVERY_LINE[..left_out], &EVERY_LINE[left_out + 1..]].concat();
+        bad("", &by_set_and_way(0, &rest), HarmKind::Line);
+        bad("", &by_set_and_way(1, &rest), HarmKind::Line);
+    }
+    // Level 2 is there, and was not gone through behind level 1.
+    bad("", &by_set_and_way(0, &[&["isw 2"], &EVERY_LINE[..]].concat()), HarmKind::Line);
+    let cleaned = EVERY_LINE.map(|step| step.replace("isw", "cisw"));
+    bad("", &by_set_and_way(1, &cleaned.each_ref().map(String::as_str)), HarmKind::Line);
+}
+
 #[test]
 fn bad_clean_over_tables_written_past_the_cache() {
     let cleaned = BOOT.replace("0 dmb sy\n", "0 dmb sy\n0 dc civac 12000\n0 dsb sy\n");

@@ -152,6 +152,27 @@ pub(crate) fn lines(name: &'static str, features: &str) -> World {
     )
 }
 
+/// A PE that sweeps its caches by set and way, of which one line is left, and turns its MMU on; `beside` it is another.
+pub(crate) fn swept(name: &'static str, beside: &str) -> World {
+    let start = off(1, 0x4000) + &cleared(1);
+    let swept = "1 10 0 dc isw 40\n1 11 0 dc isw 80000000\n1 12 0 dc isw 80000040\n";
+    World::new(
+        name,
+        &(two_leaves() + &zeros(0x4000, &[]) + beside + &start + swept),
+        "1 0 dc isw 0                                    # the last line
+1 0 dc isw 40                                   # one of them again
+1 0 dc isw 80000000
+1 0 dc isw 80000040
+1 0 dc cisw 0
+1 0 store 8 4008 4008 92000781                  # a descriptor, past the cache
+1 0 dc ivac 4008
+1 0 dmb sy
+1 0 dsb sy
+1 0 msr sctlr_el2 30cd183d
+1 0 isb",
+    )
+}
+
 /// Another endianness of the tables: nothing is left to map, but what is cached.
 pub(crate) fn endianness() -> World {
     World::new(
