@@ -195,15 +195,16 @@ data:
 image_end_exclusive:
 .endm
 
+    .weak   application                 // where the PE header is, of an image that is a UEFI application too
 head:
+    add     x13, x18, #0x16             // "MZ", and of no effect
     b       start
-    .long   0
     .quad   0x80000                     // text offset: QEMU loads at 0x4008_0000
     .quad   image_end_exclusive - head
     .quad   0xa                         // little-endian, 4 KiB pages, anywhere
     .quad   0, 0, 0
     .ascii  "ARM\x64"
-    .long   0
+    .long   application
 
 // Ends the machine: semihosting, with status 0 or 1.
 exit:

@@ -163,7 +163,7 @@ pub(super) fn uefi_cases() -> Vec<Case> {
     ]
 }
 
-fn found_firmware() -> Option<std::path::PathBuf> {
+pub(super) fn found_firmware() -> Option<std::path::PathBuf> {
     firmware().inspect_err(|error| ui::step("Note", &format!("no UEFI firmware here: {error:#}"))).ok()
 }
 

@@ -112,16 +112,8 @@ pub(super) fn watched(
     (machine, load_address): (&Machine, Option<u64>),
     scratch: &Path,
 ) -> Result<Testimony> {
-    let start = Start {
-        image: &image.img,
-        elfs: &[],
-        relocated: &[],
-        machine,
-        board: None,
-        load_address,
-        append: &patient("exit=semihosting"),
-        more: &[],
-    };
+    let append = &patient("exit=semihosting");
+    let start = Start { load_address, append, ..Start::of(&image.img, &[], machine) };
     let subject = witness::subject(&witness::tools(&context.ready.qemu, scratch)?, image, &start)?;
     let ends = Ends { timeout: TIMEOUT, ..Ends::default() };
     watch::watch(&subject, &ends, (Some(&scratch.join(TRACE)), false), |_, _| {})

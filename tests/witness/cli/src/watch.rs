@@ -72,6 +72,8 @@ pub struct Testimony {
     pub lapses: Vec<Lapse>,
     /// What a verdict would have to rest on besides, and is not known.
     pub unknowns: Vec<Unknown>,
+    /// Where the image lay whose entry was waited for.
+    pub entered: Option<u64>,
     /// Each CPU that executed an instruction.
     pub cpus: BTreeMap<u32, CpuSeen>,
     /// Figures, or why there are none.
@@ -148,6 +150,7 @@ pub fn watch(
         unweighed: weighed.unexamined,
         lapses: judged.lapses,
         unknowns: judged.unknowns,
+        entered: judged.entered,
         cpus: judged.cpus,
         measured: judged.measured,
         declared: judged.declared,

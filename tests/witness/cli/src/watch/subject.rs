@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use breakwater_trace::{Feature, Record};
 
-use super::entry::From;
+use super::entry::{From, Payload};
 use crate::Tools;
 use crate::baseline::Baseline;
 use crate::child::Finished;
@@ -88,6 +88,14 @@ pub struct Start<'a> {
     pub more: &'a [String],
 }
 
+impl<'a> Start<'a> {
+    /// An image on virt, where QEMU puts it, without a command line.
+    #[must_use]
+    pub const fn of(image: &'a Path, elfs: &'a [PathBuf], machine: &'a Machine) -> Self {
+        Self { image, elfs, relocated: &[], machine, board: None, load_address: None, append: "", more: &[] }
+    }
+}
+
 impl Subject {
     /// Any image that QEMU starts as a kernel.
     ///
@@ -127,6 +135,16 @@ impl Subject {
         }
         let subject = Self::started(tools, start, way_in, vec![Loaded { pa, bytes }], payload.unwrap_or(bios))?;
         Ok(Self { is_measured: false, ..subject })
+    }
+
+    /// The image of `start` behind firmware in flash, judged from its own entry on.
+    ///
+    /// # Errors
+    /// As [`Subject::firmware`] and [`Payload::read`].
+    pub fn behind(tools: &Tools, start: &Start<'_>, bios: &Path) -> Result<Self> {
+        let from = From::Payload(Payload::read(start.image, start.elfs, start.relocated)?);
+        let subject = Self::firmware(tools, start, bios, Some(start.image))?;
+        Ok(Self { from, ..subject })
     }
 
     /// A machine with this way in, after which memory holds what is `loaded`; named after a file.
