@@ -30,7 +30,8 @@ pub enum Exit {
 pub struct Options {
     /// `exit=semihosting|psci|park`; `park` by default.
     pub exit: Exit,
-    /// `maxcpus=N`: at most N CPUs are brought up, the boot CPU included; all by default.
+    /// `maxcpus=N`: at most N CPUs are brought up, the boot CPU included; all by default. 0 is the boot CPU alone, as
+    /// Linux has it.
     pub max_cpus: Option<NonZeroU32>,
     /// `cpu-timeout=N`: a CPU that was started may take N seconds to report; 1 by default.
     pub cpu_timeout_seconds: NonZeroU32,
@@ -99,7 +100,10 @@ pub fn parse<'a>(line: &'a [u8], mut unknown: impl FnMut(&'a [u8])) -> Result<Op
         };
         match name {
             b"exit" => options.exit = exit(value)?,
-            b"maxcpus" => options.max_cpus = Some(positive("maxcpus", value)?),
+            b"maxcpus" => {
+                let count = number("maxcpus", value, "a decimal number")?;
+                options.max_cpus = Some(NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN));
+            }
             b"cpu-timeout" => options.cpu_timeout_seconds = positive("cpu-timeout", value)?,
             b"livepatch" => options.livepatch = livepatch(value)?,
             _ => unknown(word),
@@ -118,10 +122,15 @@ fn exit(value: Option<&[u8]>) -> Result<Exit, Error<'_>> {
 }
 
 fn positive<'a>(option: &'static str, value: Option<&'a [u8]>) -> Result<NonZeroU32, Error<'a>> {
+    const TAKES: &str = "a decimal number from 1";
+    NonZeroU32::new(number(option, value, TAKES)?).ok_or(Error { option, value, takes: TAKES })
+}
+
+fn number<'a>(option: &'static str, value: Option<&'a [u8]>, takes: &'static str) -> Result<u32, Error<'a>> {
     // Digits only: the standard parser would take a sign as well.
     let digits = value.filter(|value| value.iter().all(u8::is_ascii_digit));
     let number = digits.and_then(|digits| str::from_utf8(digits).ok()).and_then(|digits| digits.parse().ok());
-    number.ok_or(Error { option, value, takes: "a decimal number from 1" })
+    number.ok_or(Error { option, value, takes })
 }
 
 fn livepatch(value: Option<&[u8]>) -> Result<bool, Error<'_>> {

@@ -25,7 +25,7 @@ pub const MAX_BANKS: usize = 64;
 /// Reserved regions, after neighbours are merged; as many again with `no-map`.
 pub const MAX_RESERVED: usize = 128;
 /// Boot modules.
-pub const MAX_MODULES: usize = 16;
+pub const MAX_MODULES: usize = 64;
 /// The directmap's base is a multiple of this, so that RAM can be mapped by the largest blocks of the granule.
 pub const DIRECTMAP_ALIGN: u64 = 1 << 30;
 /// And of this where some bank has a contiguous run of the largest blocks, and RAM fits the directmap all the same.
@@ -65,6 +65,12 @@ pub struct Module {
     pub span: PhysSpan,
     /// What it is.
     pub kind: ModuleKind,
+}
+
+impl fmt::Display for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", Claim::Module(self.kind), self.span)
+    }
 }
 
 /// Who claims a span of memory.
@@ -122,6 +128,20 @@ pub enum Error {
         /// Where the device tree is.
         tree: PhysSpan,
     },
+    /// Two claims on the same memory that cannot both hold.
+    Overlap {
+        /// The boot module, or one of two.
+        module: Module,
+        /// Who claims the memory too.
+        claim: Claim,
+        /// What is claimed.
+        span: PhysSpan,
+    },
+    /// A boot module is not wholly in RAM.
+    ModuleOutsideRam {
+        /// The module.
+        module: Module,
+    },
     /// RAM spreads over more than the directmap can hold.
     BeyondDirectmap {
         /// The bank that does not fit.
@@ -148,6 +168,8 @@ impl fmt::Display for Error {
             Self::ImageOutsideRam { image } => write!(f, "image at {image} is not wholly inside one bank of RAM"),
             Self::OverlapsImage { claim, span, image } => write!(f, "{claim} at {span} overlaps the image at {image}"),
             Self::TreeOutsideRam { tree } => write!(f, "device tree at {tree} is not wholly in RAM that may be mapped"),
+            Self::Overlap { module, claim, span } => write!(f, "{module} overlaps {claim} at {span}"),
+            Self::ModuleOutsideRam { module } => write!(f, "{module} is not wholly in RAM"),
             Self::BeyondDirectmap { bank, base, directmap_bytes } => {
                 write!(f, "RAM bank {bank} does not fit the directmap, {} GiB from {base}", directmap_bytes >> 30)
             }
@@ -183,7 +205,7 @@ impl DirectmapBase {
 }
 
 /// The machine's memory as the device tree describes it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct MemoryMap {
     /// RAM, adjacent and overlapping banks merged.
     pub banks: SpanList<MAX_BANKS>,
@@ -215,6 +237,16 @@ impl MemoryMap {
     /// [`Error::TooMany`].
     pub fn add_bank(&mut self, span: PhysSpan) -> Result<(), Error> {
         self.banks.insert(span).map_err(|Full| Error::TooMany { what: "memory banks", capacity: MAX_BANKS })
+    }
+
+    /// Leaves only what lies in `usable` too of the banks.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`].
+    pub fn keep_banks(&mut self, usable: &SpanList<MAX_BANKS>) -> Result<(), Error> {
+        let banks = core::mem::take(&mut self.banks);
+        let both = banks.iter().flat_map(|bank| usable.iter().filter_map(move |span| span.intersection(bank)));
+        both.clone().try_for_each(|span| self.add_bank(span))
     }
 
     /// Adds memory that must never be mapped.
@@ -278,6 +310,7 @@ impl MemoryMap {
         }
         self.check_image(image)?;
         self.check_tree()?;
+        self.check_modules()?;
         Ok(DirectmapBase(base))
     }
 
@@ -314,6 +347,27 @@ impl MemoryMap {
         }
     }
 
+    /// Refuses a boot module that nobody can have put where it is said to be: what is not RAM or may not be mapped
+    /// cannot be read, and of two things in one place one is overwritten. Reserving a module's memory is no second
+    /// claim: loaders do that with what they name elsewhere.
+    fn check_modules(&self) -> Result<(), Error> {
+        for (index, module) in self.modules().enumerate() {
+            if !self.banks.covers(module.span) {
+                return Err(Error::ModuleOutsideRam { module });
+            }
+            let others = self.modules().take(index).map(|other| (Claim::Module(other.kind), other.span));
+            let mut claims = others.chain(self.device_tree.map(|span| (Claim::DeviceTree, span)));
+            let claim = claims.find(|(_, span)| span.intersection(module.span).is_some());
+            // A page that holds a byte of it is not mapped.
+            let shares_page = |hidden: &PhysSpan| hidden.page_cover().intersection(module.span.page_cover()).is_some();
+            let hidden = self.no_map.iter().find(shares_page).map(|span| (Claim::NoMap, span));
+            if let Some((claim, span)) = claim.or(hidden) {
+                return Err(Error::Overlap { module, claim, span });
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses a device tree that the runtime tables could not map as Normal memory.
     fn check_tree(&self) -> Result<(), Error> {
         let Some(tree) = self.device_tree else { return Ok(()) };
@@ -322,6 +376,12 @@ impl MemoryMap {
         } else {
             Err(Error::TreeOutsideRam { tree })
         }
+    }
+}
+
+impl Default for MemoryMap {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -35,7 +35,7 @@
 //! | option | meaning | default |
 //! |---|---|---|
 //! | `exit=semihosting\|psci\|park` | how the run ends; `semihosting` is for a debugger or QEMU, never for a board without one | `park` |
-//! | `maxcpus=N` | at most N CPUs are brought up, the boot CPU included | all |
+//! | `maxcpus=N` | at most N CPUs are brought up, the boot CPU included; 0 is the boot CPU alone | all |
 //! | `cpu-timeout=N` | a CPU that was started may take N seconds to report; then it is left off or, if it may still arrive, expected | 1 |
 //! | `livepatch=on\|off` | whether the livepatch slot gets its tables | `on` |
 //!

@@ -26,12 +26,12 @@ pub enum ConsoleKind {
     Unknown,
 }
 
-/// The UART that stdout-path names.
+/// The UART that stdout-path names; without one, the first serial port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Console {
     /// What programs it.
     pub kind: ConsoleKind,
-    /// Its registers, as the CPU addresses them.
+    /// Its registers, as the CPU addresses them: of a larger window, what a driver may use.
     pub registers: PhysSpan,
     /// log2 of the distance between registers, in bytes (8250 only; else 0).
     pub reg_shift: u32,
@@ -39,17 +39,18 @@ pub struct Console {
     pub reg_io_width: u32,
 }
 
-/// The console, if stdout-path names a UART that can be used and reached.
+/// The console: the UART that stdout-path names, or else the first serial port, if it can be used and reached.
 pub(super) fn read(root: FdtNode<'_>) -> Result<Option<Console>, Error> {
-    let Some(path) = stdout_path(root).and_then(|path| Path::find(root, path)) else { return Ok(None) };
+    let paths = [stdout_path(root), alias(root, "serial0")];
+    let mut found = paths.into_iter().flatten().filter_map(|path| Path::find(root, path));
+    let Some(path) = found.find(|path| is_available(path.last())) else { return Ok(None) };
     let node = path.last();
-    if !is_available(node) {
-        return Ok(None);
-    }
     let Some(registers) = path.registers()? else { return Ok(None) };
     let kind = node.compatible().into_iter().flatten().map(kind_of).find(|kind| *kind != ConsoleKind::Unknown);
     let kind = kind.unwrap_or(ConsoleKind::Unknown);
     let (reg_shift, reg_io_width) = if kind == ConsoleKind::Ns16550 { access(node)? } else { (0, 4) };
+    let used = PhysSpan::of(registers.start(), USED_BYTES).and_then(|used| used.intersection(registers));
+    let registers = used.unwrap_or(registers);
     Ok(Some(Console { kind, registers, reg_shift, reg_io_width }))
 }
 
@@ -62,6 +63,9 @@ fn kind_of(compatible: &str) -> ConsoleKind {
         _ => ConsoleKind::Unknown,
     }
 }
+
+/// No UART that we know has a register behind its first 4 KiB; some trees name the whole window of a bus.
+const USED_BYTES: u64 = 4 << 10;
 
 const MINI_UART: &str = "brcm,bcm2835-aux-uart";
 
@@ -82,7 +86,12 @@ fn stdout_path(root: FdtNode<'_>) -> Option<&str> {
     let chosen = root.child("chosen")?;
     let property = chosen.property("stdout-path").or_else(|| chosen.property("linux,stdout-path"))?;
     let path = property.value_as::<&str>().ok()?.split(':').next()?;
-    if path.starts_with('/') { Some(path) } else { root.child("aliases")?.property(path)?.value_as().ok() }
+    if path.starts_with('/') { Some(path) } else { alias(root, path) }
+}
+
+/// The path that `name` is short for.
+fn alias<'a>(root: FdtNode<'a>, name: &str) -> Option<&'a str> {
+    root.child("aliases")?.property(name)?.value_as().ok()
 }
 
 /// A node and all its ancestors: what translating its address needs.

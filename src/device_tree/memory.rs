@@ -6,9 +6,14 @@ use dtoolkit::Node;
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::standard::NodeStandard;
 
-use super::node::{bytes, children, is_available, malformed, number, reg_spans, span, string};
+use super::node::{Cells, bytes, children, is_available, malformed, number, reg_spans, span, string};
 use super::{Error, NodeName};
-use crate::memory_map::{self, MemoryMap, Module, ModuleKind};
+use crate::memory_map::{self, Full, MAX_BANKS, MemoryMap, Module, ModuleKind, SpanList};
+
+const USABLE: &str = "linux,usable-memory";
+const USABLE_RANGE: &str = "linux,usable-memory-range";
+const STATIC_MEMORY: &str = "xen,static-mem";
+const STATIC_HEAP: &str = "xen,static-heap";
 
 /// Adds all that the tree says of memory to `map`.
 pub(super) fn read(fdt: Fdt<'_>, map: &mut MemoryMap) -> Result<(), Error> {
@@ -20,27 +25,47 @@ pub(super) fn read(fdt: Fdt<'_>, map: &mut MemoryMap) -> Result<(), Error> {
         read_reserved(reserved, map)?;
     }
     if let Some(chosen) = fdt.root().child("chosen") {
-        read_modules(chosen, map)?;
+        read_modules(fdt.root(), chosen, map)?;
         read_initrd(chosen, map)?;
     }
     Ok(())
 }
 
-/// Banks are the root's children with `device_type = "memory"`: deeper ones would be on a bus, and Linux ignores them too.
+/// Banks are the root's children that are memory: deeper ones would be on a bus, and Linux ignores them too. Of RAM
+/// that another kernel keeps (a crash kernel's tree), `linux,usable-memory` stands for `reg` and
+/// `linux,usable-memory-range` of /chosen bounds all of it: the rest is no RAM of ours, and is not mapped either.
 fn read_banks(root: FdtNode<'_>, map: &mut MemoryMap) -> Result<(), Error> {
-    let is_bank = |node: &FdtNode<'_>| string(*node, "device_type") == Some(b"memory") && is_available(*node);
-    for node in children(root)?.filter(is_bank) {
-        require_reg(node)?;
-        for bank in reg_spans(node)? {
-            map.add_bank(bank?)?;
+    let cells = Cells::of(root, Cells::DEFAULT)?;
+    for node in children(root)?.filter(|node| is_memory(*node) && is_available(*node)) {
+        if node.property(USABLE).is_some() {
+            for bank in cells.spans(node, USABLE)? {
+                map.add_bank(bank?)?;
+            }
+        } else {
+            require_reg(node)?;
+            for bank in reg_spans(node)? {
+                map.add_bank(bank?)?;
+            }
         }
+    }
+    if let Some(chosen) = root.child("chosen").filter(|chosen| chosen.property(USABLE_RANGE).is_some()) {
+        let mut usable = SpanList::<MAX_BANKS>::new();
+        for span in cells.spans(chosen, USABLE_RANGE)? {
+            usable.insert(span?).map_err(|Full| malformed(chosen, USABLE_RANGE))?;
+        }
+        map.keep_banks(&usable)?;
     }
     if map.banks.is_empty() { Err(memory_map::Error::NoRam.into()) } else { Ok(()) }
 }
 
+/// By its `device_type`; without one, by its name, which the specification reserves for this.
+fn is_memory(node: FdtNode<'_>) -> bool {
+    string(node, "device_type").map_or(node.name_without_address() == "memory", |kind| kind == b"memory")
+}
+
 /// A child without `reg` asks for memory to be chosen by the operating system: nothing is reserved yet.
 fn read_reserved(reserved: FdtNode<'_>, map: &mut MemoryMap) -> Result<(), Error> {
-    if bytes(reserved, "ranges").is_some_and(|ranges| !ranges.is_empty()) {
+    if bytes(reserved, "ranges").is_some_and(|ranges| !ranges.is_empty()) && !is_identity(reserved) {
         return Err(malformed(reserved, "ranges"));
     }
     for node in children(reserved)?.filter(|node| is_available(*node)) {
@@ -52,27 +77,58 @@ fn read_reserved(reserved: FdtNode<'_>, map: &mut MemoryMap) -> Result<(), Error
     Ok(())
 }
 
-/// Boot modules are children of /chosen, or of a domain's node there.
-fn read_modules(chosen: FdtNode<'_>, map: &mut MemoryMap) -> Result<(), Error> {
-    for node in children(chosen)? {
+/// Whether `ranges` gives every address of the children as it is: memory has no other addresses than the root's.
+fn is_identity(node: FdtNode<'_>) -> bool {
+    let is_same = |child: Option<u64>, parent: Option<u64>| child.is_some() && child == parent;
+    node.ranges().ok().flatten().is_some_and(|mut ranges| {
+        ranges.all(|range| is_same(range.child_bus_address().ok(), range.parent_bus_address().ok()))
+    })
+}
+
+/// Boot modules are children of /chosen, or of a domain's node there; a domain, and the heap, may be given memory of
+/// their own. What counts the cells may stand in any node above (QEMU's guest-loader leaves it out of /chosen): so it
+/// does for Xen, whose bindings these are.
+fn read_modules(root: FdtNode<'_>, chosen: FdtNode<'_>, map: &mut MemoryMap) -> Result<(), Error> {
+    let of_root = Cells::of(root, Cells::DEFAULT)?;
+    let of_chosen = Cells::of(chosen, of_root)?;
+    read_static(chosen, STATIC_HEAP, of_root, map)?;
+    for node in chosen.children() {
         if node.is_compatible("xen,domain") {
-            for module in children(node)? {
-                read_module(module, map)?;
+            let of_domain = Cells::of(node, of_chosen)?;
+            read_static(node, STATIC_MEMORY, of_chosen, map)?;
+            for module in node.children() {
+                read_module(module, of_domain, map)?;
             }
         } else {
-            read_module(node, map)?;
+            read_module(node, of_chosen, map)?;
         }
     }
     Ok(())
 }
 
-fn read_module(node: FdtNode<'_>, map: &mut MemoryMap) -> Result<(), Error> {
+/// Memory that is promised to somebody. Until Xen 4.16 a property of its own counted its cells.
+fn read_static(node: FdtNode<'_>, name: &'static str, cells: Cells, map: &mut MemoryMap) -> Result<(), Error> {
+    if node.property(name).is_none() {
+        return Ok(());
+    }
+    let cells = if name == STATIC_HEAP {
+        cells.counted_by(node, "#xen,static-heap-address-cells", "#xen,static-heap-size-cells")?
+    } else {
+        cells.counted_by(node, "#xen,static-mem-address-cells", "#xen,static-mem-size-cells")?
+    };
+    for span in cells.spans(node, name)? {
+        map.add_reserved(span?)?;
+    }
+    Ok(())
+}
+
+fn read_module(node: FdtNode<'_>, cells: Cells, map: &mut MemoryMap) -> Result<(), Error> {
     if !node.is_compatible("multiboot,module") && !node.is_compatible("xen,multiboot-module") {
         return Ok(());
     }
     require_reg(node)?;
     let kind = node.compatible().into_iter().flatten().find_map(module_kind).unwrap_or(ModuleKind::Other);
-    for span in reg_spans(node)? {
+    for span in cells.spans(node, "reg")? {
         map.add_module(Module { span: span?, kind })?;
     }
     Ok(())

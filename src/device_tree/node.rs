@@ -11,7 +11,8 @@ use crate::addr::{ADDRESS_BITS, PhysAddr, PhysSpan};
 
 /// The error that `node` has a malformed `property`.
 pub(super) fn malformed(node: FdtNode<'_>, property: &'static str) -> Error {
-    Error::MalformedProperty { node: NodeName::new(node.name()), property }
+    let node = NodeName::new(node.name());
+    if property == "reg" { Error::MalformedReg { node } } else { Error::MalformedProperty { node, property } }
 }
 
 /// The bytes of a property.
@@ -67,6 +68,56 @@ pub(super) fn reg<'a>(node: FdtNode<'a>) -> Result<impl Iterator<Item = Result<(
         (Ok(address), Ok(bytes)) => Ok((address, bytes)),
         _ => Err(error),
     }))
+}
+
+/// How many cells of 32 bits an address and a size have.
+#[derive(Clone, Copy)]
+pub(super) struct Cells {
+    address: usize,
+    size: usize,
+}
+
+impl Cells {
+    /// Where no node says it.
+    pub(super) const DEFAULT: Self = Self { address: 2, size: 1 };
+
+    /// Of the children of `node`; those of its parent, `above`, where it does not say.
+    pub(super) fn of(node: FdtNode<'_>, above: Self) -> Result<Self, Error> {
+        above.counted_by(node, "#address-cells", "#size-cells")
+    }
+
+    /// As the properties `address` and `size` of `node` say; otherwise these.
+    pub(super) fn counted_by(
+        self,
+        node: FdtNode<'_>,
+        address: &'static str,
+        size: &'static str,
+    ) -> Result<Self, Error> {
+        let count = |name, otherwise| number(node, name).map(|said| said.map_or(otherwise, |count| count as usize));
+        Ok(Self { address: count(address, self.address)?, size: count(size, self.size)? })
+    }
+
+    /// The spans that the property `name` of `node` lists, without those that are empty.
+    pub(super) fn spans<'a>(
+        self,
+        node: FdtNode<'a>,
+        name: &'static str,
+    ) -> Result<impl Iterator<Item = Result<PhysSpan, Error>> + 'a, Error> {
+        let value = bytes(node, name).unwrap_or(&[]);
+        let (1..=2, 1..=2) = (self.address, self.size) else { return Err(malformed(node, name)) };
+        let entry_bytes = 4 * (self.address + self.size);
+        if !value.len().is_multiple_of(entry_bytes) {
+            return Err(malformed(node, name));
+        }
+        let entries = value.chunks_exact(entry_bytes).map(move |entry| entry.split_at(4 * self.address));
+        let entries = entries.map(|(address, size)| (big_endian(address), big_endian(size)));
+        Ok(entries.filter(|(_, bytes)| *bytes != 0).map(move |(address, bytes)| span(node.name(), address, bytes)))
+    }
+}
+
+/// The number in at most eight bytes.
+fn big_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// The spans of `reg` that are not empty.

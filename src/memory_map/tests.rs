@@ -268,3 +268,67 @@ fn bad_too_many_of_anything() {
     let kind = ModuleKind::Other;
     refused(&mut |span| map.add_module(Module { span, kind }), MAX_MODULES, "boot modules");
 }
+
+fn kernel_at(start: u64, end_exclusive: u64) -> Module {
+    Module { span: span(start, end_exclusive), kind: ModuleKind::Kernel }
+}
+
+#[test]
+fn good_modules_side_by_side_and_in_memory_that_is_reserved() {
+    let mut map = map();
+    map.device_tree = Some(span(0x4800_0000, 0x4800_1234));
+    // Neighbours may share a page, but no byte.
+    for (start, end) in [(0x4800_1234, 0x4800_2001), (0x4800_2001, 0x4900_0000), (0x7fff_f000, 0x8000_0000)] {
+        map.add_module(kernel_at(start, end)).unwrap();
+    }
+    map.add_reserved(span(0x4800_0000, 0x4a00_0000)).unwrap();
+    map.add_no_map(span(0x4900_0000, 0x4900_1000)).unwrap();
+    assert!(map.check(image(), PLENTY).is_ok());
+    // Two banks that meet are one stretch of RAM.
+    map.add_bank(span(0x8000_0000, 0x9000_0000)).unwrap();
+    map.add_module(kernel_at(0x8000_0000, 0x8800_0000)).unwrap();
+    assert!(map.check(image(), PLENTY).is_ok());
+}
+
+#[test]
+fn bad_modules_over_something_else_are_refused_with_both_names() {
+    let refused = |claim: &dyn Fn(&mut MemoryMap)| {
+        let mut map = map();
+        claim(&mut map);
+        map.add_module(kernel_at(0x5000_0000, 0x5100_0000)).unwrap();
+        map.check(image(), PLENTY).unwrap_err().to_string()
+    };
+    let kernel = "boot module (kernel) at 0x000050000000..0x000051000000";
+    let ramdisk = Module { span: span(0x50ff_ffff, 0x5200_0000), kind: ModuleKind::Ramdisk };
+    assert_eq!(
+        refused(&|map| map.add_module(ramdisk).unwrap()),
+        format!("{kernel} overlaps boot module (ramdisk) at {}", ramdisk.span)
+    );
+    let tree = span(0x4fff_f000, 0x5000_0001);
+    assert_eq!(refused(&|map| map.device_tree = Some(tree)), format!("{kernel} overlaps device tree at {tree}"));
+    // A page that it shares with what must not be mapped cannot be mapped.
+    let hidden = span(0x4fff_0000, 0x5000_0000);
+    let mut map = map();
+    map.add_no_map(hidden).unwrap();
+    map.add_module(kernel_at(0x5000_0000, 0x5100_0000)).unwrap();
+    assert!(map.check(image(), PLENTY).is_ok());
+    for (start, end) in [(0x5000_0000, 0x5000_0001), (0x50ff_f000, 0x5200_0000), (0x4fff_0000, 0x5800_0000)] {
+        let hidden = span(start, end);
+        assert_eq!(
+            refused(&|map| map.add_no_map(hidden).unwrap()),
+            format!("{kernel} overlaps no-map region at {hidden}")
+        );
+    }
+}
+
+#[test]
+fn bad_module_that_is_not_wholly_in_ram() {
+    for (start, end) in [(0x9000_0000, 0x9000_1000), (0x7fff_f000, 0x8000_0001), (0x3fff_ffff, 0x4000_1000)] {
+        let mut map = map();
+        let module = kernel_at(start, end);
+        map.add_module(module).unwrap();
+        let error = map.check(image(), PLENTY).unwrap_err();
+        assert_eq!(error, Error::ModuleOutsideRam { module });
+        assert_eq!(error.to_string(), format!("boot module (kernel) at {} is not wholly in RAM", module.span));
+    }
+}

@@ -50,7 +50,7 @@ const fn damaged(name: &'static str, damage: Damage) -> Mutation {
 }
 
 /// All of them. The first half must boot, the second must be refused.
-pub(crate) const MUTATIONS: [Mutation; 26] = [
+pub(crate) const MUTATIONS: [Mutation; 27] = [
     damaged("none-changed", |_| {}),
     damaged("straddling-2m", |tree| {
         resize(tree, 0x1_0000);
@@ -100,6 +100,7 @@ pub(crate) const MUTATIONS: [Mutation; 26] = [
     edited("image-outside", |tree| banks_from(tree, |at, size| vec![(at + size / 2, size / 2)])),
     edited("reserved-over-image", |tree| reserve(tree, IMAGE_AT + 0x1000, 0x1000, false)),
     edited("module-over-image", |tree| module(tree, IMAGE_AT - 0x1000, 0x2000)),
+    edited("modules-overlap", |tree| module(tree, SPARE, MIB).and_then(|()| module(tree, SPARE + 0x1000, MIB))),
     edited("beyond-directmap", |tree| banks_from(tree, |at, size| vec![(at, size), (6 * TIB, 1024 * MIB)])),
     edited("beyond-pa-size", |tree| banks_from(tree, |at, size| vec![(at, size), (1 << 47, 1024 * MIB)])),
 ];
@@ -204,8 +205,7 @@ fn reserve(tree: &mut DeviceTree, at: u64, size: u64, no_map: bool) -> Result<()
 
 fn module(tree: &mut DeviceTree, at: u64, size: u64) -> Result<()> {
     let chosen = node(tree, "/chosen")?;
-    set(chosen, DeviceTreeProperty::new_unchecked("#address-cells", 2_u32));
-    set(chosen, DeviceTreeProperty::new_unchecked("#size-cells", 2_u32));
+    // The root's cell counts hold, as QEMU's guest-loader has it.
     let mut child = DeviceTreeNode::new_unchecked(format!("module@{at:x}"));
     child.add_property(DeviceTreeProperty::new_unchecked("compatible", vec!["multiboot,kernel", "multiboot,module"]));
     child.add_property(reg(&[(at, size)]));

@@ -142,3 +142,26 @@ fn bad_console_in_ram_would_have_two_memory_types() {
 fn bad_uart_registers_with_half_an_entry() {
     assert_eq!(console_of("/u", vec![uart("u", "arm,pl011", &[0, 0x1000], &[])]), Err(malformed_reg("u")));
 }
+
+#[test]
+fn good_first_serial_port_where_stdout_path_leads_nowhere() {
+    let serial = |properties| uart("serial@3000", "arm,pl011", &[0x3000, 0x1000], properties);
+    let soc = |properties| bus(Some(vec![]), vec![serial(properties)]);
+    let aliases = node("aliases", &[("serial0", text("/soc/serial@3000"))], vec![]);
+    let none = read(&machine(vec![aliases, soc(&[])])).unwrap().console;
+    assert_eq!(none.unwrap().registers, span(0x3000, 0x1000));
+    for lost in ["/soc/serial@4000", "serial7", "hvc0:115200"] {
+        assert_eq!(console_of(lost, vec![soc(&[])]).unwrap(), none);
+    }
+    let off = [("status", text("disabled"))];
+    assert_eq!(console_of("serial7", vec![soc(&off)]), Ok(None));
+    let disabled = uart("uart@5000", "arm,pl011", &[0, 0x5000, 0, 0x1000], &off);
+    assert_eq!(console_of("/uart@5000", vec![disabled, soc(&[])]).unwrap(), none);
+}
+
+#[test]
+fn good_of_a_large_window_only_what_a_driver_may_use() {
+    let pl011 = uart("pl011@9000000", "arm,pl011", &[0, 0x900_0000, 0, 0x100_0000], &[]);
+    let console = console_of("/pl011@9000000", vec![pl011]).unwrap().unwrap();
+    assert_eq!(console.registers, span(0x900_0000, 0x1000));
+}

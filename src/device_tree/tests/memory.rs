@@ -1,5 +1,7 @@
 //! Claims about memory, reserved regions and boot modules.
 
+use std::slice::from_ref;
+
 use super::*;
 
 fn reserved(properties: Properties<'_>, children: Vec<DeviceTreeNode>) -> DeviceTree {
@@ -44,6 +46,49 @@ fn good_disabled_and_empty_banks_are_left_out() {
     disabled.add_property(DeviceTreeProperty::new_unchecked("status", "disabled"));
     let empty = memory("memory@80000000", &[0, 0x8000_0000, 0, 0]);
     assert_eq!(banks(&machine(vec![disabled, empty])), [span(0x4000_0000, 0x4000_0000)]);
+}
+
+#[test]
+fn good_memory_by_its_name_where_no_type_is_given() {
+    let reg = ("reg", cells(&[0, 0x9000_0000, 0, 0x1000]));
+    let banks_of = |name, properties: Properties<'_>| banks(&machine(vec![node(name, properties, vec![])])).len();
+    assert_eq!(banks_of("memory@90000000", from_ref(&reg)), 2);
+    assert_eq!(banks_of("memory", from_ref(&reg)), 2);
+    // A type that is something else, and a name that only begins like it.
+    assert_eq!(banks_of("memory@90000000", &[reg.clone(), ("device_type", text("flash"))]), 1);
+    assert_eq!(banks_of("memory-controller@90000000", from_ref(&reg)), 1);
+    assert_eq!(banks_of("memory@90000000", &[reg, ("status", text("disabled"))]), 1);
+}
+
+#[test]
+fn good_usable_memory_stands_for_all_ram() {
+    let usable = ("linux,usable-memory", cells(&[0, 0x5000_0000, 0, 0x1000, 0, 0x6000_0000, 0, 0x1000]));
+    let mut bank = memory("memory@40000000", &[0, 0x4000_0000, 0, 0x4000_0000]);
+    bank.add_property(DeviceTreeProperty::new_unchecked(usable.0, usable.1.as_slice()));
+    let other = memory("memory@80000000", &[0, 0x8000_0000, 0, 0x1000]);
+    let expected = [span(0x5000_0000, 0x1000), span(0x6000_0000, 0x1000), span(0x8000_0000, 0x1000)];
+    assert_eq!(banks(&bare(vec![bank.clone(), other.clone()])), expected);
+    // None of it.
+    bank.add_property(DeviceTreeProperty::new_unchecked("linux,usable-memory", cells(&[0, 0, 0, 0])));
+    assert_eq!(banks(&bare(vec![bank, other])), [span(0x8000_0000, 0x1000)]);
+}
+
+#[test]
+fn good_usable_range_bounds_all_ram() {
+    let ranges = cells(&[0, 0x3000_0000, 0, 0x1100_0000, 0, 0x7000_0000, 0, 0x4000_0000]);
+    let tree = chosen(&[("linux,usable-memory-range", ranges)], vec![]);
+    assert_eq!(banks(&tree), [span(0x4000_0000, 0x100_0000), span(0x7000_0000, 0x1000_0000)]);
+    let elsewhere = chosen(&[("linux,usable-memory-range", cells(&[1, 0, 0, 0x1000]))], vec![]);
+    assert_eq!(refusal(&elsewhere), Error::Memory(memory_map::Error::NoRam));
+}
+
+#[test]
+fn bad_usable_memory_with_half_an_entry() {
+    let mut bank = memory("memory@40000000", &[0, 0x4000_0000, 0, 0x4000_0000]);
+    bank.add_property(DeviceTreeProperty::new_unchecked("linux,usable-memory", cells(&[0, 1, 2])));
+    assert_eq!(refusal(&bare(vec![bank])), malformed("memory@40000000", "linux,usable-memory"));
+    let tree = chosen(&[("linux,usable-memory-range", cells(&[0, 1, 2]))], vec![]);
+    assert_eq!(refusal(&tree), malformed("chosen", "linux,usable-memory-range"));
 }
 
 #[test]
@@ -135,6 +180,21 @@ fn bad_reserved_memory_behind_a_translation() {
 }
 
 #[test]
+fn good_reserved_memory_behind_ranges_that_change_nothing() {
+    let region = node("fw@50000000", &[("reg", cells(&[0, 0x5000_0000, 0, 0x1000])), ("no-map", vec![])], vec![]);
+    for ranges in [cells(&[0, 0, 0, 0, 0x100, 0]), cells(&[0, 0, 0, 0, 0, 1 << 30, 1, 0, 1, 0, 1, 0])] {
+        let map = read(&reserved(&[("ranges", ranges)], vec![region.clone()])).unwrap().memory;
+        assert_eq!(map.no_map.as_slice(), [span(0x5000_0000, 0x1000)]);
+    }
+}
+
+#[test]
+fn bad_reserved_memory_of_which_one_range_moves() {
+    let ranges = cells(&[0, 0, 0, 0, 0, 0x1000, 1, 0, 2, 0, 0, 0x1000]);
+    assert_eq!(refusal(&reserved(&[("ranges", ranges)], vec![])), malformed("reserved-memory", "ranges"));
+}
+
+#[test]
 fn bad_reserved_memory_with_half_an_entry() {
     let tree = reserved(&[], vec![node("x@1", &[("reg", cells(&[0, 1, 2]))], vec![])]);
     assert_eq!(refusal(&tree), malformed_reg("x@1"));
@@ -188,7 +248,7 @@ fn bad_more_boot_modules_than_the_list_holds() {
     let tree = |count| chosen(&cell_counts(1, 1), (0..count).map(one).collect());
     assert!(read(&tree(memory_map::MAX_MODULES as u32)).is_ok());
     let error = refusal(&tree(memory_map::MAX_MODULES as u32 + 1));
-    assert_eq!(error.to_string(), "device tree has more than 16 boot modules");
+    assert_eq!(error.to_string(), "device tree has more than 64 boot modules");
 }
 
 #[test]
@@ -214,4 +274,65 @@ fn bad_initrd_that_runs_backwards_or_has_one_end() {
     assert_eq!(refusal(&chosen(&[start], vec![])), malformed("chosen", "linux,initrd-end"));
     let odd = [("linux,initrd-start", vec![1, 2, 3])];
     assert_eq!(refusal(&chosen(&odd, vec![])), malformed("chosen", "linux,initrd-start"));
+}
+
+/// QEMU's guest-loader puts no cell counts into /chosen.
+#[test]
+fn good_cell_counts_of_modules_stand_in_any_node_above() {
+    let own = module("module@1", "multiboot,module", &[0, 0x4100_0000, 0, 0x1000]);
+    let of_domain = |properties: Properties<'_>, reg: &[u32]| {
+        let properties = [&[("compatible", text("xen,domain"))], properties].concat();
+        node("domU1", &properties, vec![module("module@2", "multiboot,module", reg)])
+    };
+    let starts = |tree: &DeviceTree| -> Vec<u64> {
+        read(tree).unwrap().memory.modules().map(|module| module.span.start().raw()).collect()
+    };
+    let inherits = of_domain(&[], &[0, 0x4200_0000, 0, 0x1000]);
+    assert_eq!(starts(&chosen(&[], vec![own.clone(), inherits])), [0x4100_0000, 0x4200_0000]);
+    let says = of_domain(&cell_counts(1, 1), &[0x4200_0000, 0x1000]);
+    assert_eq!(starts(&chosen(&[], vec![own, says])), [0x4100_0000, 0x4200_0000]);
+    let of_chosen = of_domain(&[], &[0x4200_0000, 0x1000]);
+    assert_eq!(starts(&chosen(&cell_counts(1, 1), vec![of_chosen])), [0x4200_0000]);
+}
+
+#[test]
+fn bad_module_whose_reg_does_not_fit_the_counts() {
+    let lost = module("module@1", "multiboot,module", &[0, 0x4100_0000, 0x1000]);
+    assert_eq!(refusal(&chosen(&[], vec![lost.clone()])), malformed_reg("module@1"));
+    assert_eq!(refusal(&chosen(&cell_counts(0, 1), vec![lost])), malformed_reg("module@1"));
+}
+
+#[test]
+fn good_static_memory_and_heap_are_reserved() {
+    let domain = |name, properties: Properties<'_>| {
+        node(name, &[&[("compatible", text("xen,domain"))], properties].concat(), vec![])
+    };
+    let two = cells(&[0, 0x5000_0000, 0, 0x1000, 0, 0x5800_0000, 0, 0x1000]);
+    let domains = vec![
+        domain("domU1", &[("xen,static-mem", two)]),
+        // Counted as until Xen 4.16.
+        domain(
+            "domU2",
+            &[
+                ("#xen,static-mem-address-cells", cells(&[1])),
+                ("#xen,static-mem-size-cells", cells(&[1])),
+                ("xen,static-mem", cells(&[0x6000_0000, 0x1000])),
+            ],
+        ),
+    ];
+    let heap = ("xen,static-heap", cells(&[0, 0x7000_0000, 0, 0x1000]));
+    let map = read(&chosen(&[heap], domains)).unwrap().memory;
+    let expected = [0x5000_0000, 0x5800_0000, 0x6000_0000, 0x7000_0000].map(|start| span(start, 0x1000));
+    assert_eq!(map.reserved.as_slice(), expected);
+    // Beside a domain it says nothing, nor in one that is none.
+    let other = node("other", &[("xen,static-mem", cells(&[0, 0x5000_0000, 0, 0x1000]))], vec![]);
+    assert!(read(&chosen(&[], vec![other])).unwrap().memory.reserved.is_empty());
+}
+
+#[test]
+fn bad_static_memory_with_half_an_entry() {
+    let properties = [("compatible", text("xen,domain")), ("xen,static-mem", cells(&[0, 1, 2]))];
+    assert_eq!(refusal(&chosen(&[], vec![node("domU1", &properties, vec![])])), malformed("domU1", "xen,static-mem"));
+    let heap = chosen(&[("xen,static-heap", vec![1])], vec![]);
+    assert_eq!(refusal(&heap), malformed("chosen", "xen,static-heap"));
 }
