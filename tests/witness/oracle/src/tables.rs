@@ -35,6 +35,21 @@ pub struct Memory {
     frames: FxHashMap<u64, Box<[u64; WORDS]>>,
 }
 
+/// The words that one store touches, lowest first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WordChanges {
+    changes: [WordChange; 3],
+    count: usize,
+}
+
+impl core::ops::Deref for WordChanges {
+    type Target = [WordChange];
+
+    fn deref(&self) -> &[WordChange] {
+        &self.changes[..self.count]
+    }
+}
+
 /// The word's place in its frame.
 const fn index(pa: u64) -> usize {
     (pa & !FRAME) as usize / 8
@@ -53,8 +68,13 @@ impl Memory {
     }
 
     /// Performs a store; the words touched, lowest first (a misaligned one of 16 bytes touches three).
-    pub fn store(&mut self, access: &Access) -> Vec<WordChange> {
-        stored_words(access).map(|(pa, mask, value)| self.change(pa, mask, value)).collect()
+    pub fn store(&mut self, access: &Access) -> WordChanges {
+        let mut touched = WordChanges { changes: [WordChange { pa: 0, old: 0, new: 0 }; 3], count: 0 };
+        for (place, (pa, mask, value)) in touched.changes.iter_mut().zip(stored_words(access)) {
+            *place = self.change(pa, mask, value);
+            touched.count += 1;
+        }
+        touched
     }
 
     /// Zeroes `bytes` (a multiple of 8) at `pa`, as DC ZVA does.
@@ -63,11 +83,12 @@ impl Memory {
     }
 
     fn change(&mut self, pa: u64, mask: u64, value: u64) -> WordChange {
-        if value == 0 && !self.frames.contains_key(&(pa & FRAME)) {
+        let slot = match self.frames.get_mut(&(pa & FRAME)) {
+            Some(frame) => &mut frame[index(pa)],
             // Memory that is zeroed takes none.
-            return WordChange { pa, old: 0, new: 0 };
-        }
-        let slot = self.slot(pa);
+            None if value == 0 => return WordChange { pa, old: 0, new: 0 },
+            None => self.slot(pa),
+        };
         let old = *slot;
         *slot = (old & !mask) | (value & mask);
         WordChange { pa, old, new: *slot }
@@ -215,6 +236,12 @@ impl Tree {
         place.va + ((slot - place.first_slot) << self.root.format.shift(place.level))
     }
 
+    /// Whether a walk reads any word of the frame of `pa`.
+    #[must_use]
+    pub fn reads(&self, pa: u64) -> bool {
+        self.places.contains_key(&(pa & FRAME))
+    }
+
     /// True if `word` is a leaf through which memory can be both written and executed, WXN aside. Without the access flag it can be neither.
     fn is_exposed(&self, word: u64, place: &TableUse) -> bool {
         let format = &self.root.format;
@@ -311,7 +338,7 @@ mod tests {
         let mut memory = Memory::default();
         memory.declare(0x1000, u64::MAX);
         assert_eq!(
-            memory.store(&access(2, 0x1002, 0, 0)),
+            *memory.store(&access(2, 0x1002, 0, 0)),
             [WordChange { pa: 0x1000, old: u64::MAX, new: 0xffff_ffff_0000_ffff }]
         );
         assert_eq!(memory.word(0x1008), 0);
@@ -320,7 +347,7 @@ mod tests {
     #[test]
     fn good_a_pair_is_two_words_and_a_misaligned_one_three() {
         let mut memory = Memory::default();
-        let news = |changes: Vec<WordChange>| changes.iter().map(|change| change.new).collect::<Vec<_>>();
+        let news = |changes: WordChanges| changes.iter().map(|change| change.new).collect::<Vec<_>>();
         assert_eq!(news(memory.store(&access(16, 0x1000, 1, 2))), [1, 2]);
         assert_eq!(news(memory.store(&access(16, 0x2004, 0x2_0000_0001, 4))), [1 << 32, 2 | 4 << 32, 0]);
     }
@@ -339,8 +366,8 @@ mod tests {
         assert_eq!(tree.exposed(), Some(Exposed { va: 0x4000_0000, slot: 0x2000, descriptor: 0x4000_0701 }));
         assert_eq!((tree.level_of(0x1008), tree.level_of(0x2ff8), tree.level_of(0x3000)), (Some(1), Some(2), None));
         assert_eq!(tree.translate(&memory, 0x4000_1234), Some(0x4000_1234));
-        for change in memory.store(&access(8, 0x2000, 0x4000_0781, 0)) {
-            assert!(tree.follow(change));
+        for change in memory.store(&access(8, 0x2000, 0x4000_0781, 0)).iter() {
+            assert!(tree.follow(*change));
         }
         tree.refresh(&memory);
         assert_eq!(tree.exposed(), None, "it is read-only now");

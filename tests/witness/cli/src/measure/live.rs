@@ -42,6 +42,8 @@ enum Invalidation {
 #[derive(Default)]
 pub(super) struct Live {
     broken: FxHashMap<u64, (u64, Invalidation)>,
+    /// The invalidation of one may wait for its DSB.
+    waits: bool,
     pub(super) found: Vec<LiveChange>,
 }
 
@@ -78,15 +80,22 @@ impl Live {
         for (_, invalidation) in self.broken.values_mut() {
             if *invalidation == Invalidation::Owed {
                 *invalidation = Invalidation::IssuedBy(cpu);
+                self.waits = true;
             }
         }
     }
 
     /// A DSB of loads and stores was executed.
     pub(super) fn synchronised(&mut self, cpu: u32) {
+        // Nearly no DSB is for a TLBI, and there may be thousands of slots.
+        if !std::mem::take(&mut self.waits) {
+            return;
+        }
         for (_, invalidation) in self.broken.values_mut() {
-            if *invalidation == Invalidation::IssuedBy(cpu) {
-                *invalidation = Invalidation::Complete;
+            match invalidation {
+                Invalidation::IssuedBy(issuer) if *issuer == cpu => *invalidation = Invalidation::Complete,
+                Invalidation::IssuedBy(_) => self.waits = true,
+                Invalidation::Owed | Invalidation::Complete => {}
             }
         }
     }

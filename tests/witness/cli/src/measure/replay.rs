@@ -211,6 +211,10 @@ impl Replay {
             if let Some(history) = &mut self.history {
                 history.add(change.pa, step.instruction, change.new)?;
             }
+            // Nearly no store is to a table.
+            if !self.trees.values().any(|tree| tree.reads(change.pa)) {
+                continue;
+            }
             let place = |tree: &Tree| Some((*tree.format(), tree.level_of(change.pa)?));
             if let Some((format, level)) = self.trees.values().find_map(place) {
                 self.live.changed(step, *change, &format, level);

@@ -207,13 +207,18 @@ impl Holder {
 
     /// `pe` issues a broadcast TLBI that reaches so far: the second one that the repeat errata ask for. The DSB has to cover both.
     pub(super) fn repeat(&mut self, pe: u32, reach: Reach) {
+        let mut any = false;
         for pending in &mut self.pending {
             if pending.shot.issuer == pe && pending.stage == Stage::Half {
                 pending.stage = Stage::Repeated;
                 pending.shot.reach = pending.shot.reach.max(reach);
+                any = true;
             }
         }
-        self.pending.sort_unstable();
+        // Hundreds of TLBIs may be on their way to one table, and each of them comes by here.
+        if any {
+            self.pending.sort_unstable();
+        }
     }
 
     /// `pe` executes a DSB; returns the PEs that no longer hold it.

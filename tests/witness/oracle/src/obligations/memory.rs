@@ -203,7 +203,9 @@ impl Memory {
         let mixed = if cached == Some(true) { page.lines.mixed(word, line_bytes) } else { Words::default() };
         page.write(word, at);
         let is_touched = page.overwrite(at.pe, word, old, epoch);
-        self.digest ^= share(pa, old) ^ share(pa, new);
+        if old != new {
+            self.digest ^= share(pa, old) ^ share(pa, new);
+        }
         if new.is_some() && !self.contradicted.is_empty() {
             self.contradicted.remove(&pa);
         }
@@ -262,11 +264,12 @@ impl Memory {
         }
         let by = if everywhere { Pes::MAX } else { bit(pe) };
         let mut pages = std::mem::take(self.touched(pe));
+        // A page that is named twice is found done the second time. Nearly every DSB leaves none to be sorted.
+        pages.retain(|number| self.page_mut(number << SHIFT).dsb(pe, by));
         if pages.len() > 1 {
             pages.sort_unstable();
             pages.dedup();
         }
-        pages.retain(|number| self.page_mut(number << SHIFT).dsb(pe, by));
         *self.touched(pe) = pages;
     }
 

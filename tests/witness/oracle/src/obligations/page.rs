@@ -46,7 +46,7 @@ pub(super) struct KnownPage {
     /// The state of their cache lines.
     pub(super) lines: super::lines::Lines,
     /// Who stored what is there: few stores each by itself, the many of a loop by their instruction.
-    writers: Evidence<Vec<Writer>>,
+    writers: Evidence<Writers>,
 }
 
 /// More stores to one page, and those of one instruction are told apart no more; more instructions, and the first are
@@ -62,17 +62,59 @@ struct Writer {
 }
 
 impl Writer {
-    /// Joins those of one instruction.
-    fn join(writers: &mut Vec<Self>) {
-        let mut joined: Vec<Self> = Vec::with_capacity(MOST_WRITERS);
-        for writer in writers.iter() {
-            let of_it = |other: &&mut Self| (other.at.pe, other.at.pc) == (writer.at.pe, writer.at.pc);
-            match joined.iter_mut().find(of_it) {
-                Some(other) => other.words = other.words.or(&writer.words),
-                None => joined.push(*writer),
+    /// Whether it is a store by the instruction of `at`.
+    const fn is_of(&self, at: At) -> bool {
+        self.at.pe == at.pe && self.at.pc == at.pc
+    }
+}
+
+/// Those of one page, in the order of their first stores. A word has one writer at most.
+#[derive(Clone, Debug, Default)]
+struct Writers {
+    all: Vec<Writer>,
+    /// Some may be of one instruction.
+    may_join: bool,
+}
+
+impl Writers {
+    /// The word at `index` is stored by the event `at`.
+    fn write(&mut self, index: usize, at: At) {
+        if let Some(place) = self.all.iter().position(|writer| writer.words.has(index)) {
+            let is_last = place + 1 == self.all.len();
+            let writer = &mut self.all[place];
+            writer.words.remove(index);
+            if writer.words.is_empty() {
+                if is_last && writer.is_of(at) {
+                    (writer.words, writer.at) = (Words::span(index, 1), at);
+                    return;
+                }
+                self.all.remove(place);
             }
         }
-        *writers = joined;
+        if self.all.len() >= MOST_WRITERS && std::mem::take(&mut self.may_join) {
+            self.join();
+        }
+        if self.all.len() >= MOST_WRITERS {
+            self.all.remove(0);
+        }
+        self.may_join |= self.all.iter().any(|writer| writer.is_of(at));
+        self.all.push(Writer { words: Words::span(index, 1), at });
+    }
+
+    /// Joins those of one instruction, each with the first of them.
+    fn join(&mut self) {
+        let mut joined = 0;
+        for index in 0..self.all.len() {
+            let Writer { words, at } = self.all[index];
+            match self.all[..joined].iter_mut().find(|other| other.is_of(at)) {
+                Some(other) => other.words = other.words.or(&words),
+                None => {
+                    self.all[joined] = Writer { words, at };
+                    joined += 1;
+                }
+            }
+        }
+        self.all.truncate(joined);
     }
 }
 
@@ -107,7 +149,7 @@ impl KnownPage {
             epoch: 0,
             older: Vec::new(),
             lines: super::lines::Lines::default(),
-            writers: Evidence(Vec::new()),
+            writers: Evidence(Writers::default()),
         }
     }
 
@@ -119,32 +161,12 @@ impl KnownPage {
     /// The store that left what the word at `index` holds, if there was one and it is remembered.
     pub(super) fn writer(&self, index: usize) -> Option<At> {
         let Evidence(writers) = &self.writers;
-        writers.iter().find(|writer| writer.words.has(index)).map(|writer| writer.at)
+        writers.all.iter().find(|writer| writer.words.has(index)).map(|writer| writer.at)
     }
 
     /// The word at `index` is stored by the event `at`.
     pub(super) fn write(&mut self, index: usize, at: At) {
-        let Evidence(writers) = &mut self.writers;
-        let is_of = |writer: &Writer| (writer.at.pe, writer.at.pc) == (at.pe, at.pc);
-        if let [only] = writers.as_mut_slice()
-            && only.words.has(index)
-            && is_of(only)
-            && only.words.without(&Words::span(index, 1)).is_empty()
-        {
-            only.at = at;
-            return;
-        }
-        if writers.iter().any(|writer| writer.words.has(index)) {
-            writers.iter_mut().for_each(|writer| writer.words.remove(index));
-            writers.retain(|writer| !writer.words.is_empty());
-        }
-        if writers.len() >= MOST_WRITERS {
-            Writer::join(writers);
-        }
-        if writers.len() >= MOST_WRITERS {
-            writers.remove(0);
-        }
-        writers.push(Writer { words: Words::span(index, 1), at });
+        self.writers.0.write(index, at);
     }
 
     /// The word at `at`; 0 if it is not known.

@@ -9,6 +9,7 @@ use super::change::{Terms, same};
 use super::context::{Context, PlacedWord, Regime, TableUse};
 use super::debt::{Debt, Detour};
 use super::holder::{Holder, Pes};
+use super::lines::Waiting;
 use super::report::UnplacedViolation;
 use super::switching::Stores;
 use super::{Obligations, Rule};
@@ -47,12 +48,10 @@ impl Obligations {
         let how = self.pes[pe as usize].may_cache();
         let cached = how.unwrap_or(true);
         let line_bytes = self.params.of(pe).line_bytes;
-        for other in self.pes.iter_mut().filter(|other| !other.maintained.is_empty()) {
-            Arc::make_mut(other).maintained.iter_mut().filter(|waiting| waiting.pa >> 12 == pa >> 12).for_each(
-                |waiting| {
-                    waiting.overtake(super::memory::index(pa));
-                },
-            );
+        let waits = |waiting: &Waiting| waiting.pa >> 12 == pa >> 12;
+        for other in self.pes.iter_mut().filter(|other| other.maintained.iter().any(waits)) {
+            let here = Arc::make_mut(other).maintained.iter_mut().filter(|waiting| waits(waiting));
+            here.for_each(|waiting| waiting.overtake(super::memory::index(pa)));
         }
         self.overtake_sweeps(pa);
         let stores = self.pes[pe as usize].stores;
