@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use breakwater_trace::Feature;
@@ -89,7 +89,7 @@ pub struct Args {
     /// Print the report as JSON on standard output, and nothing else there
     #[arg(long)]
     pub json: bool,
-    /// Seconds until a boot counts as hung
+    /// Seconds for all of it: boot, judgement, and what --trace keeps. A boot that has not ended then counts as hung
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub timeout: u64,
     /// Further arguments for QEMU
@@ -118,13 +118,14 @@ pub struct Args {
 /// [`Rejected`] for a verdict other than clean; QEMU cannot be run.
 pub fn command(args: &Args, tools: &Tools) -> Result<()> {
     let args = &args.fetched(tools)?;
+    let began = Instant::now();
     let subject = args.subject(tools)?;
     let ends = args.ends(&subject)?;
     // To thin it, it is gone through twice.
     let whole = args.trace.as_ref().map(|_| tools.scratch.join("raw.trace"));
     ui::command(&watch::shown(&subject, &ends));
     let mut timeline = args.timeline.as_ref().map(|_| Timeline::new(&subject.loaded));
-    let testimony = watch::watch(&subject, &ends, (whole.as_deref(), !args.json), |line, record| {
+    let mut testimony = watch::watch(&subject, &ends, (whole.as_deref(), !args.json), |line, record| {
         if let Some(timeline) = &mut timeline {
             timeline.record(line, record);
         }
@@ -133,9 +134,12 @@ pub fn command(args: &Args, tools: &Tools) -> Result<()> {
         draw(timeline, &testimony, file)?;
     }
     if let (Some(whole), Some(file)) = (&whole, &args.trace) {
-        let kept = testimony.keep(whole, file);
+        let kept = testimony.keep(whole, file, began + ends.timeout);
         let _ = std::fs::remove_file(whole);
-        kept?;
+        // What was found stands.
+        if !kept? && testimony.verdict == Verdict::Clean {
+            (testimony.verdict, testimony.why) = (Verdict::Timeout, "no time was left to keep the trace".to_owned());
+        }
     }
     said(&testimony, args.json)
 }

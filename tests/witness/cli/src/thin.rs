@@ -27,6 +27,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use breakwater_oracle::obligations::{Obligations, Violation};
@@ -51,6 +52,18 @@ impl fmt::Display for JudgedOtherwise {
 
 impl std::error::Error for JudgedOtherwise {}
 
+/// Time was up before the trace was thinned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TimeIsUp;
+
+impl fmt::Display for TimeIsUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("time was up before the trace was thinned: it is not kept")
+    }
+}
+
+impl std::error::Error for TimeIsUp {}
+
 /// What became of a trace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Thinned {
@@ -71,7 +84,12 @@ pub(crate) struct Raw<'a> {
     pub(crate) declared: &'a [Record],
     /// What its last record means, if not what it says: a machine that was made to end claims nothing.
     pub(crate) end: Option<End>,
+    /// When it has to be done.
+    pub(crate) until: Option<Instant>,
 }
+
+/// Records between two looks at the clock.
+const BETWEEN_LOOKS: u64 = 1 << 14;
 
 impl crate::watch::Testimony {
     /// [`thin`] of the trace in the file `raw`, which this was said of.
@@ -79,40 +97,56 @@ impl crate::watch::Testimony {
     /// # Errors
     /// As [`thin`].
     pub fn thin(&self, raw: &Path, out: &mut impl Write) -> Result<Thinned> {
-        thin(&Raw { file: raw, declared: &self.declared, end: self.end }, out)
+        thin(&self.raw(raw, None), out)
+    }
+
+    fn raw<'a>(&'a self, file: &'a Path, until: Option<Instant>) -> Raw<'a> {
+        Raw { file, declared: &self.declared, end: self.end, until }
     }
 
     /// Keeps the trace in the file `raw`, which this was said of, in the file `to`, which appears only when it is complete: thin, or whole
-    /// where a thin one would be judged otherwise.
+    /// where a thin one would be judged otherwise. Whether it was done by `until`; otherwise nothing is kept.
     ///
     /// # Errors
-    /// As [`thin`], that case aside.
-    pub fn keep(&self, raw: &Path, to: &Path) -> Result<()> {
-        let name = || to.display().to_string();
-        let partial = to.with_added_extension("partial");
-        let create = || File::create(&partial).map(BufWriter::new).with_context(name);
-        let mut out = create()?;
-        let thinned = match self.thin(raw, &mut out) {
-            Err(error) if error.is::<JudgedOtherwise>() => {
-                ui::failure(&format!("{error:#}: it is kept whole"));
-                out = create()?;
-                whole(&Raw { file: raw, declared: &self.declared, end: self.end }, &mut out)?
-            }
-            thinned => thinned?,
-        };
-        out.flush().with_context(name)?;
-        std::fs::rename(&partial, to).with_context(name)?;
-        let Thinned { whole_records, records, bytes } = thinned;
-        ui::step("Kept", &format!("{}: {records} of {whole_records} records, {bytes} bytes", to.display()));
-        Ok(())
+    /// As [`thin`], those cases aside.
+    pub fn keep(&self, raw: &Path, to: &Path, until: Instant) -> Result<bool> {
+        keep(&self.raw(raw, Some(until)), to)
     }
+}
+
+/// Keeps `raw` in the file `to`, thin or whole; whether there was time for it.
+///
+/// # Errors
+/// As [`thin`], but for the cases that it has an answer to.
+fn keep(raw: &Raw<'_>, to: &Path) -> Result<bool> {
+    let name = || to.display().to_string();
+    let partial = to.with_added_extension("partial");
+    let create = || File::create(&partial).map(BufWriter::new).with_context(name);
+    let mut out = create()?;
+    let mut thinned = thin(raw, &mut out);
+    if let Some(error) = thinned.as_ref().err().filter(|error| error.is::<JudgedOtherwise>()) {
+        ui::failure(&format!("{error:#}: it is kept whole"));
+        out = create()?;
+        thinned = whole(raw, &mut out);
+    }
+    if let Some(error) = thinned.as_ref().err().filter(|error| error.is::<TimeIsUp>()) {
+        ui::failure(&format!("{}: {error:#}", to.display()));
+        drop(out);
+        std::fs::remove_file(&partial).with_context(name)?;
+        return Ok(false);
+    }
+    let Thinned { whole_records, records, bytes } = thinned?;
+    out.flush().with_context(name)?;
+    std::fs::rename(&partial, to).with_context(name)?;
+    ui::step("Kept", &format!("{}: {records} of {whole_records} records, {bytes} bytes", to.display()));
+    Ok(true)
 }
 
 /// Writes a trace without what no rule can need.
 ///
 /// # Errors
 /// The file cannot be read, is malformed or breaks off; `out` cannot be written; [`JudgedOtherwise`], in which case what was written
-/// is of no use and the whole trace has to be kept.
+/// is of no use and the whole trace has to be kept; [`TimeIsUp`].
 pub(crate) fn thin(raw: &Raw<'_>, out: &mut impl Write) -> Result<Thinned> {
     let mut scout = Scout::default();
     raw.each(|line, record| {
@@ -173,6 +207,9 @@ impl Raw<'_> {
         let file = File::open(self.file).with_context(name)?;
         let mut reader = Reader::new(BufReader::with_capacity(BUFFER_BYTES, file));
         while let Some(record) = reader.next_record().with_context(name)? {
+            if reader.line().is_multiple_of(BETWEEN_LOOKS) {
+                ensure!(self.until.is_none_or(|until| Instant::now() < until), TimeIsUp);
+            }
             if let Record::End(end) = record {
                 return step(reader.line(), &Record::End(self.end.unwrap_or(end)));
             }

@@ -1,5 +1,7 @@
 //! What goes and what stays, on small traces; and on many random ones that the oracle says the same of both.
 
+use std::time::Duration;
+
 use breakwater_oracle::obligations::Rule;
 use breakwater_oracle::xen::{Story, scenario};
 
@@ -178,7 +180,7 @@ fn good_the_xen_story_is_flagged_alike() -> Result<()> {
 fn bad_a_trace_that_breaks_off() -> Result<()> {
     let file = std::env::temp_dir().join(format!("breakwater-thin-{}", std::process::id()));
     std::fs::write(&file, format!("{HEADER}\n0 1 0 start 2\n"))?;
-    let raw = Raw { file: &file, declared: &[], end: None };
+    let raw = Raw { file: &file, declared: &[], end: None, until: None };
     let error = thin(&raw, &mut Vec::new()).expect_err("no end");
     std::fs::write(&file, format!("{HEADER}\n0 1 0 start 2\nend exit\n"))?;
     let mut out = Vec::new();
@@ -187,6 +189,22 @@ fn bad_a_trace_that_breaks_off() -> Result<()> {
     assert!(error.to_string().contains("breaks off after line 2"), "{error:#}");
     assert_eq!(String::from_utf8(out)?, format!("{HEADER}\n0 1 0 start 2\nend limit\n"));
     assert_eq!((thinned.records, thinned.whole_records), (2, 2));
+    Ok(())
+}
+
+#[test]
+fn bad_no_time_is_left_to_thin_and_nothing_is_kept() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (file, to) = (directory.path().join("raw"), directory.path().join("kept"));
+    let isbs: String = (2..=2 * BETWEEN_LOOKS).map(|number| format!("0 {number} 4 isb\n")).collect();
+    std::fs::write(&file, format!("{HEADER}\n0 1 0 start 2\n{isbs}end exit\n"))?;
+    let raw = Raw { file: &file, declared: &[], end: None, until: Some(Instant::now()) };
+    assert!(thin(&raw, &mut Vec::new()).expect_err("it is late").is::<TimeIsUp>());
+    assert!(!keep(&raw, &to)?, "it is late");
+    assert_eq!(std::fs::read_dir(directory.path())?.count(), 1, "the recording is there, and nothing else");
+    let in_time = Raw { until: Some(Instant::now() + Duration::from_secs(600)), ..raw };
+    assert!(keep(&in_time, &to)?);
+    assert_eq!(std::fs::read_to_string(&to)?.lines().next_back(), Some("end exit"));
     Ok(())
 }
 
