@@ -36,6 +36,7 @@ use breakwater_trace::{End, HEADER, Reader, Record};
 use self::scout::Scout;
 use self::sieve::Sieve;
 use crate::ui;
+use crate::watch::require_room;
 
 /// Bytes read at a time.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -88,8 +89,8 @@ pub(crate) struct Raw<'a> {
     pub(crate) until: Option<Instant>,
 }
 
-/// Records between two looks at the clock.
-const BETWEEN_LOOKS: u64 = 1 << 14;
+/// Records between two looks at clock and memory.
+const BETWEEN_LOOKS: u64 = 1 << 13;
 
 impl crate::watch::Testimony {
     /// [`thin`] of the trace in the file `raw`, which this was said of.
@@ -209,6 +210,7 @@ impl Raw<'_> {
         while let Some(record) = reader.next_record().with_context(name)? {
             if reader.line().is_multiple_of(BETWEEN_LOOKS) {
                 ensure!(self.until.is_none_or(|until| Instant::now() < until), TimeIsUp);
+                require_room()?;
             }
             if let Record::End(end) = record {
                 return step(reader.line(), &Record::End(self.end.unwrap_or(end)));

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use breakwater_oracle::obligations::{BySetAndWay, Doubt, NotKept, Unknown, Violation};
 use breakwater_trace::{End, Feature, Record};
 
@@ -41,6 +41,27 @@ use crate::ui;
 
 /// Records between two looks at the clock.
 const BETWEEN_LOOKS: u64 = 1 << 16;
+
+/// Records between two looks at memory, and what has to be left then: they may be stores to as many new pages, of
+/// which each takes some kilobytes.
+const BETWEEN_ROOM: u64 = 1 << 13;
+const ROOM_BYTES: usize = 96 << 20;
+
+/// Refuses to go on where memory is nearly used up: Rust would end the process where it stands, its files left behind.
+///
+/// # Errors
+/// [`Rejected`]: there is no verdict.
+pub(crate) fn require_room() -> Result<()> {
+    let mut room: Vec<u8> = Vec::new();
+    let reserved = room.try_reserve_exact(ROOM_BYTES);
+    // Else the compiler may leave out what nobody uses.
+    std::hint::black_box(&room);
+    ensure!(
+        reserved.is_ok(),
+        Rejected { verdict: Verdict::Undecided, line: "no-verdict: memory is used up".to_owned() }
+    );
+    Ok(())
+}
 
 /// What was seen of one run.
 pub struct Testimony {
@@ -99,7 +120,7 @@ pub(crate) fn shown(subject: &Subject, ends: &Ends) -> String {
 /// `each` is shown every record, and what has been found so far.
 ///
 /// # Errors
-/// QEMU cannot be run, or writes no trace that can be read.
+/// QEMU cannot be run, or writes no trace that can be read; [`Rejected`] where memory is used up.
 pub fn watch(
     subject: &Subject,
     ends: &Ends,
@@ -113,6 +134,9 @@ pub fn watch(
     let ran = run::run(subject, ends, (trace, live), |line, record| {
         if line.is_multiple_of(BETWEEN_LOOKS) {
             counter.says(|| judge.progress());
+        }
+        if line.is_multiple_of(BETWEEN_ROOM) {
+            require_room()?;
         }
         recording.record(line, record, || judge.oracle());
         judge.record(line, record);

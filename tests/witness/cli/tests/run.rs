@@ -159,12 +159,14 @@ fn bad_a_run_without_memory_has_no_verdict_and_says_so() {
     let desk = Desk::new(recording(["0 1 40000000 start 2".to_owned()].into_iter().chain(stores)).as_bytes());
     let output = desk.run("ulimit -v 400000;", &[]);
     let said = String::from_utf8_lossy(&output.stderr);
-    // Beside the command that it runs, which is shown, and where Rust would say more.
-    let more =
-        |line: &str| line.is_empty() || ["$ ", "note: "].iter().any(|start| line.trim_start().starts_with(start));
-    let lines: Vec<&str> = said.lines().filter(|line| !more(line)).collect();
+    // Beside the command that it runs, which is shown.
+    let is_shown = |line: &str| line.is_empty() || line.trim_start().starts_with("$ ");
+    let lines: Vec<&str> = said.lines().filter(|line| !is_shown(line)).collect();
     assert_eq!(output.status.code(), Some(24), "{said}");
-    assert!(matches!(lines.as_slice(), [line] if line.starts_with("memory allocation of")), "{said}");
+    assert!(matches!(lines.as_slice(), [line] if line.contains("memory is used up")), "{said}");
+    let left = fs::read_dir(desk.0.path()).expect("it is there").filter_map(Result::ok).map(|file| file.file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("breakwater-witness-")).collect();
+    assert!(left.is_empty(), "files of the run are left behind: {left:?}");
     assert!(output.stdout.is_empty(), "half a verdict is none");
 }
 
