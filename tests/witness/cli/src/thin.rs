@@ -59,7 +59,7 @@ pub(crate) struct TimeIsUp;
 
 impl fmt::Display for TimeIsUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("time was up before the trace was thinned: it is not kept")
+        f.write_str("time was up before the trace was thinned")
     }
 }
 
@@ -105,42 +105,38 @@ impl crate::watch::Testimony {
         Raw { file, declared: &self.declared, end: self.end, until }
     }
 
-    /// Keeps the trace in the file `raw`, which this was said of, in the file `to`, which appears only when it is complete: thin, or whole
-    /// where a thin one would be judged otherwise. Whether it was done by `until`; otherwise nothing is kept.
+    /// Keeps the trace in the file `raw`, which this was said of, in the file `to`, which appears only when it is
+    /// complete: thin, or whole where a thin one would be judged otherwise or is not done by `until`.
     ///
     /// # Errors
     /// As [`thin`], those cases aside.
-    pub fn keep(&self, raw: &Path, to: &Path, until: Instant) -> Result<bool> {
+    pub fn keep(&self, raw: &Path, to: &Path, until: Instant) -> Result<()> {
         keep(&self.raw(raw, Some(until)), to)
     }
 }
 
-/// Keeps `raw` in the file `to`, thin or whole; whether there was time for it.
+/// Keeps `raw` in the file `to`, thin or whole.
 ///
 /// # Errors
 /// As [`thin`], but for the cases that it has an answer to.
-fn keep(raw: &Raw<'_>, to: &Path) -> Result<bool> {
+fn keep(raw: &Raw<'_>, to: &Path) -> Result<()> {
     let name = || to.display().to_string();
     let partial = to.with_added_extension("partial");
     let create = || File::create(&partial).map(BufWriter::new).with_context(name);
     let mut out = create()?;
     let mut thinned = thin(raw, &mut out);
-    if let Some(error) = thinned.as_ref().err().filter(|error| error.is::<JudgedOtherwise>()) {
+    if let Some(error) = thinned.as_ref().err().filter(|error| error.is::<JudgedOtherwise>() || error.is::<TimeIsUp>())
+    {
         ui::failure(&format!("{error:#}: it is kept whole"));
         out = create()?;
-        thinned = whole(raw, &mut out);
-    }
-    if let Some(error) = thinned.as_ref().err().filter(|error| error.is::<TimeIsUp>()) {
-        ui::failure(&format!("{}: {error:#}", to.display()));
-        drop(out);
-        std::fs::remove_file(&partial).with_context(name)?;
-        return Ok(false);
+        // A copy is soon done, and whoever looks for what takes so long needs it most.
+        thinned = whole(&Raw { until: None, ..*raw }, &mut out);
     }
     let Thinned { whole_records, records, bytes } = thinned?;
     out.flush().with_context(name)?;
     std::fs::rename(&partial, to).with_context(name)?;
     ui::step("Kept", &format!("{}: {records} of {whole_records} records, {bytes} bytes", to.display()));
-    Ok(true)
+    Ok(())
 }
 
 /// Writes a trace without what no rule can need.
