@@ -30,6 +30,11 @@ pub(super) struct CachedControls {
 }
 
 impl CachedControls {
+    /// MAIR_EL2.
+    pub(super) const fn mair(&self) -> u64 {
+        self.mair
+    }
+
     /// A bit per [`Control`] of which this is what reset left.
     pub(super) const fn unknown(&self) -> u8 {
         self.unknown

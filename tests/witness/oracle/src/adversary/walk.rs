@@ -194,6 +194,7 @@ impl Walker<'_> {
             Read::Fault => {}
             Read::Leaf(leaf) => {
                 self.read_type_otherwise(context, word, va, regime);
+                self.read_type_by_cached_controls(context, word, leaf, ends, regime);
                 let doom = self.matching(ends, |class| class.names_leaf(&leaf));
                 if self.add_leaf(leaf, doom) && doom == 0 && deep {
                     self.fresh.push(leaf);
@@ -219,6 +220,26 @@ impl Walker<'_> {
             && self.permissions.has(Permission::UseReserved)
         {
             self.find(HarmKind::Reserved, va, "a leaf names a reserved encoding of MAIR_EL2");
+        }
+    }
+
+    /// RVNRFW: a TLB may hold MAIR_EL2 as it was, and read the types of new leaves by that.
+    fn read_type_by_cached_controls(
+        &mut self,
+        context: &TableUse,
+        word: u64,
+        leaf: Translation,
+        ends: u32,
+        regime: &TableEncoding,
+    ) {
+        let Descriptor::Leaf(said) = regime.format.decode(regime.value(word), context.level) else { return };
+        for Held { what: cached, doom } in self.element.cached_controls.clone() {
+            let memory = MemoryType::of(cached.mair(), said.attr_index);
+            if memory != leaf.memory && self.element.controls.mair == regime.mair {
+                let leaf = Translation { memory, ..leaf };
+                let doom = self.matching(ends | doom, |class| class.names_leaf(&leaf));
+                self.add_leaf(leaf, doom);
+            }
         }
     }
 

@@ -92,8 +92,9 @@ pub(crate) fn types() -> World {
         &(two_leaves() + &on(0, 0x1000)),
         "0 0 store 8 ffff000000002008 2008 0
 0 0 store 8 ffff000000002008 2008 40000081000743
+0 0 store 8 ffff000000002008 2008 40000081000747 # of index 1
 0 0 msr mair_el2 440444  # index 0 becomes Non-cacheable
-0 0 msr mair_el2 4444ff  # index 1, which nothing uses
+0 0 msr mair_el2 4444ff  # index 1
 0 0 dsb ish
 0 0 isb
 0 0 tlbi vae2is 201
