@@ -190,7 +190,10 @@ impl<G: Geometry> Judged<G> {
         let (pa, frame) = (slot.address().raw(), slot.table().start().raw());
         let words = self.memory.entry(frame).or_insert_with(|| vec![POISON; (G::PAGE_BYTES / 8) as usize]);
         words[(pa - frame) as usize / 8] = value;
-        self.emit(0, Event::Store(Access { bytes: 8, va: WINDOW + pa, pa, value: [value, 0], device: false }));
+        self.emit(
+            0,
+            Event::Store(Access { bytes: 8, va: WINDOW + pa, pa, value: [value, 0], device: false, release: false }),
+        );
     }
 
     /// One step of a CPU.
@@ -247,7 +250,10 @@ impl<G: Geometry> Machine for Judged<G> {
         self.memory.insert(pa, vec![0; (G::PAGE_BYTES / 8) as usize]);
         self.emit(0, Event::Take { pa, bytes: G::PAGE_BYTES });
         for pa in (pa..pa + G::PAGE_BYTES).step_by(16) {
-            self.emit(0, Event::Store(Access { bytes: 16, va: WINDOW + pa, pa, value: [0, 0], device: false }));
+            self.emit(
+                0,
+                Event::Store(Access { bytes: 16, va: WINDOW + pa, pa, value: [0, 0], device: false, release: false }),
+            );
         }
     }
 

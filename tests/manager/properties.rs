@@ -221,7 +221,8 @@ fn use_place<G: Geometry>(rig: &mut Rig<Live, G>, Pages { start, bytes }: Pages,
             if is_code {
                 world.fetch(cpu, page);
             } else {
-                let access = Access { bytes: 8, va: page, pa: output, value: [0, 0], device: is_device };
+                let access =
+                    Access { bytes: 8, va: page, pa: output, value: [0, 0], device: is_device, release: false };
                 world.emit(cpu, Event::Load(access));
             }
         }

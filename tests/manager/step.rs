@@ -28,12 +28,12 @@ pub(crate) fn tlbi(operation: Tlbi) -> Event {
 
 /// A store of one descriptor.
 pub(crate) fn store_word(va: u64, pa: u64, value: u64) -> Event {
-    Event::Store(Access { bytes: 8, va, pa, value: [value, 0], device: false })
+    Event::Store(Access { bytes: 8, va, pa, value: [value, 0], device: false, release: false })
 }
 
 /// A store of sixteen bytes of zeros: half of a line of boot/src/el2/memory.rs, `zero`.
 pub(crate) fn store_zero_pair(va: u64, pa: u64) -> Event {
-    Event::Store(Access { bytes: 16, va, pa, value: [0, 0], device: false })
+    Event::Store(Access { bytes: 16, va, pa, value: [0, 0], device: false, release: false })
 }
 
 /// The address and value of a descriptor that was stored.

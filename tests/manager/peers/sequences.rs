@@ -27,7 +27,7 @@ fn store(slot: Slot, value: u64) -> Event {
 
 fn part(slot: Slot, bytes: u8, offset: u64, value: u64) -> Event {
     let pa = slot.address().raw() + offset;
-    Event::Store(Access { bytes, va: 1 << 60 | pa, pa, value: [value, 0], device: false })
+    Event::Store(Access { bytes, va: 1 << 60 | pa, pa, value: [value, 0], device: false, release: false })
 }
 
 fn give(frame: u64) -> Event {

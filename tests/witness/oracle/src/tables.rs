@@ -330,7 +330,7 @@ mod tests {
     use super::*;
 
     const fn access(bytes: u8, pa: u64, low: u64, high: u64) -> Access {
-        Access { bytes, va: pa, pa, value: [low, high], device: false }
+        Access { bytes, va: pa, pa, value: [low, high], device: false, release: false }
     }
 
     #[test]

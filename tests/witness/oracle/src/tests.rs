@@ -168,8 +168,9 @@ fn good_reserved_types_and_root_bits() {
 
 #[test]
 fn good_stores_of_every_size_become_words() {
-    let words =
-        |bytes, pa, value| stored_words(&Access { bytes, va: pa, pa, value, device: false }).collect::<Vec<_>>();
+    let words = |bytes, pa, value| {
+        stored_words(&Access { bytes, va: pa, pa, value, device: false, release: false }).collect::<Vec<_>>()
+    };
     assert_eq!(words(8, 0x1000, [7, 0]), [(0x1000, u64::MAX, 7)]);
     assert_eq!(words(4, 0x1004, [0xaabb_ccdd, 0]), [(0x1000, 0xffff_ffff << 32, 0xaabb_ccdd << 32)]);
     assert_eq!(words(16, 0x1000, [1, 2]), [(0x1000, u64::MAX, 1), (0x1008, u64::MAX, 2)]);

@@ -342,7 +342,7 @@ impl Access<'_> {
         // Beyond the access's size the union's bytes are not written.
         let low = if bytes < 8 { low & ((1 << (8 * u32::from(bytes))) - 1) } else { low };
         let value = [low, if bytes == 16 { high } else { 0 }];
-        Some(breakwater_trace::Access { bytes, va: self.va, pa, value, device })
+        Some(breakwater_trace::Access { bytes, va: self.va, pa, value, device, release: false })
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 
 use breakwater_trace::text::{PACKED_HEADER, pack, pack_line};
-use breakwater_trace::{Atomic, Decoded, HEADER, Record, Step, decode};
+use breakwater_trace::{Atomic, Decoded, HEADER, Record, Step, decode, releases};
 
 use crate::ffi;
 use crate::options::{Options, Runs};
@@ -20,6 +20,8 @@ pub(crate) struct Site {
     pub(crate) pc: u64,
     pub(crate) decoded: Option<Decoded>,
     pub(crate) atomic: Option<Atomic>,
+    /// Its store is a release.
+    pub(crate) releases: bool,
     pub(crate) run: u32,
 }
 
@@ -126,7 +128,8 @@ impl Log {
         let next = self.sites.len() as u32;
         let number = *self.known.entry((pc, word, run)).or_insert(next);
         if number == next {
-            self.sites.push(Site { pc, decoded: decode(word), atomic: Atomic::of(word), run });
+            let (decoded, atomic, releases) = (decode(word), Atomic::of(word), releases(word));
+            self.sites.push(Site { pc, decoded, atomic, releases, run });
         }
         number
     }

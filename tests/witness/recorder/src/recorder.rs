@@ -310,13 +310,14 @@ pub(crate) fn stored(cpu: u32, site: u32, access: &Access<'_>) {
     let session = session();
     let read = access.read();
     let mut log = session.log();
-    let Site { pc, atomic, .. } = log.sites[(site & !ATOMIC) as usize];
+    let Site { pc, atomic, releases, .. } = log.sites[(site & !ATOMIC) as usize];
     let Some(access) = read else { return log.unplaced(cpu, pc) };
     let access = match atomic {
         Some(atomic) => session.atomics.store(cpu, atomic, access),
         None => Some(access),
     };
     let Some(access) = access else { return };
+    let access = breakwater_trace::Access { release: releases, ..access };
     if let Some(shared) = &session.shared {
         shared.stored(cpu, &access);
     }

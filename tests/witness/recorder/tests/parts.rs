@@ -18,7 +18,7 @@ use repeats::{Fetches, Repeats};
 use shared::Shared;
 
 fn access(bytes: u8, pa: u64, value: u64) -> Access {
-    Access { bytes, va: pa, pa, value: [value, 0], device: false }
+    Access { bytes, va: pa, pa, value: [value, 0], device: false, release: false }
 }
 
 fn parsed(text: &str) -> Result<Options, String> {

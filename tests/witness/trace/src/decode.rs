@@ -56,6 +56,24 @@ pub fn decode(word: u32) -> Option<Decoded> {
     }
 }
 
+/// Whether `word` is a store-release, or an atomic instruction whose store is one: STLR, STLUR, STLXR, STLXP, CAS, CASP,
+/// SWP and LDADD and its like with L. STLLR is none: it orders what lies in its own LORegion alone.
+pub const fn releases(word: u32) -> bool {
+    const ORDERED: u32 = 1 << 15;
+    let exclusive = word & 0x3fe0_0000 == 0x0800_0000;
+    // Of the smaller sizes this is CASP.
+    let pair = word & 0x3fe0_0000 == 0x0820_0000 && (word >> 31 != 0 || word & 0x7c00 == 0x7c00);
+    let acquiring_casp = word & 0xbfe0_7c00 == 0x0860_7c00;
+    let store = word & 0x3fe0_0000 == 0x0880_0000;
+    let swap = word & 0x3fa0_7c00 == 0x08a0_7c00;
+    if exclusive || pair || acquiring_casp || store || swap {
+        return word & ORDERED != 0;
+    }
+    let unscaled = word & 0x3fe0_0c00 == 0x1900_0000;
+    let update = word & 0x3f20_0c00 == 0x3820_0000 && word & 1 << 22 != 0;
+    unscaled || update
+}
+
 /// SVC, HVC, SMC, BRK and HLT.
 fn exception_generating(word: u32) -> Option<Decoded> {
     let call = match word & 0x00e0_001f {
@@ -129,6 +147,53 @@ mod tests {
         assert_eq!(decode(0xd69f_03e0), Some(Decoded::Eret));
         assert_eq!(decode(0xd45e_0000), Some(Decoded::Call { call: Call::Hlt, immediate: 0xf000 }));
         assert_eq!(decode(0xd400_0003), Some(Decoded::Call { call: Call::Smc, immediate: 0 }));
+    }
+
+    #[test]
+    fn good_stores_that_release_are_told_apart() {
+        for (word, text) in [
+            (0xc89f_fc20, "stlr x0, [x1]"),
+            (0x089f_fc20, "stlrb w0, [x1]"),
+            (0x489f_fc20, "stlrh w0, [x1]"),
+            (0xc802_fc20, "stlxr w2, x0, [x1]"),
+            (0x0802_fc20, "stlxrb w2, w0, [x1]"),
+            (0x4802_fc20, "stlxrh w2, w0, [x1]"),
+            (0xc823_8820, "stlxp w3, x0, x2, [x1]"),
+            (0x8823_8820, "stlxp w3, w0, w2, [x1]"),
+            (0xd900_8020, "stlur x0, [x1, #8]"),
+            (0x191f_f020, "stlurb w0, [x1, #-1]"),
+            (0xc8a2_fc20, "casl x2, x0, [x1]"),
+            (0x88e2_fc20, "casal w2, w0, [x1]"),
+            (0x4822_fc86, "caspl x2, x3, x6, x7, [x4]"),
+            (0x4862_fc86, "caspal x2, x3, x6, x7, [x4]"),
+            (0xf860_8041, "swpl x0, x1, [x2]"),
+            (0xf8e0_8041, "swpal x0, x1, [x2]"),
+            (0xb8e3_1041, "ldclral w3, w1, [x2]"),
+            (0x3860_705f, "stuminlb w0, [x2]"),
+        ] {
+            assert!(releases(word), "{text}");
+        }
+        for (word, text) in [
+            (0xc8df_fc20, "ldar x0, [x1]"),
+            (0xc85f_fc20, "ldaxr x0, [x1]"),
+            (0xc87f_8820, "ldaxp x0, x2, [x1]"),
+            (0xc802_7c20, "stxr w2, x0, [x1]"),
+            (0xc823_0820, "stxp w3, x0, x2, [x1]"),
+            (0xc89f_7c20, "stllr x0, [x1]"),
+            (0xd940_8020, "ldapur x0, [x1, #8]"),
+            (0x08e2_7c20, "casab w2, w0, [x1]"),
+            (0x4862_7c86, "caspa x2, x3, x6, x7, [x4]"),
+            (0xf820_8041, "swp x0, x1, [x2]"),
+            (0xf8a0_8041, "swpa x0, x1, [x2]"),
+            (0xf8a0_0041, "ldadda x0, x1, [x2]"),
+            (0xf8bf_c041, "ldapr x1, [x2]"),
+            (0xf900_0020, "str x0, [x1]"),
+            (0xf860_6841, "ldr x1, [x2, x0]"),
+            (0xa900_0861, "stp x1, x2, [x3]"),
+            (0xd503_3abf, "dmb ishst"),
+        ] {
+            assert!(!releases(word), "{text}");
+        }
     }
 
     #[test]

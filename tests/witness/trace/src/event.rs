@@ -233,6 +233,8 @@ pub struct Access {
     pub value: [u64; 2],
     /// True for a device, false for memory.
     pub device: bool,
+    /// True for a store-release: whoever sees it sees what its CPU has stored before. No load is one.
+    pub release: bool,
 }
 
 /// A barrier's domain and kind, as encoded.

@@ -20,6 +20,8 @@ feature 3 hcr-barriers
 0 10 40200048 store 8 402a1000 402a1000 402a2003
 0 11 4020004c store 16 402a1010 402a1010 1 ffffffffffffffff
 0 12 40200050 store 1 9000000 9000000 41 device
+0 12 40200050 store 8 402a1018 402a1018 0 release
+0 12 40200050 store 4 9000000 9000000 41 device release
 0 13 40200054 load 4 402a1000 402a1000 402a2003
 0 14 40200058 tlbi alle2 0
 0 15 4020005c tlbi s1_4_c8_c5_3 a0000200
@@ -78,6 +80,8 @@ fn bad_lines_are_refused_with_line_column_and_field() {
         ("0 1 40 store 8 0 ffffffffffffffff 0", 8, 35, "wraps"),
         ("0 1 40 store 8 0 0 10000000000000000", 8, 20, "64 bits"),
         ("0 1 40 store 16 0 0 0", 9, 22, "missing"),
+        ("0 1 40 load 8 0 0 0 release", 9, 21, "follows"),
+        ("0 1 40 store 8 0 0 0 release device", 10, 30, "follows"),
         ("0 1 40 tlbi civac 0", 5, 13, "unknown operation"),
         ("0 1 40 dsb all", 5, 12, "unknown barrier"),
         ("0 1 40 smc 10000 0 0 0 0", 5, 12, "16 bits"),

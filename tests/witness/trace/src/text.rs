@@ -75,12 +75,13 @@ impl fmt::Display for Barrier {
 
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { bytes, va, pa, value: [low, high], device } = self;
+        let Self { bytes, va, pa, value: [low, high], device, release } = self;
         write!(f, "{bytes} {va:x} {pa:x} {low:x}")?;
         if *bytes == 16 {
             write!(f, " {high:x}")?;
         }
-        if *device { f.write_str(" device") } else { Ok(()) }
+        f.write_str(if *device { " device" } else { "" })?;
+        f.write_str(if *release { " release" } else { "" })
     }
 }
 

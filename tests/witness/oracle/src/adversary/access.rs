@@ -20,8 +20,8 @@ use super::{Adversary, Broken, HarmKind};
 const ZEROED: u64 = 64;
 
 impl Adversary {
-    /// A word is stored.
-    pub(super) fn store(&mut self, at: usize, word: (u64, u64, u64)) {
+    /// A word is stored; by a store-release, perhaps.
+    pub(super) fn store(&mut self, at: usize, word: (u64, u64, u64), is_release: bool) {
         let (pa, ..) = word;
         let storer = self.elements[at].pe;
         self.put_off(at);
@@ -44,7 +44,7 @@ impl Adversary {
         }
         let remember = self.permissions.has(Permission::SeeOldValueUntilDsb);
         let hidden_from = self.hidden_from(pa, way.other());
-        let Some(change) = self.memory.store(storer, word, remember, hidden_from) else { return };
+        let Some(change) = self.memory.store((storer, is_release), word, remember, hidden_from) else { return };
         if self.memory.has_ordered() && self.elements.iter().any(|element| self.leads_where_it_is_held(element, pa)) {
             self.memory.forget_order(pa);
         }
@@ -164,7 +164,7 @@ impl Adversary {
         if operation.zeroes() {
             if element.is_on() || !is_el2 {
                 let first = pa & !(ZEROED - 1);
-                (0..ZEROED / 8).for_each(|index| self.store(at, (first + 8 * index, u64::MAX, 0)));
+                (0..ZEROED / 8).for_each(|index| self.store(at, (first + 8 * index, u64::MAX, 0), false));
             } else {
                 self.harm(at, HarmKind::Faulting, Some(operand), "DC ZVA faults while the MMU is off");
             }

@@ -15,7 +15,18 @@ const MOST_CHANGED: usize = 256;
 /// More older values of one word than this are not told apart.
 const MOST_OLDER: usize = 16;
 
-/// A value that was stored behind a DMB, and no DSB since: who sees it sees what that PE stored in earlier epochs.
+/// How the stores of a PE since its last DSB are ordered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Epochs {
+    pe: u32,
+    /// Which epoch it is: each DMB and each store-release ends one.
+    now: u8,
+    /// Who sees a store of now sees those of epochs before this one: the last DMB began it. What follows a store-release
+    /// may be seen before it.
+    since: u8,
+}
+
+/// A value that was stored behind a DMB or by a store-release, and no DSB since: who sees it sees what that PE stored in earlier epochs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 struct Came {
     pa: u64,
@@ -86,8 +97,8 @@ pub(super) struct Memory {
     /// Words that differ from those of the pages, by address.
     changed: Vec<(u64, u64)>,
     unsettled: Vec<Unsettled>,
-    /// PEs with DMBs for stores since their last DSB, each DMB behind a store: how many.
-    epochs: Vec<(u32, u8)>,
+    /// PEs with DMBs for stores or store-releases since their last DSB, each behind a store.
+    epochs: Vec<Epochs>,
     /// Sorted.
     came: Vec<Came>,
 }
@@ -181,7 +192,7 @@ impl Memory {
     /// go the way that it is `hidden_from` until the upkeep of its line. Nothing if it held that before, or if a part of it stays unknown.
     pub(super) fn store(
         &mut self,
-        storer: u32,
+        (storer, is_release): (u32, bool),
         word: (u64, u64, u64),
         remember: bool,
         hidden_from: Option<Route>,
@@ -198,29 +209,44 @@ impl Memory {
         self.set(pa, new);
         if remember || hidden_from.is_some() {
             let seen_by = if remember { u128::MAX } else { 0 };
-            let epoch = self.epoch(storer);
-            self.note_order(pa, new, (storer, epoch));
+            let Epochs { now: epoch, since, .. } = self.epochs_of(storer);
+            let is_release = is_release && epoch != u8::MAX && self.has_unseen(storer, 0);
+            self.note_order(pa, new, (storer, if is_release { epoch + 1 } else { since }));
             self.remember(pa, new, Older { index: index_of(pa), storer, epoch, value: old, seen_by, hidden_from });
+            if is_release {
+                self.set_epochs(Epochs { pe: storer, now: epoch + 1, since });
+            }
         }
         Some(WordChange { old, new })
     }
 
-    fn epoch(&self, pe: u32) -> u8 {
-        self.epochs.iter().find(|of| of.0 == pe).map_or(0, |of| of.1)
+    fn epochs_of(&self, pe: u32) -> Epochs {
+        let known = self.epochs.iter().find(|of| of.pe == pe).copied();
+        known.unwrap_or(Epochs { pe, now: 0, since: 0 })
+    }
+
+    fn set_epochs(&mut self, epochs: Epochs) {
+        match self.epochs.binary_search_by_key(&epochs.pe, |of| of.pe) {
+            Ok(at) => self.epochs[at] = epochs,
+            Err(at) => self.epochs.insert(at, epochs),
+        }
+    }
+
+    /// Whether walks may not see a store of `storer` in this epoch or a later one.
+    fn has_unseen(&self, storer: u32, since: u8) -> bool {
+        let stores = |older: &Older| older.storer == storer && older.epoch >= since;
+        self.unsettled.iter().any(|page| page.older.iter().any(stores))
     }
 
     /// A DMB for stores: who sees a store of `storer` after it sees those before, since a walk reads a table after what
     /// leads to it.
     pub(super) fn order_stores(&mut self, storer: u32) {
-        let now = self.epoch(storer);
-        let stores = |older: &Older| older.storer == storer && older.epoch == now;
-        if now == u8::MAX || !self.unsettled.iter().any(|page| page.older.iter().any(stores)) {
+        let Epochs { now, since, .. } = self.epochs_of(storer);
+        if now == u8::MAX || !self.has_unseen(storer, since) {
             return;
         }
-        match self.epochs.binary_search_by_key(&storer, |of| of.0) {
-            Ok(at) => self.epochs[at].1 += 1,
-            Err(at) => self.epochs.insert(at, (storer, 1)),
-        }
+        let now = if self.has_unseen(storer, now) { now + 1 } else { now };
+        self.set_epochs(Epochs { pe: storer, now, since: now });
     }
 
     /// Whether the order of stores says anything.
@@ -290,8 +316,8 @@ impl Memory {
         for page in &mut self.unsettled {
             complete_page(page, storer, gone, &mut certain);
         }
-        if reach != Reach::Own && self.epochs.iter().any(|of| of.0 == storer) {
-            self.epochs.retain(|of| of.0 != storer);
+        if reach != Reach::Own && self.epochs.iter().any(|of| of.pe == storer) {
+            self.epochs.retain(|of| of.pe != storer);
             self.came.retain(|came| came.by.0 != storer);
             let older = self.unsettled.iter_mut().flat_map(|page| &mut page.older);
             older.filter(|older| older.storer == storer).for_each(|older| older.epoch = 0);

@@ -273,7 +273,7 @@ impl Adversary {
             Event::Store(access) => {
                 self.use_for_access(at, &access);
                 if !access.device {
-                    stored_words(&access).for_each(|word| self.store(at, word));
+                    stored_words(&access).for_each(|word| self.store(at, word, access.release));
                 }
             }
             Event::Load(access) => {

@@ -44,6 +44,9 @@ pub(super) struct Memory {
     is_swept: bool,
     /// Words were stored with caches off since [`Memory::push_all`]; follows from the pages.
     is_unpushed: bool,
+    /// The PE whose store-release is being done: who sees that sees all that it has stored before, as behind a DMB. What it
+    /// stores later may be seen before either, so that no epoch begins.
+    pub(super) releasing: Option<u32>,
     /// Words that were known until a load found something else there; who knows what they hold.
     contradicted: FastMap<u64, Evidence<Contradiction>>,
 }
@@ -239,9 +242,14 @@ impl Memory {
         }
     }
 
-    /// Whether there is a store of `pe` that who sees its next one sees as well.
+    /// The epochs before this one are seen by who sees the store that `pe` does now.
+    fn ordered_before(&self, pe: u32) -> u32 {
+        self.epoch(pe) + u32::from(self.releasing == Some(pe))
+    }
+
+    /// Whether there may be a store of `pe` that who sees the one it does now sees as well.
     pub(super) fn has_ordered(&self, pe: u32) -> bool {
-        self.epoch(pe) != 0
+        self.ordered_before(pe) != 0
     }
 
     fn touched(&mut self, pe: u32) -> &mut Vec<u64> {
@@ -276,7 +284,7 @@ impl Memory {
     /// What walkers may still see of the word at `pa` instead of its value; those that go by a link which `linker`
     /// stores now, if one is named.
     pub(super) fn unseen(&self, pa: u64, linker: Option<u32>) -> Vec<Unseen> {
-        let linker = linker.map(|pe| (pe, self.epoch(pe)));
+        let linker = linker.map(|pe| (pe, self.ordered_before(pe)));
         self.page(pa).map(|page| page.unseen(index(pa), linker).collect()).unwrap_or_default()
     }
 

@@ -25,9 +25,11 @@ impl Obligations {
         if access.device {
             return;
         }
+        self.memory.releasing = access.release.then_some(pe);
         for word in stored_words(access) {
             self.store_word(pe, word);
         }
+        self.memory.releasing = None;
     }
 
     /// A store to flash at `pa`: what its part holds from here on, and what walks read there, is not known.

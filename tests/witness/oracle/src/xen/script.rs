@@ -82,17 +82,17 @@ impl Script {
 
     pub(super) fn store(&mut self, va: u64, pa: u64, value: u64) {
         self.memory.insert(pa, value);
-        self.step(Event::Store(Access { bytes: 8, va, pa, value: [value, 0], device: false }));
+        self.step(Event::Store(Access { bytes: 8, va, pa, value: [value, 0], device: false, release: false }));
     }
 
     pub(super) fn load(&mut self, va: u64, pa: u64) {
         let value = [self.at(pa), 0];
-        self.step(Event::Load(Access { bytes: 8, va, pa, value, device: false }));
+        self.step(Event::Load(Access { bytes: 8, va, pa, value, device: false, release: false }));
     }
 
     /// A character to the console.
     pub(super) fn print(&mut self, va: u64, pa: u64) {
-        self.step(Event::Store(Access { bytes: 1, va, pa, value: [0x2e, 0], device: true }));
+        self.step(Event::Store(Access { bytes: 1, va, pa, value: [0x2e, 0], device: true, release: false }));
     }
 
     /// 16 bytes from one place to another: LDP, STP.
@@ -100,7 +100,7 @@ impl Script {
         let value = [self.at(from.1), self.at(from.1 + 8)];
         self.memory.insert(to.1, value[0]);
         self.memory.insert(to.1 + 8, value[1]);
-        let access = |(va, pa)| Access { bytes: 16, va, pa, value, device: false };
+        let access = |(va, pa)| Access { bytes: 16, va, pa, value, device: false, release: false };
         self.step(Event::Load(access(from)));
         self.step(Event::Store(access(to)));
     }

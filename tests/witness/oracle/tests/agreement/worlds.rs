@@ -159,7 +159,7 @@ pub(crate) fn featured(name: &'static str, features: &str) -> World {
     )
 }
 
-/// A table that is filled, ordered before its link by a DMB or not, and linked, by one PE or the other, below a table
+/// A table that is filled, ordered before its link by a DMB or a store-release or not, and linked, by one PE or the other, below a table
 /// that is there or is new.
 pub(crate) fn ordered() -> World {
     let tables = zeros(0x1000, &[0x1008]) + &zeros(0x2000, &[0x2000]) + &zeros(0x3000, &[0x3000]);
@@ -170,6 +170,7 @@ pub(crate) fn ordered() -> World {
         "0 0 store 8 ffff000000003000 3000 0
 0 0 store 8 ffff000000003000 3000 820007c3
 0 0 store 8 ffff000000001010 1010 3003
+0 0 store 8 ffff000000001010 1010 3003 release
 0 0 store 8 ffff000000001010 1010 0
 0 0 store 8 ffff000000001008 1008 0
 0 0 store 8 ffff000000001008 1008 2003

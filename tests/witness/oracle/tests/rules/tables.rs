@@ -250,6 +250,37 @@ fn bad_dmb_that_orders_no_stores_or_stands_elsewhere() {
     assert_clean(&[&two(), OLD_LEAF, &twice, dmb, LINK, USABLE]);
 }
 
+/// The same store as a store-release.
+fn released(store: &str) -> String {
+    format!("{} release\n", store.trim_end())
+}
+
+#[test]
+fn good_store_release_orders_a_table_before_its_link() {
+    let link = released(LINK);
+    assert_clean(&[&two(), OLD_LEAF, &child(RW), &link, USABLE]);
+    assert_clean(&[&two(), OLD_LEAF, &child("0"), "0 dmb ishst\n", &child(RW), &link, USABLE]);
+    // It may stand elsewhere too, if a DMB follows.
+    let flag = released("0 store 8 40006000 40006000 1");
+    assert_clean(&[&two(), OLD_LEAF, &child(RW), &flag, "0 dmb ish\n", LINK, USABLE]);
+    assert_clean(&[&two(), OLD_LEAF, &released(&child(RW)), &link, USABLE]);
+}
+
+#[test]
+fn bad_store_release_that_is_not_the_link_s() {
+    // What follows a store-release may be seen before it, and before what it orders.
+    let flag = released("0 store 8 40006000 40006000 1");
+    assert_broken(&[&two(), OLD_LEAF, &child(RW), &flag, LINK, USABLE], &BOTH_LEAVES);
+    assert_broken(&[&two(), OLD_LEAF, &released(&child(RW)), LINK, USABLE], &BOTH_LEAVES);
+    // It orders what its own PE has stored, and makes nothing visible.
+    let link = released(LINK);
+    assert_broken(
+        &[&two(), OLD_LEAF, &child(RW), &link.replace("0 store", "1 store"), "0 dsb ish", &USABLE.replace("0 ", "1 ")],
+        &BOTH_LEAVES,
+    );
+    assert_broken(&[&two(), &child(RW), &link, "0 isb; 0 settled"], &[Rule::NotVisible]);
+}
+
 #[test]
 fn bad_link_by_another_pe_than_the_dmb_is_of() {
     let link = LINK.replace("0 store", "1 store");

@@ -114,7 +114,7 @@ impl<'a> Fields<'a> {
         Ok(Event::Maintain { operation, operand: self.hex("operand")? })
     }
 
-    fn access(&mut self) -> Result<Access, Refusal> {
+    fn access(&mut self, is_store: bool) -> Result<Access, Refusal> {
         let bytes = self.decimal("size")?;
         if !matches!(bytes, 1 | 2 | 4 | 8 | 16) {
             return self.refuse(format!("size {bytes} is none of 1, 2, 4, 8, 16"));
@@ -127,7 +127,8 @@ impl<'a> Fields<'a> {
         if pa.checked_add(u64::from(bytes)).is_none() {
             return self.refuse(format!("the access at physical address {pa:x} wraps round"));
         }
-        Ok(Access { bytes, va, pa, value, device: self.take_if("device") })
+        let device = self.take_if("device");
+        Ok(Access { bytes, va, pa, value, device, release: is_store && self.take_if("release") })
     }
 
     fn exception_level(&mut self) -> Result<u8, Refusal> {
@@ -151,8 +152,8 @@ impl<'a> Fields<'a> {
         Ok(match self.word("event")? {
             "start" => Event::Start { exception_level: self.exception_level()? },
             "found" => Event::Found { register: self.register()?, value: self.hex("value")? },
-            "store" => Event::Store(self.access()?),
-            "load" => Event::Load(self.access()?),
+            "store" => Event::Store(self.access(true)?),
+            "load" => Event::Load(self.access(false)?),
             "msr" => Event::Msr { register: self.register()?, value: self.hex("value")? },
             "mrs" => Event::Mrs { register: self.register()? },
             "tlbi" => self.maintain(Family::Tlbi)?,

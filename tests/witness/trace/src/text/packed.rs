@@ -30,6 +30,8 @@ const MAINTAIN: u8 = 7;
 
 /// Of an access: it is a device's.
 const DEVICE: u8 = 0x80;
+/// ... it is a store-release.
+const RELEASE: u8 = 0x40;
 /// Of a barrier: it is nXS.
 const WITHOUT_XS: u8 = 0x80;
 /// Bytes of CPU, instruction and PC.
@@ -88,7 +90,7 @@ fn put(to: &mut [u8], bytes: &[u8]) -> usize {
 }
 
 fn pack_access(access: &Access, to: &mut [u8]) -> usize {
-    to[0] = access.bytes | if access.device { DEVICE } else { 0 };
+    to[0] = access.bytes | if access.device { DEVICE } else { 0 } | if access.release { RELEASE } else { 0 };
     for (place, value) in to[1..].chunks_exact_mut(8).zip([access.va, access.pa, access.value[0], access.value[1]]) {
         place.copy_from_slice(&value.to_le_bytes());
     }
@@ -126,7 +128,7 @@ pub(super) fn unpack(kind: u8, input: &mut impl Read, line: u64) -> Result<Optio
     let (cpu, instruction, pc) = (place[0].into(), number(&place[1..]), number(&place[9..]));
     let event = match kind {
         STORE => Event::Store(unpack_access(input)?),
-        LOAD => Event::Load(unpack_access(input)?),
+        LOAD => Event::Load(Access { release: false, ..unpack_access(input)? }),
         FETCH => Event::Fetch { instructions: u32::from_le_bytes(taken(input)?) },
         ISB => Event::Isb,
         DSB => Event::Dsb(unpack_barrier(input)?),
@@ -153,13 +155,14 @@ fn number(bytes: &[u8]) -> u64 {
 
 fn unpack_access(input: &mut impl Read) -> Result<Access, Unpackable> {
     let head: [u8; ACCESS_BYTES] = taken(input)?;
-    let (bytes, device) = (head[0] & !DEVICE, head[0] & DEVICE != 0);
+    let (device, release) = (head[0] & DEVICE != 0, head[0] & RELEASE != 0);
+    let bytes = head[0] & !(DEVICE | RELEASE);
     if !matches!(bytes, 1 | 2 | 4 | 8 | 16) {
         return Err(Unpackable::Reason(format!("no access has {bytes} bytes")));
     }
     let high = if bytes == 16 { u64::from_le_bytes(taken(input)?) } else { 0 };
     let (va, pa, low) = (number(&head[1..]), number(&head[9..]), number(&head[17..]));
-    Ok(Access { bytes, va, pa, value: [low, high], device })
+    Ok(Access { bytes, va, pa, value: [low, high], device, release })
 }
 
 fn unpack_barrier(input: &mut impl Read) -> Result<Barrier, Unpackable> {
