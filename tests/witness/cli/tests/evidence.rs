@@ -13,11 +13,19 @@ const PAGE: &str = include_str!("../../FINDINGS.md");
 /// A rule, and the place that the report names.
 type Finding = (String, String);
 
+/// What Cargo has the witness do with the program, as its folder's configuration says.
+const RUNNER: &str = "run --smp 1 --timeout 60 --image";
+
+/// How a command runs a program that uses other people's crates, in its folder. Cargo fetches them.
+const CARGO: &str = "    cd tests/witness/payload && cargo ";
+
 /// An image of the page.
 struct Section {
     title: String,
     /// The arguments of its command.
     arguments: Vec<String>,
+    /// The command is Cargo's, and Cargo runs the witness.
+    is_cargo: bool,
     findings: BTreeSet<Finding>,
 }
 
@@ -39,13 +47,15 @@ fn words(command: &str) -> Vec<String> {
 fn sections(page: &str) -> Vec<Section> {
     let section = |text: &str| {
         let (title, body) = text.split_once('\n')?;
-        let command = body.lines().find_map(|line| line.strip_prefix("    breakwater-witness "))?;
+        let command = |start| body.lines().find_map(|line| line.strip_prefix(start));
+        let (is_cargo, command) =
+            command("    breakwater-witness ").map_or_else(|| (true, command(CARGO)), |own| (false, Some(own)));
         let row = |line: &str| {
             let mut quoted = line.strip_prefix("| `")?.split('`');
             Some((quoted.next()?.to_owned(), quoted.nth(1)?.to_owned()))
         };
         let findings = body.lines().filter_map(row).collect();
-        Some(Section { title: title.to_owned(), arguments: words(command), findings })
+        Some(Section { title: title.to_owned(), arguments: words(command?), is_cargo, findings })
     };
     page.split("\n### ").skip(1).filter_map(section).collect()
 }
@@ -61,8 +71,14 @@ fn found(report: &str) -> Option<BTreeSet<Finding>> {
 }
 
 fn run(section: &Section) -> Outcome {
-    let output = Command::new(env!("CARGO_BIN_EXE_breakwater-witness")).args(&section.arguments).output();
-    let output = match output {
+    let witness = env!("CARGO_BIN_EXE_breakwater-witness");
+    let mut command = Command::new(if section.is_cargo { env!("CARGO") } else { witness });
+    if section.is_cargo {
+        command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../payload"));
+        // The installed one is named there.
+        command.env("CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_RUNNER", format!("{witness} {RUNNER}"));
+    }
+    let output = match command.args(&section.arguments).output() {
         Ok(output) => output,
         Err(error) => return Outcome::Otherwise(error.to_string()),
     };
