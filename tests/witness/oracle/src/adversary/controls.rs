@@ -207,6 +207,7 @@ impl Adversary {
             }
         }
         element.latent_roots.clear();
+        element.latent_mairs.clear();
         element.latent.clear();
         element.is_settling = false;
         element.is_completing = false;

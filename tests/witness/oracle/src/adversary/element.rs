@@ -184,6 +184,9 @@ pub(super) struct Element {
     /// Such descriptors that memory no longer holds.
     pub(super) cached_words: Vec<Held<CachedWord>>,
     pub(super) cached_controls: Vec<Held<CachedControls>>,
+    /// Values of MAIR_EL2 that its own TLBI removed from the TLB, until the context synchronisation: without FEAT_ETS2
+    /// walks of this PE's accesses may still read types by them.
+    pub(super) latent_mairs: Vec<u64>,
     pub(super) latent: Vec<Latent>,
     /// Without FEAT_ETS2, walks of this PE's accesses may still use table entries that its own TLBI has removed.
     pub(super) is_completing: bool,
@@ -223,6 +226,7 @@ impl Element {
             walked: List::new(),
             cached_words: Vec::new(),
             cached_controls: Vec::new(),
+            latent_mairs: Vec::new(),
             latent: Vec::new(),
             is_completing: false,
             fault_views: Vec::new(),

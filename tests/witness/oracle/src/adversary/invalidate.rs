@@ -180,7 +180,13 @@ impl Adversary {
 impl Element {
     fn remove(&mut self, bits: u32, issuer: u32, permissions: Permissions, classes: &[Class]) {
         let gone = |doom: u32| doom & bits != 0;
+        let by_accesses = self.pe == issuer && !self.features.ets2 && permissions.has(Permission::RetainUntilIsb);
         let controls = self.cached_controls.len();
+        let retains = by_accesses && self.walks();
+        let lost = self.cached_controls.iter().filter(|held| retains && gone(held.doom));
+        self.latent_mairs.extend(lost.map(|held| held.what.mair()));
+        self.latent_mairs.sort_unstable();
+        self.latent_mairs.dedup();
         self.cached_controls.retain(|held| !gone(held.doom));
         if self.garbage.is_some_and(gone) || self.cached_controls.len() != controls {
             self.is_settling = true;
@@ -190,7 +196,6 @@ impl Element {
             self.walked.retain(|held| !gone(held.doom));
         }
         self.cached_words.retain(|held| !gone(held.doom));
-        let by_accesses = self.pe == issuer && !self.features.ets2 && permissions.has(Permission::RetainUntilIsb);
         let stays = self.walks() && (by_accesses || permissions.has(Permission::PrefetchedFetch));
         let tables = self.tables.len();
         self.lose_roots(gone, by_accesses);

@@ -233,8 +233,11 @@ impl Walker<'_> {
         regime: &TableEncoding,
     ) {
         let Descriptor::Leaf(said) = regime.format.decode(regime.value(word), context.level) else { return };
-        for Held { what: cached, doom } in self.element.cached_controls.clone() {
-            let memory = MemoryType::of(cached.mair(), said.attr_index);
+        let held = self.element.cached_controls.iter().map(|held| (held.what.mair(), held.doom));
+        let latent = self.element.latent_mairs.iter().map(|mair| (*mair, 0));
+        let mairs: Vec<(u64, u32)> = held.chain(latent).collect();
+        for (mair, doom) in mairs {
+            let memory = MemoryType::of(mair, said.attr_index);
             if memory != leaf.memory && self.element.controls.mair == regime.mair {
                 let leaf = Translation { memory, ..leaf };
                 let doom = self.matching(ends | doom, |class| class.names_leaf(&leaf));
