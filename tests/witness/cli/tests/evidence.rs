@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 const PAGE: &str = include_str!("../../FINDINGS.md");
@@ -13,19 +14,11 @@ const PAGE: &str = include_str!("../../FINDINGS.md");
 /// A rule, and the place that the report names.
 type Finding = (String, String);
 
-/// What Cargo has the witness do with the program, as its folder's configuration says.
-const RUNNER: &str = "run --smp 1 --timeout 60 --image";
-
-/// How a command runs a program that uses other people's crates, in its folder. Cargo fetches them.
-const CARGO: &str = "    cd tests/witness/payload && cargo ";
-
 /// An image of the page.
 struct Section {
     title: String,
-    /// The arguments of its command.
-    arguments: Vec<String>,
-    /// The command is Cargo's, and Cargo runs the witness.
-    is_cargo: bool,
+    /// As a reader of the page types it, at the top of the repository.
+    command: String,
     findings: BTreeSet<Finding>,
 }
 
@@ -37,25 +30,16 @@ enum Outcome {
     Otherwise(String),
 }
 
-/// Blanks part the words of a command, outside of quotation marks.
-fn words(command: &str) -> Vec<String> {
-    let parts = command.split('"').enumerate();
-    let unquoted = |part: &str| part.split_whitespace().map(str::to_owned).collect();
-    parts.flat_map(|(number, part)| if number % 2 == 1 { vec![part.to_owned()] } else { unquoted(part) }).collect()
-}
-
 fn sections(page: &str) -> Vec<Section> {
     let section = |text: &str| {
         let (title, body) = text.split_once('\n')?;
-        let command = |start| body.lines().find_map(|line| line.strip_prefix(start));
-        let (is_cargo, command) =
-            command("    breakwater-witness ").map_or_else(|| (true, command(CARGO)), |own| (false, Some(own)));
+        let command = body.lines().find_map(|line| line.strip_prefix("    "))?;
         let row = |line: &str| {
             let mut quoted = line.strip_prefix("| `")?.split('`');
             Some((quoted.next()?.to_owned(), quoted.nth(1)?.to_owned()))
         };
         let findings = body.lines().filter_map(row).collect();
-        Some(Section { title: title.to_owned(), arguments: words(command?), is_cargo, findings })
+        Some(Section { title: title.to_owned(), command: command.to_owned(), findings })
     };
     page.split("\n### ").skip(1).filter_map(section).collect()
 }
@@ -71,14 +55,14 @@ fn found(report: &str) -> Option<BTreeSet<Finding>> {
 }
 
 fn run(section: &Section) -> Outcome {
-    let witness = env!("CARGO_BIN_EXE_breakwater-witness");
-    let mut command = Command::new(if section.is_cargo { env!("CARGO") } else { witness });
-    if section.is_cargo {
-        command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../payload"));
-        // The installed one is named there.
-        command.env("CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_RUNNER", format!("{witness} {RUNNER}"));
-    }
-    let output = match command.args(&section.arguments).output() {
+    // The witness is this one, not one that is installed.
+    let own = Path::new(env!("CARGO_BIN_EXE_breakwater-witness")).parent().unwrap_or(Path::new("."));
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    let paths = [own.to_owned()].into_iter().chain(std::env::split_paths(&others));
+    let mut command = Command::new("sh");
+    command.args(["-c", &section.command]).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.."));
+    let path = std::env::join_paths(paths).expect("each was one of PATH's");
+    let output = match command.env("PATH", path).output() {
         Ok(output) => output,
         Err(error) => return Outcome::Otherwise(error.to_string()),
     };
