@@ -3,6 +3,17 @@
 .set UART,         0x09000000
 .set CHILD_VA,     0x40600000           // level 2 slot 3
 
+// Turns the MMU on again, with caches.
+//   Clobbers x0. MMU state: off before, on after.
+.macro back_on
+    tlbi    alle2
+    dsb     nsh                         // nothing of before is left
+    isb
+    constant x0, ON
+    msr     sctlr_el2, x0
+    isb
+.endm
+
 .ifdef good_sound
 start:
     enable  root
@@ -68,12 +79,7 @@ start:
     isb
     str     w10, [x9]
     dsb     sy
-    tlbi    alle2
-    dsb     nsh                         // nothing of before is left
-    isb
-    constant x0, ON
-    msr     sctlr_el2, x0
-    isb
+    back_on
     b       exit
 .endif
 
@@ -95,12 +101,7 @@ start:
     dmb     sy
     dc      ivac, x10
     dsb     sy
-    tlbi    alle2
-    dsb     nsh                         // the old entry is nowhere
-    isb
-    constant x0, ON
-    msr     sctlr_el2, x0
-    isb
+    back_on
     str     xzr, [x9]
     b       exit
 .endif
@@ -116,12 +117,7 @@ start:
     constant x0, OFF
     msr     sctlr_el2, x0
     isb
-    tlbi    alle2
-    dsb     nsh                         // nothing of before is left
-    isb
-    constant x0, ON
-    msr     sctlr_el2, x0
-    isb
+    back_on
     ldr     x10, [x9]
     b       exit
 .endif
@@ -155,15 +151,7 @@ start:
     b       exit
 .endif
 
-writable
-table root
-    entry   1, level_2 + TABLE
-table level_2
-    entry   0, level_3 + TABLE
-    entry   2, pages + TABLE
-table level_3
-    image_pages
-table pages
+small_tables
 .ifdef good_live_entry_replaced_with_the_mmu_off
     entry   1, FRAME + RW
 .endif
