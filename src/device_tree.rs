@@ -22,7 +22,8 @@ mod structure;
 use dtoolkit::Node;
 use dtoolkit::fdt::{Fdt, FdtNode};
 
-pub use console::{Console, ConsoleKind};
+pub use crate::uart::ConsoleKind;
+pub use console::Console;
 pub use cpus::{Conduit, CpuList, CpuNode, EnableMethod};
 pub use error::{Error, NodeName};
 pub use structure::MAX_DEPTH;

@@ -56,4 +56,5 @@ pub mod memory_map;
 pub mod refusal;
 pub mod regions;
 pub mod report;
+pub mod uart;
 pub mod walk;

@@ -3,28 +3,13 @@
 #![forbid(unsafe_code)]
 
 use dtoolkit::fdt::FdtNode;
-use dtoolkit::standard::NodeStandard;
 use dtoolkit::{Node, Property};
 
 use super::node::{bytes, check_cells, is_available, malformed, number, reg, span};
 use super::structure::MAX_DEPTH;
 use super::{Error, NodeName};
-use crate::addr::PhysSpan;
-
-/// What programs the console's registers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ConsoleKind {
-    /// Arm's PL011 and the SBSA subset of it.
-    Pl011,
-    /// The 8250 family, the BCM2835 mini UART included.
-    Ns16550,
-    /// Cadence's, on Zynq.
-    Cadence,
-    /// NXP's, on i.MX.
-    Imx,
-    /// One that we have no driver for.
-    Unknown,
-}
+use crate::addr::{PhysAddr, PhysSpan};
+use crate::uart::ConsoleKind;
 
 /// The UART that stdout-path names; without one, the first serial port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,36 +31,64 @@ pub(super) fn read(root: FdtNode<'_>) -> Result<Option<Console>, Error> {
     let Some(path) = found.find(|path| is_available(path.last())) else { return Ok(None) };
     let node = path.last();
     let Some(registers) = path.registers()? else { return Ok(None) };
-    let kind = node.compatible().into_iter().flatten().map(kind_of).find(|kind| *kind != ConsoleKind::Unknown);
-    let kind = kind.unwrap_or(ConsoleKind::Unknown);
-    let (reg_shift, reg_io_width) = if kind == ConsoleKind::Ns16550 { access(node)? } else { (0, 4) };
+    let row = node.compatible().into_iter().flatten().find_map(known).filter(|_| bytes(node, "big-endian").is_none());
+    let (kind, reg_shift, reg_io_width) = row.unwrap_or((ConsoleKind::Unknown, 0, 4));
+    let (registers, reg_shift, reg_io_width) = if kind == ConsoleKind::Ns16550 {
+        access(node, registers, reg_shift, reg_io_width)?
+    } else {
+        (registers, reg_shift, reg_io_width)
+    };
     let used = PhysSpan::of(registers.start(), USED_BYTES).and_then(|used| used.intersection(registers));
     let registers = used.unwrap_or(registers);
     Ok(Some(Console { kind, registers, reg_shift, reg_io_width }))
 }
 
-fn kind_of(compatible: &str) -> ConsoleKind {
-    match compatible {
-        "arm,pl011" | "arm,sbsa-uart" => ConsoleKind::Pl011,
-        "ns16550" | "ns16550a" | "ns8250" | "snps,dw-apb-uart" | MINI_UART => ConsoleKind::Ns16550,
-        "cdns,uart-r1p8" | "cdns,uart-r1p12" | "xlnx,xuartps" => ConsoleKind::Cadence,
-        "fsl,imx21-uart" | "fsl,imx6q-uart" => ConsoleKind::Imx,
-        _ => ConsoleKind::Unknown,
-    }
+/// What a compatible string stands for, if we have a driver for that: the kind, and of an 8250 the shift and the
+/// width that hold where its node does not say them.
+///
+/// From the tables of Linux's drivers: amba-pl011.c and its bindings, 8250_of.c and 8250_early.c, 8250_dw.c,
+/// 8250_bcm2835aux.c, 8250_omap.c, 8250_tegra.c, 8250_mtk.c, xilinx_uartps.c, imx.c, meson_uart.c,
+/// qcom_geni_serial.c, msm_serial.c, fsl_lpuart.c, sh-sci.c, mvebu-uart.c.
+fn known(compatible: &str) -> Option<(ConsoleKind, u32, u32)> {
+    Some(match compatible {
+        "arm,pl011" | "arm,sbsa-uart" => (ConsoleKind::Pl011, 0, 4),
+        "ns8250" | "ns16450" | "ns16550" | "ns16550a" | "ns16750" | "ns16850" | "fsl,ns16550" | "snps,dw-apb-uart" => {
+            (ConsoleKind::Ns16550, 0, 1)
+        }
+        "brcm,bcm2835-aux-uart" | "nvidia,tegra20-uart" | "mediatek,mt6577-uart" => (ConsoleKind::Ns16550, 2, 4),
+        "ti,am654-uart" | "ti,omap4-uart" | "ti,omap3-uart" | "ti,omap2-uart" => (ConsoleKind::Ns16550, 2, 1),
+        "cdns,uart-r1p8" | "cdns,uart-r1p12" | "xlnx,xuartps" => (ConsoleKind::Cadence, 0, 4),
+        "fsl,imx21-uart" | "fsl,imx53-uart" | "fsl,imx6q-uart" => (ConsoleKind::Imx, 0, 4),
+        "amlogic,meson-uart" | "amlogic,meson-gx-uart" | "amlogic,meson-s4-uart" | "amlogic,meson-ao-uart" => {
+            (ConsoleKind::Meson, 0, 4)
+        }
+        "qcom,geni-uart" | "qcom,geni-debug-uart" => (ConsoleKind::Geni, 0, 4),
+        "qcom,msm-uartdm" => (ConsoleKind::Uartdm, 0, 4),
+        "fsl,imx7ulp-lpuart" | "fsl,imx8ulp-lpuart" | "fsl,imx8qxp-lpuart" => (ConsoleKind::Lpuart, 0, 4),
+        "renesas,scif" => (ConsoleKind::Scif, 0, 4),
+        "marvell,armada-3700-uart" => (ConsoleKind::Armada3700, 0, 4),
+        _ => return None,
+    })
 }
 
 /// No UART that we know has a register behind its first 4 KiB; some trees name the whole window of a bus.
 const USED_BYTES: u64 = 4 << 10;
 
-const MINI_UART: &str = "brcm,bcm2835-aux-uart";
-
-/// How an 8250's registers are spaced and accessed. The mini UART's are words, and its node does not say so.
-fn access(node: FdtNode<'_>) -> Result<(u32, u32), Error> {
-    let (default_shift, default_width) = if node.is_compatible(MINI_UART) { (2, 4) } else { (0, 1) };
-    let shift = number(node, "reg-shift")?.unwrap_or(default_shift);
-    let width = number(node, "reg-io-width")?.unwrap_or(default_width);
+/// Where an 8250's registers begin, how they are spaced and how accessed.
+fn access(
+    node: FdtNode<'_>,
+    registers: PhysSpan,
+    otherwise_shift: u32,
+    otherwise_width: u32,
+) -> Result<(PhysSpan, u32, u32), Error> {
+    let offset = number(node, "reg-offset")?.unwrap_or(0);
+    let start = PhysAddr::new(registers.start().raw().saturating_add(offset));
+    let registers = start.and_then(|start| PhysSpan::new(start, registers.end_exclusive()));
+    let registers = registers.filter(|registers| !registers.is_empty()).ok_or(malformed(node, "reg-offset"))?;
+    let shift = number(node, "reg-shift")?.unwrap_or(otherwise_shift.into());
+    let width = number(node, "reg-io-width")?.unwrap_or(otherwise_width.into());
     match (shift, width) {
-        (0..=3, 1 | 2 | 4) => Ok((shift as u32, width as u32)),
+        (0..=3, 1 | 2 | 4) => Ok((registers, shift as u32, width as u32)),
         (0..=3, _) => Err(malformed(node, "reg-io-width")),
         _ => Err(malformed(node, "reg-shift")),
     }

@@ -1,6 +1,7 @@
 //! Claims about the console.
 
 use super::*;
+use crate::uart::Uart;
 
 fn uart(name: &str, compatible: &str, reg: &[u32], properties: Properties<'_>) -> DeviceTreeNode {
     let own = [("compatible", text(compatible)), ("reg", cells(reg))];
@@ -53,29 +54,69 @@ fn good_empty_ranges_change_nothing() {
     assert_eq!((console.kind, console.registers), (ConsoleKind::Cadence, span(0x3000, 0x100)));
 }
 
+/// What a node with `compatible` and `properties` is taken for, with 4 KiB of registers at 4 KiB.
+fn taken_for(compatible: &str, properties: Properties<'_>) -> Console {
+    let uart = uart("u", compatible, &[0, 0x1000, 0, 0x1000], properties);
+    console_of("/u", vec![uart]).unwrap().unwrap()
+}
+
 #[test]
 fn good_kinds_by_the_first_compatible_that_is_known() {
     for (compatible, kind) in [
         ("arm,sbsa-uart", ConsoleKind::Pl011),
         ("brcm,bcm7271-uart\0ns16550a", ConsoleKind::Ns16550),
         ("rockchip,rk3399-uart\0snps,dw-apb-uart", ConsoleKind::Ns16550),
+        ("nvidia,tegra210-uart\0nvidia,tegra20-uart", ConsoleKind::Ns16550),
+        ("ti,j721e-uart\0ti,am654-uart", ConsoleKind::Ns16550),
         ("fsl,imx8mp-uart\0fsl,imx6q-uart", ConsoleKind::Imx),
-        ("amlogic,meson-uart", ConsoleKind::Unknown),
-        ("arm,pl01", ConsoleKind::Unknown),
+        ("amlogic,meson-gx-uart\0amlogic,meson-ao-uart", ConsoleKind::Meson),
+        ("qcom,geni-debug-uart", ConsoleKind::Geni),
+        ("qcom,msm-uartdm-v1.4\0qcom,msm-uartdm", ConsoleKind::Uartdm),
+        ("fsl,imx93-lpuart\0fsl,imx7ulp-lpuart", ConsoleKind::Lpuart),
+        ("renesas,scif-r8a774a1\0renesas,rcar-gen3-scif\0renesas,scif", ConsoleKind::Scif),
+        ("marvell,armada-3700-uart", ConsoleKind::Armada3700),
     ] {
-        let uart = uart("u", compatible, &[0, 0x1000, 0, 0x1000], &[]);
-        assert_eq!(console_of("/u", vec![uart]).unwrap().unwrap().kind, kind, "{compatible}");
+        let console = taken_for(compatible, &[]);
+        assert_eq!(console.kind, kind, "{compatible}");
+        let driver = Uart::of(console.kind, console.registers, console.reg_shift, console.reg_io_width);
+        assert!(driver.is_some(), "{compatible}");
     }
 }
 
 #[test]
+fn bad_kinds_that_only_resemble_one_we_know() {
+    // Another register layout under a similar name, each; and one whose registers are big-endian.
+    for compatible in
+        ["arm,pl01", "arm,pl010", "fsl,imx1-uart", "fsl,vf610-lpuart", "fsl,ls1021a-lpuart", "qcom,msm-uart"]
+    {
+        assert_eq!(taken_for(compatible, &[]).kind, ConsoleKind::Unknown, "{compatible}");
+    }
+    assert_eq!(taken_for("marvell,armada-3700-uart-ext", &[]).kind, ConsoleKind::Unknown);
+    assert_eq!(taken_for("ns16550a", &[("big-endian", vec![])]).kind, ConsoleKind::Unknown);
+}
+
+#[test]
 fn good_8250_says_how_its_registers_are_spaced() {
-    let spaced = [("reg-shift", cells(&[2])), ("reg-io-width", cells(&[4]))];
-    let reg = [0, 0x1000, 0, 0x1000];
-    let console = console_of("/u", vec![uart("u", "ns16550a", &reg, &spaced)]).unwrap().unwrap();
-    assert_eq!((console.reg_shift, console.reg_io_width), (2, 4));
-    let console = console_of("/u", vec![uart("u", "ns16550a", &reg, &[])]).unwrap().unwrap();
-    assert_eq!((console.reg_shift, console.reg_io_width), (0, 1));
+    let access = |compatible, properties: Properties<'_>| {
+        let console = taken_for(compatible, properties);
+        (console.registers, console.reg_shift, console.reg_io_width)
+    };
+    let (number, whole) = (|value| cells(&[value]), span(0x1000, 0x1000));
+    assert_eq!(access("ns16550a", &[("reg-shift", number(2)), ("reg-io-width", number(4))]), (whole, 2, 4));
+    assert_eq!(access("ns16550a", &[]), (whole, 0, 1));
+    assert_eq!(access("ns16550a", &[("reg-offset", number(0x100))]), (span(0x1100, 0xf00), 0, 1));
+    assert_eq!(access("nvidia,tegra20-uart", &[("reg-shift", number(2))]), (whole, 2, 4));
+    assert_eq!(access("ti,am654-uart", &[]), (whole, 2, 1));
+    assert_eq!(access("ti,am654-uart", &[("reg-io-width", number(4))]), (whole, 2, 4));
+}
+
+#[test]
+fn bad_8250_that_begins_behind_its_registers() {
+    for offset in [vec![0x1000], vec![0x2000], vec![u32::MAX, u32::MAX]] {
+        let properties = [("reg-offset", cells(&offset))];
+        let uart = uart("u", "ns16550a", &[0, 0x1000, 0, 0x1000], &properties);
+        assert_eq!(console_of("/u", vec![uart]), Err(malformed("u", "reg-offset")), "{offset:x?}");
+    }
 }
 
 #[test]
