@@ -46,6 +46,26 @@
 //!
 //! Exit statuses under semihosting: 0 booted and audited, 2 refused, 3 panic, 4 exception, 5 the audit found a mismatch.
 //!
+//! # Consoles
+//!
+//! The UART that the device tree's `stdout-path` names, otherwise alias `serial0`, if it is of a kind below. What ran
+//! before has set its speed and its pins and has enabled it: the image only sends. It waits for a UART that is busy,
+//! but not for ever: one that has stopped loses what is printed, and costs boot one wait of some seconds. The facts
+//! and their sources are in `breakwater::uart`; every kind is tested against a model of its registers, and these have
+//! run under QEMU too:
+//!
+//! | kind | on | run under QEMU's |
+//! |---|---|---|
+//! | PL011, SBSA | many | `virt`, `xlnx-versal-virt` |
+//! | 8250: 16550, DesignWare, mini UART, AM65x, Tegra, MT6577 | many | `raspi3b`, `raspi4b` (the mini UART) |
+//! | Cadence | Zynq UltraScale+ | `xlnx-zcu102` |
+//! | i.MX | i.MX 8M | `imx8mp-evk` |
+//! | LPUART | i.MX 8X, 8ULP, 93 | |
+//! | Meson | Amlogic | |
+//! | GENI, UARTDM | Qualcomm | |
+//! | SCIF | Renesas R-Car Gen3, RZ/G2 | |
+//! | Armada 3700 | Marvell | |
+//!
 //! # Two crates in one
 //!
 //! For the target, all of the above. On a host there is nothing to boot: there are the console, for its tests, and what

@@ -16,7 +16,7 @@ use breakwater::audit::{Audit, Declared};
 use breakwater::bbm::{Live, Tables};
 use breakwater::bringup::{self, Bringup};
 use breakwater::command_line::{self, Lossy, Options};
-use breakwater::device_tree::{self, Conduit, ConsoleKind, HEADER_BYTES, Platform};
+use breakwater::device_tree::{self, Conduit, HEADER_BYTES, Platform};
 use breakwater::features::CpuFeatures;
 use breakwater::layout;
 use breakwater::ledger::{Ledger, Reading};
@@ -25,6 +25,7 @@ use breakwater::refusal::Cause;
 use breakwater::regions::directmap::Directmap;
 use breakwater::regions::{Failure, RegionMap, Space, frametable, slots};
 use breakwater::report::{Leaves, Report};
+use breakwater::uart::Uart;
 use core::fmt::Display;
 use secondaries::Secondaries;
 use spin::Mutex;
@@ -124,11 +125,13 @@ impl Boot {
 
     fn map_console(&mut self, machine: &Platform) {
         match machine.console {
-            Some(found) if found.kind == ConsoleKind::Pl011 => {
-                let registers = slots::map_console(&mut self.space(), found.registers).unwrap_or_else(mapping);
-                el2::use_pl011(registers);
-            }
-            Some(found) => line!("breakwater: warning: no driver for the console at {}", found.registers),
+            Some(found) => match Uart::of(found.kind, found.registers, found.reg_shift, found.reg_io_width) {
+                Some(uart) => {
+                    let registers = slots::map_console(&mut self.space(), found.registers).unwrap_or_else(mapping);
+                    el2::use_uart(uart, registers);
+                }
+                None => line!("breakwater: warning: no driver for the console at {}", found.registers),
+            },
             None => line!("breakwater: warning: the device tree names no console"),
         }
         if !console::is_known() && cfg!(feature = "earlycon-semihosting") {
