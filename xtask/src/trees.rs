@@ -74,6 +74,7 @@ pub(crate) const MUTATIONS: [Mutation; 27] = [
     edited("guest", |tree| reserve(tree, GUEST_RAM, GUEST_RAM_BYTES, true)),
     edited("module", |tree| module(tree, SPARE, MIB)),
     edited("no-stdout", |tree| {
+        tree.root.remove_child("aliases");
         node(tree, "/chosen")?.remove_property("stdout-path");
         Ok(())
     }),
