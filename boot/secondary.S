@@ -1,5 +1,27 @@
-// Where PSCI starts the other CPUs: in the identity page, straight into the runtime tables. Never part of init: a CPU
-// may arrive late.
+// Where PSCI and spin tables start the other CPUs: in the identity page, straight into the runtime tables. Never part
+// of init: a CPU may arrive late.
+
+// A spin table lets CPUs go without a word, and all that share a release address at once. So each looks for the record
+// whose turn it is, and waits until that one bears its own name; whose turn never comes waits for good, with its MMU
+// off. The turn is one load, and what a record is named never changes: a CPU that looks while the turn passes to the
+// next takes its own record or none.
+// In: nothing. Out: secondary_entry, with x0. Loads with the MMU off the mailbox, and of records the line that only CPUs
+// with their MMU off read; the primary cleaned both to the point of coherency. MMU: off.
+ROUTINE spin_table_entry, .idmap.text
+    mrs x3, mpidr_el1
+    CONSTANT x1, {AFFINITY_MASK}
+    and x3, x3, x1
+    ADDRESS_OF x1, secondary_mailbox
+.Lwait_for_turn:
+    ldr x0, [x1, #24]           // the record whose turn it is, which the primary stores before it releases anyone
+    cbz x0, .Lnot_my_turn
+    ldr x2, [x0, #{CPU_RECORD_NAME}]    // its address depends on the load before: the two stay in order
+    cmp x2, x3
+    b.eq secondary_entry
+.Lnot_my_turn:
+    wfe                         // the primary sends an event after each turn
+    b .Lwait_for_turn
+END_ROUTINE spin_table_entry
 
 // In: x0 physical address of this CPU's record (boot/src/el2/cpu.rs, CpuRecord). Out: secondary_on_link_address, MMU
 // and caches on. Loads with the MMU off only `secondary_mailbox`, which the primary cleaned to the point of coherency.
@@ -61,6 +83,9 @@ ROUTINE secondary_entry, .idmap.text
 .Lsecondary_refuse:
     str w0, [x20, #{CPU_RECORD_REFUSED}]    // the primary invalidates this line before it reads it
     dsb sy                      // the cause has left this CPU before it stops
+    ADDRESS_OF x0, secondary_mailbox
+    ldr x0, [x0, #32]           // whether PSCI may be called: other firmware need not survive an SMC
+    cbz x0, .Lsecondary_parked
     CONSTANT x0, {PSCI_CPU_OFF}
     smc #0
 .Lsecondary_parked:

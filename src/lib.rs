@@ -56,5 +56,6 @@ pub mod memory_map;
 pub mod refusal;
 pub mod regions;
 pub mod report;
+pub mod starting;
 pub mod uart;
 pub mod walk;

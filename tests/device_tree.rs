@@ -79,7 +79,7 @@ fn good_board_with_spin_tables_and_a_mini_uart() {
     let (machine, line) = machine("spin-table-mini-uart.dtb");
     let console = machine.console.unwrap();
     assert_eq!((console.kind, console.registers), (ConsoleKind::Ns16550, span(0xfe21_5040, 0x40)));
-    let release_address = PhysAddr::at(0xd8);
+    let release_address = Some(0xd8);
     assert_eq!(machine.cpus.as_slice()[0].enable_method, EnableMethod::SpinTable { release_address });
     assert_eq!(machine.psci, None);
     assert_eq!(machine.memory.reserved.as_slice(), [span(0, 0x1000)]);

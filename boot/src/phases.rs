@@ -16,7 +16,7 @@ use breakwater::audit::{Audit, Declared};
 use breakwater::bbm::{Live, Tables};
 use breakwater::bringup::{self, Bringup};
 use breakwater::command_line::{self, Lossy, Options};
-use breakwater::device_tree::{self, Conduit, HEADER_BYTES, Platform};
+use breakwater::device_tree::{self, HEADER_BYTES, Platform};
 use breakwater::features::CpuFeatures;
 use breakwater::layout;
 use breakwater::ledger::{Ledger, Reading};
@@ -25,6 +25,7 @@ use breakwater::refusal::Cause;
 use breakwater::regions::directmap::Directmap;
 use breakwater::regions::{Failure, RegionMap, Space, frametable, slots};
 use breakwater::report::{Leaves, Report};
+use breakwater::starting;
 use breakwater::uart::Uart;
 use core::fmt::Display;
 use secondaries::Secondaries;
@@ -110,7 +111,7 @@ impl Boot {
         slots::map_device_tree(&mut self.space(), span(size.into()), Some(header)).unwrap_or_else(mapping);
         let tree = FirmwareTree::at(virt, size as usize);
         let machine = tree.read(start, machine).unwrap_or_else(|error| refuse(Cause::DeviceTree, error));
-        if machine.psci == Some(Conduit::Smc) && self.start.entry_level() == 2 {
+        if starting::psci(machine.psci, self.start.entry_level()).is_ok() {
             power::allow();
         }
         (tree, machine)

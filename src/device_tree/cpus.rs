@@ -6,9 +6,8 @@ use dtoolkit::Node;
 use dtoolkit::fdt::FdtNode;
 use dtoolkit::standard::NodeStandard;
 
-use super::node::{children, is_available, malformed, number, reg, span, string};
+use super::node::{children, is_available, number, reg, string};
 use super::{Error, NodeName};
-use crate::addr::PhysAddr;
 use crate::layout::MAX_CPUS;
 
 /// The affinity fields of MPIDR_EL1 (Aff3 and Aff2..Aff0), which is all that a CPU's `reg` may hold.
@@ -21,10 +20,13 @@ pub enum EnableMethod {
     Psci,
     /// By storing the entry point's address where the CPU spins.
     SpinTable {
-        /// Where it looks for the address: 8 bytes.
-        release_address: PhysAddr,
+        /// Where it looks for the address, as the tree says, which may be wrong ([`crate::starting`]); `None` where it
+        /// gives no number.
+        release_address: Option<u64>,
     },
-    /// Not in a way that we know.
+    /// By a method that we do not know.
+    Unknown,
+    /// The tree does not say.
     None,
 }
 
@@ -115,19 +117,18 @@ fn read_cpu(node: FdtNode<'_>) -> Result<CpuNode, Error> {
     let first = reg(node)?.next().transpose()?;
     let mpidr = first.map(|(mpidr, _)| mpidr).filter(|mpidr| mpidr & !AFFINITY_MASK == 0);
     let mpidr = mpidr.ok_or(Error::MalformedReg { node: NodeName::new(node.name()) })?;
-    Ok(CpuNode { mpidr, enable_method: enable_method(node)?, enabled: is_available(node) })
+    Ok(CpuNode { mpidr, enable_method: enable_method(node), enabled: is_available(node) })
 }
 
-fn enable_method(node: FdtNode<'_>) -> Result<EnableMethod, Error> {
+/// A method that cannot be followed costs this CPU, not the machine.
+fn enable_method(node: FdtNode<'_>) -> EnableMethod {
     match string(node, "enable-method") {
-        Some(b"psci") => Ok(EnableMethod::Psci),
+        Some(b"psci") => EnableMethod::Psci,
         Some(b"spin-table") => {
-            let property = "cpu-release-addr";
-            let address = number(node, property)?.filter(|address| address.is_multiple_of(8));
-            let slot = span(node.name(), address.ok_or(malformed(node, property))?, 8)?;
-            Ok(EnableMethod::SpinTable { release_address: slot.start() })
+            EnableMethod::SpinTable { release_address: number(node, "cpu-release-addr").ok().flatten() }
         }
-        _ => Ok(EnableMethod::None),
+        Some(_) => EnableMethod::Unknown,
+        None => EnableMethod::None,
     }
 }
 

@@ -1,15 +1,15 @@
 //! Device trees that QEMU would repair or refuse, made from its own by name, for the loader shim to hand over as they are.
 
 use crate::exec;
-use crate::loader::{IMAGE_AT, TREE_AT};
+use crate::loader::{IMAGE_AT, PEN_AT, TREE_AT, release_address};
 use crate::machine::{Machine, RAM_BASE};
 use crate::setup::Qemu;
 use anyhow::{Context, Result, bail};
 use breakwater_witness::qemu::quiet_console;
-use dtoolkit::Node;
 use dtoolkit::fdt::Fdt;
 use dtoolkit::memreserve::MemoryReservation;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+use dtoolkit::{Node, Property};
 use std::path::Path;
 
 /// Of the header: how many bytes the tree has.
@@ -22,7 +22,6 @@ const SPARE: u64 = RAM_BASE + 0x600_0000;
 pub(crate) const GUEST_RAM: u64 = 0x8000_0000;
 pub(crate) const GUEST_RAM_BYTES: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
-const TIB: u64 = 1 << 40;
 
 /// What the shim hands over: bytes, and where. No bytes and address 0 is no tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +49,7 @@ const fn damaged(name: &'static str, damage: Damage) -> Mutation {
 }
 
 /// All of them. The first half must boot, the second must be refused.
-pub(crate) const MUTATIONS: [Mutation; 27] = [
+pub(crate) const MUTATIONS: [Mutation; 28] = [
     damaged("none-changed", |_| {}),
     damaged("straddling-2m", |tree| {
         resize(tree, 0x1_0000);
@@ -75,11 +74,17 @@ pub(crate) const MUTATIONS: [Mutation; 27] = [
     edited("module", |tree| module(tree, SPARE, MIB)),
     edited("no-stdout", |tree| {
         tree.root.remove_child("aliases");
-        node(tree, "/chosen")?.remove_property("stdout-path");
-        Ok(())
+        node(tree, "/chosen")?.remove_property("stdout-path").map(drop).context("no stdout-path")
     }),
-    edited("no-psci", |tree| {
+    edited("no-psci", |tree| tree.root.remove_child("psci").map(drop).context("no /psci")),
+    edited("spin-tables", |tree| {
         tree.root.remove_child("psci");
+        tree.memory_reservations.push(MemoryReservation::new(PEN_AT, 0x1000));
+        for index in 1.. {
+            let Some(cpu) = tree.find_node_mut(&format!("/cpus/cpu@{index}")) else { break };
+            set(cpu, DeviceTreeProperty::new_unchecked("enable-method", "spin-table"));
+            set(cpu, DeviceTreeProperty::new_unchecked("cpu-release-addr", release_address(index)));
+        }
         Ok(())
     }),
     Mutation { name: "no-tree", edit: |_| Ok(()), damage: |tree| *tree = Tree { bytes: Vec::new(), at: 0 } },
@@ -102,7 +107,7 @@ pub(crate) const MUTATIONS: [Mutation; 27] = [
     edited("reserved-over-image", |tree| reserve(tree, IMAGE_AT + 0x1000, 0x1000, false)),
     edited("module-over-image", |tree| module(tree, IMAGE_AT - 0x1000, 0x2000)),
     edited("modules-overlap", |tree| module(tree, SPARE, MIB).and_then(|()| module(tree, SPARE + 0x1000, MIB))),
-    edited("beyond-directmap", |tree| banks_from(tree, |at, size| vec![(at, size), (6 * TIB, 1024 * MIB)])),
+    edited("beyond-directmap", |tree| banks_from(tree, |at, size| vec![(at, size), (6 << 40, 1024 * MIB)])),
     edited("beyond-pa-size", |tree| banks_from(tree, |at, size| vec![(at, size), (1 << 47, 1024 * MIB)])),
 ];
 
@@ -165,7 +170,6 @@ pub(crate) fn keep(node: &mut DeviceTreeNode, wanted: impl Fn(&str) -> bool) {
 
 /// Adds a property or replaces the one of that name.
 pub(crate) fn set(node: &mut DeviceTreeNode, property: DeviceTreeProperty) {
-    use dtoolkit::Property;
     node.remove_property((&property).name());
     node.add_property(property);
 }
@@ -178,7 +182,6 @@ pub(crate) fn reg(spans: &[(u64, u64)]) -> DeviceTreeProperty {
 
 /// Replaces the bank that the machine has.
 fn banks_from(tree: &mut DeviceTree, split: fn(u64, u64) -> Vec<(u64, u64)>) -> Result<()> {
-    use dtoolkit::Property;
     let memory = node(tree, &format!("/memory@{RAM_BASE:x}"))?;
     let value: Vec<u8> = memory.property("reg").context("the memory node has no reg")?.value().to_vec();
     let size =
@@ -259,7 +262,6 @@ mod tests {
         let fdt = Fdt::new(&tree.bytes).expect("a tree");
         let model = DeviceTree::from_fdt(&fdt);
         let memory = model.find_node("/memory@40000000").expect("the memory node");
-        use dtoolkit::Property;
         let reg = memory.property("reg").expect("its reg").value().to_vec();
         assert!(reg[..8] > reg[16..24]);
     }

@@ -1,9 +1,9 @@
 //! boot/*.S, assembled with its constants from here. The routines that Rust calls are declared where it calls them.
 
-use super::cpu::CPU_RECORD_REFUSED;
+use super::cpu::{CPU_RECORD_NAME, CPU_RECORD_REFUSED};
 use super::exception::EXCEPTION_FRAME_BYTES;
 use super::registers::pmu::{ID_AA64DFR0, PMCR};
-use super::registers::{PMCNTENSET_FIRST, PMCR_START, PMEVTYPER_INSTRUCTIONS};
+use super::registers::{AFFINITY_MASK, PMCNTENSET_FIRST, PMCR_START, PMEVTYPER_INSTRUCTIONS};
 use aarch64_cpu::registers::{HCR_EL2, SCR_EL3, SCTLR_EL2, SPSR_EL3, TCR_EL2};
 use breakwater::addr::{ADDRESS_BITS, Level, PAGE_BYTES};
 use breakwater::descriptor::{Access, Attributes, MAIR, TABLE_BITS, leaf_bits};
@@ -134,5 +134,7 @@ global_asm!(
     POOL_BYTES = const layout::POOL_FRAMES * PAGE_BYTES as usize,
     EXCEPTION_FRAME_BYTES = const EXCEPTION_FRAME_BYTES,
     CPU_RECORD_REFUSED = const CPU_RECORD_REFUSED,
+    CPU_RECORD_NAME = const CPU_RECORD_NAME,
+    AFFINITY_MASK = const AFFINITY_MASK,
     PSCI_CPU_OFF = const 0x8400_0002_u64,
 );

@@ -1,14 +1,19 @@
 //! The other CPUs: their records, how they are started, and what they do until someone has work for them.
 
-use super::instruction::{self, Line};
+use super::guarded::store_or_fault;
+use super::image::Known;
+use super::instruction::{self, LINE_NAME, Line};
 use super::memory::El2;
 use super::phys_to_virt::PhysToVirt;
 use super::registers::{self, Deadline, Translation};
-use super::{image, power};
-use breakwater::addr::{VirtAddr, VirtSpan};
+use super::{Start, image, power};
+use breakwater::addr::{Frame, PAGE_BYTES, VirtAddr, VirtSpan};
+use breakwater::device_tree::CpuNode;
 use breakwater::features::{CpuFeatures, RELIED_ON};
 use breakwater::layout::MAX_CPUS;
+use breakwater::refusal::Cause;
 use breakwater::regions::stacks::MappedStacks;
+use breakwater::starting::{self, LeftOff, ReleaseAddress};
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use spin::{Mutex, Once};
@@ -31,12 +36,14 @@ struct CpuRecord {
     affinity: AtomicU64,
     work: AtomicUsize,
     argument: AtomicUsize,
-    /// Written as Device memory, so the boot CPU must not hold it dirty.
+    /// Whose record this is, and what stopped it: read and written as Device memory, so no CPU may hold it dirty.
     refused: Line,
 }
 
 /// Where secondary.S leaves the cause of a refusal, from the start of a record.
 pub(super) const CPU_RECORD_REFUSED: usize = core::mem::offset_of!(CpuRecord, refused);
+/// Where secondary.S finds whose record it is, from its start.
+pub(super) const CPU_RECORD_NAME: usize = CPU_RECORD_REFUSED + LINE_NAME;
 const_assert_eq!(CPU_RECORD_REFUSED, 128);
 const_assert_eq!(core::mem::offset_of!(CpuRecord, exception_stack_top), 8);
 
@@ -59,7 +66,7 @@ impl CpuRecord {
 static RECORDS: [CpuRecord; MAX_CPUS] = [const { CpuRecord::new() }; MAX_CPUS];
 
 /// Bytes of the mailbox that a secondary loads.
-const MAILBOX_BYTES: usize = 24;
+const MAILBOX_BYTES: usize = 40;
 
 /// What a secondary loads with its MMU off.
 #[derive(Debug)]
@@ -68,12 +75,25 @@ struct Mailbox {
     root: AtomicU64,
     tcr: AtomicU64,
     link_offset: AtomicU64,
+    /// Physical address of the record of the CPU whose turn it is, of those that a spin table lets go; 0 before the
+    /// first.
+    turn: AtomicU64,
+    /// 1 if firmware answers PSCI, so that a CPU that refuses can be turned off.
+    psci: AtomicU64,
 }
+
+const_assert_eq!(core::mem::offset_of!(Mailbox, turn), 24);
+const_assert_eq!(core::mem::offset_of!(Mailbox, psci), 32);
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".sealed.secondary_mailbox")]
-static secondary_mailbox: Mailbox =
-    Mailbox { root: AtomicU64::new(0), tcr: AtomicU64::new(0), link_offset: AtomicU64::new(0) };
+static secondary_mailbox: Mailbox = Mailbox {
+    root: AtomicU64::new(0),
+    tcr: AtomicU64::new(0),
+    link_offset: AtomicU64::new(0),
+    turn: AtomicU64::new(0),
+    psci: AtomicU64::new(0),
+};
 
 /// What the running CPUs have in common; a secondary intersects itself into it before it reports.
 static COMMON: Mutex<Option<CpuFeatures>> = Mutex::new(None);
@@ -87,8 +107,8 @@ pub enum Outcome {
     Online,
     /// It stopped itself; the number is a [`breakwater::refusal::Cause`].
     Refused(u32),
-    /// The firmware would not start it.
-    NotStarted,
+    /// It was not told to start, for this reason.
+    NotStarted(&'static str),
     /// It did not report in time and is off: it will not arrive.
     Silent,
     /// It did not report in time and may still arrive: the identity page must stay.
@@ -101,8 +121,8 @@ impl Outcome {
     pub fn text(self) -> &'static str {
         match self {
             Self::Online => "online",
-            Self::Refused(_) => "refused to join",
-            Self::NotStarted => "was not started by the firmware",
+            Self::Refused(cause) => refusal(cause),
+            Self::NotStarted(reason) => reason,
             Self::Silent => "did not report, and is off",
             Self::MayStillArrive => "did not report, and may still arrive",
         }
@@ -116,6 +136,34 @@ impl fmt::Display for Outcome {
             Self::Refused(cause) => write!(f, " (cause {cause})"),
             _ => Ok(()),
         }
+    }
+}
+
+/// Why a CPU refused to join, in words; `cause` is a number that it left itself.
+fn refusal(cause: u32) -> &'static str {
+    const WORDS: [(Cause, &str); 6] = [
+        (Cause::EnteredAtEl1, "refused to join: it was not started at EL2"),
+        (Cause::MmuOnAtEntry, "refused to join: it was started with its MMU on"),
+        (Cause::E2hStuck, "refused to join: its HCR_EL2.E2H is stuck at 1"),
+        (Cause::NoGranule, "refused to join: it has no 4 KiB granule"),
+        (Cause::SmallerPaRange, "refused to join: its physical addresses are smaller than the boot CPU's"),
+        (Cause::Secondary, "refused to join: it lacks what the running CPUs rely on"),
+    ];
+    WORDS.iter().find(|(known, _)| *known as u32 == cause).map_or("refused to join", |(_, words)| words)
+}
+
+/// How a CPU of this machine is started: by its own tree's word, which [`Start::way`] has checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way(starting::Way);
+
+impl Start {
+    /// How `cpu`, which `machine` names, is started.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub(crate) fn way(&self, machine: &Known<'_>, cpu: &CpuNode) -> Result<Way, LeftOff> {
+        let psci = starting::psci(machine.psci, self.entry_level());
+        starting::Way::of(cpu.enable_method, psci, machine.memory(), self.image()).map(Way)
     }
 }
 
@@ -139,6 +187,12 @@ pub(crate) fn prepare_mailbox(phys_to_virt: PhysToVirt) {
     secondary_mailbox.root.store(translation.ttbr0, Ordering::Relaxed);
     secondary_mailbox.tcr.store(translation.tcr, Ordering::Relaxed);
     secondary_mailbox.link_offset.store(phys_to_virt.link_offset(), Ordering::Relaxed);
+    secondary_mailbox.psci.store(power::is_available().into(), Ordering::Relaxed);
+    clean_mailbox();
+}
+
+/// Writes the mailbox back to memory; a DSB completes it.
+fn clean_mailbox() {
     let start: *const u8 = (&raw const secondary_mailbox).cast();
     for offset in (0..MAILBOX_BYTES).step_by(data_line_bytes()) {
         instruction::dc_civac(start.wrapping_add(offset));
@@ -150,34 +204,55 @@ fn data_line_bytes() -> usize {
     common().map_or(16, |cpu| cpu.data_line_bytes.into())
 }
 
-/// Starts the CPU that firmware knows by `affinity` on `stacks`, and waits until it has reported or cannot any more, at most so many
-/// milliseconds.
-pub(crate) fn start(affinity: u64, stacks: MappedStacks<El2>, phys_to_virt: PhysToVirt, milliseconds: u64) -> Outcome {
-    let Some(record) = RECORDS.get(stacks.index()) else { return Outcome::NotStarted };
+/// Starts the CPU that firmware knows by `affinity`, in the way `way`, on `stacks`, and waits until it has reported or
+/// cannot any more, at most so many milliseconds.
+pub(crate) fn start(
+    affinity: u64,
+    way: Way,
+    stacks: MappedStacks<El2>,
+    phys_to_virt: PhysToVirt,
+    milliseconds: u64,
+) -> Outcome {
+    let Some(record) = RECORDS.get(stacks.index()) else { return Outcome::NotStarted(LeftOff::OverTheLimit.text()) };
     let stacks = stacks.stacks();
     record.affinity.store(affinity, Ordering::Relaxed);
     record.stack_top.store(stacks.stack.end_exclusive().raw(), Ordering::Relaxed);
     record.exception_stack_top.store(stacks.exception_stack.end_exclusive().raw(), Ordering::Relaxed);
-    let refused: *const u8 = (&raw const record.refused).cast();
-    instruction::dc_civac(refused);
+    record.refused.name(affinity);
     instruction::dsb_sy(); // mailbox, record and refusal line are in memory before the CPU runs with its caches off
     let context = (&raw const *record as u64).wrapping_sub(phys_to_virt.link_offset());
-    if power::cpu_on(affinity, image::secondary_entry_address(phys_to_virt.link_offset()), context).is_err() {
-        return Outcome::NotStarted;
+    let told = match way.0 {
+        starting::Way::Psci => {
+            power::cpu_on(affinity, image::secondary_entry_address(phys_to_virt.link_offset()), context)
+        }
+        starting::Way::SpinTable(address) => {
+            secondary_mailbox.turn.store(context, Ordering::Relaxed);
+            clean_mailbox();
+            instruction::dsb_sy(); // whose turn it is stands in memory before the CPU is let go
+            release(address, phys_to_virt)
+        }
+    };
+    if let Err(reason) = told {
+        return Outcome::NotStarted(reason);
     }
     let deadline = Deadline::after(milliseconds);
     let mut look = Deadline::after(OFF_AGAIN_MS);
     loop {
         match record.state.load(Ordering::Acquire) {
             ONLINE => return Outcome::Online,
-            UNSUITED => return Outcome::Refused(breakwater::refusal::Cause::Secondary as u32),
+            UNSUITED => return Outcome::Refused(Cause::Secondary as u32),
             _ => core::hint::spin_loop(),
         }
         let is_over = deadline.has_passed();
         if !is_over && !look.has_passed() {
             continue;
         }
-        match off_again(record, affinity) {
+        let left = match way.0 {
+            starting::Way::Psci => off_again(record, affinity),
+            // Without PSCI it cannot be turned off: it waits with its MMU off, for good.
+            starting::Way::SpinTable(_) => refused(record).map(Outcome::Refused),
+        };
+        match left {
             Some(outcome @ Outcome::Refused(_)) => return outcome,
             outcome if is_over => return outcome.unwrap_or(Outcome::MayStillArrive),
             // Off without a refusal: some firmware says so of a CPU that has not begun yet.
@@ -186,17 +261,35 @@ pub(crate) fn start(affinity: u64, stacks: MappedStacks<El2>, phys_to_virt: Phys
     }
 }
 
+/// Lets every CPU go that polls `address`, straight to secondary.S, where each waits for its turn.
+///
+/// # Errors
+/// The address is not mapped.
+fn release(address: ReleaseAddress, phys_to_virt: PhysToVirt) -> Result<(), &'static str> {
+    let entry = image::spin_table_entry_address(phys_to_virt.link_offset());
+    let start = address.start();
+    let place = phys_to_virt.address(Frame::containing(start)) as u64 + start.raw() % PAGE_BYTES;
+    // SAFETY: a `Way` is made from this machine's own tree, and the address lies outside the image in reserved RAM, of
+    // which the directmap alone shows anything, as Normal memory: no Rust object lives there. It is a multiple of 8.
+    if unsafe { store_or_fault(place, entry.raw()) }.is_err() {
+        return Err("was not started: its release address is not mapped");
+    }
+    instruction::dc_civac(place as *const u8);
+    instruction::dsb_sy(); // the entry point is in memory, where the CPU looks past its caches, before the event wakes it
+    instruction::sev();
+    Ok(())
+}
+
 /// What a CPU has left that is off; nothing while it is not.
 fn off_again(record: &CpuRecord, affinity: u64) -> Option<Outcome> {
-    if !power::is_off(affinity) {
-        return None;
-    }
+    power::is_off(affinity).then(|| refused(record).map_or(Outcome::Silent, Outcome::Refused))
+}
+
+/// The cause that a CPU has left with its MMU off, if it refused to join.
+fn refused(record: &CpuRecord) -> Option<u32> {
     instruction::dc_ivac(&raw const record.refused);
     instruction::dsb_sy(); // what it stored with its MMU off is read from memory, not from a stale line
-    Some(match record.refused.load() {
-        0 => Outcome::Silent,
-        cause => Outcome::Refused(cause),
-    })
+    Some(record.refused.load()).filter(|&cause| cause != 0)
 }
 
 /// secondary.S, secondary_on_link_address: MMU on, on this CPU's own stack.

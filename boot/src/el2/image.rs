@@ -21,6 +21,7 @@ symbols! {
     _rodata_start, _rodata_end_exclusive, _sealed_start, _sealed_end_exclusive, _data_end_exclusive,
     _tables_start, _tables_end_exclusive, _pool_start, _pool_end_exclusive, _boot_stack_start, _boot_stack_end_exclusive,
     _boot_exception_stack_start, _boot_exception_stack_end_exclusive, _image_end_exclusive, secondary_entry,
+    spin_table_entry,
 }
 
 /// What the build script chose for run time (boot/src/link.rs, `Link`): memory.S, breakwater_settings.
@@ -105,9 +106,17 @@ pub fn image_map() -> ImageMap {
     }
 }
 
-/// Where the secondaries enter, physically, when link addresses are `link_offset` above physical ones.
+/// Where the secondaries enter by PSCI, physically, when link addresses are `link_offset` above physical ones.
 pub(super) fn secondary_entry_address(link_offset: u64) -> PhysAddr {
-    let link_address = (&raw const secondary_entry) as u64;
+    physical((&raw const secondary_entry) as u64, link_offset)
+}
+
+/// Where they enter from a spin table.
+pub(super) fn spin_table_entry_address(link_offset: u64) -> PhysAddr {
+    physical((&raw const spin_table_entry) as u64, link_offset)
+}
+
+fn physical(link_address: u64, link_offset: u64) -> PhysAddr {
     debug_assert!(layout::IMAGE.contains(VirtAddr::at(link_address)));
     PhysAddr::at(link_address.wrapping_sub(link_offset))
 }

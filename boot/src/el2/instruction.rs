@@ -3,7 +3,7 @@
 use aarch64_cpu::asm::barrier;
 use breakwater::machine::{RangeOperand, VaOperand};
 use core::arch::asm;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Stores before are visible to table walks of the Inner Shareable domain.
 #[inline(always)]
@@ -92,20 +92,34 @@ pub(super) fn dc_civac(address: *const u8) {
     unsafe { asm!("dc civac, {}", in(reg) address, options(nostack, preserves_flags)) }
 }
 
-/// A word on a cache line of its own, where lines have up to 128 bytes: whoever invalidates it invalidates nothing
-/// else.
+/// What a CPU with its MMU off and the others tell each other, on a cache line of its own, where lines have up to 128
+/// bytes: whoever invalidates it invalidates nothing else.
 #[derive(Debug)]
 #[repr(C, align(128))]
-pub(super) struct Line(AtomicU32);
+pub(super) struct Line {
+    /// Stored by the CPU with its MMU off.
+    word: AtomicU32,
+    /// Stored by the others, before that CPU looks.
+    name: AtomicU64,
+}
+
+/// Where that CPU finds what [`Line::name`] stored, from the line's start.
+pub(super) const LINE_NAME: usize = core::mem::offset_of!(Line, name);
 
 impl Line {
     pub(super) const fn new() -> Self {
-        Self(AtomicU32::new(0))
+        Self { word: AtomicU32::new(0), name: AtomicU64::new(u64::MAX) }
     }
 
     /// The word, as this PE sees it.
     pub(super) fn load(&self) -> u32 {
-        self.0.load(Ordering::Acquire)
+        self.word.load(Ordering::Acquire)
+    }
+
+    /// Says whose line it is, and leaves nothing of it in a cache after a DSB.
+    pub(super) fn name(&self, name: u64) {
+        self.name.store(name, Ordering::Relaxed);
+        dc_civac((&raw const *self).cast());
     }
 }
 
@@ -114,7 +128,7 @@ impl Line {
 #[inline(always)]
 pub(super) fn dc_ivac(address: *const Line) {
     // SAFETY: drops a cache line without writing it back. A `Line` has 128 bytes to itself, so that nothing else is
-    // lost with it where lines are no longer; and this PE does not store to one.
+    // lost with it where lines are no longer; and what `name` stores there, it writes back itself.
     unsafe { asm!("dc ivac, {}", in(reg) address, options(nostack, preserves_flags)) }
 }
 

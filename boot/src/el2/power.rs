@@ -7,6 +7,7 @@ use crate::console;
 use breakwater::addr::PhysAddr;
 use breakwater::command_line::Exit;
 use breakwater::refusal::Cause;
+use breakwater::starting::psci_answer;
 use core::sync::atomic::{AtomicBool, Ordering};
 use smccc::Smc;
 use smccc::psci::{self, AffinityState, LowestAffinityLevel};
@@ -29,12 +30,14 @@ pub fn is_available() -> bool {
 /// Starts the CPU with `affinity` at `entry`, MMU off, with `context` in x0.
 ///
 /// # Errors
-/// What PSCI answered, or that there is none.
-pub(super) fn cpu_on(affinity: u64, entry: PhysAddr, context: u64) -> Result<(), psci::error::Error> {
-    if !is_available() {
-        return Err(psci::error::Error::NotSupported);
-    }
-    psci::cpu_on::<Smc>(affinity, entry.raw(), context)
+/// What PSCI answered, by its name, or that there is none.
+pub(super) fn cpu_on(affinity: u64, entry: PhysAddr, context: u64) -> Result<(), &'static str> {
+    let answer = if is_available() {
+        psci::cpu_on::<Smc>(affinity, entry.raw(), context)
+    } else {
+        Err(psci::error::Error::NotSupported)
+    };
+    answer.map_err(|error| psci_answer(error.into()))
 }
 
 /// Whether the CPU with `affinity` is off for good: it will not arrive any more.

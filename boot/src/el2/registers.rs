@@ -123,10 +123,13 @@ pub fn id_registers() -> IdRegisters {
     }
 }
 
-/// This CPU's affinity: MPIDR_EL1 Aff3 in 39:32, Aff2 to Aff0 in 23:0, as PSCI and the device tree name it.
+/// The bits of MPIDR_EL1 that name a CPU: Aff3 in 39:32, Aff2 to Aff0 in 23:0.
+pub(super) const AFFINITY_MASK: u64 = 0x00ff_00ff_ffff;
+
+/// This CPU's affinity, as PSCI and the device tree name it.
 #[must_use]
 pub fn own_affinity() -> u64 {
-    MPIDR_EL1.get() & 0x00ff_00ff_ffff
+    MPIDR_EL1.get() & AFFINITY_MASK
 }
 
 /// Instructions retired since head.S started the counter, modulo 2^32, or `None` where the PMU cannot count them (QEMU

@@ -1,15 +1,17 @@
-//! The other CPUs, one after the other: stacks from free RAM, then PSCI, then straight into the runtime tables.
+//! The other CPUs, one after the other: stacks from free RAM, then PSCI or a spin table, then straight into the runtime
+//! tables. Whoever is not started is named with the reason.
 
 use super::{Boot, mapping};
 use crate::el2::cpu::Outcome;
-use crate::el2::{self, power};
+use crate::el2::{self, Known, power};
 use crate::line;
 use breakwater::command_line::Options;
-use breakwater::device_tree::{CpuNode, EnableMethod, Platform};
+use breakwater::device_tree::CpuNode;
 use breakwater::errata::Errata;
 use breakwater::layout::MAX_CPUS;
 use breakwater::regions::stacks;
 use breakwater::report::CpuLine;
+use breakwater::starting::LeftOff;
 
 /// What became of the CPUs that the device tree names.
 pub(super) struct Secondaries {
@@ -39,14 +41,14 @@ impl Secondaries {
 }
 
 /// Starts the CPUs that `machine` names, as far as `options` and the firmware allow.
-pub(super) fn start(boot: &mut Boot, machine: &Platform, options: Options) -> Secondaries {
+pub(super) fn start(boot: &mut Boot, machine: &Known<'_>, options: Options) -> Secondaries {
     let nobody = CpuLine { affinity: 0, outcome: "", online: false };
     let mut all = Secondaries { lines: [nobody; MAX_CPUS], count: 0, identity_stays: false };
     let own = el2::own_affinity();
     all.note(own, "boot CPU", true);
     let phys_to_virt = boot.bringup.protocol().machine().phys_to_virt();
-    if power::is_available() {
-        // From the first CPU_ON on, another PE may use the tables: invalidations are broadcast.
+    if power::is_available() || machine.cpus.as_slice().iter().any(|cpu| boot.start.way(machine, cpu).is_ok()) {
+        // From the first start on, another PE may use the tables: invalidations are broadcast.
         boot.bringup.share(Errata::empty());
         el2::cpu::prepare_mailbox(phys_to_virt);
     }
@@ -55,7 +57,7 @@ pub(super) fn start(boot: &mut Boot, machine: &Platform, options: Options) -> Se
         let index = all.count;
         let seconds = options.cpu_timeout_seconds.get();
         let outcome =
-            if index < limit { start_one(boot, cpu, index, seconds) } else { Err("left off: over the limit") };
+            if index < limit { start_one(boot, machine, cpu, index, seconds) } else { Err(LeftOff::OverTheLimit) };
         match outcome {
             Ok(outcome) => {
                 all.identity_stays |= outcome == Outcome::MayStillArrive;
@@ -64,7 +66,12 @@ pub(super) fn start(boot: &mut Boot, machine: &Platform, options: Options) -> Se
                     line!("breakwater: warning: CPU {index} (affinity {:#x}) {outcome}", cpu.mpidr);
                 }
             }
-            Err(reason) => all.note(cpu.mpidr, reason, false),
+            Err(reason) => {
+                all.note(cpu.mpidr, reason.text(), false);
+                if reason != LeftOff::OverTheLimit {
+                    line!("breakwater: warning: CPU {index} (affinity {:#x}) {reason}", cpu.mpidr);
+                }
+            }
         }
     }
     let common = el2::cpu::common().unwrap_or(boot.cpu);
@@ -73,13 +80,17 @@ pub(super) fn start(boot: &mut Boot, machine: &Platform, options: Options) -> Se
     all
 }
 
-fn start_one(boot: &mut Boot, cpu: &CpuNode, index: usize, seconds: u32) -> Result<Outcome, &'static str> {
-    if cpu.enable_method != EnableMethod::Psci || !power::is_available() {
-        return Err("left off: no PSCI to start it");
-    }
+fn start_one(
+    boot: &mut Boot,
+    machine: &Known<'_>,
+    cpu: &CpuNode,
+    index: usize,
+    seconds: u32,
+) -> Result<Outcome, LeftOff> {
+    let way = boot.start.way(machine, cpu)?;
     let stacks = stacks::map(&mut boot.space(), index, el2::settings().cpu_stack_bytes).unwrap_or_else(mapping);
     let phys_to_virt = boot.bringup.protocol().machine().phys_to_virt();
-    let outcome = el2::cpu::start(cpu.mpidr, stacks, phys_to_virt, 1000 * u64::from(seconds));
+    let outcome = el2::cpu::start(cpu.mpidr, way, stacks, phys_to_virt, 1000 * u64::from(seconds));
     if let Some(common) = el2::cpu::common() {
         // Errata united over the CPUs that share the tables: one affected core obliges every PE.
         boot.bringup.share(common.errata);

@@ -31,7 +31,7 @@ fn good_cpus_with_their_enable_methods() {
             cpu("cpu@3", &[0, 3], &[by_psci, ("status", text("disabled"))]),
         ],
     );
-    let table = EnableMethod::SpinTable { release_address: PhysAddr::at(0xd8) };
+    let table = EnableMethod::SpinTable { release_address: Some(0xd8) };
     let expected = [
         (0, EnableMethod::None, true),
         (0x1_0000_0001, EnableMethod::Psci, true),
@@ -77,15 +77,20 @@ fn bad_two_cpus_of_one_identity() {
 }
 
 #[test]
-fn bad_spin_table_without_an_aligned_address() {
+fn bad_enable_methods_cost_the_cpu_not_the_machine() {
+    let method = |properties: Properties<'_>| {
+        read(&cpus(1, vec![cpu("cpu@0", &[0], properties)])).unwrap().cpus.as_slice()[0].enable_method
+    };
     let by_table = ("enable-method", text("spin-table"));
-    let error = malformed("cpu@0", "cpu-release-addr");
-    assert_eq!(refusal(&cpus(1, vec![cpu("cpu@0", &[0], std::slice::from_ref(&by_table))])), error);
-    let odd = ("cpu-release-addr", cells(&[0, 0xdc]));
-    assert_eq!(refusal(&cpus(1, vec![cpu("cpu@0", &[0], &[by_table.clone(), odd])])), error);
-    let far = ("cpu-release-addr", cells(&[u32::MAX, 0]));
-    let beyond = refusal(&cpus(1, vec![cpu("cpu@0", &[0], &[by_table, far])]));
-    assert!(matches!(beyond, Error::BeyondAddressBits { .. }));
+    let nowhere = EnableMethod::SpinTable { release_address: None };
+    assert_eq!(method(std::slice::from_ref(&by_table)), nowhere);
+    let long = ("cpu-release-addr", cells(&[0, 0, 0xd8]));
+    assert_eq!(method(&[by_table.clone(), long]), nowhere);
+    // Whether it can be used is for `starting` to say.
+    let odd = ("cpu-release-addr", cells(&[u32::MAX, 0xdc]));
+    let odd_address = EnableMethod::SpinTable { release_address: Some(0xffff_ffff_0000_00dc) };
+    assert_eq!(method(&[by_table, odd]), odd_address);
+    assert_eq!(method(&[("enable-method", text("acme,smp"))]), EnableMethod::Unknown);
 }
 
 #[test]

@@ -16,6 +16,8 @@ const IMAGE_SIZE: usize = 16;
 const SHIM_AT: u64 = RAM_BASE + 0x10_0000;
 /// Where the shim finds the image, for trees that must or must not meet it.
 pub const IMAGE_AT: u64 = RAM_BASE + 0x400_0000;
+/// A page where the other CPUs wait, if the tree says that they have spin tables: the code that polls is at its start.
+pub const PEN_AT: u64 = SHIM_AT + 0x1000;
 /// Where a tree goes unless its mutation says otherwise.
 pub const TREE_AT: u64 = RAM_BASE + 0x800_0000;
 
@@ -29,7 +31,8 @@ pub enum Loading {
         /// The command line.
         append: String,
     },
-    /// A shim sets x0 to a tree and jumps.
+    /// A shim sets x0 to a tree and jumps. Where the tree speaks of spin tables, it first lets each other CPU poll its
+    /// [`release_address`].
     Shim {
         /// The device tree; empty for none.
         tree: Vec<u8>,
@@ -55,7 +58,7 @@ pub fn arguments(entry: &Loading, machine: &Machine, img: &Path, scratch: &Path)
             let line = if append.is_empty() { vec![] } else { vec!["-append".to_owned(), append.clone()] };
             Ok([kernel.to_vec(), line].concat())
         }
-        Loading::Shim { tree, tree_at, image_at } => by_shim(tree, *tree_at, *image_at, machine.level, img, scratch),
+        Loading::Shim { tree, tree_at, image_at } => by_shim(tree, *tree_at, *image_at, machine, img, scratch),
     }
 }
 
@@ -105,12 +108,59 @@ fn shim(tree_at: u64, image_at: u64) -> Vec<u8> {
     code.chain([tree_at, image_at].into_iter().flat_map(u64::to_le_bytes)).collect()
 }
 
-fn by_shim(tree: &[u8], tree_at: u64, image_at: u64, level: Level, img: &Path, scratch: &Path) -> Result<Vec<String>> {
-    if level == Level::El1 {
+/// Where CPU `index` polls for its entry point on a machine with spin tables: one address for each two CPUs, so that
+/// two go at once.
+#[must_use]
+pub const fn release_address(index: u32) -> u64 {
+    PEN_AT + 0x100 + 8 * (index as u64 / 2)
+}
+
+/// Polls the eight bytes at x0, and goes where they say.
+const PEN: [u32; 4] = [
+    0xd503_205f, // wfe
+    0xf940_0001, // ldr x1, [x0]
+    0xb4ff_ffc1, // cbz x1, . - 8
+    0xd61f_0020, // br x1
+];
+
+/// Starts CPU `index` in the pen, by PSCI, with its release address in x0. Whole words of eight bytes, for the
+/// constants behind.
+fn start_in_pen(index: u32) -> Vec<u8> {
+    const CPU_ON: u64 = 0xc400_0003;
+    const SMC: u32 = 0xd400_0003;
+    const NOP: u32 = 0xd503_201f;
+    let arguments = [CPU_ON, index.into(), PEN_AT, release_address(index)];
+    let code = (0..).zip(arguments).flat_map(|(register, value)| constant(register, value)).chain([SMC, NOP]);
+    code.flat_map(u32::to_le_bytes).collect()
+}
+
+/// MOVZ and MOVK of a number of 32 bits.
+fn constant(register: u32, value: u64) -> [u32; 2] {
+    const MOVZ: u32 = 0xd280_0000;
+    const MOVK_LSL_16: u32 = 0xf2a0_0000;
+    let half = |shift: u32| ((value >> shift) as u32 & 0xffff) << 5 | register;
+    [MOVZ | half(0), MOVK_LSL_16 | half(16)]
+}
+
+fn by_shim(
+    tree: &[u8],
+    tree_at: u64,
+    image_at: u64,
+    machine: &Machine,
+    img: &Path,
+    scratch: &Path,
+) -> Result<Vec<String>> {
+    if machine.level == Level::El1 {
         bail!("a shim starts at the highest level the machine has: enter EL1 with -kernel");
     }
-    let shim = write(scratch, "shim.bin", &shim(tree_at, image_at))?;
-    let mut words = [load(&shim, SHIM_AT), load(img, image_at)].concat();
+    let has_spin_tables = tree.windows(10).any(|word| word == b"spin-table");
+    let starts = (1..machine.smp).filter(|_| has_spin_tables).flat_map(start_in_pen);
+    let code: Vec<u8> = starts.chain(shim(tree_at, image_at)).collect();
+    let mut words = [load(&write(scratch, "shim.bin", &code)?, SHIM_AT), load(img, image_at)].concat();
+    if has_spin_tables {
+        let pen: Vec<u8> = PEN.into_iter().flat_map(u32::to_le_bytes).collect();
+        words.extend(load(&write(scratch, "pen.bin", &pen)?, PEN_AT));
+    }
     if !tree.is_empty() {
         words.extend(load(&write(scratch, "tree.dtb", tree)?, tree_at));
     }
@@ -205,6 +255,18 @@ mod tests {
         assert_eq!(code.len(), 32);
         assert_eq!(code[16..24], 0x1122_u64.to_le_bytes());
         assert_eq!(code[24..32], 0x3344_u64.to_le_bytes());
+    }
+
+    #[test]
+    fn good_two_cpus_share_a_release_address() {
+        assert_eq!([1, 2, 3, 4].map(|index| release_address(index) - PEN_AT), [0x100, 0x108, 0x108, 0x110]);
+    }
+
+    #[test]
+    fn good_constants_of_32_bits() {
+        // mov x2, #0x5678; movk x2, #0x1234, lsl #16, as an assembler has them.
+        assert_eq!(constant(2, 0x1234_5678), [0xd28a_cf02, 0xf2a2_4682]);
+        assert_eq!(start_in_pen(1).len(), 40);
     }
 
     #[test]
