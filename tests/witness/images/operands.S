@@ -24,7 +24,11 @@ protect:
     str     x11, [x10, #8]
     dsb     ishst                       // the new rights are seen before the TLBI relies on it
 invalidate:
+.ifdef bad_outer_tlbi_and_inner_dsb
+    tlbi    vale2os, x12
+.else
     tlbi    vale2is, x12
+.endif
     dsb     ish                         // no CPU can use the old rights any more
     isb
     // So do pages 4 to 7.
