@@ -151,8 +151,41 @@ start:
     b       exit
 .endif
 
+// The CPU that invalidates learns of the break by a flag and a branch, which no recording shows: in doubt, and no fault.
+.ifdef good_invalidated_behind_a_flag
+start:
+    enable  root
+    start_second
+    constant x9, PAGE_VA
+    str     xzr, [x9]
+    adr     x10, pages + 8
+    str     xzr, [x10]
+    dsb     ish                         // the invalid descriptor is seen before anybody's TLBI relies on it
+    tell    1
+    await   2
+    isb
+    constant x11, (OTHER_FRAME + RW)
+    str     x11, [x10]
+    dsb     ish
+    isb
+    str     xzr, [x9]
+    b       exit
+secondary:
+    enable  root
+    constant x12, PAGE_OPERAND
+    await   1
+    tlbi    vae2is, x12
+    dsb     ish                         // no CPU can use the old descriptor any more
+    isb
+    tell    2
+    b       park
+.endif
+
 small_tables
 .ifdef good_live_entry_replaced_with_the_mmu_off
+    entry   1, FRAME + RW
+.endif
+.ifdef good_invalidated_behind_a_flag
     entry   1, FRAME + RW
 .endif
 table child
