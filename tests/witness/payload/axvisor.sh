@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the hypervisor axvisor from crates.io, as its own configuration for QEMU does, and has the witness watch it
+# Builds the published hypervisor axvisor, as its own configuration for QEMU does, and has the witness watch it
 # until it starts virtualization. The build takes minutes the first time; all of it stays under target/.
 set -eu
 cd "$(dirname "$0")"
