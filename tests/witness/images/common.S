@@ -104,6 +104,17 @@
     isb
 .endm
 
+// Turns the MMU on again, with caches.
+//   Clobbers x0. MMU state: off before, on after.
+.macro back_on
+    tlbi    alle2
+    dsb     nsh                         // nothing of before is left
+    isb
+    constant x0, ON
+    msr     sctlr_el2, x0
+    isb
+.endm
+
 // Lets CPU 1 go, at `secondary`.
 //   Clobbers x0 to x3.
 .macro start_second

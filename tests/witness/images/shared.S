@@ -17,12 +17,7 @@ fill:
     dmb     sy                          // the store before the invalidation
     unless  bad_line_of_a_table_in_use_after, dc ivac, x10 // no stale line may hide it from the other CPU
     dsb     sy
-    tlbi    alle2
-    dsb     nsh                         // nothing of before is left
-    isb
-    constant x0, ON
-    msr     sctlr_el2, x0
-    isb
+    back_on
     constant x9, PAGE_VA
     str     xzr, [x9]
     tell    2

@@ -3,17 +3,6 @@
 .set UART,         0x09000000
 .set CHILD_VA,     0x40600000           // level 2 slot 3
 
-// Turns the MMU on again, with caches.
-//   Clobbers x0. MMU state: off before, on after.
-.macro back_on
-    tlbi    alle2
-    dsb     nsh                         // nothing of before is left
-    isb
-    constant x0, ON
-    msr     sctlr_el2, x0
-    isb
-.endm
-
 .ifdef good_sound
 start:
     enable  root

@@ -11,7 +11,8 @@ if [ ! -f "target/axvisor/bin/axvisor" ]; then
     # It is written for a nightly compiler.
     export RUSTC_BOOTSTRAP=1
     export CARGO_TARGET_DIR="$target/axvisor/build"
-    export CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_RUSTFLAGS="-Crelocation-model=pic -Clink-args=-pie -Clink-args=-znostart-stop-gc -Clink-args=-Taxplat.x"
+    flags="-Crelocation-model=pic -Clink-args=-pie -Clink-args=-znostart-stop-gc -Clink-args=-Taxplat.x"
+    export CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_RUSTFLAGS="$flags"
     cargo install --locked --root target/axvisor --target aarch64-unknown-none-softfloat --no-default-features \
         --features ept-level-4,axstd/bus-mmio,dyn-plat --bin axvisor "axvisor@=$version"
 fi
