@@ -89,9 +89,9 @@ pub trait Registers {
 
 type Store = (Register, u32);
 
-/// How many times the status is looked at before a byte is given up. The slowest line in use sends a byte in about 1
-/// ms and its deepest FIFO has 256; a load from a device takes 50 ns or more. So this is longer than any UART that
-/// works needs, and a few seconds on one that does not.
+/// How many times the status is looked at before a byte is given up. At 9,600 bits a second a
+/// byte takes about 1 ms, and a full FIFO of 256 a quarter of a second. If a load from a device takes 50 ns, which is
+/// an estimate, this is most of a second: longer than any UART that works needs.
 pub const LOOKS_MAX: u32 = 1 << 24;
 
 /// How one UART sends.

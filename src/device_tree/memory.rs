@@ -12,8 +12,9 @@ use crate::memory_map::{self, Full, MAX_BANKS, MemoryMap, Module, ModuleKind, Sp
 
 const USABLE: &str = "linux,usable-memory";
 const USABLE_RANGE: &str = "linux,usable-memory-range";
-const STATIC_MEMORY: &str = "xen,static-mem";
-const STATIC_HEAP: &str = "xen,static-heap";
+/// Memory that is promised to somebody, and the properties that counted its cells until Xen 4.16.
+const STATIC_MEMORY: [&str; 3] = ["xen,static-mem", "#xen,static-mem-address-cells", "#xen,static-mem-size-cells"];
+const STATIC_HEAP: [&str; 3] = ["xen,static-heap", "#xen,static-heap-address-cells", "#xen,static-heap-size-cells"];
 
 /// Adds all that the tree says of memory to `map`.
 pub(super) fn read(fdt: Fdt<'_>, map: &mut MemoryMap) -> Result<(), Error> {
@@ -106,16 +107,17 @@ fn read_modules(root: FdtNode<'_>, chosen: FdtNode<'_>, map: &mut MemoryMap) -> 
     Ok(())
 }
 
-/// Memory that is promised to somebody. Until Xen 4.16 a property of its own counted its cells.
-fn read_static(node: FdtNode<'_>, name: &'static str, cells: Cells, map: &mut MemoryMap) -> Result<(), Error> {
+/// Keeps out of the supply what `node` promises by [`STATIC_MEMORY`] or [`STATIC_HEAP`].
+fn read_static(
+    node: FdtNode<'_>,
+    [name, address, size]: [&'static str; 3],
+    cells: Cells,
+    map: &mut MemoryMap,
+) -> Result<(), Error> {
     if node.property(name).is_none() {
         return Ok(());
     }
-    let cells = if name == STATIC_HEAP {
-        cells.counted_by(node, "#xen,static-heap-address-cells", "#xen,static-heap-size-cells")?
-    } else {
-        cells.counted_by(node, "#xen,static-mem-address-cells", "#xen,static-mem-size-cells")?
-    };
+    let cells = cells.counted_by(node, address, size)?;
     for span in cells.spans(node, name)? {
         map.add_reserved(span?)?;
     }
