@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use anyhow::{Context, Result, bail};
-use breakwater_trace::{MemoryKind, Record};
+use anyhow::{Context, Result, bail, ensure};
+use breakwater_trace::{MOST_CPUS, MemoryKind, Record};
 
 /// Where `virt` puts its memory.
 pub const RAM_BASE: u64 = 0x4000_0000;
@@ -122,6 +122,15 @@ impl Machine {
         Ok([bank(0), bank(1)].concat())
     }
 
+    /// Refuses more CPUs than a trace has.
+    ///
+    /// # Errors
+    /// It has too many.
+    pub fn check_recordable(&self) -> Result<()> {
+        ensure!(self.smp <= MOST_CPUS, "--smp {}: the witness judges at most {MOST_CPUS} CPUs", self.smp);
+        Ok(())
+    }
+
     /// The size of the memory.
     ///
     /// # Errors
@@ -190,6 +199,14 @@ mod tests {
         for size in ["", "G", "much", "1K", "99999999999999G"] {
             assert!(with_memory(size).memory_bytes().is_err(), "{size}");
         }
+    }
+
+    #[test]
+    fn bad_more_cpus_than_a_trace_has_are_named() {
+        let with_cpus = |smp| Machine { smp, ..Machine::default() }.check_recordable();
+        assert!(with_cpus(128).is_ok());
+        let said = with_cpus(129).err().map(|error| error.to_string());
+        assert_eq!(said.as_deref(), Some("--smp 129: the witness judges at most 128 CPUs"));
     }
 
     #[test]

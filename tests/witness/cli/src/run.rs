@@ -169,9 +169,10 @@ impl Args {
     /// Refuses what cannot be meant, before anything is fetched or built.
     ///
     /// # Errors
-    /// The amount of memory is none; `--until` is empty; the image is no file.
+    /// The amount of memory is none; there are too many CPUs; `--until` is empty; the image is no file.
     pub fn check(&self) -> Result<()> {
         self.machine.memory_bytes()?;
+        self.machine.check_recordable()?;
         ensure!(self.until.as_deref() != Some(""), "--until: an empty text is on every line");
         // Those of a package are there once it is.
         if self.debian.is_none() {

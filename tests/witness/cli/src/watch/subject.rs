@@ -156,6 +156,7 @@ impl Subject {
         named: &Path,
     ) -> Result<Self> {
         let Start { machine, board, .. } = *start;
+        machine.check_recordable()?;
         ensure!(
             !machine.icount || machine.smp == 1,
             "--icount with {} CPUs: QEMU then runs them in one thread and gives plugins wrong CPU numbers; use --smp 1, or leave --icount out",
