@@ -2,9 +2,8 @@
 // of init: a CPU may arrive late.
 
 // A spin table lets CPUs go without a word, and all that share a release address at once. So each looks for the record
-// whose turn it is, and waits until that one bears its own name; whose turn never comes waits for good, with its MMU
-// off. The turn is one load, and what a record is named never changes: a CPU that looks while the turn passes to the
-// next takes its own record or none.
+// that bears its own name, and waits until there is one: the primary names a record when it starts its CPU. Whose name
+// never comes waits for good, with its MMU off. A name is one load, and never changes once it is given.
 // In: nothing. Out: secondary_entry, with x0. Loads with the MMU off the mailbox, and of records the line that only CPUs
 // with their MMU off read; the primary cleaned both to the point of coherency. MMU: off.
 ROUTINE spin_table_entry, .idmap.text
@@ -12,19 +11,22 @@ ROUTINE spin_table_entry, .idmap.text
     CONSTANT x1, {AFFINITY_MASK}
     and x3, x3, x1
     ADDRESS_OF x1, secondary_mailbox
-.Lwait_for_turn:
-    ldr x0, [x1, #24]           // the record whose turn it is, which the primary stores before it releases anyone
-    cbz x0, .Lnot_my_turn
-    ldr x2, [x0, #{CPU_RECORD_NAME}]    // its address depends on the load before: the two stay in order
+    ldp x4, x5, [x1, #32]       // the records, and where they end: the primary stores both before it releases anyone
+.Llook_for_my_name:
+    mov x0, x4
+.Lnext_record:
+    ldr x2, [x0, #{CPU_RECORD_NAME}]
     cmp x2, x3
     b.eq secondary_entry
-.Lnot_my_turn:
-    wfe                         // the primary sends an event after each turn
-    b .Lwait_for_turn
+    add x0, x0, #{CPU_RECORD_BYTES}
+    cmp x0, x5
+    b.lo .Lnext_record
+    wfe                         // the primary sends an event after each name that it gives
+    b .Llook_for_my_name
 END_ROUTINE spin_table_entry
 
-// In: x0 physical address of this CPU's record (boot/src/el2/cpu.rs, CpuRecord). Out: secondary_on_link_address, MMU
-// and caches on. Loads with the MMU off only `secondary_mailbox`, which the primary cleaned to the point of coherency.
+// In: x0 physical address of this CPU's record (boot/src/el2/cpu.rs, CpuRecord), which lies in RAM, outside the image.
+// Out: secondary_on_link_address, MMU and caches on. Loads with the MMU off only `secondary_mailbox`, which the primary cleaned to the point of coherency.
 // MMU: off, then on.
 ROUTINE secondary_entry, .idmap.text
     mov x20, x0
@@ -42,7 +44,7 @@ ROUTINE secondary_entry, .idmap.text
     CHECK_GRANULE .Lsecondary_granule
     ADDRESS_OF x2, secondary_mailbox
     ldp x3, x4, [x2]            // root, TCR_EL2
-    ldr x5, [x2, #16]           // link address - physical address
+    ldp x5, x6, [x2, #16]       // link address - physical address, and the directmap's, in which the record is
     and x0, x0, #0xf            // PARange
     ubfx x1, x4, #{PS_SHIFT}, #3        // PS that the tables were built for
     cmp x0, x1
@@ -60,7 +62,7 @@ ROUTINE secondary_entry, .idmap.text
     isb                         // ... and nothing prefetched under the old state survives
     ADDRESS_OF x1, secondary_on_link_address
     add x1, x1, x5
-    add x20, x20, x5            // this CPU's record at its link address
+    add x20, x20, x6            // this CPU's record, as the directmap shows it
     CONSTANT x0, {SCTLR_ON}     // M, C and I together
     msr sctlr_el2, x0
     isb                         // the next instruction is fetched through the identity page
@@ -84,7 +86,7 @@ ROUTINE secondary_entry, .idmap.text
     str w0, [x20, #{CPU_RECORD_REFUSED}]    // the primary invalidates this line before it reads it
     dsb sy                      // the cause has left this CPU before it stops
     ADDRESS_OF x0, secondary_mailbox
-    ldr x0, [x0, #32]           // whether PSCI may be called: other firmware need not survive an SMC
+    ldr x0, [x0, #48]           // whether PSCI may be called: other firmware need not survive an SMC
     cbz x0, .Lsecondary_parked
     CONSTANT x0, {PSCI_CPU_OFF}
     smc #0

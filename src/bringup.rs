@@ -19,9 +19,6 @@ use crate::regions::image::{self, INIT, Image, SEALED};
 use crate::regions::{Failure, RegionMap, Space};
 use crate::walk::ReadTable;
 
-/// Runs of leaves, and tables, that the audit can note.
-const AUDIT_RUNS: usize = 2 * crate::regions::MAX_BOOT_REGIONS;
-
 /// A machine that boots: the way to its tables, its free frames, and the image that it runs.
 #[derive(Debug)]
 pub struct Bringup<M> {
@@ -223,9 +220,20 @@ impl<M: Machine> Editor<M> {
     }
 }
 
-/// Holds the tables in force against the declarations.
+/// Runs of leaves, and tables, that an audit has to note where `regions` are declared, with some to spare.
 #[must_use]
-pub fn audit(root: Frame, reader: &impl ReadTable, regions: &RegionMap, memory: &MemoryMap) -> Audit {
-    let mut runs = [Scratch::EMPTY; AUDIT_RUNS];
-    audit::audit(root, reader, regions.as_slice(), memory.banks.as_slice(), memory.no_map.as_slice(), &mut runs)
+pub fn audit_runs(regions: &RegionMap) -> usize {
+    2 * regions.count() + 896
+}
+
+/// Holds the tables in force against the declarations, with `runs` to note leaves and tables in ([`audit_runs`]).
+#[must_use]
+pub fn audit(
+    root: Frame,
+    reader: &impl ReadTable,
+    regions: &RegionMap,
+    memory: &MemoryMap,
+    runs: &mut [Scratch],
+) -> Audit {
+    audit::audit(root, reader, regions.as_slice(), memory.banks.as_slice(), memory.no_map.as_slice(), runs)
 }

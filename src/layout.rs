@@ -10,8 +10,8 @@
 //!              + 16 MiB .. 18 MiB       LIVEPATCH    when configured
 //!              + 16 MiB .. 24 MiB       (temporary image copy of cache colouring; not at boot)
 //!              +  1 GiB ..  2 GiB       VMAP         from its start: ioremap and vmap, with guard pages (VMAP_AREAS);
-//!                                                    its last 10 MiB: pages for frames outside the directmap, a few for each
-//!                                                    CPU (WINDOW, 2 MiB), and the stacks of the secondaries (STACKS, 8 MiB)
+//!                                                    its last 40 MiB: pages for frames outside the directmap, a few for each
+//!                                                    CPU (WINDOW, 8 MiB), and the stacks of the secondaries (STACKS, 32 MiB)
 //!              + 32 GiB .. 64 GiB       FRAMETABLE   one FrameInfo for each frame of RAM
 //! 256..=265    0x8000_0000_0000         DIRECTMAP    RAM at a constant distance, the image left out
 //! ```
@@ -60,11 +60,11 @@ pub const LIVEPATCH: VirtSpan = part(XEN_BASE + 16 * MIB, 2 * MIB);
 /// Mappings made on demand.
 pub const VMAP: VirtSpan = part(XEN_BASE + GIB, GIB);
 /// Where vmap and ioremap give out addresses.
-pub const VMAP_AREAS: VirtSpan = part(VMAP.start().raw(), GIB - 10 * MIB);
-/// Where frames outside the directmap are shown, [`WINDOW_SLOTS`] for each CPU: one level 3 table holds them all.
-pub const WINDOW: VirtSpan = part(VMAP_AREAS.end_exclusive().raw(), 2 * MIB);
+pub const VMAP_AREAS: VirtSpan = part(VMAP.start().raw(), GIB - 40 * MIB);
+/// Where frames outside the directmap are shown, [`WINDOW_SLOTS`] for each CPU: one level 3 table for 128 CPUs.
+pub const WINDOW: VirtSpan = part(VMAP_AREAS.end_exclusive().raw(), 8 * MIB);
 /// Stacks of the secondaries.
-pub const STACKS: VirtSpan = part(WINDOW.end_exclusive().raw(), 8 * MIB);
+pub const STACKS: VirtSpan = part(WINDOW.end_exclusive().raw(), 32 * MIB);
 /// One [`FRAME_INFO_BYTES`] for each frame that the directmap can hold.
 pub const FRAMETABLE: VirtSpan = part(XEN_BASE + 32 * GIB, 32 * GIB);
 /// RAM.
@@ -96,8 +96,8 @@ pub const WINDOW_SLOTS: usize = 4;
 pub const DEVICE_TREE_BYTES_MAX: u64 = 2 * MIB;
 /// What the frametable keeps for a frame, in bytes.
 pub const FRAME_INFO_BYTES: u64 = 16;
-/// CPUs that one image can bring up.
-pub const MAX_CPUS: usize = 128;
+/// CPUs that one image can bring up. What each of them needs comes from RAM; addresses are set aside for this many.
+pub const MAX_CPUS: usize = 512;
 /// Frames in the link-time pool of the image.
 pub const POOL_FRAMES: usize = 32;
 
@@ -127,7 +127,9 @@ const_assert!(FIXMAP_CONSOLE.end_exclusive().raw() < FIXMAP_SLOTS.start().raw())
 const_assert!(VMAP.end_exclusive().raw() <= FRAMETABLE.start().raw());
 const_assert!(STACKS.end_exclusive().raw() == VMAP.end_exclusive().raw());
 const_assert!(WINDOW.bytes() == (MAX_CPUS * WINDOW_SLOTS) as u64 * PAGE_BYTES);
-const_assert!(WINDOW.start().is_aligned(Level::L2.slot_bytes()) && WINDOW.bytes() == Level::L2.slot_bytes());
+const_assert!(
+    WINDOW.start().is_aligned(Level::L2.slot_bytes()) && WINDOW.bytes().is_multiple_of(Level::L2.slot_bytes())
+);
 const_assert!(IDENTITY.end_exclusive().raw() == 10 * TIB || XEN_SLOT != 20);
 const_assert!(IDENTITY.end_exclusive().raw() == XEN_BASE && VMAP.end_exclusive().raw() < DIRECTMAP.start().raw());
 // The pool is good for the tables of an image that takes the whole of its part.

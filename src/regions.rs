@@ -24,17 +24,18 @@ use crate::audit::Declared;
 use crate::bbm::{Live, Protocol, State, Tables};
 use crate::descriptor::Attributes;
 use crate::frames::{FrameSupply, OwnedRam};
-use crate::layout::{self, MAX_CPUS};
+use crate::layout;
 use crate::machine::Machine;
 use crate::mapper::{Error, Mapper, Request};
 
-/// Regions that boot can declare: two stacks for each CPU, the directmap and frametable span by span, and the fixed ones.
-pub const MAX_BOOT_REGIONS: usize = 2 * MAX_CPUS + 192;
-/// Regions that one map can declare: those of boot, and what is mapped on demand.
-pub const MAX_REGIONS: usize = MAX_BOOT_REGIONS + 128;
+/// Regions that the image itself has room for: those of boot on one CPU, which are the fixed ones and the directmap and
+/// frametable span by span, and 128 that are mapped on demand. For more CPUs there is more: [`RegionMap::give_room`].
+pub const MAX_REGIONS: usize = 192 + 128;
+/// Regions that each further CPU wants room for: its two stacks.
+pub const REGIONS_EACH_CPU: usize = 2;
 
 /// A place in the list that holds no region.
-const NONE: Declared = Declared {
+pub const NO_REGION: Declared = Declared {
     name: "",
     virt: layout::NOWHERE,
     output: None,
@@ -44,7 +45,9 @@ const NONE: Declared = Declared {
 /// What is mapped, as it was declared.
 #[derive(Debug)]
 pub struct RegionMap {
-    list: [Declared; MAX_REGIONS],
+    own: [Declared; MAX_REGIONS],
+    /// What is used instead, once it is given.
+    given: Option<&'static mut [Declared]>,
     count: usize,
 }
 
@@ -52,13 +55,35 @@ impl RegionMap {
     /// No regions.
     #[must_use]
     pub const fn new() -> Self {
-        Self { list: [NONE; MAX_REGIONS], count: 0 }
+        Self { own: [NO_REGION; MAX_REGIONS], given: None, count: 0 }
+    }
+
+    /// Keeps the declarations in `room` from here on, which has places for more of them than the image itself. Where it
+    /// has fewer than there is room for now, nothing changes.
+    pub fn give_room(&mut self, room: &'static mut [Declared]) {
+        if room.len() >= self.list().len() {
+            room[..self.count].copy_from_slice(self.as_slice());
+            self.given = Some(room);
+        }
+    }
+
+    fn list(&self) -> &[Declared] {
+        self.given.as_deref().unwrap_or(&self.own)
+    }
+
+    fn list_mut(&mut self) -> &mut [Declared] {
+        self.given.as_deref_mut().unwrap_or(&mut self.own)
     }
 
     /// The regions in the order they were mapped.
     #[must_use]
     pub fn as_slice(&self) -> &[Declared] {
-        &self.list[..self.count]
+        &self.list()[..self.count]
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [Declared] {
+        let count = self.count;
+        &mut self.list_mut()[..count]
     }
 
     /// The regions in the order they were mapped.
@@ -77,7 +102,8 @@ impl RegionMap {
     /// # Errors
     /// The region itself when the map is full.
     pub fn declare(&mut self, region: Declared) -> Result<(), Declared> {
-        let place = self.list.get_mut(self.count).ok_or(region)?;
+        let count = self.count;
+        let place = self.list_mut().get_mut(count).ok_or(region)?;
         *place = region;
         self.count += 1;
         Ok(())
@@ -86,17 +112,17 @@ impl RegionMap {
     /// Takes back the declaration of the region that is exactly `virt`.
     pub fn withdraw(&mut self, virt: VirtSpan) {
         let Some(at) = self.iter().position(|region| region.virt == virt) else { return };
-        self.list[..self.count].copy_within(at + 1.., at);
+        self.as_mut_slice().copy_within(at + 1.., at);
         self.count -= 1;
     }
 
     /// Takes back the declarations of all regions that lie wholly in `virt`.
     pub fn withdraw_within(&mut self, virt: VirtSpan) {
         let mut kept = 0;
-        for index in 0..self.count {
-            let region = self.list[index];
-            if !virt.covers(region.virt) {
-                self.list[kept] = region;
+        let list = self.as_mut_slice();
+        for index in 0..list.len() {
+            if !virt.covers(list[index].virt) {
+                list[kept] = list[index];
                 kept += 1;
             }
         }
@@ -106,12 +132,12 @@ impl RegionMap {
     /// How many more regions can be declared.
     #[must_use]
     pub fn left(&self) -> usize {
-        MAX_REGIONS - self.count
+        self.list().len() - self.count
     }
 
     /// Declares the region that is exactly `virt` to map to `output` with `attributes` from here on.
     pub fn redirect(&mut self, virt: VirtSpan, output: PhysAddr, attributes: Attributes) {
-        for region in self.list[..self.count].iter_mut().filter(|region| region.virt == virt) {
+        for region in self.as_mut_slice().iter_mut().filter(|region| region.virt == virt) {
             region.output = Some(output);
             region.attributes = attributes;
         }
@@ -119,7 +145,7 @@ impl RegionMap {
 
     /// Declares the region that is exactly `virt` to have other attributes from here on.
     pub fn redeclare(&mut self, virt: VirtSpan, attributes: Attributes) {
-        for region in self.list[..self.count].iter_mut().filter(|region| region.virt == virt) {
+        for region in self.as_mut_slice().iter_mut().filter(|region| region.virt == virt) {
             region.attributes = attributes;
         }
     }

@@ -72,8 +72,12 @@ pub struct Report<'a> {
     pub device_tree: PhysSpan,
     /// What all CPUs that run have in common.
     pub cpu: &'a CpuFeatures,
-    /// CPUs that the device tree names, the boot CPU first.
+    /// CPUs that the device tree names, the boot CPU first, as far as this image notes them.
     pub cpus: &'a [CpuLine],
+    /// How many CPUs there are.
+    pub present: usize,
+    /// How many of them the command line lets run.
+    pub wanted: usize,
     /// Who starts and stops CPUs.
     pub firmware: &'static str,
     /// Whether the identity page had to stay, and why.
@@ -160,9 +164,12 @@ impl Report<'_> {
         writeln!(out, "  features     {} (BBM level {})", cpu.features, cpu.bbm_level)?;
         writeln!(out, "  errata       {}", cpu.errata)?;
         writeln!(out, "  firmware     {}", self.firmware)?;
-        write!(out, "  CPUs online  {} of {}", self.online(), self.cpus.len())?;
+        write!(out, "  CPUs online  {} of {}", self.online(), self.present)?;
         for (index, line) in self.cpus.iter().enumerate().filter(|(_, line)| !line.online) {
             write!(out, "; CPU {index} (affinity {:#x}) {}", line.affinity, line.outcome)?;
+        }
+        if let Some(more) = self.present.checked_sub(self.cpus.len()).filter(|more| *more > 0) {
+            write!(out, "; {more} more than this image can note")?;
         }
         writeln!(out)?;
         if self.identity_stays {
@@ -179,7 +186,8 @@ impl Report<'_> {
         write!(out, "\"cpu\":{{\"midr\":{},\"physical_bits\":{},", cpu.midr, cpu.physical_bits)?;
         write!(out, "\"features\":\"{}\",\"bbm_level\":{},", cpu.features, cpu.bbm_level)?;
         write!(out, "\"errata\":\"{}\"}},\"firmware\":\"{}\",", cpu.errata, self.firmware)?;
-        write!(out, "\"cpus\":{{\"online\":{},\"present\":{}}},", self.online(), self.cpus.len())?;
+        let (online, present, wanted) = (self.online(), self.present, self.wanted);
+        write!(out, "\"cpus\":{{\"online\":{online},\"present\":{present},\"wanted\":{wanted}}},")?;
         write!(out, "\"identity_stays\":{},", self.identity_stays)?;
         write!(out, "\"ram_bytes\":{},\"free_frames\":{},\"areas\":[", self.ram_bytes, self.free_frames)?;
         for (index, (name, span)) in layout::AREAS.into_iter().enumerate() {

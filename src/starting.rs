@@ -103,8 +103,10 @@ pub fn psci(conduit: Option<Conduit>, entry_level: u8) -> Result<(), LeftOff> {
 /// Why a CPU is not started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LeftOff {
-    /// More CPUs than the command line allows, or than the image can have.
+    /// More CPUs than the command line allows.
     OverTheLimit,
+    /// More CPUs than the image can bring up: [`crate::layout::MAX_CPUS`].
+    BeyondTheImage,
     /// Its node has no `enable-method`.
     NoMethod,
     /// Its `enable-method` is neither PSCI nor a spin table.
@@ -145,6 +147,7 @@ impl LeftOff {
     pub const fn text(self) -> &'static str {
         match self {
             Self::OverTheLimit => "left off: over the limit",
+            Self::BeyondTheImage => "left off: more than this image can start",
             Self::NoMethod => "left off: its node has no enable-method",
             Self::UnknownMethod => "left off: its enable-method is neither psci nor spin-table",
             Self::NoPsci => "left off: no PSCI to start it",

@@ -9,10 +9,10 @@ mod secondaries;
 
 pub use handover::{Console, Handover};
 
-use crate::el2::{self, Cpus, El2, FirmwareTree, Known, Start, Status, power};
+use crate::el2::{self, Cpus, El2, FirmwareTree, Known, Room, Start, Status, power};
 use crate::{console, line};
 use breakwater::addr::{ADDRESS_BITS, PhysAddr, PhysSpan};
-use breakwater::audit::{Audit, Declared};
+use breakwater::audit::{Audit, Declared, Scratch};
 use breakwater::bbm::{Live, Tables};
 use breakwater::bringup::{self, Bringup};
 use breakwater::command_line::{self, Lossy, Options};
@@ -28,7 +28,7 @@ use breakwater::report::{Leaves, Report};
 use breakwater::starting;
 use breakwater::uart::Uart;
 use core::fmt::Display;
-use secondaries::Secondaries;
+use secondaries::{Count, Secondaries};
 use spin::Mutex;
 
 /// Boots: from the first tables, which assembly has put in force, to audited runtime tables on every CPU.
@@ -43,8 +43,9 @@ pub fn boot(start: Start) -> Handover {
     boot.map_console(&machine);
     boot.close("device tree");
 
-    let directmap = boot.map_memory(&machine, options);
-    let cpus = secondaries::start(&mut boot, &machine, options);
+    let cpus = Count::of(&machine, options);
+    let directmap = boot.map_memory(&machine, options, cpus);
+    let cpus = secondaries::start(&mut boot, &machine, options, cpus);
     boot.free_what_only_boot_needed(directmap, cpus.identity_stays);
     let audit = boot.audit(&machine);
     boot.report(&machine, tree, &cpus, &audit);
@@ -141,7 +142,7 @@ impl Boot {
     }
 
     /// Maps RAM, the frametable, and the tables that later mappings on demand will use.
-    fn map_memory(&mut self, machine: &Known<'_>, options: Options) -> Directmap {
+    fn map_memory(&mut self, machine: &Known<'_>, options: Options, cpus: Count) -> Directmap {
         let image = self.start.image();
         let limits = Limits { directmap_bytes: layout::DIRECTMAP.bytes(), phys_bits: self.cpu.output_bits.into() };
         let base = machine.memory.check(image, limits).unwrap_or_else(|error| refuse(Cause::Memory, error)).start();
@@ -153,8 +154,8 @@ impl Boot {
         self.close("directmap");
         frametable::map(&mut self.space(), &machine.memory, base).unwrap_or_else(mapping);
         self.close("frametable");
-        slots::populate_vmap(&mut self.space(), options.livepatch && el2::settings().livepatch != 0)
-            .unwrap_or_else(mapping);
+        let livepatch = options.livepatch && el2::settings().livepatch != 0;
+        slots::populate_vmap(&mut self.space(), cpus.started, livepatch).unwrap_or_else(mapping);
         self.close("vmap, livepatch");
         directmap
     }
@@ -178,7 +179,13 @@ impl Boot {
 
     fn audit(&mut self, machine: &Platform) -> Audit {
         let phys_to_virt = self.bringup.protocol().machine().phys_to_virt();
-        let audit = bringup::audit(self.tables.root(), &phys_to_virt, &self.regions, &machine.memory);
+        let count = bringup::audit_runs(&self.regions);
+        let mut runs =
+            Room::take(self.bringup.frames_mut(), "audit", count, |_| Scratch::EMPTY).unwrap_or_else(mapping);
+        let (root, memory) = (self.tables.root(), &machine.memory);
+        let audit = bringup::audit(root, &phys_to_virt, &self.regions, memory, runs.things());
+        // What is not taken back is lost, which harms nobody.
+        let _ = self.space().give_back(runs.into_ram());
         self.close("audit");
         audit
     }
@@ -196,6 +203,8 @@ impl Boot {
             device_tree: PhysSpan::of(start, tree.len() as u64).unwrap_or(image),
             cpu: &common,
             cpus: cpus.lines(),
+            present: cpus.count.present,
+            wanted: cpus.count.wanted,
             firmware: if power::is_available() { "PSCI by SMC" } else { "no PSCI" },
             identity_stays: cpus.identity_stays,
             ram_bytes: machine.memory.banks.bytes(),

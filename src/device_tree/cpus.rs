@@ -41,7 +41,8 @@ pub struct CpuNode {
     pub enabled: bool,
 }
 
-/// The CPUs in the tree's order: at most [`MAX_CPUS`], no two with one identity; further ones are counted.
+/// The CPUs in the tree's order: at most [`MAX_CPUS`], no two with one identity; further ones that may be started are
+/// counted.
 #[derive(Clone, Debug)]
 pub struct CpuList {
     cpus: [CpuNode; MAX_CPUS],
@@ -63,10 +64,23 @@ impl CpuList {
         self.cpus.get(..self.len).unwrap_or(&[])
     }
 
-    /// How many more the tree has.
+    /// How many more the tree has that may be started.
     #[must_use]
     pub const fn dropped(&self) -> usize {
         self.dropped
+    }
+
+    /// How many of this machine's CPUs may run, the one that asks included, whose identity is `own`.
+    #[must_use]
+    pub fn present(&self, own: u64) -> usize {
+        let is_listed = self.as_slice().iter().any(|cpu| cpu.mpidr == own);
+        // One that is not in the list is among those that had no room there, unless all had.
+        self.others(own).count() + self.dropped + usize::from(is_listed || self.dropped == 0)
+    }
+
+    /// The CPUs that the one whose identity is `own` may start.
+    pub fn others(&self, own: u64) -> impl Iterator<Item = &CpuNode> {
+        self.as_slice().iter().filter(move |cpu| cpu.mpidr != own && cpu.enabled)
     }
 
     fn push(&mut self, cpu: CpuNode) -> Result<(), Error> {
@@ -78,7 +92,7 @@ impl CpuList {
                 *slot = cpu;
                 self.len += 1;
             }
-            None => self.dropped += 1,
+            None => self.dropped += usize::from(cpu.enabled),
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Failure, Space, image};
+use super::{Failure, Space, image, window};
 use crate::addr::{Level, PAGE_BYTES, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use crate::audit::Declared;
 use crate::descriptor::{Attributes, DataAccess, DeviceKind};
@@ -55,15 +55,16 @@ pub fn map_device_tree<M: Machine>(
     space.map(Declared { name, virt, output: Some(from), attributes: image::CONSTANTS }, Level::L3)
 }
 
-/// Makes the tables that mappings on demand will use, so that only fills happen there: vmap down to level 2, the window in it down to
-/// level 3, so that showing a frame never wants another, and the livepatch slot, when configured, down to level 3.
+/// Makes the tables that mappings on demand will use, so that only fills happen there: vmap down to level 2, the window
+/// of `cpus` CPUs in it down to level 3, so that showing a frame never wants another, and the livepatch slot, when
+/// configured, down to level 3.
 ///
 /// # Errors
 /// [`Failure`] when the mapper refuses.
-pub fn populate_vmap<M: Machine>(space: &mut Space<'_, M>, livepatch: bool) -> Result<(), Failure> {
+pub fn populate_vmap<M: Machine>(space: &mut Space<'_, M>, cpus: usize, livepatch: bool) -> Result<(), Failure> {
     let failure = |name| move |error| Failure::Mapping { name, error };
     space.mapper().populate(layout::VMAP, Level::L2).map_err(failure("vmap"))?;
-    space.mapper().populate(layout::WINDOW, Level::L3).map_err(failure("window"))?;
+    space.mapper().populate(window::slots_of(cpus), Level::L3).map_err(failure("window"))?;
     if livepatch {
         space.mapper().populate(layout::LIVEPATCH, Level::L3).map_err(failure("livepatch slot"))?;
     }

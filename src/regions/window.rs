@@ -20,7 +20,7 @@ use super::{Failure, RegionMap, Space, frame_span};
 use crate::addr::{Frame, Level, PAGE_BYTES, PhysSpan, VirtAddr, VirtSpan};
 use crate::audit::Declared;
 use crate::descriptor::Attributes;
-use crate::layout::{self, MAX_CPUS, WINDOW_SLOTS};
+use crate::layout::{self, WINDOW_SLOTS};
 use crate::machine::Machine;
 use core::fmt;
 use core::mem;
@@ -37,7 +37,7 @@ struct Shown {
 
 /// The slots of one CPU.
 #[derive(Clone, Copy, Debug)]
-struct CpuSlots {
+pub struct CpuSlots {
     shown: [Option<Shown>; WINDOW_SLOTS],
     /// Where the search for a slot to reuse begins: after the one that was reused last.
     next: usize,
@@ -46,7 +46,8 @@ struct CpuSlots {
 /// The slots of all CPUs.
 #[derive(Debug)]
 pub struct Window {
-    cpus: [CpuSlots; MAX_CPUS],
+    first: CpuSlots,
+    others: &'static mut [CpuSlots],
 }
 
 /// A frame that has an address for as long as this is held: until [`Window::unmap`]. Dropping it instead panics, wherever the address
@@ -131,10 +132,31 @@ impl fmt::Display for Error {
 impl core::error::Error for Error {}
 
 impl Window {
-    /// Slots that show nothing.
+    /// Slots that show nothing, of CPU 0 alone.
     #[must_use]
     pub const fn new() -> Self {
-        Self { cpus: [CpuSlots { shown: [None; WINDOW_SLOTS], next: 0 }; MAX_CPUS] }
+        Self { first: CpuSlots::EMPTY, others: &mut [] }
+    }
+
+    /// Gives CPUs from 1 on the slots `others`, one each.
+    ///
+    /// # Panics
+    /// When they have some already, which may show something.
+    pub fn give(&mut self, others: &'static mut [CpuSlots]) {
+        assert!(self.others.is_empty(), "CPUs get their slots once");
+        self.others = others;
+    }
+
+    fn count(&self) -> usize {
+        1 + self.others.len()
+    }
+
+    fn cpu(&self, cpu: usize) -> &CpuSlots {
+        cpu.checked_sub(1).map_or(&self.first, |other| &self.others[other])
+    }
+
+    fn cpu_mut(&mut self, cpu: usize) -> &mut CpuSlots {
+        cpu.checked_sub(1).map_or(&mut self.first, |other| &mut self.others[other])
     }
 
     /// An address for `frame`, to use as `attributes` allow: that of the directmap, which may allow more, or a slot of CPU `cpu`.
@@ -143,7 +165,7 @@ impl Window {
     /// [`Error`], with all as before.
     ///
     /// # Panics
-    /// When there is no such CPU: `cpu` is below [`MAX_CPUS`].
+    /// When there is no such CPU: `cpu` is 0, or one that [`Self::give`] gave slots.
     pub fn map<M: Machine>(
         &mut self,
         space: &mut Space<'_, M>,
@@ -151,7 +173,7 @@ impl Window {
         frame: Frame,
         attributes: Attributes,
     ) -> Result<Mapped, Error> {
-        let slots = &mut self.cpus[cpu];
+        let slots = self.cpu_mut(cpu);
         if let Some(virt) = in_directmap(space.regions, frame, attributes) {
             return Ok(Mapped::new(virt, None));
         }
@@ -179,7 +201,7 @@ impl Window {
         let Mapped { slot, debt, .. } = mapped;
         mem::forget(debt);
         // What is held proves that the slot counts this user.
-        if let Some(shown) = slot.and_then(|(cpu, index)| self.cpus[cpu].shown[index].as_mut()) {
+        if let Some(shown) = slot.and_then(|(cpu, index)| self.cpu_mut(cpu).shown[index].as_mut()) {
             shown.users -= 1;
         }
     }
@@ -192,17 +214,17 @@ impl Window {
     /// those before it are then released.
     pub fn release<M: Machine>(&mut self, space: &mut Space<'_, M>, frames: PhysSpan) -> Result<usize, Error> {
         let is_shown = |shown: &Shown| frames.page_cover().contains(shown.frame.start());
-        let all = || (0..MAX_CPUS).flat_map(|cpu| (0..WINDOW_SLOTS).map(move |index| (cpu, index)));
-        let shown_at = |cpus: &[CpuSlots], (cpu, index): (usize, usize)| cpus[cpu].shown[index].filter(is_shown);
-        if let Some((cpu, shown)) = all().find_map(|at| Some((at.0, shown_at(&self.cpus, at).filter(|s| s.users > 0)?)))
-        {
+        let count = self.count();
+        let all = || (0..count).flat_map(|cpu| (0..WINDOW_SLOTS).map(move |index| (cpu, index)));
+        let shown_at = |window: &Self, (cpu, index): (usize, usize)| window.cpu(cpu).shown[index].filter(is_shown);
+        if let Some((cpu, shown)) = all().find_map(|at| Some((at.0, shown_at(self, at).filter(|s| s.users > 0)?))) {
             return Err(Error::InUse { cpu, frame: shown.frame });
         }
         let mut released = 0;
         for at in all() {
-            if shown_at(&self.cpus, at).is_some() {
+            if shown_at(self, at).is_some() {
                 space.unmap(NAME, slot(at.0, at.1)).map_err(Error::Mapping)?;
-                self.cpus[at.0].shown[at.1] = None;
+                self.cpu_mut(at.0).shown[at.1] = None;
                 released += 1;
             }
         }
@@ -217,6 +239,9 @@ impl Default for Window {
 }
 
 impl CpuSlots {
+    /// Slots that show nothing.
+    pub const EMPTY: Self = Self { shown: [None; WINDOW_SLOTS], next: 0 };
+
     /// The slot that shows `frame` as just these attributes.
     fn showing(&self, frame: Frame, attributes: Attributes) -> Option<usize> {
         let is_it = |shown: &Shown| shown.frame == frame && shown.attributes == attributes;
@@ -235,6 +260,13 @@ impl CpuSlots {
         let in_turn = (0..WINDOW_SLOTS).map(|step| (self.next + step) % WINDOW_SLOTS);
         unused.or_else(|| in_turn.into_iter().find(|&index| self.shown[index].is_some_and(|shown| shown.users == 0)))
     }
+}
+
+/// The slots of `cpus` CPUs: what [`super::slots::populate_vmap`] makes tables for.
+pub(super) fn slots_of(cpus: usize) -> VirtSpan {
+    let bytes = (cpus * WINDOW_SLOTS) as u64 * PAGE_BYTES;
+    let slots = VirtSpan::of(layout::WINDOW.start(), bytes).filter(|slots| layout::WINDOW.covers(*slots));
+    slots.unwrap_or(layout::WINDOW)
 }
 
 /// Slot `index` of CPU `cpu`.

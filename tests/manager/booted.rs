@@ -6,7 +6,7 @@ use super::rig::{CODE, CONSTANTS, DATA, PAGE, phys, virt};
 use super::start::{self, FirstTables};
 use super::world::{Reachable, World};
 use breakwater::addr::{PhysAddr, PhysSpan, VirtAddr};
-use breakwater::audit::Audit;
+use breakwater::audit::{Audit, Scratch};
 use breakwater::bbm::{Live, Tables};
 use breakwater::bringup::{self, Bringup};
 use breakwater::device_tree::HEADER_BYTES;
@@ -189,7 +189,7 @@ impl Booted {
         self.settled("directmap");
         frametable::map(&mut self.space(), &memory, base)?;
         self.settled("frametable");
-        slots::populate_vmap(&mut self.space(), true)?;
+        slots::populate_vmap(&mut self.space(), layout::MAX_CPUS, true)?;
         self.settled("vmap");
         Ok(())
     }
@@ -227,7 +227,8 @@ impl Booted {
     }
 
     pub(crate) fn audit(&self) -> Audit {
-        bringup::audit(self.tables.root(), self.world(), &self.regions, &self.memory)
+        let mut runs = vec![Scratch::EMPTY; bringup::audit_runs(&self.regions)];
+        bringup::audit(self.tables.root(), self.world(), &self.regions, &self.memory, &mut runs)
     }
 
     pub(crate) fn root(&self) -> u64 {

@@ -8,6 +8,7 @@ use breakwater::addr::{Frame, PhysAddr};
 use breakwater::audit::Declared;
 use breakwater::frames::{FrameSupply, OwnedRam};
 use breakwater::layout;
+use breakwater::regions::window::CpuSlots;
 use breakwater::regions::{OnDemand, Space};
 
 /// A device that boot does not know.
@@ -51,7 +52,9 @@ struct State {
 
 impl Demand {
     pub(crate) fn new() -> Self {
-        Self { booted: booted(), on_demand: OnDemand::new() }
+        let mut on_demand = OnDemand::new();
+        on_demand.window.give(vec![CpuSlots::EMPTY; layout::MAX_CPUS - 1].leak());
+        Self { booted: booted(), on_demand }
     }
 
     /// A request that is granted; the model has no complaint.

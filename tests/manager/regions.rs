@@ -132,8 +132,11 @@ fn good_frametable_block_by_block_where_ram_is_scattered() {
 fn good_vmap_and_livepatch_slot_have_their_tables() {
     let mut booted = with_memory(&two_banks());
     let before = booted.bringup.protocol().counts();
-    slots::populate_vmap(&mut booted.space(), true).unwrap();
+    slots::populate_vmap(&mut booted.space(), 1, true).unwrap();
     assert_eq!(booted.bringup.protocol().counts(), before, "a second time there is nothing to make");
+    let beyond = slots::populate_vmap(&mut booted.space(), layout::MAX_CPUS + 1, true);
+    assert_eq!(beyond, Ok(()), "for more CPUs than there can be, the whole window: all of it is there");
+    assert_eq!(booted.bringup.protocol().counts(), before);
     let leaves = raw::leaves(booted.world(), booted.root());
     let empty = [layout::VMAP, layout::LIVEPATCH];
     assert!(leaves.iter().all(|leaf| {

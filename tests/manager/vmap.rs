@@ -14,7 +14,7 @@ use breakwater::layout::VMAP_AREAS;
 use breakwater::mapper::Error as MapperError;
 use breakwater::regions::alias::{Alias, Refusal};
 use breakwater::regions::vmap::{AREAS_MAX, Error};
-use breakwater::regions::{Failure, MAX_REGIONS};
+use breakwater::regions::{Failure, MAX_REGIONS, NO_REGION};
 
 const KIND: DeviceKind = DeviceKind::NGnRE;
 /// A large device, where nothing else is.
@@ -308,6 +308,30 @@ fn bad_more_pieces_than_can_be_declared() {
     vmap(&mut demand, &many[..left]);
     let error = demand.refused(|on_demand, space| on_demand.vmap.ioremap(space, phys(RTC, 1), KIND));
     assert_eq!(error, Error::Mapping(Failure::TooMany { name: "ioremap" }));
+}
+
+#[test]
+fn good_more_can_be_declared_once_there_is_room() {
+    let mut demand = Demand::new();
+    let before = demand.booted.regions.as_slice().to_vec();
+    demand.booted.regions.give_room(vec![NO_REGION; MAX_REGIONS + 2].leak());
+    assert_eq!(demand.booted.regions.as_slice(), before, "what was declared stays");
+    let left = MAX_REGIONS + 2 - before.len();
+    assert_eq!(demand.booted.regions.left(), left);
+    let two = demand.scattered(2);
+    let many: Vec<Frame> = two.iter().copied().cycle().take(left).collect();
+    let at = vmap(&mut demand, &many);
+    demand.assert_audit();
+    unmap(&mut demand, at);
+    assert_eq!(demand.booted.regions.as_slice(), before);
+}
+
+#[test]
+fn bad_less_room_than_there_is_changes_nothing() {
+    let mut demand = Demand::new();
+    let left = demand.booted.regions.left();
+    demand.booted.regions.give_room(vec![NO_REGION; MAX_REGIONS - 1].leak());
+    assert_eq!(demand.booted.regions.left(), left);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use breakwater::addr::{Frame, PhysAddr};
 use breakwater::descriptor::{Attributes, DataAccess, DeviceKind};
 use breakwater::layout::{DIRECTMAP, MAX_CPUS, WINDOW, WINDOW_SLOTS};
 use breakwater::regions::alias::{Alias, Refusal};
-use breakwater::regions::window::{Error, Mapped};
+use breakwater::regions::window::{CpuSlots, Error, Mapped};
 
 /// The device's page number `index`.
 fn device(index: u64) -> Frame {
@@ -180,6 +180,13 @@ fn bad_forgotten_mapping() {
     let mut demand = Demand::new();
     let mapped = map(&mut demand, 0, device(0), DEVICE);
     drop(mapped);
+}
+
+#[test]
+#[should_panic(expected = "CPUs get their slots once")]
+fn bad_slots_given_twice() {
+    let mut demand = Demand::new();
+    demand.on_demand.window.give(vec![CpuSlots::EMPTY; 1].leak());
 }
 
 #[test]

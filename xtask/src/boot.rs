@@ -15,7 +15,11 @@ use std::time::Duration;
 
 /// Shown by `--help`.
 pub(crate) const EXIT_STATUSES: &str = "Exit status: 0 success, 1 set-up or build failed, 2 wrong command line, 10 hang, 11 panic, \
-    12 exception, 13 refused, 14 no report, 15 malformed report, 16 audit found a mismatch, 17 QEMU's status was not 0, 18 endless output";
+    12 exception, 13 refused, 14 no report, 15 malformed report, 16 audit found a mismatch, 17 QEMU's status was not 0, 18 endless output, \
+    19 booted, but CPUs that maxcpus lets run are not online";
+
+/// From how many CPUs on QEMU runs them in one thread: CPUs that wait by WFE are then idle, and not before.
+const ONE_THREAD_FROM: u32 = 9;
 
 /// `cargo xtask boot`.
 #[derive(Debug, clap::Args)]
@@ -63,6 +67,9 @@ impl Boot<'_> {
     pub(crate) fn command(&self) -> Result<Command> {
         let mut command = self.qemu.command();
         command.args(self.machine.arguments()?);
+        if self.machine.smp >= ONE_THREAD_FROM && !self.machine.icount {
+            command.args(["-accel", "tcg,thread=single"]);
+        }
         command.args(loader::arguments(self.entry, self.machine, self.img, self.scratch)?);
         quiet_console(&mut command, "stdio");
         Ok(command)
@@ -77,8 +84,12 @@ pub(crate) fn with_exit(append: &str) -> String {
     format!("{append} exit=semihosting").trim().to_owned()
 }
 
-/// The command line of a test's boot: it waits for every CPU, however long the host has other things to do.
+/// The command line of a test's boot: unless it says otherwise itself, it waits for every CPU, however long the host has
+/// other things to do.
 pub(crate) fn patient(append: &str) -> String {
+    if append.contains("cpu-timeout=") {
+        return append.to_owned();
+    }
     format!("{append} cpu-timeout=600")
 }
 
@@ -121,7 +132,7 @@ fn run(args: &Args, qemu: &Qemu, image: &Image) -> Result<Value> {
     if let (Err(_), true) = (&verdict, args.json) {
         anstream::eprint!("{}", finished.serial);
     }
-    let report = verdict.map_err(|failure: Failure| anyhow::Error::new(failure))?;
+    let report = verdict.and_then(verdict::complete).map_err(|failure: Failure| anyhow::Error::new(failure))?;
     let pages = report.pointer("/audit/pages").and_then(Value::as_u64).unwrap_or_default();
     ui::step("Booted", &format!("in {:.2} s: {pages} pages audited, as declared", finished.took.as_secs_f64()));
     Ok(report)
@@ -137,5 +148,6 @@ mod tests {
         assert_eq!(with_exit("exit=psci"), "exit=psci");
         assert_eq!(with_exit("noexit=1"), "noexit=1 exit=semihosting");
         assert_eq!(patient("exit=psci"), "exit=psci cpu-timeout=600");
+        assert_eq!(patient("cpu-timeout=1 exit=psci"), "cpu-timeout=1 exit=psci");
     }
 }

@@ -1,7 +1,7 @@
 //! Device trees that QEMU would repair or refuse, made from its own by name, for the loader shim to hand over as they are.
 
 use crate::exec;
-use crate::loader::{IMAGE_AT, PEN_AT, TREE_AT, release_address};
+use crate::loader::{IMAGE_AT, LATE, PEN_AT, TREE_AT, release_address};
 use crate::machine::{Machine, RAM_BASE};
 use crate::setup::Qemu;
 use anyhow::{Context, Result, bail};
@@ -49,7 +49,7 @@ const fn damaged(name: &'static str, damage: Damage) -> Mutation {
 }
 
 /// All of them. The first half must boot, the second must be refused.
-pub(crate) const MUTATIONS: [Mutation; 28] = [
+pub(crate) const MUTATIONS: [Mutation; 30] = [
     damaged("none-changed", |_| {}),
     damaged("straddling-2m", |tree| {
         resize(tree, 0x1_0000);
@@ -77,13 +77,20 @@ pub(crate) const MUTATIONS: [Mutation; 28] = [
         node(tree, "/chosen")?.remove_property("stdout-path").map(drop).context("no stdout-path")
     }),
     edited("no-psci", |tree| tree.root.remove_child("psci").map(drop).context("no /psci")),
-    edited("spin-tables", |tree| {
-        tree.root.remove_child("psci");
-        tree.memory_reservations.push(MemoryReservation::new(PEN_AT, 0x1000));
-        for index in 1.. {
-            let Some(cpu) = tree.find_node_mut(&format!("/cpus/cpu@{index}")) else { break };
-            set(cpu, DeviceTreeProperty::new_unchecked("enable-method", "spin-table"));
-            set(cpu, DeviceTreeProperty::new_unchecked("cpu-release-addr", release_address(index)));
+    edited("spin-tables", spin_tables),
+    edited("spin-tables-late", |tree| {
+        set(node(tree, "/cpus")?, DeviceTreeProperty::new_unchecked(LATE, Vec::<u8>::new()));
+        spin_tables(tree)
+    }),
+    edited("700-cpus", |tree| {
+        let cpus = node(tree, "/cpus")?;
+        let model = cpus.child("cpu@1").context("no second CPU")?.clone();
+        for index in 2..700_u32 {
+            let mut cpu = DeviceTreeNode::new_unchecked(format!("cpu@{index}"));
+            model.properties().for_each(|property| cpu.add_property(property.clone()));
+            set(&mut cpu, DeviceTreeProperty::new_unchecked("reg", ((index / 16) << 8) | (index % 16)));
+            cpu.remove_property("phandle");
+            cpus.add_child(cpu);
         }
         Ok(())
     }),
@@ -110,6 +117,18 @@ pub(crate) const MUTATIONS: [Mutation; 28] = [
     edited("beyond-directmap", |tree| banks_from(tree, |at, size| vec![(at, size), (6 << 40, 1024 * MIB)])),
     edited("beyond-pa-size", |tree| banks_from(tree, |at, size| vec![(at, size), (1 << 47, 1024 * MIB)])),
 ];
+
+/// No PSCI; the CPUs but the first poll release addresses.
+fn spin_tables(tree: &mut DeviceTree) -> Result<()> {
+    tree.root.remove_child("psci");
+    tree.memory_reservations.push(MemoryReservation::new(PEN_AT, 0x1000));
+    for index in 1.. {
+        let Some(cpu) = tree.find_node_mut(&format!("/cpus/cpu@{index}")) else { break };
+        set(cpu, DeviceTreeProperty::new_unchecked("enable-method", "spin-table"));
+        set(cpu, DeviceTreeProperty::new_unchecked("cpu-release-addr", release_address(index)));
+    }
+    Ok(())
+}
 
 /// QEMU's own tree for a machine, with a command line, changed as the name says.
 ///
@@ -227,7 +246,9 @@ mod tests {
         let mut memory = DeviceTreeNode::new_unchecked("memory@40000000");
         memory.add_property(reg(&[(RAM_BASE, 2048 * MIB)]));
         let chosen = DeviceTreeNode::new_unchecked("chosen");
-        [memory, chosen, DeviceTreeNode::new_unchecked("psci")]
+        let mut cpus = DeviceTreeNode::new_unchecked("cpus");
+        ["cpu@0", "cpu@1"].into_iter().for_each(|name| cpus.add_child(DeviceTreeNode::new_unchecked(name)));
+        [memory, chosen, cpus, DeviceTreeNode::new_unchecked("psci")]
             .into_iter()
             .for_each(|child| tree.root.add_child(child));
         tree.to_dtb()

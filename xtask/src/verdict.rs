@@ -17,6 +17,7 @@ pub(crate) enum Kind {
     Audit,
     Status,
     TooMuchOutput,
+    Offline,
 }
 
 impl Kind {
@@ -32,6 +33,7 @@ impl Kind {
             Self::Audit => 16,
             Self::Status => 17,
             Self::TooMuchOutput => 18,
+            Self::Offline => 19,
         }
     }
 }
@@ -85,6 +87,24 @@ pub(crate) fn judge(finished: &Finished) -> Result<Value, Failure> {
     audited(finished)
 }
 
+/// `report`, if every CPU is online that the command line lets run.
+///
+/// # Errors
+/// One is not.
+pub(crate) fn complete(report: Value) -> Result<Value, Failure> {
+    let count = |name: &str| report.pointer(&format!("/cpus/{name}")).and_then(Value::as_u64);
+    let (Some(online), Some(wanted), Some(present)) = (count("online"), count("wanted"), count("present")) else {
+        let line = "report: cpus.online, .wanted or .present is missing".to_owned();
+        return Err(Failure { kind: Kind::BadReport, line });
+    };
+    if online < wanted {
+        let off = wanted - online;
+        let line = format!("CPUs: {online} of {present} are online, and {off} more should be: the report says why not");
+        return Err(Failure { kind: Kind::Offline, line });
+    }
+    Ok(report)
+}
+
 fn audited(finished: &Finished) -> Result<Value, Failure> {
     let failure = |kind, line: String| Err(Failure { kind, line });
     let Some(json) = finished.serial.lines().find_map(|line| line.strip_prefix("BOOT-REPORT ")) else {
@@ -131,6 +151,25 @@ mod tests {
     #[test]
     fn good_status_zero_and_a_clean_audit() {
         assert_eq!(kind(Some(0), GOOD), None);
+    }
+
+    fn with_cpus(cpus: &str) -> Option<Kind> {
+        let report = serde_json::from_str(&format!("{{\"cpus\":{{{cpus}}}}}")).expect("JSON");
+        complete(report).err().map(|failure| failure.kind)
+    }
+
+    #[test]
+    fn good_every_cpu_that_may_run_is_online() {
+        assert_eq!(with_cpus("\"online\":4,\"present\":4,\"wanted\":4"), None);
+        assert_eq!(with_cpus("\"online\":2,\"present\":4,\"wanted\":2"), None, "maxcpus=2");
+    }
+
+    #[test]
+    fn bad_cpus_that_stay_away_are_a_status_of_their_own() {
+        assert_eq!(with_cpus("\"online\":3,\"present\":4,\"wanted\":4"), Some(Kind::Offline));
+        assert_eq!(with_cpus("\"online\":512,\"present\":700,\"wanted\":700"), Some(Kind::Offline));
+        assert_eq!(with_cpus("\"online\":3,\"present\":4"), Some(Kind::BadReport));
+        assert_eq!(Kind::Offline.exit_code(), 19);
     }
 
     #[test]

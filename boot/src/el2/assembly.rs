@@ -1,6 +1,6 @@
 //! boot/*.S, assembled with its constants from here. The routines that Rust calls are declared where it calls them.
 
-use super::cpu::{CPU_RECORD_NAME, CPU_RECORD_REFUSED};
+use super::cpu::{CPU_RECORD_BYTES, CPU_RECORD_NAME, CPU_RECORD_REFUSED};
 use super::exception::EXCEPTION_FRAME_BYTES;
 use super::registers::pmu::{ID_AA64DFR0, PMCR};
 use super::registers::{AFFINITY_MASK, PMCNTENSET_FIRST, PMCR_START, PMEVTYPER_INSTRUCTIONS};
@@ -135,6 +135,7 @@ global_asm!(
     EXCEPTION_FRAME_BYTES = const EXCEPTION_FRAME_BYTES,
     CPU_RECORD_REFUSED = const CPU_RECORD_REFUSED,
     CPU_RECORD_NAME = const CPU_RECORD_NAME,
+    CPU_RECORD_BYTES = const CPU_RECORD_BYTES,
     AFFINITY_MASK = const AFFINITY_MASK,
     PSCI_CPU_OFF = const 0x8400_0002_u64,
 );

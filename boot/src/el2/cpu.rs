@@ -6,16 +6,18 @@ use super::instruction::{self, LINE_NAME, Line};
 use super::memory::El2;
 use super::phys_to_virt::PhysToVirt;
 use super::registers::{self, Deadline, Translation};
+use super::room::Room;
 use super::{Start, image, power};
 use breakwater::addr::{Frame, PAGE_BYTES, VirtAddr, VirtSpan};
 use breakwater::device_tree::CpuNode;
 use breakwater::features::{CpuFeatures, RELIED_ON};
-use breakwater::layout::MAX_CPUS;
+use breakwater::frames::FrameSupply;
 use breakwater::refusal::Cause;
+use breakwater::regions::Failure;
 use breakwater::regions::stacks::MappedStacks;
 use breakwater::starting::{self, LeftOff, ReleaseAddress};
 use core::fmt;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use spin::{Mutex, Once};
 use static_assertions::const_assert_eq;
 
@@ -36,6 +38,8 @@ struct CpuRecord {
     affinity: AtomicU64,
     work: AtomicUsize,
     argument: AtomicUsize,
+    /// Whether the boot CPU still hopes for it, which alone looks here.
+    awaited: AtomicBool,
     /// Whose record this is, and what stopped it: read and written as Device memory, so no CPU may hold it dirty.
     refused: Line,
 }
@@ -44,6 +48,8 @@ struct CpuRecord {
 pub(super) const CPU_RECORD_REFUSED: usize = core::mem::offset_of!(CpuRecord, refused);
 /// Where secondary.S finds whose record it is, from its start.
 pub(super) const CPU_RECORD_NAME: usize = CPU_RECORD_REFUSED + LINE_NAME;
+/// From one record to the next.
+pub(super) const CPU_RECORD_BYTES: usize = size_of::<CpuRecord>();
 const_assert_eq!(CPU_RECORD_REFUSED, 128);
 const_assert_eq!(core::mem::offset_of!(CpuRecord, exception_stack_top), 8);
 
@@ -56,17 +62,48 @@ impl CpuRecord {
             affinity: AtomicU64::new(u64::MAX),
             work: AtomicUsize::new(0),
             argument: AtomicUsize::new(0),
+            awaited: AtomicBool::new(false),
             refused: Line::new(),
         }
     }
 }
 
-/// The records, by CPU index; 0 is the boot CPU's. In .data, not .bss: zeroing them at entry would cost more than the file grows.
-#[unsafe(link_section = ".data.cpu_records")]
-static RECORDS: [CpuRecord; MAX_CPUS] = [const { CpuRecord::new() }; MAX_CPUS];
+/// The boot CPU's record.
+#[unsafe(link_section = ".data.cpu_record")]
+static BOOT_CPU: CpuRecord = CpuRecord::new();
+/// The others' records, from CPU 1 on, in RAM: [`take_records`].
+static OTHERS: Once<&'static [CpuRecord]> = Once::new();
+
+/// The records of all CPUs but this one, from CPU 1 on, once there are some. Takes no lock.
+fn others() -> &'static [CpuRecord] {
+    OTHERS.get().copied().unwrap_or(&[])
+}
+
+/// The record of CPU `index`, if there is one.
+fn record(index: usize) -> Option<&'static CpuRecord> {
+    index.checked_sub(1).map_or(Some(&BOOT_CPU), |other| others().get(other))
+}
+
+/// The record of CPU `index`.
+///
+/// # Panics
+/// When there is none.
+fn record_of(index: usize) -> &'static CpuRecord {
+    record(index).unwrap_or_else(|| panic!("there is no CPU {index}"))
+}
+
+/// Takes from free RAM the records of `count` CPUs that are to be started.
+///
+/// # Errors
+/// [`Failure::NoRam`].
+pub(crate) fn take_records(frames: &mut FrameSupply<El2>, count: usize) -> Result<(), Failure> {
+    let records = Room::take(frames, "CPU records", count, |_| CpuRecord::new())?;
+    OTHERS.call_once(|| records.keep());
+    Ok(())
+}
 
 /// Bytes of the mailbox that a secondary loads.
-const MAILBOX_BYTES: usize = 40;
+const MAILBOX_BYTES: usize = 56;
 
 /// What a secondary loads with its MMU off.
 #[derive(Debug)]
@@ -75,15 +112,19 @@ struct Mailbox {
     root: AtomicU64,
     tcr: AtomicU64,
     link_offset: AtomicU64,
-    /// Physical address of the record of the CPU whose turn it is, of those that a spin table lets go; 0 before the
-    /// first.
-    turn: AtomicU64,
+    /// Where a record is in the directmap - its physical address.
+    record_offset: AtomicU64,
+    /// Physical address of the first record: a CPU that a spin table lets go looks for its own.
+    records: AtomicU64,
+    /// Where the last one ends.
+    records_end_exclusive: AtomicU64,
     /// 1 if firmware answers PSCI, so that a CPU that refuses can be turned off.
     psci: AtomicU64,
 }
 
-const_assert_eq!(core::mem::offset_of!(Mailbox, turn), 24);
-const_assert_eq!(core::mem::offset_of!(Mailbox, psci), 32);
+const_assert_eq!(core::mem::offset_of!(Mailbox, record_offset), 24);
+const_assert_eq!(core::mem::offset_of!(Mailbox, records), 32);
+const_assert_eq!(core::mem::offset_of!(Mailbox, psci), 48);
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".sealed.secondary_mailbox")]
@@ -91,7 +132,9 @@ static secondary_mailbox: Mailbox = Mailbox {
     root: AtomicU64::new(0),
     tcr: AtomicU64::new(0),
     link_offset: AtomicU64::new(0),
-    turn: AtomicU64::new(0),
+    record_offset: AtomicU64::new(0),
+    records: AtomicU64::new(0),
+    records_end_exclusive: AtomicU64::new(0),
     psci: AtomicU64::new(0),
 };
 
@@ -169,8 +212,8 @@ impl Start {
 
 /// Notes the boot CPU: its affinity, and what it has.
 pub(crate) fn note_boot_cpu(cpu: CpuFeatures) {
-    RECORDS[0].affinity.store(registers::own_affinity(), Ordering::Relaxed);
-    RECORDS[0].state.store(ONLINE, Ordering::Relaxed);
+    BOOT_CPU.affinity.store(registers::own_affinity(), Ordering::Relaxed);
+    BOOT_CPU.state.store(ONLINE, Ordering::Relaxed);
     *COMMON.lock() = Some(cpu);
 }
 
@@ -181,12 +224,20 @@ pub fn common() -> Option<CpuFeatures> {
 }
 
 /// Leaves what secondaries load with their MMU off where they find it: the tables in force here, cleaned to the point of
-/// coherency; [`start`] waits for that before it releases a CPU.
+/// coherency, and so are the names of their records, which nobody has yet; [`start`] waits for that before it releases a
+/// CPU.
 pub(crate) fn prepare_mailbox(phys_to_virt: PhysToVirt) {
     let translation = *EXPECTED.call_once(registers::translation);
     secondary_mailbox.root.store(translation.ttbr0, Ordering::Relaxed);
     secondary_mailbox.tcr.store(translation.tcr, Ordering::Relaxed);
     secondary_mailbox.link_offset.store(phys_to_virt.link_offset(), Ordering::Relaxed);
+    let record_offset = phys_to_virt.directmap_offset();
+    secondary_mailbox.record_offset.store(record_offset, Ordering::Relaxed);
+    let records = others().as_ptr_range();
+    let physical = |record: *const CpuRecord| (record as u64).wrapping_sub(record_offset);
+    secondary_mailbox.records.store(physical(records.start), Ordering::Relaxed);
+    secondary_mailbox.records_end_exclusive.store(physical(records.end), Ordering::Relaxed);
+    others().iter().for_each(|record| record.refused.name(u64::MAX));
     secondary_mailbox.psci.store(power::is_available().into(), Ordering::Relaxed);
     clean_mailbox();
 }
@@ -205,7 +256,7 @@ fn data_line_bytes() -> usize {
 }
 
 /// Starts the CPU that firmware knows by `affinity`, in the way `way`, on `stacks`, and waits until it has reported or
-/// cannot any more, at most so many milliseconds.
+/// cannot any more, at most so many milliseconds. [`next_late`] waits for one that may still arrive.
 pub(crate) fn start(
     affinity: u64,
     way: Way,
@@ -213,36 +264,45 @@ pub(crate) fn start(
     phys_to_virt: PhysToVirt,
     milliseconds: u64,
 ) -> Outcome {
-    let Some(record) = RECORDS.get(stacks.index()) else { return Outcome::NotStarted(LeftOff::OverTheLimit.text()) };
+    let Some(record) = record(stacks.index()) else { return Outcome::NotStarted(LeftOff::BeyondTheImage.text()) };
     let stacks = stacks.stacks();
     record.affinity.store(affinity, Ordering::Relaxed);
     record.stack_top.store(stacks.stack.end_exclusive().raw(), Ordering::Relaxed);
     record.exception_stack_top.store(stacks.exception_stack.end_exclusive().raw(), Ordering::Relaxed);
     record.refused.name(affinity);
     instruction::dsb_sy(); // mailbox, record and refusal line are in memory before the CPU runs with its caches off
-    let context = (&raw const *record as u64).wrapping_sub(phys_to_virt.link_offset());
+    let context = (&raw const *record as u64).wrapping_sub(phys_to_virt.directmap_offset());
     let told = match way.0 {
         starting::Way::Psci => {
             power::cpu_on(affinity, image::secondary_entry_address(phys_to_virt.link_offset()), context)
         }
-        starting::Way::SpinTable(address) => {
-            secondary_mailbox.turn.store(context, Ordering::Relaxed);
-            clean_mailbox();
-            instruction::dsb_sy(); // whose turn it is stands in memory before the CPU is let go
-            release(address, phys_to_virt)
-        }
+        starting::Way::SpinTable(address) => release(address, phys_to_virt),
     };
     if let Err(reason) = told {
         return Outcome::NotStarted(reason);
     }
+    let outcome = wait_for(record, affinity, way, milliseconds);
+    record.awaited.store(outcome == Outcome::MayStillArrive, Ordering::Relaxed);
+    outcome
+}
+
+/// What a CPU says of itself with its MMU on.
+fn reported(record: &CpuRecord) -> Option<Outcome> {
+    match record.state.load(Ordering::Acquire) {
+        ONLINE => Some(Outcome::Online),
+        UNSUITED => Some(Outcome::Refused(Cause::Secondary as u32)),
+        _ => None,
+    }
+}
+
+fn wait_for(record: &CpuRecord, affinity: u64, way: Way, milliseconds: u64) -> Outcome {
     let deadline = Deadline::after(milliseconds);
     let mut look = Deadline::after(OFF_AGAIN_MS);
     loop {
-        match record.state.load(Ordering::Acquire) {
-            ONLINE => return Outcome::Online,
-            UNSUITED => return Outcome::Refused(Cause::Secondary as u32),
-            _ => core::hint::spin_loop(),
+        if let Some(outcome) = reported(record) {
+            return outcome;
         }
+        core::hint::spin_loop();
         let is_over = deadline.has_passed();
         if !is_over && !look.has_passed() {
             continue;
@@ -261,7 +321,33 @@ pub(crate) fn start(
     }
 }
 
-/// Lets every CPU go that polls `address`, straight to secondary.S, where each waits for its turn.
+/// Whether some CPU was started that has not reported and may still arrive.
+pub(crate) fn is_one_awaited() -> bool {
+    others().iter().any(|record| record.awaited.load(Ordering::Relaxed))
+}
+
+/// Waits for the next of the CPUs that may still arrive, at most so many milliseconds: its index, and what became of it.
+pub(crate) fn next_late(milliseconds: u64) -> Option<(usize, Outcome)> {
+    let deadline = Deadline::after(milliseconds);
+    let mut look = Deadline::after(OFF_AGAIN_MS);
+    let awaited = || (1..).zip(others()).filter(|(_, record)| record.awaited.load(Ordering::Relaxed));
+    let (record, found) = loop {
+        let heard = awaited().find_map(|(index, record)| Some((record, (index, reported(record)?))));
+        let is_time = look.has_passed() || deadline.has_passed();
+        let refusal = |record| refused(record).map(Outcome::Refused);
+        let seen = || awaited().find_map(|(index, record)| Some((record, (index, refusal(record)?))));
+        match heard.or_else(|| is_time.then(seen).flatten()) {
+            Some(found) => break found,
+            None if deadline.has_passed() || awaited().next().is_none() => return None,
+            None if is_time => look = Deadline::after(OFF_AGAIN_MS),
+            None => core::hint::spin_loop(),
+        }
+    };
+    record.awaited.store(false, Ordering::Relaxed);
+    Some(found)
+}
+
+/// Lets every CPU go that polls `address`, straight to secondary.S, where each looks for its record.
 ///
 /// # Errors
 /// The address is not mapped.
@@ -349,7 +435,7 @@ impl Cpus {
 
     /// The indices of the other CPUs that run.
     pub fn others(&self) -> impl Iterator<Item = usize> {
-        (1..MAX_CPUS).filter(|&index| RECORDS[index].state.load(Ordering::Acquire) == ONLINE)
+        (1..).zip(others()).filter(|(_, record)| record.state.load(Ordering::Acquire) == ONLINE).map(|(index, _)| index)
     }
 
     /// Runs `work` with `argument` on CPU `index`, which must be one of [`Self::others`], and returns at once.
@@ -357,7 +443,7 @@ impl Cpus {
     /// # Panics
     /// When the CPU is not online or still has work.
     pub fn run(&self, index: usize, work: fn(usize), argument: usize) {
-        let record = &RECORDS[index];
+        let record = record_of(index);
         assert!(index != 0 && record.state.load(Ordering::Acquire) == ONLINE, "work goes to an online CPU");
         assert!(record.work.load(Ordering::Acquire) == 0, "a CPU has one piece of work at a time");
         record.argument.store(argument, Ordering::Relaxed);
@@ -368,7 +454,8 @@ impl Cpus {
 
     /// Waits until CPU `index` has done its work. What it mapped can be accessed.
     pub fn wait(&self, index: usize) {
-        while RECORDS[index].work.load(Ordering::Acquire) != 0 {
+        let record = record_of(index);
+        while record.work.load(Ordering::Acquire) != 0 {
             core::hint::spin_loop();
         }
         instruction::isb(); // as before the work: walks from here on come after it
@@ -378,7 +465,7 @@ impl Cpus {
 /// The index of this CPU, or 0 when it is not known yet. Takes no lock.
 pub(super) fn current_index() -> usize {
     let own = registers::own_affinity();
-    RECORDS.iter().position(|record| record.affinity.load(Ordering::Relaxed) == own).unwrap_or(0)
+    (1..).zip(others()).find(|(_, record)| record.affinity.load(Ordering::Relaxed) == own).map_or(0, |(index, _)| index)
 }
 
 /// The stack whose guard page holds `address`, by name. Takes no lock.

@@ -19,6 +19,7 @@ mod memory;
 mod phys_to_virt;
 pub mod power;
 mod registers;
+mod room;
 mod uart;
 
 pub use cpu::Cpus;
@@ -30,4 +31,5 @@ pub use memory::El2;
 pub(crate) use phys_to_virt::tables_in_force;
 pub use power::{Status, leave, leave_refused, park, say_to_debugger, say_what_is_kept};
 pub use registers::{Translation, id_registers, instructions_retired, own_affinity, translation};
+pub(crate) use room::Room;
 pub(crate) use uart::use_uart;

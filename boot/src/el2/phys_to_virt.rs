@@ -51,6 +51,12 @@ impl PhysToVirt {
         self.link_offset
     }
 
+    /// Directmap address - physical address, wrapping.
+    #[must_use]
+    pub(super) fn directmap_offset(self) -> u64 {
+        self.directmap_offset
+    }
+
     /// The virtual address of `frame`.
     #[inline]
     pub(super) fn address(self, frame: Frame) -> usize {

@@ -56,6 +56,21 @@ fn good_cpus_beyond_the_list_are_counted() {
     let machine = read(&cpus(1, all)).unwrap();
     assert_eq!(machine.cpus.as_slice().len(), MAX_CPUS);
     assert_eq!(machine.cpus.dropped(), 3);
+    assert_eq!(machine.cpus.present(0), MAX_CPUS + 3);
+    assert_eq!(machine.cpus.present(MAX_CPUS as u64 + 1), MAX_CPUS + 3, "the boot CPU is one of those beyond the list");
+}
+
+#[test]
+fn good_cpus_that_may_not_be_started_are_not_present() {
+    let disabled = [("status", text("disabled"))];
+    let all = vec![cpu("cpu@0", &[0], &[]), cpu("cpu@1", &[1], &disabled), cpu("cpu@2", &[2], &[])];
+    let machine = read(&cpus(1, all)).unwrap();
+    assert_eq!(machine.cpus.others(0).map(|cpu| cpu.mpidr).collect::<Vec<_>>(), [2]);
+    assert_eq!(machine.cpus.present(0), 2);
+    assert_eq!(machine.cpus.present(7), 3, "a boot CPU that the tree forgot is there all the same");
+    let beyond = |i| cpu(&format!("cpu@{i}"), &[i], if i >= MAX_CPUS as u32 { &disabled } else { &[] });
+    let machine = read(&cpus(1, (0..MAX_CPUS as u32 + 3).map(beyond).collect())).unwrap();
+    assert_eq!((machine.cpus.dropped(), machine.cpus.present(0)), (0, MAX_CPUS));
 }
 
 #[test]

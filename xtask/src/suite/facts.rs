@@ -6,7 +6,8 @@ use crate::boot::{Boot, patient};
 use crate::child::{Finished, Limits};
 use crate::loader::{self, Loading};
 use crate::machine::{Level, Machine};
-use crate::{child, exec, image, linux, paths, trees, ui, verdict};
+use crate::verdict::{self, Kind};
+use crate::{child, exec, image, linux, paths, trees, ui};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use regex_lite::Regex;
 use serde::Deserialize;
@@ -54,6 +55,9 @@ struct Fact {
     lines: Vec<String>,
     never: Vec<String>,
     report: bool,
+    /// CPUs that the command line lets run stay away: the exit status of `cargo xtask boot` would say so.
+    offline: bool,
+    icount: bool,
     /// With `exit = "never"`: what it says last.
     last: String,
     /// Lines that contain this are shown when the run is over.
@@ -102,6 +106,8 @@ impl Default for Fact {
             lines: Vec::new(),
             never: Vec::new(),
             report: false,
+            offline: false,
+            icount: false,
             last: String::new(),
             shown: None,
             seconds: 0,
@@ -211,13 +217,13 @@ impl Fact {
             memory: self.memory.clone(),
             gic: self.gic.clone(),
             numa: self.numa,
+            icount: self.icount,
             options: self.machine.clone(),
             level: match self.enter {
                 Enter::Kernel | Enter::Shim => Level::El2,
                 Enter::El3 => Level::El3,
                 Enter::El1 => Level::El1,
             },
-            ..Machine::default()
         }
     }
 
@@ -262,7 +268,12 @@ impl Fact {
             (Exit::Word(word), _) => bail!("exit = \"{word}\" is no way to end: a number, \"nonzero\" or \"never\""),
         }
         if self.report {
-            verdict::judge(finished).map_err(anyhow::Error::new)?;
+            let complete = verdict::judge(finished).and_then(verdict::complete);
+            let is_offline = matches!(&complete, Err(failure) if failure.kind == Kind::Offline);
+            ensure!(is_offline || !self.offline, "every CPU is online that may run");
+            if !is_offline || !self.offline {
+                complete.map_err(anyhow::Error::new)?;
+            }
         }
         Ok(())
     }

@@ -115,6 +115,19 @@ pub const fn release_address(index: u32) -> u64 {
     PEN_AT + 0x100 + 8 * (index as u64 / 2)
 }
 
+/// A property of a tree that says so: the other CPUs come out of their pen late, three seconds after the machine's
+/// start.
+pub const LATE: &str = "breakwater,late";
+
+/// Waits until the machine has run for three seconds.
+const LATE_PEN: [u32; 5] = [
+    0xd53b_e002, // mrs x2, cntfrq_el0
+    0x8b02_0442, // add x2, x2, x2, lsl #1
+    0xd53b_e023, // mrs x3, cntpct_el0
+    0xeb02_007f, // cmp x3, x2
+    0x54ff_ffc3, // b.lo . - 8
+];
+
 /// Polls the eight bytes at x0, and goes where they say.
 const PEN: [u32; 4] = [
     0xd503_205f, // wfe
@@ -158,7 +171,8 @@ fn by_shim(
     let code: Vec<u8> = starts.chain(shim(tree_at, image_at)).collect();
     let mut words = [load(&write(scratch, "shim.bin", &code)?, SHIM_AT), load(img, image_at)].concat();
     if has_spin_tables {
-        let pen: Vec<u8> = PEN.into_iter().flat_map(u32::to_le_bytes).collect();
+        let late = tree.windows(LATE.len()).any(|word| word == LATE.as_bytes()).then_some(LATE_PEN);
+        let pen: Vec<u8> = late.into_iter().flatten().chain(PEN).flat_map(u32::to_le_bytes).collect();
         words.extend(load(&write(scratch, "pen.bin", &pen)?, PEN_AT));
     }
     if !tree.is_empty() {
