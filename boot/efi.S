@@ -1,12 +1,10 @@
 // The image as a UEFI application: UEFI's way in, and the way from there to the ordinary entry. Runs in the firmware's
-// tables, which map memory flat (UEFI, AArch64 platforms), at EL2 or EL1, at any 4 KiB page. The sections are outside
-// `.init.text.*` so that linker.ld can put them behind the first page, which the PE header covers: firmware may map
-// headers execute-never.
+// tables, which map memory flat (UEFI, AArch64 platforms), at EL2 or EL1, at any 4 KiB page.
 
 // In: x0 image handle, x1 system table, x30 where to return to, sp the firmware's stack. Out: primary_entry with the
 // device tree in x0; or back to the firmware with an error status in x0, everything that AAPCS64 keeps kept. MMU: on,
 // then off.
-ROUTINE efi_entry, .init.efi.text.boot
+ROUTINE efi_entry, .init.text.boot
     stp x29, x30, [sp, #-16]!
     mov x29, sp
     bl {EFI_PREPARE}            // boot/src/el2/efi.rs: the tree, with boot services gone; or a status
@@ -29,7 +27,7 @@ END_ROUTINE efi_entry
 
 // Cleans and invalidates lines to the point of coherency. In: x0 start, x1 end exclusive. Keeps x4. Clobbers x0, x2,
 // x3. MMU: on.
-ROUTINE clean_to_coherency, .init.efi.text.boot
+ROUTINE clean_to_coherency, .init.text.boot
     mrs x2, ctr_el0
     ubfx x2, x2, #16, #4        // DminLine: log2 of words
     mov x3, #4
@@ -48,7 +46,7 @@ END_ROUTINE clean_to_coherency
 // In: x0 device tree. Out: primary_entry, with x0. Clobbers x1-x3. No data access from here on: it would be Device
 // against lines of the firmware's. MMU: on, then off, with the caches; the code is flat in the firmware's tables and
 // clean to the point of coherency.
-ROUTINE leave_firmware_tables, .init.efi.text.boot
+ROUTINE leave_firmware_tables, .init.text.boot
     mrs x1, sctlr_el2
     mov x2, #{SCTLR_MMU_AND_CACHES}
     bic x1, x1, x2
