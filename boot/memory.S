@@ -5,6 +5,15 @@
     .balign 4096
     .skip {POOL_BYTES}
 
+    .section .firmware, "aw", %nobits           // boot/src/el2/firmware.rs
+    .balign 8
+    .global firmware_map
+firmware_map:
+    .skip {FIRMWARE_MAP_BYTES}
+    .global firmware_options
+firmware_options:
+    .skip {FIRMWARE_OPTIONS_BYTES}
+
     .section .stack.boot, "aw", %nobits
     .balign 4096
 

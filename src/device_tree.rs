@@ -30,7 +30,8 @@ pub use structure::MAX_DEPTH;
 
 use crate::addr::{ADDRESS_BITS, PhysAddr, PhysSpan};
 use crate::layout;
-use crate::memory_map::MemoryMap;
+use crate::memory_map::{MAX_BANKS, MemoryMap, SpanList};
+use crate::uefi;
 
 /// The largest tree that is accepted: what its slot in the virtual layout holds wherever in a 2 MiB block it starts.
 pub const MAX_BYTES: u32 = layout::DEVICE_TREE_BYTES_MAX as u32;
@@ -44,6 +45,8 @@ pub const HEADER_BYTES: usize = structure::HEADER_BYTES;
 pub struct Platform {
     /// RAM and what of it is claimed.
     pub memory: MemoryMap,
+    /// What the tree alone calls RAM, where UEFI's map decides what is.
+    pub tree_ram: SpanList<MAX_BANKS>,
     /// The CPUs.
     pub cpus: CpuList,
     /// How PSCI is called, if it is there.
@@ -62,6 +65,7 @@ impl Platform {
     pub const fn new() -> Self {
         Self {
             memory: MemoryMap::new(),
+            tree_ram: SpanList::new(),
             cpus: CpuList::new(),
             psci: None,
             console: None,
@@ -102,18 +106,24 @@ pub fn header_size(bytes: &[u8]) -> Result<u32, Error> {
     structure::total_size(bytes)
 }
 
-/// Reads `tree`, which stands at the physical address `tree_start`, into `machine`, which must be new.
+/// Reads `tree`, which stands at the physical address `tree_start`, into `machine`, which must be new. `firmware` is
+/// UEFI's memory map where there is one: it decides what is RAM, and the tree need not name any.
 ///
 /// # Errors
 /// Every variant of [`Error`] but those of [`check_address`]. `machine` then holds nothing to rely on.
 #[inline(never)] // linker.ld keeps this module with init, which boot frees
-pub fn parse(tree: &[u8], tree_start: PhysAddr, machine: &mut Platform) -> Result<(), Error> {
+pub fn parse(
+    tree: &[u8],
+    tree_start: PhysAddr,
+    firmware: Option<uefi::Map<'_>>,
+    machine: &mut Platform,
+) -> Result<(), Error> {
     let tree = structure::check(tree)?;
     let tree_span = PhysSpan::of(tree_start, tree.len() as u64)
         .filter(|span| span.fits(ADDRESS_BITS))
         .ok_or(Error::BadAddress { start: tree_start })?;
     let fdt = Fdt::new_unchecked(tree);
-    memory::read(fdt, &mut machine.memory)?;
+    memory::read(fdt, firmware, &mut machine.memory, &mut machine.tree_ram)?;
     machine.memory.device_tree = Some(tree_span);
     cpus::read(fdt.root(), &mut machine.cpus)?;
     machine.psci = cpus::psci(fdt.root());

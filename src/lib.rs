@@ -58,4 +58,5 @@ pub mod regions;
 pub mod report;
 pub mod starting;
 pub mod uart;
+pub mod uefi;
 pub mod walk;

@@ -1,7 +1,7 @@
 //! What the machine's RAM is, what of it may be mapped, and what of it may be handed out.
 //!
-//! Why it exists: firmware describes memory in four tongues (memory nodes, memreserve entries, reserved-memory nodes, boot
-//! modules), unsorted, overlapping and not cut to pages. Every later step asks only two questions of it: "may this page be mapped as
+//! Why it exists: firmware describes memory in five tongues (UEFI's map, memory nodes, memreserve entries, reserved-memory
+//! nodes, boot modules), unsorted, overlapping and not cut to pages. Every later step asks only two questions of it: "may this page be mapped as
 //! Normal memory?" and "is this frame mine to hand out?". Both are answered here, once, and by whole 4 KiB pages.
 //!
 //! What must hold: a page that [`MemoryMap::mappable`] gives lies wholly in RAM and shares no byte with a `no-map` region; a page that
@@ -163,7 +163,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooMany { what, capacity } => write!(f, "device tree has more than {capacity} {what}"),
+            Self::TooMany { what, capacity } => write!(f, "there are more than {capacity} {what}"),
             Self::NoRam => f.write_str("device tree has no memory node with RAM"),
             Self::ImageOutsideRam { image } => write!(f, "image at {image} is not wholly inside one bank of RAM"),
             Self::OverlapsImage { claim, span, image } => write!(f, "{claim} at {span} overlaps the image at {image}"),
@@ -204,7 +204,7 @@ impl DirectmapBase {
     }
 }
 
-/// The machine's memory as the device tree describes it.
+/// The machine's memory as the device tree describes it, and UEFI where it is there.
 #[derive(Clone, Debug)]
 pub struct MemoryMap {
     /// RAM, adjacent and overlapping banks merged.
@@ -282,7 +282,7 @@ impl MemoryMap {
 
     /// Whole pages that may be mapped as Normal memory, ascending: RAM without the pages that `no-map` regions touch.
     pub fn mappable(&self) -> impl Iterator<Item = PhysSpan> + '_ {
-        Remainder::new(self.banks.as_slice(), self.no_map.iter())
+        without(self.banks.as_slice(), self.no_map.iter())
     }
 
     /// Whole pages that are ours to hand out, ascending: what is mappable, without the pages that reserved memory, modules, the
@@ -290,7 +290,7 @@ impl MemoryMap {
     pub fn free<'a>(&'a self, taken: &'a [PhysSpan]) -> impl Iterator<Item = PhysSpan> + 'a {
         let in_use = self.reserved.iter().chain(self.modules().map(|module| module.span));
         let in_use = in_use.chain(self.device_tree).chain(taken.iter().copied());
-        Remainder::new(self.banks.as_slice(), self.no_map.iter().chain(in_use))
+        without(self.banks.as_slice(), self.no_map.iter().chain(in_use))
     }
 
     /// Whether the image may run where it is, and whether all RAM can be mapped.
@@ -425,6 +425,14 @@ impl<'m, M: Simulated> KnownRam<'m, M> {
     pub const fn simulated(memory: &'m MemoryMap, image: PhysSpan) -> Self {
         Self { memory, image, machine: PhantomData }
     }
+}
+
+/// The whole pages of `spans`, which are in order, that none of `holes` touches, ascending.
+pub(crate) fn without<'a>(
+    spans: &'a [PhysSpan],
+    holes: impl Iterator<Item = PhysSpan> + Clone + 'a,
+) -> impl Iterator<Item = PhysSpan> + 'a {
+    Remainder::new(spans, holes)
 }
 
 /// The whole pages of `banks` that no hole touches, ascending. Needs no storage: each step looks at every hole.

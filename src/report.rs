@@ -9,7 +9,9 @@ use crate::layout;
 use crate::ledger::{Ledger, Phase};
 use crate::machine::Machine;
 use crate::mapper::Mapper;
+use crate::memory_map::{MAX_BANKS, SpanList};
 use crate::regions::RegionMap;
+use crate::uefi::Compared;
 use core::fmt::{self, Write};
 
 /// One CPU, as the report shows it.
@@ -82,8 +84,10 @@ pub struct Report<'a> {
     pub firmware: &'static str,
     /// Whether the identity page had to stay, and why.
     pub identity_stays: bool,
-    /// Bytes of RAM.
-    pub ram_bytes: u64,
+    /// RAM.
+    pub ram: &'a SpanList<MAX_BANKS>,
+    /// What UEFI says of memory, if it started the image.
+    pub uefi: Option<Compared<'a>>,
     /// Frames left.
     pub free_frames: u64,
     /// The phases.
@@ -118,6 +122,9 @@ impl Report<'_> {
 
     fn write_text(&self, out: &mut impl Write, leaves: impl Fn(&Declared) -> Leaves) -> fmt::Result {
         self.write_machine(out)?;
+        if let Some(uefi) = self.uefi {
+            self.write_uefi(out, uefi)?;
+        }
         writeln!(out, "\nareas")?;
         for (name, span) in layout::AREAS {
             writeln!(
@@ -158,7 +165,7 @@ impl Report<'_> {
         let on = |bit: u32| if self.entry_sctlr >> bit & 1 == 1 { "on" } else { "off" };
         writeln!(out, "  at entry     MMU {}, data cache {}, instruction cache {}", on(0), on(2), on(12))?;
         writeln!(out, "  device tree  {}", self.device_tree)?;
-        writeln!(out, "  RAM          {} MiB, {} frames free", self.ram_bytes >> 20, self.free_frames)?;
+        writeln!(out, "  RAM          {} MiB, {} frames free", self.ram.bytes() >> 20, self.free_frames)?;
         let cpu = self.cpu;
         writeln!(out, "  CPU          MIDR {:#010x}, {}-bit physical addresses", cpu.midr, cpu.physical_bits)?;
         writeln!(out, "  features     {} (BBM level {})", cpu.features, cpu.bbm_level)?;
@@ -178,6 +185,40 @@ impl Report<'_> {
         Ok(())
     }
 
+    /// What the firmware keeps, and where the device tree says other things of memory than UEFI does.
+    fn write_uefi(&self, out: &mut impl Write, uefi: Compared<'_>) -> fmt::Result {
+        writeln!(out, "\nmemory by UEFI's map")?;
+        for (kept, in_tree) in uefi.kept() {
+            let differs = if in_tree { ", RAM by the device tree" } else { "" };
+            writeln!(out, "  {} {:>8} KiB  {}{differs}", kept.span, kept.span.bytes() >> 10, kept.kind())?;
+        }
+        for span in uefi.tree_alone() {
+            writeln!(
+                out,
+                "  {span} {:>8} KiB  not named, RAM by the device tree alone: left alone",
+                span.bytes() >> 10
+            )?;
+        }
+        for span in uefi.uefi_alone(self.ram) {
+            writeln!(out, "  {span} {:>8} KiB  RAM, not named by the device tree", span.bytes() >> 10)?;
+        }
+        Ok(())
+    }
+
+    fn write_uefi_json(&self, out: &mut impl Write, uefi: Compared<'_>) -> fmt::Result {
+        write!(out, "\"uefi\":{{\"kept\":[")?;
+        for (index, (kept, in_tree)) in uefi.kept().enumerate() {
+            let separator = if index == 0 { "" } else { "," };
+            let (span, kind) = (Span(kept.span), kept.kind());
+            write!(out, "{separator}{{\"span\":{span},\"kind\":\"{kind}\",\"ram_by_tree\":{in_tree}}}")?;
+        }
+        write!(out, "],\"tree_alone\":[")?;
+        write_spans(out, uefi.tree_alone())?;
+        write!(out, "],\"uefi_alone\":[")?;
+        write_spans(out, uefi.uefi_alone(self.ram))?;
+        write!(out, "]}},")
+    }
+
     fn write_json(&self, out: &mut impl Write, leaves: impl Fn(&Declared) -> Leaves) -> fmt::Result {
         let cpu = self.cpu;
         write!(out, "BOOT-REPORT {{\"version\":1,\"image\":{},", Span(self.image))?;
@@ -189,7 +230,11 @@ impl Report<'_> {
         let (online, present, wanted) = (self.online(), self.present, self.wanted);
         write!(out, "\"cpus\":{{\"online\":{online},\"present\":{present},\"wanted\":{wanted}}},")?;
         write!(out, "\"identity_stays\":{},", self.identity_stays)?;
-        write!(out, "\"ram_bytes\":{},\"free_frames\":{},\"areas\":[", self.ram_bytes, self.free_frames)?;
+        write!(out, "\"ram_bytes\":{},\"free_frames\":{},", self.ram.bytes(), self.free_frames)?;
+        if let Some(uefi) = self.uefi {
+            self.write_uefi_json(out, uefi)?;
+        }
+        write!(out, "\"areas\":[")?;
         for (index, (name, span)) in layout::AREAS.into_iter().enumerate() {
             let separator = if index == 0 { "" } else { "," };
             let (va, bytes, mapped) = (span.start().raw(), span.bytes(), self.mapped(span));
@@ -221,6 +266,13 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{{\"start\":{},\"bytes\":{}}}", self.0.start().raw(), self.0.bytes())
     }
+}
+
+fn write_spans(out: &mut impl Write, spans: impl Iterator<Item = PhysSpan>) -> fmt::Result {
+    for (index, span) in spans.enumerate() {
+        write!(out, "{}{}", if index == 0 { "" } else { "," }, Span(span))?;
+    }
+    Ok(())
 }
 
 fn write_region(out: &mut impl Write, region: &Declared, leaves: Leaves) -> fmt::Result {

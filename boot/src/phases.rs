@@ -27,6 +27,7 @@ use breakwater::regions::{Failure, RegionMap, Space, frametable, slots};
 use breakwater::report::{Leaves, Report};
 use breakwater::starting;
 use breakwater::uart::Uart;
+use breakwater::uefi::{self, Compared};
 use core::fmt::Display;
 use secondaries::{Count, Secondaries};
 use spin::Mutex;
@@ -37,9 +38,11 @@ use spin::Mutex;
 pub fn boot(start: Start) -> Handover {
     let mut boot = Boot::with_runtime_tables(start);
     let mut machine = Platform::new();
-    let (tree, machine) = boot.read_device_tree(&mut machine);
+    let firmware = el2::firmware::memory_map().unwrap_or_else(|error| refuse(Cause::Memory, error));
+    let (tree, machine) = boot.read_device_tree(firmware, &mut machine);
     let tree = tree.bytes();
-    let options = read_command_line(machine.command_line(tree));
+    let mut room = [0; el2::firmware::OPTIONS_CHARACTERS];
+    let options = read_command_line(el2::firmware::command_line(&mut room).unwrap_or(machine.command_line(tree)));
     boot.map_console(&machine);
     boot.close("device tree");
 
@@ -48,11 +51,11 @@ pub fn boot(start: Start) -> Handover {
     let cpus = secondaries::start(&mut boot, &machine, options, cpus);
     boot.free_what_only_boot_needed(directmap, cpus.identity_stays);
     let audit = boot.audit(&machine);
-    boot.report(&machine, tree, &cpus, &audit);
+    boot.report(&machine, tree, firmware, &cpus, &audit);
     if audit.mismatches != 0 || audit.writable_executable != 0 {
         el2::leave(options.exit, Status::AuditFailed);
     }
-    boot.into_handover(tree, options, &cpus)
+    boot.into_handover(tree, firmware, options, &cpus)
 }
 
 /// The machine while it boots.
@@ -95,7 +98,11 @@ impl Boot {
     }
 
     /// Maps the device tree, first the pages of its header, then the rest, and reads it.
-    fn read_device_tree<'m>(&mut self, machine: &'m mut Platform) -> (FirmwareTree, Known<'m>) {
+    fn read_device_tree<'m>(
+        &mut self,
+        firmware: Option<uefi::Map<'_>>,
+        machine: &'m mut Platform,
+    ) -> (FirmwareTree, Known<'m>) {
         let address = self.start.device_tree();
         device_tree::check_address(address).unwrap_or_else(|error| refuse(Cause::DeviceTree, error));
         let start = self.reachable(address);
@@ -111,7 +118,7 @@ impl Boot {
             .unwrap_or_else(|error| refuse(Cause::DeviceTree, error));
         slots::map_device_tree(&mut self.space(), span(size.into()), Some(header)).unwrap_or_else(mapping);
         let tree = FirmwareTree::at(virt, size as usize);
-        let machine = tree.read(start, machine).unwrap_or_else(|error| refuse(Cause::DeviceTree, error));
+        let machine = tree.read(start, firmware, machine).unwrap_or_else(|error| refuse(Cause::DeviceTree, error));
         if starting::psci(machine.psci, self.start.entry_level()).is_ok() {
             power::allow();
         }
@@ -190,7 +197,14 @@ impl Boot {
         audit
     }
 
-    fn report(&mut self, machine: &Platform, tree: &'static [u8], cpus: &Secondaries, audit: &Audit) {
+    fn report(
+        &mut self,
+        machine: &Platform,
+        tree: &'static [u8],
+        firmware: Option<uefi::Map<'_>>,
+        cpus: &Secondaries,
+        audit: &Audit,
+    ) {
         let common = el2::cpu::common().unwrap_or(self.cpu);
         let start = PhysAddr::new(self.start.device_tree()).unwrap_or(PhysAddr::at(0));
         let (image, regions) = (self.start.image(), &*self.regions);
@@ -207,7 +221,8 @@ impl Boot {
             wanted: cpus.count.wanted,
             firmware: if power::is_available() { "PSCI by SMC" } else { "no PSCI" },
             identity_stays: cpus.identity_stays,
-            ram_bytes: machine.memory.banks.bytes(),
+            ram: &machine.memory.banks,
+            uefi: firmware.map(|map| Compared { map, tree: &machine.tree_ram }),
             free_frames: mapper.free_frames(),
             ledger: &self.ledger,
             regions,
@@ -217,7 +232,13 @@ impl Boot {
         console::print(format_args!("{}", report.json(&leaves)));
     }
 
-    fn into_handover(self, tree: &'static [u8], options: Options, cpus: &Secondaries) -> Handover {
+    fn into_handover(
+        self,
+        tree: &'static [u8],
+        firmware: Option<uefi::Map<'static>>,
+        options: Options,
+        cpus: &Secondaries,
+    ) -> Handover {
         let (editor, frames) = self.bringup.finish(self.tables);
         Handover {
             tables: Mutex::new(editor),
@@ -225,6 +246,7 @@ impl Boot {
             regions: el2::regions(),
             on_demand: el2::on_demand(),
             device_tree: tree,
+            firmware,
             console: Console { is_known: console::is_known() },
             cpus: Cpus::new(cpus.online()),
             exit: options.exit,

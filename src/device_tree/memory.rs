@@ -9,6 +9,7 @@ use dtoolkit::standard::NodeStandard;
 use super::node::{Cells, bytes, children, is_available, malformed, number, reg_spans, span, string};
 use super::{Error, NodeName};
 use crate::memory_map::{self, Full, MAX_BANKS, MemoryMap, Module, ModuleKind, SpanList};
+use crate::uefi;
 
 const USABLE: &str = "linux,usable-memory";
 const USABLE_RANGE: &str = "linux,usable-memory-range";
@@ -16,9 +17,23 @@ const USABLE_RANGE: &str = "linux,usable-memory-range";
 const STATIC_MEMORY: [&str; 3] = ["xen,static-mem", "#xen,static-mem-address-cells", "#xen,static-mem-size-cells"];
 const STATIC_HEAP: [&str; 3] = ["xen,static-heap", "#xen,static-heap-address-cells", "#xen,static-heap-size-cells"];
 
-/// Adds all that the tree says of memory to `map`.
-pub(super) fn read(fdt: Fdt<'_>, map: &mut MemoryMap) -> Result<(), Error> {
+/// Adds all that the tree says of memory to `map`. Where the firmware says itself what is RAM, that counts, and what
+/// the tree calls RAM is in `tree_ram` only.
+pub(super) fn read(
+    fdt: Fdt<'_>,
+    firmware: Option<uefi::Map<'_>>,
+    map: &mut MemoryMap,
+    tree_ram: &mut SpanList<MAX_BANKS>,
+) -> Result<(), Error> {
     read_banks(fdt.root(), map)?;
+    if let Some(firmware) = firmware {
+        *tree_ram = core::mem::take(&mut map.banks);
+        firmware.ram().try_for_each(|span| map.add_bank(span))?;
+    }
+    keep_usable(fdt.root(), map)?;
+    if map.banks.is_empty() {
+        return Err(memory_map::Error::NoRam.into());
+    }
     for entry in fdt.memory_reservations().filter(|entry| entry.size() != 0) {
         map.add_reserved(span("memreserve", entry.address(), entry.size())?)?;
     }
@@ -33,8 +48,7 @@ pub(super) fn read(fdt: Fdt<'_>, map: &mut MemoryMap) -> Result<(), Error> {
 }
 
 /// Banks are the root's children that are memory: deeper ones would be on a bus, and Linux ignores them too. Of RAM
-/// that another kernel keeps (a crash kernel's tree), `linux,usable-memory` stands for `reg` and
-/// `linux,usable-memory-range` of /chosen bounds all of it: the rest is no RAM of ours, and is not mapped either.
+/// that another kernel keeps (a crash kernel's tree), `linux,usable-memory` stands for `reg`.
 fn read_banks(root: FdtNode<'_>, map: &mut MemoryMap) -> Result<(), Error> {
     let cells = Cells::of(root, Cells::DEFAULT)?;
     for node in children(root)?.filter(|node| is_memory(*node) && is_available(*node)) {
@@ -49,14 +63,19 @@ fn read_banks(root: FdtNode<'_>, map: &mut MemoryMap) -> Result<(), Error> {
             }
         }
     }
+    Ok(())
+}
+
+/// `linux,usable-memory-range` of /chosen bounds all RAM: the rest is none of ours, and is not mapped either.
+fn keep_usable(root: FdtNode<'_>, map: &mut MemoryMap) -> Result<(), Error> {
     if let Some(chosen) = root.child("chosen").filter(|chosen| chosen.property(USABLE_RANGE).is_some()) {
         let mut usable = SpanList::<MAX_BANKS>::new();
-        for span in cells.spans(chosen, USABLE_RANGE)? {
+        for span in Cells::of(root, Cells::DEFAULT)?.spans(chosen, USABLE_RANGE)? {
             usable.insert(span?).map_err(|Full| malformed(chosen, USABLE_RANGE))?;
         }
         map.keep_banks(&usable)?;
     }
-    if map.banks.is_empty() { Err(memory_map::Error::NoRam.into()) } else { Ok(()) }
+    Ok(())
 }
 
 /// By its `device_type`; without one, by its name, which the specification reserves for this.

@@ -62,7 +62,15 @@ fn read(tree: &DeviceTree) -> Result<Platform, Error> {
 
 fn read_bytes(tree: &[u8]) -> Result<Platform, Error> {
     let mut machine = Platform::new();
-    parse(tree, TREE_START, &mut machine).map(|()| machine)
+    parse(tree, TREE_START, None, &mut machine).map(|()| machine)
+}
+
+/// The same under UEFI, whose map has these descriptors: type, start, pages. All may be mapped write-back.
+fn read_under_uefi(tree: &DeviceTree, descriptors: &[[u64; 3]]) -> Result<Platform, Error> {
+    let words = descriptors.iter().flat_map(|&[kind, start, pages]| [kind, start, 0, pages, 8, 0]);
+    let map: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+    let mut machine = Platform::new();
+    parse(&tree.to_dtb(), TREE_START, Some(uefi::Map::read(&map, 48).unwrap()), &mut machine).map(|()| machine)
 }
 
 fn refusal(tree: &DeviceTree) -> Error {
@@ -135,7 +143,7 @@ fn bad_address_zero_or_misaligned() {
 #[test]
 fn bad_tree_runs_beyond_48_bits() {
     let start = PhysAddr::at(1 << 48);
-    let error = parse(&machine(vec![]).to_dtb(), start, &mut Platform::new()).unwrap_err();
+    let error = parse(&machine(vec![]).to_dtb(), start, None, &mut Platform::new()).unwrap_err();
     assert_eq!(error, Error::BadAddress { start });
 }
 

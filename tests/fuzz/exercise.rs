@@ -18,7 +18,7 @@ pub(crate) fn as_it_is(bytes: &[u8]) -> Result<Platform, Error> {
     let size = device_tree::header_size(bytes).inspect_err(one_printable_line)?;
     assert!((HEADER_BYTES as u32..=MAX_BYTES).contains(&size));
     let mut machine = Platform::new();
-    device_tree::parse(bytes, TREE_START, &mut machine).inspect_err(one_printable_line)?;
+    device_tree::parse(bytes, TREE_START, None, &mut machine).inspect_err(one_printable_line)?;
     assert!(size as usize <= bytes.len());
     cpus(&machine);
     memory(&machine.memory);

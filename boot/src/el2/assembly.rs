@@ -131,6 +131,8 @@ global_asm!(
     LEAF_RX = const CODE,
     LEAF_RO = const CONSTANT_DATA,
     LEAF_RW = const DATA,
+    FIRMWARE_MAP_BYTES = const super::firmware::MAP_ROOM,
+    FIRMWARE_OPTIONS_BYTES = const super::firmware::OPTIONS_ROOM,
     POOL_BYTES = const layout::POOL_FRAMES * PAGE_BYTES as usize,
     EXCEPTION_FRAME_BYTES = const EXCEPTION_FRAME_BYTES,
     CPU_RECORD_REFUSED = const CPU_RECORD_REFUSED,

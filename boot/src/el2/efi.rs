@@ -1,28 +1,31 @@
-//! The image as a UEFI application, up to the point where the firmware is gone: finds the device tree, takes the memory
-//! map for its key, leaves boot services. boot/efi.S calls [`prepare`] and then turns the firmware's MMU off.
+//! The image as a UEFI application, up to the point where the firmware is gone: copies the device tree, keeps the load
+//! options and the memory map, leaves boot services. boot/efi.S calls [`prepare`] and then turns the firmware's MMU off.
 //!
 //! This runs where the firmware loaded the image, before any table of ours: no absolute address may be used, so no
 //! `fmt`, no `dyn`, no `&str`, nothing that can panic.
 //!
 //! What the `SAFETY` comments lean on: boot/efi.S calls [`prepare`] once, with what the firmware passed to the image's
 //! entry point, and the UEFI specification 2.10 says what that is. Refused, with one line on the firmware's console: no
-//! EL2, no device tree, one without its magic or above [`TREE_BYTES`], no memory map.
+//! EL2, no device tree, one without its magic or above [`TREE_BYTES`], no memory to copy it to, no memory map, and one
+//! or load options that are larger than their room. What they say is judged later, where it can be reported.
 
+use super::firmware::{MAP_ROOM, OPTIONS_ROOM, keep_map, keep_options, map_room, options_room};
 use aarch64_cpu::registers::{CurrentEL, Readable};
+use breakwater::addr::{ADDRESS_BITS, PAGE_BYTES};
 use breakwater::layout;
 use core::ffi::c_void;
 use core::ptr::null_mut;
 use r_efi::efi::{
-    BootServices, ConfigurationTable, DTB_TABLE_GUID, Handle, LOADER_DATA, MemoryDescriptor, Status, SystemTable,
+    ALLOCATE_ANY_PAGES, BootServices, ConfigurationTable, DTB_TABLE_GUID, Handle, LOADER_DATA, Status, SystemTable,
 };
+use r_efi::protocols::loaded_image;
 
 /// The largest device tree that the ordinary path takes.
 const TREE_BYTES: u32 = layout::DEVICE_TREE_BYTES_MAX as u32;
+/// The smallest: its header.
+const HEADER_BYTES: u32 = breakwater::device_tree::HEADER_BYTES as u32;
 /// The first word of a device tree, as it is stored.
 const TREE_MAGIC: u32 = 0xd00d_feed_u32.to_be();
-/// Descriptors that the memory map may grow by between asking for its size and leaving: our own pool allocation splits
-/// one, and what the firmware's drivers do on the way out a few more.
-const SPARE_DESCRIPTORS: usize = 16;
 /// How often leaving is tried: each failure means that the map changed since its key was taken.
 const TRIES: usize = 8;
 
@@ -47,7 +50,10 @@ macro_rules! refusals {
 refusals! {
     NOT_EL2 = "the firmware runs at EL1; a hypervisor starts at EL2";
     NO_TREE = "the firmware gives no device tree (ACPI only?)";
-    BAD_TREE = "the firmware's device tree has a wrong magic or is above 2 MiB";
+    BAD_TREE = "the firmware's device tree has a wrong magic or no size up to 2 MiB";
+    NO_ROOM = "the firmware has no memory for a copy of the device tree below 48 bits";
+    LONG_OPTIONS = "the load options have more than 2048 characters";
+    LARGE_MAP = "the firmware's memory map has more than 32 KiB";
     NO_MAP = "the firmware gives no memory map";
 }
 
@@ -72,10 +78,18 @@ pub(super) unsafe extern "efiapi" fn prepare(image: Handle, system: *const Syste
     if !is_tree(tree) {
         return refuse(system, &BAD_TREE, Status::COMPROMISED_DATA);
     }
-    let Some(mut map) = MapBuffer::of(boot) else {
-        return refuse(system, &NO_MAP, Status::OUT_OF_RESOURCES);
+    let Some(tree) = copied(boot, tree) else {
+        return refuse(system, &NO_ROOM, Status::OUT_OF_RESOURCES);
     };
-    let status = leave_boot_services(boot, image, &mut map);
+    if keep_load_options(boot, image).is_none() {
+        return refuse(system, &LONG_OPTIONS, Status::BAD_BUFFER_SIZE);
+    }
+    match keep_memory_map(boot) {
+        Ok(_) => {}
+        Err(Status::BUFFER_TOO_SMALL) => return refuse(system, &LARGE_MAP, Status::BUFFER_TOO_SMALL),
+        Err(status) => return refuse(system, &NO_MAP, status),
+    }
+    let status = leave_boot_services(boot, image);
     // After the first try only memory services are left (UEFI, ExitBootServices): nothing more is said.
     if status == Status::SUCCESS { tree.addr() } else { status.as_usize() }
 }
@@ -93,58 +107,84 @@ fn device_tree(system: &SystemTable) -> Option<*const u32> {
     })
 }
 
-/// Whether there is a device tree: boot/efi.S cleans as many bytes as it says it has.
+/// Whether there is a device tree: it is copied, and boot/efi.S cleans as many bytes as it says it has.
 fn is_tree(tree: *const u32) -> bool {
     // SAFETY: the firmware names `tree` under the device tree's GUID; `device_tree` checked that it is aligned and not
     // null.
     let magic = unsafe { tree.read() };
-    // SAFETY: as above: a device tree's header is 40 bytes, of which this is the second word.
+    magic == TREE_MAGIC && (HEADER_BYTES..=TREE_BYTES).contains(&tree_bytes(tree))
+}
+
+/// How many bytes the device tree says it has.
+fn tree_bytes(tree: *const u32) -> u32 {
+    // SAFETY: as for `is_tree`: a device tree's header is 40 bytes, of which this is the second word.
     let bytes = unsafe { tree.wrapping_add(1).read() };
-    magic == TREE_MAGIC && u32::from_be(bytes) <= TREE_BYTES
+    u32::from_be(bytes)
 }
 
-/// Pool memory for the memory map, never freed: only the map's key matters, and the firmware's pool is gone with boot
-/// services.
-struct MapBuffer {
-    start: *mut MemoryDescriptor,
-    bytes: usize,
+/// A copy of the device tree in memory that is the image's to keep: the firmware's own may lie in memory that it keeps.
+fn copied(boot: &BootServices, tree: *const u32) -> Option<*const u32> {
+    let bytes = tree_bytes(tree) as usize;
+    let mut copy = 0;
+    // SAFETY: UEFI, AllocatePages: it writes the address of as many pages to a live local.
+    let status = unsafe {
+        (boot.allocate_pages)(ALLOCATE_ANY_PAGES, LOADER_DATA, bytes.div_ceil(PAGE_BYTES as usize), &raw mut copy)
+    };
+    if status != Status::SUCCESS || copy >> ADDRESS_BITS != 0 {
+        return None;
+    }
+    let copy = copy as *mut c_void;
+    // SAFETY: UEFI, CopyMem: the tree has `bytes` bytes, says `is_tree`, and so have the pages that were allocated.
+    unsafe { (boot.copy_mem)(copy, tree.cast_mut().cast(), bytes) };
+    Some(copy.cast_const().cast())
 }
 
-impl MapBuffer {
-    fn of(boot: &BootServices) -> Option<Self> {
-        let mut nothing = Self { start: null_mut(), bytes: 0 };
-        let (needed, descriptor_bytes, _) = nothing.fill(boot).err()?;
-        let bytes = descriptor_bytes.checked_mul(SPARE_DESCRIPTORS)?.checked_add(needed)?;
-        let mut start: *mut c_void = null_mut();
-        // SAFETY: UEFI, AllocatePool: it writes the address of `bytes` bytes, 8-byte aligned, to a live local.
-        let status = unsafe { (boot.allocate_pool)(LOADER_DATA, bytes, &raw mut start) };
-        (status == Status::SUCCESS).then_some(Self { start: start.cast(), bytes })
+/// Keeps the load options. `None` when there are more than there is room for.
+fn keep_load_options(boot: &BootServices, image: Handle) -> Option<()> {
+    let (mut guid, mut found) = (loaded_image::PROTOCOL_GUID, null_mut());
+    // SAFETY: UEFI, HandleProtocol: it writes the address of this image's own protocol to a live local.
+    let status = unsafe { (boot.handle_protocol)(image, &raw mut guid, &raw mut found) };
+    let loaded: *const loaded_image::Protocol = found.cast_const().cast();
+    if status != Status::SUCCESS || loaded.is_null() {
+        return Some(());
     }
+    // SAFETY: UEFI, EFI_LOADED_IMAGE_PROTOCOL: it lives as long as the image is loaded.
+    let loaded = unsafe { &*loaded };
+    let bytes = if loaded.load_options.is_null() { 0 } else { loaded.load_options_size as usize };
+    if bytes > OPTIONS_ROOM {
+        return None;
+    }
+    // SAFETY: UEFI, CopyMem: as many bytes as the firmware says there are, and no more than there is room for.
+    unsafe { (boot.copy_mem)(options_room().cast(), loaded.load_options, bytes) };
+    keep_options(bytes);
+    Some(())
+}
 
-    /// Takes the memory map. Returns its key, or how many bytes it wants, how many a descriptor has, and why there is
-    /// no map.
-    fn fill(&mut self, boot: &BootServices) -> Result<usize, (usize, usize, Status)> {
-        let (mut bytes, mut key, mut descriptor_bytes, mut version) = (self.bytes, 0, 0, 0);
-        let (bytes_out, key_out) = (&raw mut bytes, &raw mut key);
-        let (descriptor_out, version_out) = (&raw mut descriptor_bytes, &raw mut version);
-        // SAFETY: UEFI, GetMemoryMap: it writes at most `bytes` bytes, which is what `of` allocated (or 0), and four
-        // live locals.
-        let status = unsafe { (boot.get_memory_map)(bytes_out, self.start, key_out, descriptor_out, version_out) };
-        if status == Status::SUCCESS { Ok(key) } else { Err((bytes, descriptor_bytes, status)) }
+/// Takes the memory map and keeps it. Returns its key, or why there is none.
+fn keep_memory_map(boot: &BootServices) -> Result<usize, Status> {
+    let (mut bytes, mut key, mut descriptor_bytes, mut version) = (MAP_ROOM, 0, 0, 0);
+    let (bytes_out, key_out) = (&raw mut bytes, &raw mut key);
+    let (descriptor_out, version_out) = (&raw mut descriptor_bytes, &raw mut version);
+    // SAFETY: UEFI, GetMemoryMap: it writes at most `bytes` bytes, for which there is room, and four live locals.
+    let status = unsafe { (boot.get_memory_map)(bytes_out, map_room().cast(), key_out, descriptor_out, version_out) };
+    if status != Status::SUCCESS {
+        return Err(status);
     }
+    keep_map(bytes, descriptor_bytes);
+    Ok(key)
 }
 
 /// Ends boot services. The key says that the firmware's map is still the one that was taken: if it is not, it is taken
 /// again.
-fn leave_boot_services(boot: &BootServices, image: Handle, map: &mut MapBuffer) -> Status {
+fn leave_boot_services(boot: &BootServices, image: Handle) -> Status {
     let mut status = Status::ABORTED;
     for _ in 0..TRIES {
-        let key = match map.fill(boot) {
+        let key = match keep_memory_map(boot) {
             Ok(key) => key,
-            Err((_, _, why)) => return why,
+            Err(why) => return why,
         };
-        // SAFETY: UEFI, ExitBootServices: it takes this image's own handle; after success nothing of the firmware's but
-        // the tree is used.
+        // SAFETY: UEFI, ExitBootServices: it takes this image's own handle; after success nothing of the firmware's is
+        // used.
         status = unsafe { (boot.exit_boot_services)(image, key) };
         if status != Status::INVALID_PARAMETER {
             break;

@@ -5,6 +5,7 @@ use breakwater::device_tree;
 use breakwater::layout;
 use breakwater::memory_map::MemoryMap;
 use breakwater::regions::{OnDemand, RegionMap};
+use breakwater::uefi;
 use core::ops::Deref;
 use spin::Mutex;
 
@@ -142,7 +143,7 @@ impl FirmwareTree {
         self.0
     }
 
-    /// Reads it, which lies at `start`, into `machine`.
+    /// Reads it, which lies at `start`, into `machine`, of whose RAM `firmware` may know more.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -150,14 +151,15 @@ impl FirmwareTree {
     pub(crate) fn read<'m>(
         self,
         start: PhysAddr,
+        firmware: Option<uefi::Map<'_>>,
         machine: &'m mut device_tree::Platform,
     ) -> Result<Known<'m>, device_tree::Error> {
-        device_tree::parse(self.0, start, machine)?;
+        device_tree::parse(self.0, start, firmware, machine)?;
         Ok(Known(machine))
     }
 }
 
-/// The machine as its firmware's tree describes it.
+/// The machine as its firmware describes it.
 #[derive(Debug)]
 pub(crate) struct Known<'m>(&'m device_tree::Platform);
 

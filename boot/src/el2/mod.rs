@@ -11,6 +11,7 @@ pub mod cpu;
 mod efi;
 pub mod entry;
 mod exception;
+pub(crate) mod firmware;
 pub(crate) mod footing;
 mod guarded;
 mod image;

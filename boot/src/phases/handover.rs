@@ -7,6 +7,7 @@ use breakwater::bringup::Editor;
 use breakwater::command_line::Exit;
 use breakwater::frames::FrameSupply;
 use breakwater::regions::{OnDemand, RegionMap, Space};
+use breakwater::uefi;
 use spin::Mutex;
 
 /// Where a hypervisor takes over: on the boot CPU, at EL2, MMU and caches on, interrupts masked, in audited runtime tables that every online
@@ -62,6 +63,7 @@ pub struct Handover {
     pub(super) regions: &'static Mutex<RegionMap>,
     pub(super) on_demand: &'static Mutex<OnDemand>,
     pub(super) device_tree: &'static [u8],
+    pub(super) firmware: Option<uefi::Map<'static>>,
     pub(super) console: Console,
     pub(super) cpus: Cpus,
     pub(super) exit: Exit,
@@ -104,6 +106,13 @@ impl Handover {
     #[must_use]
     pub fn device_tree(&self) -> &'static [u8] {
         self.device_tree
+    }
+
+    /// UEFI's memory map as it was when boot services ended, if UEFI started the image: what it keeps is neither mapped
+    /// nor in the supply. Who calls runtime services needs it.
+    #[must_use]
+    pub fn firmware_map(&self) -> Option<uefi::Map<'static>> {
+        self.firmware
     }
 
     /// Prints, before and after the hypervisor has its own: [`crate::console`].

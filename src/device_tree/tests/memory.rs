@@ -99,6 +99,31 @@ fn bad_no_memory_node() {
 }
 
 #[test]
+fn good_under_uefi_its_map_decides() {
+    let [free, runtime] = [7, 6];
+    let map = [[runtime, 0x5000_0000, 0x10], [free, 0x4000_0000, 0x1_0000], [free, 0x9000_0000, 0x10]];
+    let banks = [span(0x4000_0000, 0x1000_0000), span(0x9000_0000, 0x1_0000)];
+    let told = read_under_uefi(&machine(vec![]), &map).unwrap();
+    assert_eq!((told.memory.banks.as_slice(), told.tree_ram.as_slice().len()), (&banks[..], 1));
+    let untold = read_under_uefi(&bare(vec![]), &map).unwrap();
+    assert_eq!((untold.memory.banks.as_slice(), untold.tree_ram.as_slice()), (&banks[..], &[][..]));
+    assert!(read(&machine(vec![])).unwrap().tree_ram.is_empty());
+    // What bounds all RAM bounds UEFI's, too.
+    let range = chosen(&[("linux,usable-memory-range", cells(&[0, 0x4000_0000, 0, 0x1000]))], vec![]);
+    let bounded = read_under_uefi(&range, &map).unwrap();
+    assert_eq!(bounded.memory.banks.as_slice(), [span(0x4000_0000, 0x1000)]);
+}
+
+#[test]
+fn bad_more_ram_from_uefi_than_the_list_holds() {
+    let map: Vec<[u64; 3]> = (0..=memory_map::MAX_BANKS as u64).rev().map(|i| [7, i << 20, 1]).collect();
+    let error = read_under_uefi(&machine(vec![]), &map).unwrap_err();
+    assert_eq!(error.to_string(), "there are more than 64 memory banks");
+    // One large piece joins them all, wherever it stands in the map.
+    assert!(read_under_uefi(&machine(vec![]), &[&map[..], &[[7, 0, 0x1_0000]]].concat()).is_ok());
+}
+
+#[test]
 fn bad_bank_with_half_an_entry() {
     let tree = bare(vec![memory("memory@0", &[0, 0, 0])]);
     assert_eq!(refusal(&tree), malformed_reg("memory@0"));
@@ -140,7 +165,7 @@ fn bad_bank_beyond_48_bits() {
 fn bad_more_banks_than_the_list_holds() {
     let reg: Vec<u32> = (0..=memory_map::MAX_BANKS as u32).flat_map(|i| [0, i << 20, 0, 0x1000]).collect();
     let error = refusal(&bare(vec![memory("memory", &reg)]));
-    assert_eq!(error.to_string(), "device tree has more than 64 memory banks");
+    assert_eq!(error.to_string(), "there are more than 64 memory banks");
     assert!(read(&bare(vec![memory("memory", &reg[4..])])).is_ok());
 }
 
@@ -205,9 +230,9 @@ fn bad_more_reserved_regions_than_the_list_holds() {
     let reg: Vec<u32> = (0..=memory_map::MAX_RESERVED as u32).flat_map(|i| [0, i << 20, 0, 0x1000]).collect();
     let no_map = |properties: Properties<'_>| reserved(&[], vec![node("x", properties, vec![])]);
     let kept = [("reg", cells(&reg))];
-    assert_eq!(refusal(&no_map(&kept)).to_string(), "device tree has more than 128 reserved regions");
+    assert_eq!(refusal(&no_map(&kept)).to_string(), "there are more than 128 reserved regions");
     let hidden = [("reg", cells(&reg)), ("no-map", vec![])];
-    assert_eq!(refusal(&no_map(&hidden)).to_string(), "device tree has more than 128 no-map regions");
+    assert_eq!(refusal(&no_map(&hidden)).to_string(), "there are more than 128 no-map regions");
 }
 
 #[test]
@@ -248,7 +273,7 @@ fn bad_more_boot_modules_than_the_list_holds() {
     let tree = |count| chosen(&cell_counts(1, 1), (0..count).map(one).collect());
     assert!(read(&tree(memory_map::MAX_MODULES as u32)).is_ok());
     let error = refusal(&tree(memory_map::MAX_MODULES as u32 + 1));
-    assert_eq!(error.to_string(), "device tree has more than 64 boot modules");
+    assert_eq!(error.to_string(), "there are more than 64 boot modules");
 }
 
 #[test]
