@@ -30,7 +30,8 @@
 //!
 //! The linked image is at once a Linux arm64 `Image`, a PE/COFF EFI application and a raw binary, once `breakwater-image`
 //! has flattened it. It runs at any 4 KiB-aligned physical address below the map of the hypervisor, which begins at
-//! 10 TiB unless `BREAKWATER_XEN_SLOT` says otherwise. Options come from the command line in the device tree's `/chosen`:
+//! 10 TiB unless `BREAKWATER_XEN_SLOT` says otherwise. Options come from the command line in the device tree's `/chosen`
+//! or, where UEFI started the image with load options that say something, from these alone:
 //!
 //! | option | meaning | default |
 //! |---|---|---|
@@ -45,6 +46,19 @@
 //! `earlycon-semihosting` is on, as it is in the images that `cargo xtask` builds for QEMU.
 //!
 //! Exit statuses under semihosting: 0 booted and audited, 2 refused, 3 panic, 4 exception, 5 the audit found a mismatch.
+//!
+//! # Under UEFI
+//!
+//! The image is a UEFI application: by the removable path `\\EFI\\BOOT\\BOOTAA64.EFI`, from the shell, by GRUB's `linux`
+//! and `chainloader`, by U-Boot's `bootefi`. It needs EL2 and a device tree, which it copies. UEFI's memory map, as it
+//! is when boot services end, decides what is RAM: loader, boot services and conventional memory that may be mapped
+//! write-back. All else (runtime services, ACPI, reserved, persistent and unaccepted memory, what nobody knows) is
+//! neither mapped nor handed out, and the device tree need not have memory nodes. The report lists what the firmware
+//! keeps, and each span of which tree and firmware say different things; `Handover::firmware_map` has the map.
+//!
+//! Up to 682 descriptors of 48 bytes and load options of 2,048 characters are taken; more are refused on the firmware's
+//! console. Of what the shell gives, the first word is the file: the image warns that it knows no such option. GRUB's
+//! `linux` gives both load options and, with `devicetree`, a tree with a command line of its own: the former count.
 //!
 //! # Consoles
 //!

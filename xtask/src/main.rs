@@ -4,6 +4,8 @@
 
 mod bench;
 mod boot;
+mod disk;
+mod firmware;
 mod image;
 mod lint;
 mod linux;

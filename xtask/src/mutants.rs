@@ -17,7 +17,7 @@ use crate::boot::{Boot as Booted, patient};
 use crate::image::{self, Image, Recipe};
 use crate::loader::{IMAGE_AT, Loading};
 use crate::machine::{Level, Machine};
-use crate::setup::{self, Qemu, Ready};
+use crate::setup::{self, Loader, Qemu, Ready};
 use crate::{child, paths, trees, ui, verdict, witness};
 
 /// The package and the program that make every kind of request.
@@ -111,7 +111,7 @@ fn at_el3(tools: &Tools, name: &str, cpu: &str) -> Result<Boot> {
 
 /// The boot by edk2; nothing where there is none. Where the firmware puts the image, its report says.
 fn under_firmware(image: &Image, tools: &Tools) -> Result<Option<Boot>> {
-    let file: PathBuf = match setup::firmware() {
+    let file: PathBuf = match setup::loader(Loader::Uefi) {
         Ok(file) => file,
         Err(error) => {
             ui::step("Note", &format!("no UEFI firmware here: {error:#}"));

@@ -212,25 +212,48 @@ fn there() -> bool {
     sysroot().is_some_and(|dir| dir.join("lib/rustlib").join(paths::TARGET).join("lib").is_dir())
 }
 
-/// Where the distribution has a UEFI firmware for QEMU's `virt`.
-const FIRMWARE_PACKAGE: &str = "qemu-efi-aarch64";
-const FIRMWARE: &str = "usr/share/qemu-efi-aarch64/QEMU_EFI.fd";
+/// What Debian packages of what runs before an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loader {
+    /// UEFI for QEMU's `virt`.
+    Uefi,
+    /// U-Boot for the same.
+    UBoot,
+    /// A boot loader that UEFI starts.
+    Grub,
+}
 
-/// Finds or fetches a UEFI firmware: the system's, or the distribution's package unpacked under target/.
+impl Loader {
+    /// Its package, and where that has it.
+    const fn place(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Uefi => ("qemu-efi-aarch64", "usr/share/qemu-efi-aarch64/QEMU_EFI.fd"),
+            Self::UBoot => ("u-boot-qemu", "usr/lib/u-boot/qemu_arm64/u-boot.bin"),
+            Self::Grub => ("grub-efi-arm64-bin", "usr/lib/grub/arm64-efi/monolithic/grubaa64.efi"),
+        }
+    }
+}
+
+/// Finds or fetches a loader: the system's, or the distribution's package for arm64, unpacked under target/.
 ///
 /// # Errors
 /// There is none, and none can be fetched here.
-pub(crate) fn firmware() -> Result<PathBuf> {
+pub(crate) fn loader(which: Loader) -> Result<PathBuf> {
     let _lock = paths::lock()?;
-    let into = paths::out().join("firmware");
-    let places = [PathBuf::from("/").join(FIRMWARE), into.join(FIRMWARE)];
-    if let Some(there) = places.iter().find(|file| file.is_file()) {
+    let (package, file) = which.place();
+    let into = paths::out().join("loaders").join(package);
+    let places = [PathBuf::from("/").join(file), into.join(file)];
+    if let Some(there) = places.iter().find(|place| place.is_file()) {
         return Ok(there.clone());
     }
-    if !apt::usable() {
-        bail!("install a UEFI firmware for AArch64 (Debian and Ubuntu: {FIRMWARE_PACKAGE})");
-    }
+    let install = || format!("install what Debian and Ubuntu call {package}");
+    ensure!(apt::usable(), "{}", install());
     let (_, codename) = apt::distribution().context("cannot tell which distribution this is")?;
-    apt::Apt::new(paths::out().join("apt"), &codename, &[])?.unpack(&[FIRMWARE_PACKAGE], None, &into, |_| Ok(()))?;
-    Ok(into.join(FIRMWARE))
+    let sources = apt::of_distribution(&codename);
+    let (debian, said) = apt::Apt::foreign(paths::out().join("apt-arm64"), "arm64", &sources)?;
+    ui::step("Fetching", package);
+    let fetched = debian.unpack_alone(&[package.to_owned()], &into, |_| Ok(()));
+    fetched.with_context(|| format!("{}: {}", install(), apt::reason(&said)))?;
+    ensure!(into.join(file).is_file(), "{package} has no {file}");
+    Ok(into.join(file))
 }

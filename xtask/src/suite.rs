@@ -170,7 +170,7 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>, cloc
     let mut cases = Vec::new();
     if extent.everything {
         cases.extend([layout::fallback_case(), layout::spread_case(), witnessed::mutants()]);
-        cases.extend(foreign::cases().into_iter().chain(witnessed::story_cases()).chain(variety::uefi_cases()));
+        cases.extend(foreign::cases().into_iter().chain(witnessed::story_cases()));
     }
     cases.extend(variety::cases(extent.repeats));
     let mut done = Vec::new();

@@ -4,6 +4,7 @@ use super::Context;
 use super::runner::Case;
 use crate::boot::{Boot, patient};
 use crate::child::{Finished, Limits};
+use crate::firmware::{self, Way};
 use crate::loader::{self, Loading};
 use crate::machine::{Level, Machine};
 use crate::verdict::{self, Kind};
@@ -75,6 +76,8 @@ enum Enter {
     Shim,
     El3,
     El1,
+    #[serde(untagged)]
+    Firmware(Way),
 }
 
 /// How QEMU must end.
@@ -173,7 +176,7 @@ fn case(images: &BTreeMap<String, PathBuf>, fact: Fact) -> Result<Case> {
     }
     Ok(Case::new(format!("fact/{}", fact.name), move |context, scratch| {
         let machine = fact.machine();
-        let entry = fact.entry(context, &machine, scratch)?;
+        let entry = fact.entry(context, &machine, &img, scratch)?;
         let boot = Boot { qemu: &context.ready.qemu, img: &img, machine: &machine, entry: &entry, scratch };
         let mut command = boot.command()?;
         if let (_, Some(which)) = fact.program() {
@@ -220,17 +223,22 @@ impl Fact {
             icount: self.icount,
             options: self.machine.clone(),
             level: match self.enter {
-                Enter::Kernel | Enter::Shim => Level::El2,
+                Enter::Kernel | Enter::Shim | Enter::Firmware(_) => Level::El2,
                 Enter::El3 => Level::El3,
                 Enter::El1 => Level::El1,
             },
         }
     }
 
-    fn entry(&self, context: &Context, machine: &Machine, scratch: &Path) -> Result<Loading> {
+    fn entry(&self, context: &Context, machine: &Machine, img: &Path, scratch: &Path) -> Result<Loading> {
         let append = patient(&self.append);
         Ok(match self.enter {
             Enter::Kernel | Enter::El1 => Loading::Kernel { load_address: self.load_address, append },
+            Enter::Firmware(way) => {
+                // Who believes its tree's command line, parks.
+                let tree = trees::make(&self.tree, &context.ready.qemu, machine, "exit=park", scratch)?;
+                Loading::Given(firmware::arguments(way, img, &append, &tree.bytes, scratch)?)
+            }
             Enter::Shim | Enter::El3 => {
                 let tree = trees::make(&self.tree, &context.ready.qemu, machine, &append, scratch)?;
                 let image_at = self.load_address.unwrap_or(loader::IMAGE_AT);

@@ -18,8 +18,8 @@ use serde::Deserialize;
 use super::Context;
 use super::assembled::{Assembled, Built, LOAD_ADDRESS, Source};
 use super::runner::Case;
-use super::variety::found_firmware;
 use crate::machine::Machine;
+use crate::setup::{Loader, loader};
 use crate::{paths, witness};
 use breakwater_witness::Tools;
 use breakwater_witness::watch::{Ends, Start, Subject, Testimony, watch};
@@ -137,10 +137,10 @@ impl Seeded {
     fn check(&self, built: &Built, tools: &Tools) -> Result<()> {
         let elfs = std::slice::from_ref(&built.elf);
         let start = Start::of(&built.raw, elfs, &self.machine);
-        let mut subject = match self.firmware.then(found_firmware).flatten() {
-            Some(bios) => Subject::behind(tools, &start, &bios)?,
-            None if self.firmware => return Ok(()),
-            None => Subject::image(tools, &start)?,
+        let mut subject = if self.firmware {
+            Subject::behind(tools, &start, &loader(Loader::Uefi)?)?
+        } else {
+            Subject::image(tools, &start)?
         };
         subject.promised.clone_from(&self.features);
         let ends = Ends { timeout: self.timeout, ..Ends::default() };

@@ -3,11 +3,10 @@
 use super::runner::Case;
 use super::{Context, figures};
 use crate::boot::{Boot, patient};
-use crate::child::{self, Finished, Limits};
+use crate::child::{self, Finished};
 use crate::loader::Loading;
 use crate::machine::Machine;
-use crate::setup::firmware;
-use crate::{ui, verdict};
+use crate::verdict;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::path::Path;
@@ -134,49 +133,4 @@ pub(super) fn judged(finished: &Finished, scratch: &Path) -> Result<Value> {
         std::fs::write(&file, finished.everything()).context("cannot keep the output")?;
         bail!("{failure}\n(output: {})", crate::paths::shown(&file))
     })
-}
-
-/// The same file as a UEFI application, run by edk2 as the distribution packages it: boots under UEFI, and a refusal that
-/// goes back to the firmware; where no firmware is to be had the cases say so and pass.
-pub(super) fn uefi_cases() -> Vec<Case> {
-    vec![
-        Case::new("uefi/boots-4-cpus", |context, scratch| {
-            let Some(firmware) = found_firmware() else { return Ok(()) };
-            let machine = Machine { options: vec!["acpi=off".to_owned()], ..Machine::default() };
-            let limits = Limits { timeout: TIMEOUT, ..Limits::default() };
-            let finished = run_uefi(context, &machine, &firmware, scratch, &limits)?;
-            let report = judged(&finished, scratch)?;
-            let online = report.pointer("/cpus/online").and_then(serde_json::Value::as_u64);
-            ensure!(online == Some(4), "{online:?} CPUs are online, not 4");
-            Ok(())
-        }),
-        Case::new("uefi/no-device-tree-refused", |context, scratch| {
-            let Some(firmware) = found_firmware() else { return Ok(()) };
-            // The firmware goes on to other things after a refusal, so the run has no end of its own.
-            let marker = Some("breakwater: refused: the firmware gives no device tree".to_owned());
-            let limits = Limits { timeout: TIMEOUT, marker, linger: Duration::from_secs(2), ..Limits::default() };
-            let finished = run_uefi(context, &Machine::default(), &firmware, scratch, &limits)?;
-            ensure!(finished.marked, "the refusal is not said");
-            ensure!(finished.status.is_none(), "the firmware does not go on: {:?}", finished.status);
-            Ok(())
-        }),
-    ]
-}
-
-pub(super) fn found_firmware() -> Option<std::path::PathBuf> {
-    firmware().inspect_err(|error| ui::step("Note", &format!("no UEFI firmware here: {error:#}"))).ok()
-}
-
-fn run_uefi(
-    context: &Context,
-    machine: &Machine,
-    firmware: &Path,
-    scratch: &Path,
-    limits: &Limits,
-) -> Result<Finished> {
-    let entry = Loading::Kernel { load_address: None, append: patient("exit=semihosting") };
-    let boot = Boot { qemu: &context.ready.qemu, img: &context.image.img, machine, entry: &entry, scratch };
-    let mut command = boot.command()?;
-    command.arg("-bios").arg(firmware);
-    child::run_until(&mut command, limits, false)
 }

@@ -7,14 +7,15 @@ use super::runner::Case;
 use super::variety::{ADDRESSES, CPUS, TIMEOUT};
 use super::{Context, host};
 use crate::boot::patient;
+use crate::firmware::{self, Way};
 use crate::image::{self, Image};
 use crate::machine::Machine;
 use crate::{exec, mutants, paths, witness};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use breakwater_oracle::xen::Story;
 use breakwater_witness::order;
 use breakwater_witness::story::{self, Extent, Ours, Row};
-use breakwater_witness::watch::{self, Ends, Start, Testimony, Verdict};
+use breakwater_witness::watch::{self, Ends, Start, Subject, Testimony, Verdict};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -51,7 +52,27 @@ pub(super) fn cases(repeats: u64) -> Vec<Case> {
     let again = |n| case(format!("witness/repeat-8-cpus-{n}"), Machine { smp: 8, ..base() }, None);
     cases.extend((0..repeats).map(again));
     cases.push(kept());
+    for way in [Way::Uefi, Way::Bootefi] {
+        cases.extend([1, 4].map(|smp| behind_firmware(way, smp)));
+    }
     cases
+}
+
+/// Started by firmware, and judged from the image's entry on.
+fn behind_firmware(way: Way, smp: u32) -> Case {
+    Case::new(format!("witness/{way:?}-{smp}-cpus").to_lowercase(), move |context, scratch| {
+        let Image { img, elf, .. } = &context.image;
+        let machine = Machine { smp, options: vec!["acpi=off".to_owned()], ..Machine::default() };
+        let words = firmware::arguments(way, img, &patient("exit=semihosting"), &[], scratch)?;
+        let [_, bios, more @ ..] = &words[..] else { bail!("the firmware is not the first option") };
+        let start = Start { more, ..Start::of(img, std::slice::from_ref(elf), &machine) };
+        let subject = Subject::behind(&witness::tools(&context.ready.qemu, scratch)?, &start, Path::new(bios))?;
+        let ends = Ends { timeout: TIMEOUT, ..Ends::default() };
+        let testimony = watch::watch(&subject, &ends, (None, false), |_, _| {})?;
+        ensure!(testimony.verdict == Verdict::Clean && testimony.entered.is_some(), "{testimony}");
+        ensure!(testimony.cpus.len() == smp as usize, "{} CPUs started of {smp}", testimony.cpus.len());
+        Ok(())
+    })
 }
 
 /// The trace that `--trace` keeps: small, and judged as the whole is, which thinning itself makes sure of.

@@ -8,6 +8,7 @@ breakwater_boot_tests::facts!(
     old_tables_reused,
     ram_reachable,
     claimed_frames_kept,
+    firmware_memory_kept,
     owned_memory_alone
 );
 
@@ -176,6 +177,36 @@ mod facts {
         booted.require_clean_audit(if is_mapped { &[] } else { core::slice::from_ref(&claimed) });
         let count = drained.count;
         booted.holds(format_args!("{count} frames handed out, all free"))
+    }
+
+    /// What UEFI keeps by its own map is neither mapped nor in the supply, which is emptied and written to. The rest of
+    /// RAM is there.
+    pub(super) fn firmware_memory_kept(start: Start) -> ! {
+        let booted = Booted::after_boot(start);
+        let map = booted.handover.firmware_map().unwrap_or_else(|| booted.failed("UEFI did not start the image"));
+        let keeps = |at: PhysAddr| map.kept().find(|kept| kept.span.contains(at));
+        let mut kept_pages = 0;
+        for kept in map.kept().filter(|kept| kept.kind().starts_with("runtime services")) {
+            let pages = kept.span.start().raw()..kept.span.end_exclusive().raw();
+            for at in pages.step_by(PAGE_BYTES as usize).map(PhysAddr::at) {
+                let found = probe::translate(booted.directmap(at));
+                booted.require(found.is_none(), format_args!("{at:?} of {} is mapped", kept.kind()));
+                kept_pages += 1;
+            }
+        }
+        for region in booted.handover.regions().lock().iter().filter(|region| region.name != "console") {
+            let output = region.output.and_then(|start| PhysSpan::of(start, region.virt.bytes()));
+            let hit = map.kept().find_map(|kept| kept.span.intersection(output?));
+            booted.require(hit.is_none(), format_args!("{} takes {hit:?}, which the firmware keeps", region.name));
+        }
+        let drained = supply::drain(&booted, |frame| {
+            let kept = keeps(frame.start());
+            booted.require(kept.is_none(), format_args!("{frame:?} was handed out of {kept:?}"));
+        });
+        booted.require(drained.is_whole(), "a frame was handed out twice, or something wrote to it");
+        let free = drained.count;
+        booted.require(kept_pages > 0 && free > 0, "there is nothing to look at");
+        booted.holds(format_args!("{kept_pages} pages of runtime services are kept, {free} others are free"))
     }
 
     /// Safe code asks for what would let it reach memory that it does not own, through the manager or through what the

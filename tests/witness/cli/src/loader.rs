@@ -41,6 +41,8 @@ pub enum Loading {
         /// Where the image lies.
         image_at: u64,
     },
+    /// Options that bring the image along: by firmware, for one.
+    Given(Vec<String>),
 }
 
 /// The options that load the image this way. Files that have to be made go to `scratch`.
@@ -58,6 +60,7 @@ pub fn arguments(entry: &Loading, machine: &Machine, img: &Path, scratch: &Path)
             let line = if append.is_empty() { vec![] } else { vec!["-append".to_owned(), append.clone()] };
             Ok([kernel.to_vec(), line].concat())
         }
+        Loading::Given(words) => Ok(words.clone()),
         Loading::Shim { tree, tree_at, image_at } => by_shim(tree, *tree_at, *image_at, machine, img, scratch),
     }
 }

@@ -1,0 +1,108 @@
+//! Ways into the image that lead through firmware: UEFI, U-Boot and GRUB as Debian packages them, fetched where they are
+//! missing, each told to start the image by itself.
+
+use crate::loader::{load, write};
+use crate::setup::{self, Loader};
+use crate::{disk, paths};
+use anyhow::{Context, Result};
+use crc::{CRC_32_ISO_HDLC, Crc};
+use serde::Deserialize;
+use std::fs;
+use std::path::Path;
+
+/// Where U-Boot finds the image, and the tree that QEMU has put there.
+const IMAGE_AT: u64 = 0x4100_0000;
+const TREE_AT: u64 = 0x4000_0000;
+/// U-Boot's environment on `virt`: at the start of the second flash, whose file is as large as the flash.
+const ENVIRONMENT_BYTES: usize = 0x4_0000;
+const FLASH_BYTES: u64 = 64 << 20;
+/// What firmware starts of a disk that it knows nothing of.
+const REMOVABLE: &str = "EFI/BOOT/BOOTAA64.EFI";
+
+/// A way in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Way {
+    /// UEFI takes the image and its command line from QEMU's `-kernel`.
+    Uefi,
+    /// UEFI finds the image on a disk, by the removable path. No command line.
+    Esp,
+    /// UEFI's shell starts the image from a disk, with a command line.
+    Shell,
+    /// UEFI finds GRUB on a disk, whose `devicetree` and `linux` give the image a tree and a command line.
+    Grub,
+    /// U-Boot's `bootefi` starts the image in memory.
+    Bootefi,
+    /// U-Boot finds the image on a disk, by the removable path. No command line.
+    Uboot,
+}
+
+/// The options of QEMU that start `img` this way. The files that they name go to `scratch`.
+///
+/// # Errors
+/// A package cannot be had, or a file cannot be written.
+pub(crate) fn arguments(way: Way, img: &Path, append: &str, tree: &[u8], scratch: &Path) -> Result<Vec<String>> {
+    let image = fs::read(img).with_context(|| paths::shown(img))?;
+    let with_disk = |bios, files: &[(&str, &[u8])]| Ok([firmware(bios)?, drive(files, scratch)?].concat());
+    match way {
+        Way::Uefi => {
+            let kernel = ["-kernel".to_owned(), img.display().to_string(), "-append".to_owned(), append.to_owned()];
+            Ok([firmware(Loader::Uefi)?, kernel.to_vec()].concat())
+        }
+        Way::Esp => with_disk(Loader::Uefi, &[(REMOVABLE, &image)]),
+        Way::Uboot => with_disk(Loader::UBoot, &[(REMOVABLE, &image)]),
+        Way::Shell => {
+            let script = format!("fs0:\\image.efi {append}\r\n");
+            with_disk(Loader::Uefi, &[("image.efi", &image), ("startup.nsh", script.as_bytes())])
+        }
+        Way::Grub => {
+            let grub = fs::read(setup::loader(Loader::Grub)?)?;
+            let script = format!("devicetree /tree.dtb\nlinux /image {append}\nboot\n");
+            let files: [(&str, &[u8]); 4] =
+                [(REMOVABLE, &grub), ("EFI/debian/grub.cfg", script.as_bytes()), ("tree.dtb", tree), ("image", &image)];
+            with_disk(Loader::Uefi, &files)
+        }
+        Way::Bootefi => {
+            let command = format!("bootcmd=bootefi {IMAGE_AT:#x}:{:#x} {TREE_AT:#x}", image.len());
+            let environment = environment(&["bootdelay=0", &format!("bootargs={append}"), &command]);
+            let flash = write(scratch, "environment.img", &environment)?;
+            fs::OpenOptions::new().write(true).open(&flash)?.set_len(FLASH_BYTES)?;
+            let flash = format!("if=pflash,format=raw,index=1,file={}", flash.display());
+            Ok([firmware(Loader::UBoot)?, vec!["-drive".to_owned(), flash], load(img, IMAGE_AT)].concat())
+        }
+    }
+}
+
+fn firmware(which: Loader) -> Result<Vec<String>> {
+    Ok(vec!["-bios".to_owned(), setup::loader(which)?.display().to_string()])
+}
+
+fn drive(files: &[(&str, &[u8])], scratch: &Path) -> Result<Vec<String>> {
+    let file = write(scratch, "disk.img", &disk::with_files(files)?)?;
+    let drive = format!("if=none,id=disk,format=raw,file={}", file.display());
+    let device = "virtio-blk-device,drive=disk".to_owned();
+    Ok(vec!["-drive".to_owned(), drive, "-device".to_owned(), device])
+}
+
+/// Variables as U-Boot keeps them: a checksum, then each with a 0 behind it, and one more.
+fn environment(variables: &[&str]) -> Vec<u8> {
+    let mut text: Vec<u8> = variables.iter().flat_map(|variable| [variable.as_bytes(), &[0]].concat()).collect();
+    text.resize(ENVIRONMENT_BYTES - size_of::<u32>(), 0);
+    let sum = Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(&text);
+    [sum.to_le_bytes().to_vec(), text].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_an_environment_is_what_u_boot_checks() {
+        let made = environment(&["bootdelay=0", "bootcmd=reset"]);
+        assert_eq!(made.len(), ENVIRONMENT_BYTES);
+        assert!(made[4..].starts_with(b"bootdelay=0\0bootcmd=reset\0\0"));
+        let sum = u32::from_le_bytes(made[..4].try_into().expect("four bytes"));
+        assert_eq!(Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(&made[4..]), sum);
+        assert_eq!(Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(b"123456789"), 0xcbf4_3926); // the catalogue's check
+    }
+}
