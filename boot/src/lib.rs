@@ -49,7 +49,7 @@
 //!
 //! # Under UEFI
 //!
-//! The image is a UEFI application: by the removable path `\\EFI\\BOOT\\BOOTAA64.EFI`, from the shell, by GRUB's `linux`
+//! The image is a UEFI application: by the removable path `\EFI\BOOT\BOOTAA64.EFI`, from the shell, by GRUB's `linux`
 //! and `chainloader`, by U-Boot's `bootefi`. It needs EL2 and a device tree, which it copies. UEFI's memory map, as it
 //! is when boot services end, decides what is RAM: loader, boot services and conventional memory that may be mapped
 //! write-back. All else (runtime services, ACPI, reserved, persistent and unaccepted memory, what nobody knows) is
