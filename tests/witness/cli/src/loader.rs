@@ -245,6 +245,8 @@ pub fn virt_load_address(image: &[u8]) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use breakwater_oracle::tables::Words;
+
     use super::*;
 
     #[test]

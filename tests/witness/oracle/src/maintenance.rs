@@ -185,13 +185,21 @@ fn range(operand: u64, format: &Format, features: &Features) -> TlbiTarget {
     TlbiTarget::Range { first, last, level }
 }
 
-/// The aligned 8-byte words that a store touches: address, which bits, and their new value.
-pub fn stored_words(access: &Access) -> impl Iterator<Item = (u64, u64, u64)> {
-    let Access { bytes, pa, value, .. } = *access;
+/// An aligned 8-byte word that a store touches: address, which bits, and their new value.
+pub type StoredWord = (u64, u64, u64);
+
+/// The words that a store touches, lowest first.
+pub fn stored_words(access: &Access) -> impl Iterator<Item = StoredWord> + Clone {
+    let Access { bytes, pa, value: words, .. } = *access;
+    let is_whole = pa.is_multiple_of(8) && bytes >= 8;
     let bits = |count: u32| if count >= 64 { u64::MAX } else { (1 << count) - 1 };
-    let value = u128::from(value[0]) | u128::from(value[1]) << 64;
+    let value = u128::from(words[0]) | u128::from(words[1]) << 64;
     let (offset, end) = (pa & 7, (pa & 7) + u64::from(bytes));
     (0..end.div_ceil(8)).map(move |index| {
+        // Nearly every store.
+        if is_whole {
+            return (pa + 8 * index, u64::MAX, words[index as usize & 1]);
+        }
         let low = offset.max(8 * index);
         let high = end.min(8 * index + 8);
         let mask = bits(8 * (high - low) as u32) << (8 * (low - 8 * index));

@@ -56,12 +56,6 @@ const fn index(pa: u64) -> usize {
 }
 
 impl Memory {
-    /// The word at `pa`, a multiple of 8.
-    #[must_use]
-    pub fn word(&self, pa: u64) -> u64 {
-        self.frames.get(&(pa & FRAME)).map_or(0, |frame| frame[index(pa)])
-    }
-
     /// The word at `pa`, a multiple of 8, holds `value` before the first event.
     pub fn declare(&mut self, pa: u64, value: u64) {
         *self.slot(pa) = value;
@@ -96,6 +90,18 @@ impl Memory {
 
     fn slot(&mut self, pa: u64) -> &mut u64 {
         &mut self.frames.entry(pa & FRAME).or_insert_with(|| Box::new([0; WORDS]))[index(pa)]
+    }
+}
+
+/// Memory that can be asked for its words.
+pub trait Words {
+    /// The word at `pa`, a multiple of 8; zero where nobody knows it, as QEMU's RAM is.
+    fn word(&self, pa: u64) -> u64;
+}
+
+impl Words for Memory {
+    fn word(&self, pa: u64) -> u64 {
+        self.frames.get(&(pa & FRAME)).map_or(0, |frame| frame[index(pa)])
     }
 }
 
@@ -190,14 +196,14 @@ pub struct Tree {
 impl Tree {
     /// The tree below `root`, walked now.
     #[must_use]
-    pub fn new(root: Root, memory: &Memory) -> Self {
+    pub fn new(root: Root, memory: &impl Words) -> Self {
         let mut tree = Self { root, places: FxHashMap::default(), exposed: 0, example: None, stale: true };
         tree.refresh(memory);
         tree
     }
 
     /// Walks again if a table was linked or unlinked since the last walk.
-    pub fn refresh(&mut self, memory: &Memory) {
+    pub fn refresh(&mut self, memory: &impl Words) {
         if !self.stale {
             return;
         }
@@ -218,7 +224,13 @@ impl Tree {
     }
 
     /// Counts the leaves of one table and collects the tables below it.
-    fn visit(&mut self, memory: &Memory, frame: u64, place: TableUse, next: &mut BTreeMap<(u64, Denied), TableUse>) {
+    fn visit(
+        &mut self,
+        memory: &impl Words,
+        frame: u64,
+        place: TableUse,
+        next: &mut BTreeMap<(u64, Denied), TableUse>,
+    ) {
         for slot in place.first_slot..place.first_slot + place.slots {
             let word = memory.word(frame + 8 * slot);
             if let Descriptor::Table(table) = self.root.format.decode(word, place.level) {
@@ -312,7 +324,7 @@ impl Tree {
 
     /// Physical address of `va`; nothing if it is not mapped.
     #[must_use]
-    pub fn translate(&self, memory: &Memory, va: u64) -> Option<u64> {
+    pub fn translate(&self, memory: &impl Words, va: u64) -> Option<u64> {
         let Root { mut base, format } = self.root;
         for level in format.start_level..=3 {
             match format.decode(memory.word(base + 8 * format.index(va, level)), level) {

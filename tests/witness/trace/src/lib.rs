@@ -23,7 +23,7 @@ pub mod text;
 pub use atomic::Atomic;
 pub use decode::{Decoded, decode, releases};
 pub use event::{Access, Barrier, Call, End, Event, Feature, MemoryKind, Record, Step};
-pub use names::{Operation, Register};
+pub use names::{Family, Operation, Register};
 pub use text::{HEADER, MOST_CPUS, Malformed, Reader};
 
 #[cfg(test)]

@@ -72,14 +72,16 @@ impl MeasuredCpu {
     }
 
     /// True while M = 0 between two times with M = 1.
-    pub(super) fn in_window(&self) -> bool {
+    fn in_window(&self) -> bool {
         let is_off = self.pending.is_some_and(|pending| pending.off_at.is_some()) && !self.regime.mmu_on();
         is_off && self.levels.is_el2()
     }
 
-    /// A data access with M = 0.
-    pub(super) fn accessed_in_window(&mut self, store: bool) {
-        if let Some(pending) = &mut self.pending {
+    /// A data access; those of the window count.
+    pub(super) fn accessed(&mut self, store: bool) {
+        if self.in_window()
+            && let Some(pending) = &mut self.pending
+        {
             *(if store { &mut pending.switch.stores } else { &mut pending.switch.loads }) += 1;
         }
     }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use rustc_hash::FxHashMap;
 
 use breakwater_oracle::descriptor::Descriptor;
-use breakwater_oracle::tables::{Memory, Tree};
+use breakwater_oracle::tables::{Tree, Words};
 
 /// Stores that are remembered: at most 300 MB of them, each to a word of its own. An image of ours has some thousand.
 const MOST_STORES: u64 = 1 << 21;
@@ -79,7 +79,7 @@ impl History {
     }
 
     /// The slots of `tree` that were stored more than once. A zero does not count while nothing points to its frame.
-    pub(super) fn stored_twice(&self, tree: &Tree, memory: &Memory) -> Vec<StoredTwice> {
+    pub(super) fn stored_twice(&self, tree: &Tree, memory: &impl Words) -> Vec<StoredTwice> {
         let linked = self.linked_at(tree, memory);
         let mut found = Vec::new();
         for (slot, _) in tree.slots() {
@@ -97,7 +97,7 @@ impl History {
     }
 
     /// For each frame below the root: the place in the order of stores at which the first link to it was stored.
-    fn linked_at(&self, tree: &Tree, memory: &Memory) -> FxHashMap<u64, u64> {
+    fn linked_at(&self, tree: &Tree, memory: &impl Words) -> FxHashMap<u64, u64> {
         let mut linked = FxHashMap::default();
         for (slot, level) in tree.slots() {
             let word = memory.word(slot);

@@ -1,12 +1,15 @@
 //! Replays a trace and takes the figures.
+//!
+//! Memory is its caller's: who judges a recording knows it already, and a second copy would cost as much as the figures.
 
 use rustc_hash::FxHashMap;
 use std::io::BufRead;
 
 use anyhow::{Context, Result, bail, ensure};
+use breakwater_oracle::maintenance::stored_words;
 use breakwater_oracle::regime::Control;
-use breakwater_oracle::tables::{Memory, Root, Tree, WordChange};
-use breakwater_trace::{Access, End, Event, Operation, Reader, Record, Register, Step};
+use breakwater_oracle::tables::{Memory, Root, Tree, WordChange, Words};
+use breakwater_trace::{End, Event, Operation, Reader, Record, Register, Step};
 
 use super::cpu::MeasuredCpu;
 use super::history::{History, StoredTwice, TableStores};
@@ -20,7 +23,6 @@ const LONGEST_RUN: u64 = 512;
 /// A replay in progress.
 #[derive(Default)]
 pub(crate) struct Replay {
-    memory: Memory,
     cpus: Vec<MeasuredCpu>,
     boot_cpu: Option<u32>,
     /// The trees below all roots in force.
@@ -49,22 +51,28 @@ pub(super) struct Replayed {
 ///
 /// # Errors
 /// A malformed or cut-off trace, with its line; an unsupported translation regime; more stores before the first root
-/// switch than are remembered.
+/// switch than are remembered; a load address that is no multiple of 8.
 pub(super) fn replay(trace: impl BufRead, loaded: &[Loaded]) -> Result<Replayed> {
     let mut replay = Replay { history: Some(History::default()), ..Replay::new(loaded)? };
+    let mut memory = Memory::default();
+    loaded.iter().for_each(|file| file.declare(&mut memory));
     let mut reader = Reader::new(trace);
     while let Some(record) = reader.next_record()? {
         if let Record::End(end) = record {
             return Ok(replay.finish(end));
         }
-        replay.record(&record).with_context(|| format!("trace line {}", reader.line()))?;
+        let changes = replay.changes(&record, &memory);
+        changes.iter().for_each(|change| memory.declare(change.pa, change.new));
+        if let Record::Word { pa, value } = record {
+            memory.declare(pa, value);
+        }
+        replay.record(&record, &changes, &memory).with_context(|| format!("trace line {}", reader.line()))?;
     }
     bail!("the trace breaks off after line {}: it has no end record", reader.line().saturating_sub(1))
 }
 
 impl Replay {
-    /// Before the first record, over memory that holds `loaded`; the first of them is the image. Stores to tables are
-    /// not counted: for that all stores up to the first root switch are needed, and a kernel that switches late, or
+    /// Before the first record, with `loaded` in memory; the first of them is the image. Stores to tables are not counted: for that all stores up to the first root switch are needed, and a kernel that switches late, or
     /// never, has hundreds of millions.
     ///
     /// # Errors
@@ -73,7 +81,6 @@ impl Replay {
         let mut replay = Self::default();
         for file in loaded {
             ensure!(file.pa.is_multiple_of(8), "the load address {:#x} is no multiple of 8", file.pa);
-            file.declare(&mut replay.memory);
         }
         if let Some(Loaded { pa, bytes }) = loaded.first() {
             replay.image = (*pa, *pa + bytes.len() as u64);
@@ -81,16 +88,37 @@ impl Replay {
         Ok(replay)
     }
 
-    /// Follows one record, but for the last.
+    /// What `record`, which comes next, does to the words of `memory`. Without a history only those of tables count.
+    pub(crate) fn changes(&self, record: &Record, memory: &impl Words) -> Vec<WordChange> {
+        let Record::Step(step) = record else { return Vec::new() };
+        // Nearly no store is to a table.
+        let counts = |pa: &u64| self.history.is_some() || self.trees.values().any(|tree| tree.reads(*pa));
+        let change = |(pa, mask, bits): (u64, u64, u64)| {
+            let old = memory.word(pa);
+            WordChange { pa, old, new: (old & !mask) | bits }
+        };
+        match step.event {
+            Event::Store(access) if !access.device => {
+                stored_words(&access).filter(|(pa, ..)| counts(pa)).map(change).collect()
+            }
+            Event::Maintain { operation, operand } if operation.zeroes() => {
+                let Some((first, bytes)) = self.zeroed(step, operand, memory) else { return Vec::new() };
+                let words = (first..first + bytes).step_by(8).filter(counts);
+                words.map(|pa| change((pa, u64::MAX, 0))).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Follows one record, but for the last, over `memory` after it. `changes` are [`Replay::changes`] of it.
     ///
     /// # Errors
     /// An unsupported translation regime; a CPU whose instruction numbers go backwards; more stores than are
     /// remembered.
-    pub(crate) fn record(&mut self, record: &Record) -> Result<()> {
+    pub(crate) fn record(&mut self, record: &Record, changes: &[WordChange], memory: &impl Words) -> Result<()> {
         match record {
-            Record::Word { pa, value } => self.memory.declare(*pa, *value),
-            Record::Memory { .. } | Record::Feature { .. } | Record::End(_) => {}
-            Record::Step(step) => self.step(step)?,
+            Record::Word { .. } | Record::Memory { .. } | Record::Feature { .. } | Record::End(_) => {}
+            Record::Step(step) => self.step(step, changes, memory)?,
             Record::Count { cpu, instructions } => self.cpu(*cpu).account(*instructions)?,
         }
         Ok(())
@@ -108,28 +136,33 @@ impl Replay {
         &mut self.cpus[cpu as usize]
     }
 
-    fn step(&mut self, step: &Step) -> Result<()> {
+    fn step(&mut self, step: &Step, changes: &[WordChange], memory: &impl Words) -> Result<()> {
         let Step { cpu, instruction, pc, event } = *step;
         self.boot_cpu.get_or_insert(cpu);
         // These come before the instruction that they name; every other event comes with it.
         let before =
             matches!(event, Event::Start { .. } | Event::Found { .. } | Event::Fetch { .. } | Event::Exception { .. });
         let executed = if before { instruction.saturating_sub(1) } else { instruction };
-        self.cpu(cpu).account(executed)?;
-        self.cpu(cpu).levels.follow(pc, &event);
+        let state = self.cpu(cpu);
+        state.account(executed)?;
+        state.levels.follow(pc, &event);
         match event {
             Event::Start { exception_level } => self.cpu(cpu).figures.start = Some((pc, exception_level)),
             Event::Found { register, value } | Event::Msr { register, value } => {
-                self.write_register(step, register, value)?;
+                self.write_register(step, register, value, memory)?;
             }
-            Event::Store(access) => self.store(step, &access)?,
+            Event::Store(access) => {
+                state.levels.note_access(access.va, access.pa);
+                state.accessed(true);
+                self.changed(step, changes, memory)?;
+            }
             Event::Load(access) => {
-                self.cpu(cpu).levels.note_access(access.va, access.pa);
-                self.in_window(cpu, false)?;
+                state.levels.note_access(access.va, access.pa);
+                state.accessed(false);
             }
-            Event::Maintain { operation, operand } => self.maintain(step, operation, operand)?,
+            Event::Maintain { operation, .. } => self.maintain(step, operation, changes, memory)?,
             Event::Dsb(barrier) if barrier.orders_everything() => self.live.synchronised(cpu),
-            Event::Isb => self.synchronise(cpu, instruction)?,
+            Event::Isb => self.synchronise(cpu, instruction, memory)?,
             Event::Exception { .. } => self.cpu(cpu).figures.exceptions += 1,
             Event::Fetch { instructions } => self.fetch(step, u64::from(instructions)),
             _ => {}
@@ -137,15 +170,7 @@ impl Replay {
         Ok(())
     }
 
-    fn in_window(&mut self, cpu: u32, store: bool) -> Result<()> {
-        let cpu = self.cpu(cpu);
-        if cpu.in_window() {
-            cpu.accessed_in_window(store);
-        }
-        Ok(())
-    }
-
-    fn write_register(&mut self, step: &Step, register: Register, value: u64) -> Result<()> {
+    fn write_register(&mut self, step: &Step, register: Register, value: u64, memory: &impl Words) -> Result<()> {
         let Step { cpu: index, instruction, pc, event } = *step;
         let was_on = self.cpu(index).regime.mmu_on();
         let cpu = self.cpu(index);
@@ -158,7 +183,7 @@ impl Replay {
             (Some(control), _) => cpu.regime.set(control, value),
             (None, _) => return Ok(()),
         }
-        self.put_in_force(index, matches!(event, Event::Found { .. }))?;
+        self.put_in_force(index, matches!(event, Event::Found { .. }), memory)?;
         let on = self.cpu(index).regime.mmu_on();
         if !was_on && on && self.cpu(index).figures.enables.len() == 1 && self.boot_cpu == Some(index) {
             self.first_tables = self.stores_to_root_of(index);
@@ -168,7 +193,7 @@ impl Replay {
 
     /// Brings the set of trees, and every CPU's exposure, in line with the registers. While their first values are being
     /// declared, one by one, they need not make sense.
-    fn put_in_force(&mut self, index: u32, declaring: bool) -> Result<()> {
+    fn put_in_force(&mut self, index: u32, declaring: bool, memory: &impl Words) -> Result<()> {
         let cpu = self.cpu(index);
         cpu.root = match Root::of(&cpu.regime) {
             _ if !cpu.regime.mmu_on() => None,
@@ -176,18 +201,18 @@ impl Replay {
             root => Some(root.map_err(anyhow::Error::msg)?),
         };
         if let Some(root) = cpu.root {
-            self.trees.entry(root).or_insert_with(|| Tree::new(root, &self.memory));
+            self.trees.entry(root).or_insert_with(|| Tree::new(root, memory));
         }
         let in_force: Vec<Root> = self.cpus.iter().filter_map(|cpu| cpu.root).collect();
         self.trees.retain(|root, _| in_force.contains(root));
-        self.expose(index);
+        self.expose(index, memory);
         Ok(())
     }
 
     /// Tells every CPU whether its tables hold a writable and executable leaf, after an event of CPU `own`.
-    fn expose(&mut self, own: u32) {
+    fn expose(&mut self, own: u32, memory: &impl Words) {
         for tree in self.trees.values_mut() {
-            tree.refresh(&self.memory);
+            tree.refresh(memory);
         }
         for cpu in &mut self.cpus {
             let tree = cpu.root.and_then(|root| self.trees.get(&root));
@@ -195,25 +220,11 @@ impl Replay {
         }
     }
 
-    fn store(&mut self, step: &Step, access: &Access) -> Result<()> {
-        self.in_window(step.cpu, true)?;
-        self.cpu(step.cpu).levels.note_access(access.va, access.pa);
-        if !access.device {
-            let changes = self.memory.store(access);
-            self.changed(step, &changes)?;
-        }
-        Ok(())
-    }
-
-    fn changed(&mut self, step: &Step, changes: &[WordChange]) -> Result<()> {
+    fn changed(&mut self, step: &Step, changes: &[WordChange], memory: &impl Words) -> Result<()> {
         let mut touched = false;
         for change in changes {
             if let Some(history) = &mut self.history {
                 history.add(change.pa, step.instruction, change.new)?;
-            }
-            // Nearly no store is to a table.
-            if !self.trees.values().any(|tree| tree.reads(change.pa)) {
-                continue;
             }
             let place = |tree: &Tree| Some((*tree.format(), tree.level_of(change.pa)?));
             if let Some((format, level)) = self.trees.values().find_map(place) {
@@ -224,34 +235,41 @@ impl Replay {
             }
         }
         if touched {
-            self.expose(step.cpu);
+            self.expose(step.cpu, memory);
         }
         Ok(())
     }
 
-    fn maintain(&mut self, step: &Step, operation: Operation, operand: u64) -> Result<()> {
+    fn maintain(
+        &mut self,
+        step: &Step,
+        operation: Operation,
+        changes: &[WordChange],
+        memory: &impl Words,
+    ) -> Result<()> {
         if operation.invalidates_el2() {
             self.live.invalidated(step.cpu);
         }
         if operation.zeroes() {
-            self.in_window(step.cpu, true)?;
-            let cpu = self.cpu(step.cpu);
-            let (root, bytes) = (cpu.root, cpu.zeroed_bytes);
-            let va = operand & !(bytes - 1);
-            let elsewhere = !cpu.levels.is_el2();
-            let there = cpu.levels.physical(va, cpu.regime.hcr);
-            let pa = match root.and_then(|root| self.trees.get(&root)) {
-                _ if elsewhere => there,
-                Some(tree) => tree.translate(&self.memory, va),
-                None => Some(va),
-            };
-            // An unmapped address faults instead of being zeroed.
-            if let Some(pa) = pa {
-                let changes = self.memory.zero(pa, bytes);
-                self.changed(step, &changes)?;
-            }
+            self.cpu(step.cpu).accessed(true);
+            self.changed(step, changes, memory)?;
         }
         Ok(())
+    }
+
+    /// What a DC ZVA of this CPU zeroes: where, and how many bytes. An unmapped address faults instead.
+    fn zeroed(&self, step: &Step, operand: u64, memory: &impl Words) -> Option<(u64, u64)> {
+        let cpu = self.cpus.get(step.cpu as usize)?;
+        let mut levels = cpu.levels.clone();
+        levels.follow(step.pc, &step.event);
+        let bytes = cpu.zeroed_bytes;
+        let va = operand & !(bytes - 1);
+        let pa = match cpu.root.and_then(|root| self.trees.get(&root)) {
+            _ if !levels.is_el2() => levels.physical(va, cpu.regime.hcr)?,
+            Some(tree) => tree.translate(memory, va)?,
+            None => va,
+        };
+        Some((pa, bytes))
     }
 
     fn stores_to_root_of(&self, cpu: u32) -> TableStores {
@@ -263,7 +281,7 @@ impl Replay {
         }
     }
 
-    fn synchronise(&mut self, index: u32, instruction: u64) -> Result<()> {
+    fn synchronise(&mut self, index: u32, instruction: u64, memory: &impl Words) -> Result<()> {
         let switch = self.cpu(index).synchronised(instruction);
         if self.boot_cpu != Some(index) || self.runtime_root.is_some() || switch.is_none() {
             return Ok(());
@@ -272,7 +290,7 @@ impl Replay {
         self.runtime_tables = self.stores_to_root_of(index);
         let tree = self.cpu(index).root.and_then(|root| self.trees.get(&root));
         if let (Some(history), Some(tree)) = (&self.history, tree) {
-            self.stored_twice = history.stored_twice(tree, &self.memory);
+            self.stored_twice = history.stored_twice(tree, memory);
         }
         self.history = None;
         self.end_run(instruction.saturating_add(1));

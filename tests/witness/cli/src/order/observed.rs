@@ -14,7 +14,7 @@ use breakwater_trace::{Access, Call, Event, Record, Step};
 use super::history::{History, Load, Source, Store, WordPart};
 use super::{Edge, Moment};
 use breakwater_oracle::obligations::Obligations;
-use breakwater_oracle::tables::Memory;
+use breakwater_oracle::tables::{Memory, Words};
 
 /// PSCI CPU_ON for 32-bit and 64-bit callers.
 const CPU_ON: [u64; 2] = [0x8400_0003, 0xc400_0003];

@@ -13,7 +13,7 @@ use breakwater_oracle::level::Levels;
 use breakwater_oracle::maintenance::{Invalidation, Ordering, Reach, TlbiTarget};
 use breakwater_oracle::params::Features;
 use breakwater_oracle::regime::{Control, Controls};
-use breakwater_oracle::tables::Memory;
+use breakwater_oracle::tables::{Memory, Words};
 use breakwater_trace::{Access, Event, Operation, Record, Step};
 use std::fmt;
 use std::ops::Range;

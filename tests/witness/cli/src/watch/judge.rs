@@ -156,11 +156,13 @@ impl Judge {
     }
 
     fn step(&mut self, line: u64, record: &Record) {
+        let changes = self.replay.as_ref().map(|replay| replay.changes(record, &self.obligations)).unwrap_or_default();
         self.obligations.step(line, record);
         if let Some(conduct) = &mut self.conduct {
             conduct.record(line, record);
         }
-        if let Some(Err(error)) = self.replay.as_mut().map(|replay| replay.record(record)) {
+        let replayed = self.replay.as_mut().map(|replay| replay.record(record, &changes, &self.obligations));
+        if let Some(Err(error)) = replayed {
             (self.replay, self.unmeasured) = (None, Some(format!("trace line {line}: {error:#}")));
         }
         if let Record::Step(step) = record {

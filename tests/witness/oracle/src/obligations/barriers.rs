@@ -65,7 +65,7 @@ impl Obligations {
                 }
             }
         }
-        if broadcast {
+        if broadcast && self.params.any(|features| features.repeat_tlbi) {
             self.second_round(pe, reach);
         }
         self.pe(pe).unfinished.issue(shot);
@@ -260,6 +260,7 @@ impl Obligations {
         }
         self.complete_lines(pe, &ordering);
         if !self.debts.is_idle(pe) {
+            self.uses.change();
             for (key, debt) in self.debts().dsb(at, &ordering, seen_by, repeats, latent) {
                 self.release(key, &[debt]);
             }
@@ -273,6 +274,7 @@ impl Obligations {
                     && holder.complete(pe, &ordering, repeats) != 0
                 {
                     (owed.progress, owed.done) = (Progress::Invalidated, Evidence(at));
+                    self.uses.change();
                 }
             }
         }
@@ -281,6 +283,7 @@ impl Obligations {
             if !self.contexts[index].reach.awaits(pe) {
                 continue;
             }
+            self.uses.change();
             let context = &mut self.contexts()[index];
             let gone = context.reach.complete(pe, &ordering, repeats);
             if latent {
@@ -343,7 +346,7 @@ impl Obligations {
             self.use_address(pe, operand, Use::Zeroing);
         }
         if let Some(pa) = self.translate(pe, operand & !63) {
-            (0..8).for_each(|word| self.store_word(pe, ((pa & !63) + 8 * word, u64::MAX, 0)));
+            self.store_words(pe, (0..8).map(|word| ((pa & !63) + 8 * word, u64::MAX, 0)));
         }
     }
 }

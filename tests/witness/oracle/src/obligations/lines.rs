@@ -77,9 +77,9 @@ impl Waiting {
         self.reached = self.reached.or(&other.reached);
     }
 
-    /// A word of the page is stored: this DC came before.
-    pub(super) fn overtake(&mut self, at: usize) {
-        self.reached.remove(at);
+    /// `words` of the page are stored: this DC came before.
+    pub(super) fn overtake(&mut self, words: &Words) {
+        self.reached = self.reached.without(words);
     }
 }
 
@@ -98,15 +98,7 @@ impl Lines {
             self.unclear.remove(at);
         }
         if cached.unwrap_or(true) {
-            self.dirty.insert(at);
-            self.half_cleaned.remove(at);
-            for set in [&mut self.uncached, &mut self.unordered, &mut self.exposed, &mut self.pushed] {
-                set.remove(at);
-            }
-            self.exposed = self.exposed.or(&self.mixed(at, line_bytes));
-            if self.invalidated.has(at) {
-                self.invalidated = self.invalidated.without(&around(at, line_bytes));
-            }
+            self.store_cached(&Words::span(at, 1), line_bytes);
         } else {
             let clean = self.invalidated.has(at) && !self.dirty.has(at);
             if !clean {
@@ -118,6 +110,24 @@ impl Lines {
             self.pushed.remove(at);
             self.uncached.insert(at);
             self.unordered.insert(at);
+        }
+    }
+
+    /// `words` are stored with caches on.
+    pub(super) fn store_cached(&mut self, words: &Words, line_bytes: u16) {
+        self.dirty = self.dirty.or(words);
+        for set in
+            [&mut self.half_cleaned, &mut self.uncached, &mut self.unordered, &mut self.exposed, &mut self.pushed]
+        {
+            *set = set.without(words);
+        }
+        let lines = |words: &Words| words.each().fold(Words::default(), |lines, at| lines.or(&around(at, line_bytes)));
+        if !self.uncached.is_empty() {
+            self.exposed = self.exposed.or(&lines(words).and(&self.uncached));
+        }
+        let invalidated = self.invalidated.and(words);
+        if !invalidated.is_empty() {
+            self.invalidated = self.invalidated.without(&lines(&invalidated));
         }
     }
 

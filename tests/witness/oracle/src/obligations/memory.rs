@@ -12,7 +12,7 @@ use super::fast::{FastMap, digest, fold};
 use super::holder::{Pes, bit};
 use super::lines::{Lines, Upkeep};
 use super::page::{KnownPage, Unseen, Words};
-use crate::maintenance::{Ordering, Reach};
+use crate::maintenance::{Ordering, Reach, StoredWord};
 
 /// Log2 of the bytes in a page of this bookkeeping; nothing to do with the granule.
 pub(super) const SHIFT: u32 = 12;
@@ -196,15 +196,10 @@ impl Memory {
         let epoch = self.epoch(at.pe);
         self.is_unpushed |= cached == Some(false);
         let (page, word) = (self.page_mut(pa), index(pa));
-        let old = page.known.has(word).then(|| page.word(word));
-        let new = if mask == u64::MAX { Some(bits) } else { old.map(|known| known & !mask | bits) };
-        if let Some(new) = new.filter(|_| old != new) {
-            page.known.insert(word);
-            page.set(word, new);
-        }
+        let WordChange { old, new } = page.change(word, mask, bits);
         page.lines.store(word, cached, line_bytes);
         let mixed = if cached == Some(true) { page.lines.mixed(word, line_bytes) } else { Words::default() };
-        page.write(word, at);
+        page.write(&Words::span(word, 1), at);
         let is_touched = page.overwrite(at.pe, word, old, epoch);
         if old != new {
             self.digest ^= share(pa, old) ^ share(pa, new);
@@ -212,13 +207,51 @@ impl Memory {
         if new.is_some() && !self.contradicted.is_empty() {
             self.contradicted.remove(&pa);
         }
-        if is_touched {
-            self.touched(at.pe).push(pa >> SHIFT);
-        }
-        if !self.epochs.get(at.pe as usize).is_some_and(|epoch| epoch.1) {
-            self.epoch_mut(at.pe).1 = true;
-        }
+        self.note_store(at.pe, pa, is_touched);
         (WordChange { old, new }, mixed)
+    }
+
+    /// The event `at` stores `words` of the page at `pa` through the caches.
+    pub(super) fn store_cached(
+        &mut self,
+        at: At,
+        pa: u64,
+        words: impl Iterator<Item = StoredWord> + Clone,
+        line_bytes: u16,
+    ) {
+        let epoch = self.epoch(at.pe);
+        let page = self.page_mut(pa);
+        let (mut stored, mut digest, mut is_touched) = (Words::default(), 0, false);
+        for (pa, mask, bits) in words.clone() {
+            let (word, WordChange { old, new }) = (index(pa), page.change(index(pa), mask, bits));
+            stored.insert(word);
+            is_touched |= page.overwrite(at.pe, word, old, epoch);
+            if old != new {
+                digest ^= share(pa, old) ^ share(pa, new);
+            }
+        }
+        page.lines.unclear = page.lines.unclear.without(&stored);
+        page.lines.store_cached(&stored, line_bytes);
+        page.write(&stored, at);
+        self.digest ^= digest;
+        if !self.contradicted.is_empty() {
+            for (pa, ..) in words {
+                if self.read(pa).is_some() {
+                    self.contradicted.remove(&pa);
+                }
+            }
+        }
+        self.note_store(at.pe, pa, is_touched);
+    }
+
+    /// `pe` stored to the page at `pa`; whether its next DSB has to look there now.
+    fn note_store(&mut self, pe: u32, pa: u64, is_touched: bool) {
+        if is_touched {
+            self.touched(pe).push(pa >> SHIFT);
+        }
+        if !self.epochs.get(pe as usize).is_some_and(|epoch| epoch.1) {
+            self.epoch_mut(pe).1 = true;
+        }
     }
 
     fn epoch(&self, pe: u32) -> u32 {

@@ -39,7 +39,7 @@ mod usage;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use breakwater_trace::{Call, End, Event, Record, Step};
+use breakwater_trace::{Call, End, Event, Family, Record, Step};
 
 pub use self::cause::{At, Harm, Lack, Remedy, Side};
 pub use self::report::{Doubt, NotKept, Violation};
@@ -59,6 +59,7 @@ use self::report::Report;
 use self::unknown::EarlyLoad;
 use crate::params::Params;
 use crate::regime::Control;
+use crate::tables::Words;
 
 /// The engine. Two are equal when they would judge every continuation alike; what they have reported does not count.
 #[derive(Clone, Debug, Default)]
@@ -159,7 +160,7 @@ impl Obligations {
     pub fn step(&mut self, line: u64, record: &Record) {
         self.report.at = At { line, ..At::default() };
         self.budget = context::MOST_SLOTS;
-        if !is_use(record) {
+        if !tells_for_itself(record) {
             self.uses.change();
         }
         match record {
@@ -302,10 +303,21 @@ impl Obligations {
     }
 }
 
-/// Whether `record` is a use of addresses alone; a store is one too unless it is to a table, or a command.
-const fn is_use(record: &Record) -> bool {
+impl Words for Obligations {
+    fn word(&self, pa: u64) -> u64 {
+        self.memory.read(pa).unwrap_or(0)
+    }
+}
+
+/// Whether uses after `record` find what those before it found, or its own code says that they do not: it is a use of
+/// addresses, the upkeep of lines, which uses do not ask for, or a DSB, and most of these settle nothing.
+fn tells_for_itself(record: &Record) -> bool {
     let Record::Step(step) = record else { return false };
-    matches!(step.event, Event::Store(_) | Event::Load(_) | Event::Fetch { .. } | Event::Mrs { .. })
+    match step.event {
+        Event::Store(_) | Event::Load(_) | Event::Fetch { .. } | Event::Mrs { .. } | Event::Dsb(_) => true,
+        Event::Maintain { operation, .. } => matches!(operation.family(), Some(Family::Dc)),
+        _ => false,
+    }
 }
 
 /// What a reader of long traces may ask: what the engine looked at, so that the rest of a trace can be left out.

@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 use super::cause::{At, Evidence};
 use super::fast::fold;
 use super::holder::{Pes, bit};
+use super::memory::WordChange;
 
 /// More values than this in flight to one page, and the rest counts as unknown.
 const MOST_OLDER: usize = 64;
@@ -68,53 +69,51 @@ impl Writer {
     }
 }
 
-/// Those of one page, in the order of their first stores. A word has one writer at most.
+/// Those of one page. A word has one writer at most.
 #[derive(Clone, Debug, Default)]
 struct Writers {
-    all: Vec<Writer>,
-    /// Some may be of one instruction.
-    may_join: bool,
+    /// The newest store.
+    newest: Option<Writer>,
+    /// Those before it, in the order of their first stores.
+    older: Vec<Writer>,
+    /// There were too many: those of one instruction are one.
+    is_joined: bool,
 }
 
 impl Writers {
-    /// The word at `index` is stored by the event `at`.
-    fn write(&mut self, index: usize, at: At) {
-        if let Some(place) = self.all.iter().position(|writer| writer.words.has(index)) {
-            let is_last = place + 1 == self.all.len();
-            let writer = &mut self.all[place];
-            writer.words.remove(index);
-            if writer.words.is_empty() {
-                if is_last && writer.is_of(at) {
-                    (writer.words, writer.at) = (Words::span(index, 1), at);
-                    return;
-                }
-                self.all.remove(place);
+    /// `words` are stored by the event `at`.
+    fn write(&mut self, words: &Words, at: At) {
+        if let Some(Writer { words: before, at }) = self.newest.replace(Writer { words: *words, at }) {
+            let left = before.without(words);
+            if !left.is_empty() {
+                self.keep(Writer { words: left, at });
             }
         }
-        if self.all.len() >= MOST_WRITERS && std::mem::take(&mut self.may_join) {
-            self.join();
-        }
-        if self.all.len() >= MOST_WRITERS {
-            self.all.remove(0);
-        }
-        self.may_join |= self.all.iter().any(|writer| writer.is_of(at));
-        self.all.push(Writer { words: Words::span(index, 1), at });
+        self.older.retain_mut(|writer| {
+            writer.words = writer.words.without(words);
+            !writer.words.is_empty()
+        });
     }
 
-    /// Joins those of one instruction, each with the first of them.
-    fn join(&mut self) {
-        let mut joined = 0;
-        for index in 0..self.all.len() {
-            let Writer { words, at } = self.all[index];
-            match self.all[..joined].iter_mut().find(|other| other.is_of(at)) {
-                Some(other) => other.words = other.words.or(&words),
-                None => {
-                    self.all[joined] = Writer { words, at };
-                    joined += 1;
-                }
-            }
+    /// The store of `writer` is the newest no longer.
+    fn keep(&mut self, writer: Writer) {
+        if self.older.len() >= MOST_WRITERS && !std::mem::replace(&mut self.is_joined, true) {
+            std::mem::take(&mut self.older).into_iter().for_each(|writer| self.keep(writer));
         }
-        self.all.truncate(joined);
+        if let Some(first) = self.older.iter_mut().find(|first| first.is_of(writer.at)).filter(|_| self.is_joined) {
+            first.words = first.words.or(&writer.words);
+            return;
+        }
+        if self.older.len() >= MOST_WRITERS {
+            self.older.remove(0);
+        }
+        self.older.push(writer);
+    }
+
+    /// The store that left what the word at `index` holds, if it is remembered.
+    fn of(&self, index: usize) -> Option<At> {
+        let mut all = self.newest.iter().chain(&self.older);
+        all.find(|writer| writer.words.has(index)).map(|writer| writer.at)
     }
 }
 
@@ -160,13 +159,23 @@ impl KnownPage {
 
     /// The store that left what the word at `index` holds, if there was one and it is remembered.
     pub(super) fn writer(&self, index: usize) -> Option<At> {
-        let Evidence(writers) = &self.writers;
-        writers.all.iter().find(|writer| writer.words.has(index)).map(|writer| writer.at)
+        self.writers.0.of(index)
     }
 
-    /// The word at `index` is stored by the event `at`.
-    pub(super) fn write(&mut self, index: usize, at: At) {
-        self.writers.0.write(index, at);
+    /// `words` are stored by the event `at`.
+    pub(super) fn write(&mut self, words: &Words, at: At) {
+        self.writers.0.write(words, at);
+    }
+
+    /// The bits `mask` of the word at `at` change.
+    pub(super) fn change(&mut self, at: usize, mask: u64, bits: u64) -> WordChange {
+        let old = self.known.has(at).then(|| self.word(at));
+        let new = if mask == u64::MAX { Some(bits) } else { old.map(|known| known & !mask | bits) };
+        if let Some(new) = new.filter(|_| old != new) {
+            self.known.insert(at);
+            self.set(at, new);
+        }
+        WordChange { old, new }
     }
 
     /// The word at `at`; 0 if it is not known.
@@ -345,6 +354,10 @@ impl Words {
     /// `count` words from `first` on, cut to the page.
     pub(super) fn span(first: usize, count: usize) -> Self {
         let mut words = Self::default();
+        if count == 1 && first < 512 {
+            words.insert(first);
+            return words;
+        }
         let end = first.saturating_add(count).min(512);
         if first.is_multiple_of(64) && end == first + 64 {
             words.0[first / 64] = u64::MAX;
@@ -385,6 +398,18 @@ impl Words {
     /// Mixes the set into `state`.
     pub(super) fn fold_into(&self, state: u64) -> u64 {
         self.0.iter().fold(state, |state, word| fold(state, *word))
+    }
+
+    /// Each word in it, lowest first.
+    pub(super) fn each(&self) -> impl Iterator<Item = usize> {
+        let of_group = |(number, mut group): (usize, u64)| {
+            std::iter::from_fn(move || {
+                let at = (group != 0).then(|| 64 * number + group.trailing_zeros() as usize);
+                group &= group.wrapping_sub(1);
+                at
+            })
+        };
+        self.0.into_iter().enumerate().flat_map(of_group)
     }
 
     /// The lowest word in it.

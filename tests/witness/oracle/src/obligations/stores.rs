@@ -10,11 +10,13 @@ use super::context::{Context, PlacedWord, Regime, TableUse};
 use super::debt::{Debt, Detour};
 use super::holder::{Holder, Pes};
 use super::lines::Waiting;
+use super::memory::index;
+use super::page::Words;
 use super::report::UnplacedViolation;
 use super::switching::Stores;
 use super::{Obligations, Rule};
 use crate::descriptor::Descriptor;
-use crate::maintenance::stored_words;
+use crate::maintenance::{StoredWord, stored_words};
 
 impl Obligations {
     pub(super) fn store(&mut self, pe: u32, access: &Access) {
@@ -26,9 +28,7 @@ impl Obligations {
             return;
         }
         self.memory.releasing = access.release.then_some(pe);
-        for word in stored_words(access) {
-            self.store_word(pe, word);
-        }
+        self.store_words(pe, stored_words(access));
         self.memory.releasing = None;
     }
 
@@ -45,17 +45,49 @@ impl Obligations {
         }
     }
 
+    /// `pe` stores words that follow each other.
+    pub(super) fn store_words(&mut self, pe: u32, words: impl Iterator<Item = StoredWord> + Clone) {
+        if !self.store_plainly(pe, words.clone()) {
+            words.for_each(|word| self.store_word(pe, word));
+        }
+    }
+
+    /// The same, where no rule asks what was there: through the caches, to one page, and to no table. Nearly every store
+    /// is such. Returns whether this is one.
+    fn store_plainly(&mut self, pe: u32, words: impl Iterator<Item = StoredWord> + Clone) -> bool {
+        let mut stored = Words::default();
+        let (mut pages, mut page) = (words.clone().map(|(pa, ..)| pa >> 12), None);
+        let is_one_page = pages.all(|number| *page.get_or_insert(number) == number);
+        let Some(page) = page.filter(|_| is_one_page && self.pes[pe as usize].caches()) else { return false };
+        if !self.frames.at(page << 12).is_empty() {
+            return false;
+        }
+        words.clone().for_each(|(pa, ..)| stored.insert(index(pa)));
+        self.overtake(page, &stored);
+        if !self.pes[pe as usize].stores.any {
+            self.pe(pe).stores.any = true;
+        }
+        let line_bytes = self.params.of(pe).line_bytes;
+        self.memory.store_cached(self.report.at, page << 12, words, line_bytes);
+        true
+    }
+
+    /// `words` of a page are stored: what maintenance was begun before may have passed their lines.
+    fn overtake(&mut self, page: u64, words: &Words) {
+        let waits = |waiting: &Waiting| waiting.pa >> 12 == page;
+        for other in self.pes.iter_mut().filter(|other| other.maintained.iter().any(waits)) {
+            let here = Arc::make_mut(other).maintained.iter_mut().filter(|waiting| waits(waiting));
+            here.for_each(|waiting| waiting.overtake(words));
+        }
+        self.overtake_sweeps(page, words);
+    }
+
     /// `pe` stores the bits `mask` of the word at `pa`.
-    pub(super) fn store_word(&mut self, pe: u32, (pa, mask, bits): (u64, u64, u64)) {
+    fn store_word(&mut self, pe: u32, (pa, mask, bits): StoredWord) {
         let how = self.pes[pe as usize].may_cache();
         let cached = how.unwrap_or(true);
         let line_bytes = self.params.of(pe).line_bytes;
-        let waits = |waiting: &Waiting| waiting.pa >> 12 == pa >> 12;
-        for other in self.pes.iter_mut().filter(|other| other.maintained.iter().any(waits)) {
-            let here = Arc::make_mut(other).maintained.iter_mut().filter(|waiting| waits(waiting));
-            here.for_each(|waiting| waiting.overtake(super::memory::index(pa)));
-        }
-        self.overtake_sweeps(pa);
+        self.overtake(pa >> 12, &Words::span(index(pa), 1));
         let stores = self.pes[pe as usize].stores;
         let after = Stores { any: true, uncached: stores.uncached || !cached };
         if stores != after {

@@ -21,7 +21,6 @@ use super::Obligations;
 use super::cause::{At, Evidence};
 use super::holder::{Pes, bit, first};
 use super::lines::Upkeep;
-use super::memory::index;
 use super::page::Words;
 use crate::maintenance::SetAndWay;
 use crate::regime::Control;
@@ -288,14 +287,15 @@ impl Obligations {
         pages.filter_map(words).collect()
     }
 
-    /// The word at `pa` is stored: what was begun before may have passed its line.
-    pub(super) fn overtake_sweeps(&mut self, pa: u64) {
+    /// `words` of a page are stored: what was begun before may have passed their lines.
+    pub(super) fn overtake_sweeps(&mut self, page: u64, words: &Words) {
         for pe in 0..self.pes.len() {
             if self.pes[pe].sweeps.is_empty() {
                 continue;
             }
             for sweep in &mut self.pe(pe as u32).sweeps {
-                sweep.overtaken.entry(pa >> super::memory::SHIFT).or_default().insert(index(pa));
+                let overtaken = sweep.overtaken.entry(page).or_default();
+                *overtaken = overtaken.or(words);
             }
         }
     }

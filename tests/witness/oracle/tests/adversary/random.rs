@@ -163,7 +163,7 @@ proptest! {
 }
 
 /// Uses of three pages, and what they may tell apart.
-const USES: [&str; 17] = [
+const USES: [&str; 23] = [
     "load 8 40200000 50000000 0",
     "load 8 40201008 50001008 0",
     "store 8 40200010 50000010 1",
@@ -174,6 +174,11 @@ const USES: [&str; 17] = [
     "store 8 12008 12008 40000050003703",
     "store 8 12010 12010 40000050002703",
     "store 8 11008 11008 13003",
+    "dc zva 40200040",
+    "dc zva 12000",
+    "dc civac 12000",
+    "dc ivac 12000",
+    "dsb ishst",
     "tlbi vae2is 40200",
     "tlbi alle2is 0",
     "dsb ish",
@@ -181,6 +186,7 @@ const USES: [&str; 17] = [
     "isb",
     "msr ttbr0_el2 10000",
     "msr sctlr_el2 30cd183d",
+    "msr sctlr_el2 30cd1838",
 ];
 
 fn wild_value() -> impl Strategy<Value = u64> {

@@ -116,6 +116,7 @@ impl From<io::Error> for Unpackable {
 }
 
 /// The next record of `input`, which stands on `line`; nothing for a comment.
+#[inline]
 pub(super) fn unpack(kind: u8, input: &mut impl Read, line: u64) -> Result<Option<Record>, Unpackable> {
     if kind == TEXT {
         let length = u16::from_le_bytes(taken(input)?);
@@ -142,6 +143,7 @@ pub(super) fn unpack(kind: u8, input: &mut impl Read, line: u64) -> Result<Optio
     Ok(Some(Record::Step(Step { cpu, instruction, pc, event })))
 }
 
+#[inline]
 fn taken<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     input.read_exact(&mut bytes)?;
@@ -153,6 +155,7 @@ fn number(bytes: &[u8]) -> u64 {
     bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
+#[inline]
 fn unpack_access(input: &mut impl Read) -> Result<Access, Unpackable> {
     let head: [u8; ACCESS_BYTES] = taken(input)?;
     let (device, release) = (head[0] & DEVICE != 0, head[0] & RELEASE != 0);
@@ -165,6 +168,7 @@ fn unpack_access(input: &mut impl Read) -> Result<Access, Unpackable> {
     Ok(Access { bytes, va, pa, value: [low, high], device, release })
 }
 
+#[inline]
 fn unpack_barrier(input: &mut impl Read) -> Result<Barrier, Unpackable> {
     let [byte] = taken(input)?;
     Ok(Barrier { crm: byte & 15, without_xs: byte & WITHOUT_XS != 0 })

@@ -76,6 +76,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// The next packed record, or the comment in its place; nothing at the end of the input.
+    #[inline]
     fn next_packed(&mut self) -> Result<Option<Option<Record>>, Malformed> {
         self.line += 1;
         let unpacked = match self.input.fill_buf() {
@@ -107,6 +108,7 @@ impl<R: BufRead> Reader<R> {
     ///
     /// # Errors
     /// The line that is no record, or that could not be read, or a first line other than [`HEADER`].
+    #[inline]
     pub fn next_record(&mut self) -> Result<Option<Record>, Malformed> {
         if self.line == 0 {
             match self.next_line()? {
