@@ -39,7 +39,7 @@ mod tables;
 mod unknown;
 
 use breakwater_oracle::obligations::{Obligations, Rule};
-use breakwater_trace::{End, Reader, Record};
+use breakwater_trace::{Access, End, Event, Reader, Record, Step};
 
 /// Page 0: read-write data at 50000000.
 pub(crate) const RW: &str = "40000050000703";
@@ -108,11 +108,60 @@ pub(crate) fn records(parts: &[&str]) -> Vec<(u64, Record)> {
 
 /// The engine after `parts`.
 pub(crate) fn judged(parts: &[&str]) -> Obligations {
+    let records = records(parts);
+    assert_uses_hide_nothing(&records);
     let mut engine = Obligations::new();
-    for (line, record) in records(parts) {
-        engine.step(line, &record);
-    }
+    records.iter().for_each(|(line, record)| engine.step(*line, record));
     engine
+}
+
+/// Of longer traces, whose events are alike, only so much is asked.
+const MOST_ASKED: usize = 200;
+
+/// Asserts that uses of each address of `records`, after each of them, find the same whether or not the engine remembers
+/// which uses found nothing: what changes that says so.
+#[track_caller]
+fn assert_uses_hide_nothing(records: &[(u64, Record)]) {
+    let steps =
+        || records.iter().filter_map(|(_, record)| if let Record::Step(step) = record { Some(step) } else { None });
+    let mut pages: Vec<u64> = steps()
+        .flat_map(|step| match step.event {
+            Event::Store(access) | Event::Load(access) => [step.pc, access.va],
+            _ => [step.pc, 0],
+        })
+        .map(|va| va & !0xfff)
+        .collect();
+    pages.sort_unstable();
+    pages.dedup();
+    let pes: std::collections::BTreeSet<u32> = steps().map(|step| step.cpu).collect();
+    let (mut one, mut other) = (Obligations::new(), Obligations::new());
+    let declared = records.iter().take_while(|(_, record)| !matches!(record, Record::Step(_))).count();
+    for (line, record) in records.iter().take(declared + MOST_ASKED) {
+        one.step(*line, record);
+        // A clone has forgotten.
+        other = other.clone();
+        other.step(*line, record);
+        // A PE whose registers are being found executes nothing.
+        let Record::Step(Step { event, .. }) = record else { continue };
+        if matches!(event, Event::Start { .. } | Event::Found { .. }) {
+            continue;
+        }
+        for (cpu, pc) in pes.iter().flat_map(|pe| pages.iter().take(8).map(|va| (*pe, *va))) {
+            let access = one.physical(cpu, pc).map(|pa| Event::Load(load(pc, pa, one.word(pa))));
+            for event in [Some(Event::Fetch { instructions: 1 }), access].into_iter().flatten() {
+                let used = Record::Step(Step { cpu, instruction: *line, pc, event });
+                one.step(*line, &used);
+                other = other.clone();
+                other.step(*line, &used);
+            }
+        }
+    }
+    assert_eq!(one.violations(), other.violations(), "with uses of {pages:x?} after each record");
+}
+
+/// A load of what is there.
+fn load(va: u64, pa: u64, word: Option<u64>) -> Access {
+    Access { bytes: 8, va, pa, value: [word.unwrap_or(0), 0], device: false, release: false }
 }
 
 /// The distinct rules that `parts` break, in the order of [`Rule::ALL`].

@@ -274,7 +274,6 @@ impl Obligations {
                     && holder.complete(pe, &ordering, repeats) != 0
                 {
                     (owed.progress, owed.done) = (Progress::Invalidated, Evidence(at));
-                    self.uses.change();
                 }
             }
         }
@@ -283,7 +282,6 @@ impl Obligations {
             if !self.contexts[index].reach.awaits(pe) {
                 continue;
             }
-            self.uses.change();
             let context = &mut self.contexts()[index];
             let gone = context.reach.complete(pe, &ordering, repeats);
             if latent {

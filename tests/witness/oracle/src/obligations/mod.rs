@@ -309,8 +309,9 @@ impl Words for Obligations {
     }
 }
 
-/// Whether uses after `record` find what those before it found, or its own code says that they do not: it is a use of
-/// addresses, the upkeep of lines, which uses do not ask for, or a DSB, and most of these settle nothing.
+/// Whether a use that found nothing before `record` finds nothing after it, or its own code says otherwise: it is a use of
+/// addresses itself, the upkeep of lines, which uses do not ask for, or a DSB, of which most settle nothing, and which
+/// can harm a later use only by what it does to debts.
 fn tells_for_itself(record: &Record) -> bool {
     let Record::Step(step) = record else { return false };
     match step.event {

@@ -323,7 +323,6 @@ impl Obligations {
         if !self.debts.at(key).iter().any(hidden) {
             return;
         }
-        self.uses.change();
         let tables = self.debts().change(key, |debt| {
             if hidden(debt) {
                 debt.detour = None;
