@@ -1,5 +1,5 @@
-// Granules of 64 KiB on a part with 52-bit addresses: level 1 has blocks of 4 TiB, bits 15:12 of a descriptor are bits 51:48 of its
-// output, and a TLBI's level hint names levels of this granule. FEAT_LPA and FEAT_TTL.
+// Granules of 64 KiB on a part with 52-bit addresses: level 1 has blocks of 4 TiB, bits 15:12 of a descriptor are bits
+// 51:48 of its output, and a TLBI's level hint names levels of this granule. FEAT_LPA and FEAT_TTL.
 
 .set TCR,          0x80867510           // 64 KiB, 48-bit input from level 1 on, 52-bit output
 .set GRANULE,      0x10000

@@ -118,8 +118,8 @@ pub(crate) fn judged(parts: &[&str]) -> Obligations {
 /// Of longer traces, whose events are alike, only so much is asked.
 const MOST_ASKED: usize = 200;
 
-/// Asserts that uses of each address of `records`, after each of them, find the same whether or not the engine remembers
-/// which uses found nothing: what changes that says so.
+/// Asserts that uses of each address of `records`, after each of them, find the same whether or not the engine
+/// remembers which uses found nothing: what changes that says so.
 #[track_caller]
 fn assert_uses_hide_nothing(records: &[(u64, Record)]) {
     let steps =

@@ -1,6 +1,6 @@
 //! Replays a trace and takes the figures.
 //!
-//! Memory is its caller's: who judges a recording knows it already, and a second copy would cost as much as the figures.
+//! Memory is its caller's: who judges a recording knows it already, and a second copy would cost as much as the rest.
 
 use rustc_hash::FxHashMap;
 use std::io::BufRead;
@@ -72,8 +72,9 @@ pub(super) fn replay(trace: impl BufRead, loaded: &[Loaded]) -> Result<Replayed>
 }
 
 impl Replay {
-    /// Before the first record, with `loaded` in memory; the first of them is the image. Stores to tables are not counted: for that all stores up to the first root switch are needed, and a kernel that switches late, or
-    /// never, has hundreds of millions.
+    /// Before the first record, with `loaded` in memory; the first of them is the image. Stores to tables are not
+    /// counted: for that all stores up to the first root switch are needed, and a kernel that switches late, or never,
+    /// has hundreds of millions.
     ///
     /// # Errors
     /// A load address that is no multiple of 8.

@@ -309,9 +309,9 @@ impl Words for Obligations {
     }
 }
 
-/// Whether a use that found nothing before `record` finds nothing after it, or its own code says otherwise: it is a use of
-/// addresses itself, the upkeep of lines, which uses do not ask for, or a DSB, of which most settle nothing, and which
-/// can harm a later use only by what it does to debts.
+/// Whether a use that found nothing before `record` finds nothing after it, or its own code says otherwise: it is a use
+/// itself, the upkeep of lines, which uses do not ask for, or a DSB, of which most settle nothing, and which can harm a
+/// later use only by what it does to debts.
 fn tells_for_itself(record: &Record) -> bool {
     let Record::Step(step) = record else { return false };
     match step.event {

@@ -52,8 +52,8 @@ impl Obligations {
         }
     }
 
-    /// The same, where no rule asks what was there: through the caches, to one page, and to no table. Nearly every store
-    /// is such. Returns whether this is one.
+    /// The same, where no rule asks what was there: through the caches, to one page, and to no table. Nearly every
+    /// store is such. Returns whether this is one.
     fn store_plainly(&mut self, pe: u32, words: impl Iterator<Item = StoredWord> + Clone) -> bool {
         let mut stored = Words::default();
         let (mut pages, mut page) = (words.clone().map(|(pa, ..)| pa >> 12), None);
