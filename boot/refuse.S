@@ -119,7 +119,7 @@ refusal_messages:
 .Lel1:
     .asciz "breakwater: refused: entered at EL1; a hypervisor starts at EL2 (or EL3)\n"
 .Lmmu_on:
-    .asciz "breakwater: refused: entered with the MMU on; the boot protocol wants it off\n"
+    .asciz "breakwater: refused: entered with the MMU on, in a map that is not flat; the boot protocol wants it off\n"
 .Le2h:
     .asciz "breakwater: refused: HCR_EL2.E2H is stuck at 1 (no FEAT_E2H0); the EL2&0 regime is not supported\n"
 .Lgranule:

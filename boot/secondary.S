@@ -7,6 +7,7 @@
 // In: nothing. Out: secondary_entry, with x0. Loads with the MMU off the mailbox, and of records the line that only CPUs
 // with their MMU off read; the primary cleaned both to the point of coherency. MMU: off.
 ROUTINE spin_table_entry, .idmap.text
+    LITTLE_ENDIAN
     mrs x3, mpidr_el1
     CONSTANT x1, {AFFINITY_MASK}
     and x3, x3, x1
@@ -33,6 +34,8 @@ ROUTINE secondary_entry, .idmap.text
     mrs x0, CurrentEL
     cmp x0, #(2 << 2)
     b.ne .Lwrong_level
+    msr spsel, #1               // the stack is SP_EL2's: SP_EL0 is where exceptions are taken
+    LITTLE_ENDIAN
     mrs x0, sctlr_el2
     tbnz x0, #{SCTLR_M_BIT}, .Lsecondary_mmu_on
     ADDRESS_OF x0, vectors

@@ -11,7 +11,7 @@
 pub enum Cause {
     /// Entered at EL1: no EL2 to run at.
     EnteredAtEl1 = 1,
-    /// SCTLR_EL2.M is set at entry.
+    /// SCTLR_EL2.M is set at entry: of a secondary, or of the boot CPU in a map that is not flat.
     MmuOnAtEntry = 2,
     /// HCR_EL2.E2H reads 1 after 0 was written.
     E2hStuck = 3,

@@ -6,7 +6,7 @@
 
 use crate::boot::Boot;
 use crate::image;
-use crate::loader::{self, IMAGE_AT, Loading};
+use crate::loader::{self, IMAGE_AT, Loading, State};
 use crate::machine::Machine;
 use crate::setup::{self, Qemu, Toolchain};
 use crate::trees::{GUEST_RAM as RAM, GUEST_RAM_BYTES as RAM_BYTES};
@@ -75,7 +75,7 @@ pub(crate) fn command(args: &Args) -> Result<()> {
     let guest = if args.twin { Guest::Twin } else { Guest::Linux };
     let machine = Machine { smp: args.smp, options: vec!["its=off".to_owned()], ..Machine::default() };
     let tree = trees::make("guest", &ready.qemu, &machine, "exit=semihosting", &scratch)?;
-    let entry = Loading::Shim { tree: tree.bytes, tree_at: tree.at, image_at: IMAGE_AT };
+    let entry = Loading::Shim { tree: tree.bytes, tree_at: tree.at, image_at: IMAGE_AT, state: State::AsProtocol };
     let boot = Boot { qemu: &ready.qemu, img: &img, machine: &machine, entry: &entry, scratch: &scratch };
     let mut qemu = boot.command()?;
     qemu.args(arguments(guest, &ready.qemu, &machine, &args.append, &scratch)?);

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::boot::{Boot as Booted, patient};
 use crate::image::{self, Image, Recipe};
-use crate::loader::{IMAGE_AT, Loading};
+use crate::loader::{IMAGE_AT, Loading, State};
 use crate::machine::{Level, Machine};
 use crate::setup::{self, Loader, Qemu, Ready};
 use crate::{child, paths, trees, ui, verdict, witness};
@@ -105,7 +105,7 @@ fn plain(name: &str, cpu: &str) -> Boot {
 fn at_el3(tools: &Tools, name: &str, cpu: &str) -> Result<Boot> {
     let machine = machine(cpu, 1, Level::El3);
     let tree = trees::make("none-changed", &tools.qemu, &machine, &patient("exit=semihosting"), &tools.scratch)?;
-    let way = LoadedBy::Shim { tree: tree.bytes, tree_at: tree.at, image_at: IMAGE_AT };
+    let way = LoadedBy::Shim { tree: tree.bytes, tree_at: tree.at, image_at: IMAGE_AT, state: State::AsProtocol };
     Ok(Boot { machine, way, ..plain(name, cpu) })
 }
 

@@ -35,6 +35,8 @@ const SCTLR_OFF: u64 = SCTLR_RESET | SCTLR_EL2::WXN::Enable.value | SCTLR_EL2::S
 /// The MMU and the caches.
 const SCTLR_MMU_AND_CACHES: u64 = SCTLR_M | SCTLR_EL2::C::Cacheable.value | SCTLR_EL2::I::Cacheable.value;
 const SCTLR_M: u64 = SCTLR_EL2::M::Enable.value;
+/// SCTLR_EL2.EE: data is big-endian.
+const SCTLR_EE: u64 = SCTLR_EL2::EE::SET.value;
 /// What is in force from the first enable on.
 const SCTLR_ON: u64 = SCTLR_OFF | SCTLR_MMU_AND_CACHES;
 
@@ -47,6 +49,14 @@ const SCR: u64 = bits(&[4, 5])
     | SCR_EL3::RW::NextELIsAarch64.value;
 /// SCR_EL3.TCR2En, which exists with FEAT_TCR2: EL2 may write TCR2_EL2.
 const SCR_TCR2EN: u64 = bits(&[43]);
+/// SCR_EL3.APK and .API, which exist with pointer authentication: EL2 may use its keys and its instructions.
+const SCR_APK_API: u64 = bits(&[16, 17]);
+/// SCR_EL3.FGTEn, which exists with FEAT_FGT: EL2 may write HFGRTR_EL2 and its kin.
+const SCR_FGTEN: u64 = bits(&[27]);
+/// SCR_EL3.HXEn, which exists with FEAT_HCX: EL2 may write HCRX_EL2.
+const SCR_HXEN: u64 = bits(&[38]);
+/// ICC_SRE_EL3.SRE and .Enable: interrupts by system registers, and EL2 may write ICC_SRE_EL2.
+const ICC_SRE: u64 = bits(&[0, 3]);
 /// SPSR_EL3 that returns to EL2 on its own stack pointer, with all interrupts masked.
 const SPSR: u64 = SPSR_EL3::M::EL2h.value
     | SPSR_EL3::D::Masked.value
@@ -110,9 +120,15 @@ global_asm!(
     SCTLR_ON = const SCTLR_ON,
     SCTLR_M = const SCTLR_M,
     SCTLR_M_BIT = const SCTLR_EL2::M.shift,
+    SCTLR_EE = const SCTLR_EE,
+    SCTLR_EE_BIT = const SCTLR_EL2::EE.shift,
     SCTLR_MMU_AND_CACHES = const SCTLR_MMU_AND_CACHES,
     SCR = const SCR,
     SCR_TCR2EN = const SCR_TCR2EN,
+    SCR_APK_API = const SCR_APK_API,
+    SCR_FGTEN = const SCR_FGTEN,
+    SCR_HXEN = const SCR_HXEN,
+    ICC_SRE = const ICC_SRE,
     SPSR = const SPSR,
     MAIR = const MAIR,
     PMUVER_SHIFT = const ID_AA64DFR0::PMUVER.shift,

@@ -30,6 +30,9 @@ const_assert_eq!(core::mem::offset_of!(ExceptionFrame, elr), 248);
 const_assert_eq!(core::mem::offset_of!(ExceptionFrame, spsr), 256);
 const_assert_eq!(core::mem::offset_of!(ExceptionFrame, far), 272);
 
+/// The first of the vectors for exceptions from a lower EL.
+const FROM_LOWER_EL: u64 = 8;
+
 macro_rules! say {
     ($($argument:tt)*) => {
         console::print_unlocked(format_args!("{}\n", format_args!($($argument)*)))
@@ -40,14 +43,18 @@ macro_rules! say {
 #[unsafe(no_mangle)]
 extern "C" fn breakwater_exception(vector: u64, frame: &ExceptionFrame) -> ! {
     let kind = ["synchronous", "IRQ", "FIQ", "SError"][(vector & 3) as usize];
-    let from = if vector < 8 { "EL2" } else { "a lower EL" };
+    let from = if vector < FROM_LOWER_EL { "EL2" } else { "a lower EL" };
     say!("breakwater: exception ({kind}, from {from}) on CPU {}", cpu::current_index());
     say!("  {}", Syndrome(frame.esr));
     say!("  ELR {:#x}  FAR {:#x}  SPSR {:#x}  SP {:#x}", frame.elr, frame.far, frame.spsr, frame.sp);
-    if let Some(stack) = cpu::guarded_stack(frame.far) {
-        say!("  stack guard hit: FAR lies in the guard page of {stack}");
+    if vector < FROM_LOWER_EL {
+        if let Some(stack) = cpu::guarded_stack(frame.far) {
+            say!("  stack guard hit: FAR lies in the guard page of {stack}");
+        }
+        say_walk(frame.far);
+    } else {
+        say!("  no walk: the address is of a lower EL's own translation");
     }
-    say_walk(frame.far);
     for (first, four) in frame.registers.chunks(4).enumerate() {
         for (second, value) in four.iter().enumerate() {
             console::print_unlocked(format_args!("  x{:<2} {value:#018x}", 4 * first + second));

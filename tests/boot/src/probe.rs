@@ -58,6 +58,54 @@ pub fn claim_settled() {
     unsafe { asm!("mrs {}, vttbr_el2", out(reg) _, options(nomem, nostack, preserves_flags)) }
 }
 
+/// Goes to EL1, to an address that stage 2, whose table of level 1 lies at `table` and is empty, does not map.
+pub fn abort_at_el1(table: PhysAddr, address: u64) -> ! {
+    const VTCR: u64 = 0x8002_3559; // 39 bits from level 1, 4 KiB granule, 40-bit output, walks cacheable and shared
+    const VM: u64 = 1;
+    const EL1H: u64 = 0x3c5;
+    // SAFETY: nothing at EL1 runs, for nothing is mapped there; what comes back is an exception.
+    unsafe {
+        asm!(
+            "msr vtcr_el2, {vtcr}",
+            "msr vttbr_el2, {table}",
+            "mrs {vtcr}, hcr_el2",
+            "orr {vtcr}, {vtcr}, {vm}",
+            "msr hcr_el2, {vtcr}",
+            "msr spsr_el2, {el1h}",
+            "msr elr_el2, {address}",
+            "isb",
+            "tlbi vmalls12e1",
+            "dsb nsh",
+            "isb",
+            "eret",
+            vtcr = in(reg) VTCR,
+            table = in(reg) table.raw(),
+            vm = in(reg) VM,
+            el1h = in(reg) EL1H,
+            address = in(reg) address,
+            options(noreturn)
+        )
+    }
+}
+
+/// Uses what EL3 traps unless it was told otherwise: a key of pointer authentication and one of its instructions,
+/// HFGRTR_EL2, HCRX_EL2 and ICC_SRE_EL2. For a CPU that has all of it.
+pub fn use_what_el3_could_trap() {
+    // SAFETY: reads registers, and computes a code that nobody looks at.
+    unsafe {
+        asm!(
+            "mrs {0}, S3_0_C2_C1_0",   // APIAKeyLo_EL1
+            "mrs {0}, S3_4_C1_C1_4",   // HFGRTR_EL2
+            "mrs {0}, S3_4_C1_C2_2",   // HCRX_EL2
+            "mrs {0}, S3_4_C12_C9_5",  // ICC_SRE_EL2
+            ".inst 0x9ac03000",        // pacga x0, x0, x0
+            out(reg) _,
+            out("x0") _,
+            options(nomem, nostack, preserves_flags)
+        )
+    }
+}
+
 /// The system counter, in ticks.
 #[must_use]
 pub fn counter() -> u64 {

@@ -178,7 +178,8 @@ impl EnteringCpu {
             _ if word & 0xffc0_0000 == 0xf940_0000 => self.set(rd, self.loaded(8 * (word >> 10 & 0xfff))), // LDR
             _ if is_address_arithmetic(word) => self.set(rd, None),
             // NOP, of which the linker makes ADRP where ADR reaches; MSR of a register without a name in the trace; B.cond, TBZ and TBNZ, which are not taken.
-            0xd503_201f => {}
+            // MSR SPSel, #1, which is no event of a trace either.
+            0xd503_201f | 0xd500_41bf => {}
             _ if word & 0xfff0_0000 == 0xd510_0000 || word >> 24 == 0x54 || word & 0x7e00_0000 == 0x3600_0000 => {}
             _ => bail!("this is no instruction that the comparison follows"),
         }

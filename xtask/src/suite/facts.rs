@@ -5,7 +5,7 @@ use super::runner::Case;
 use crate::boot::{Boot, patient};
 use crate::child::{Finished, Limits};
 use crate::firmware::{self, Way};
-use crate::loader::{self, Loading};
+use crate::loader::{self, Loading, State};
 use crate::machine::{Level, Machine};
 use crate::verdict::{self, Kind};
 use crate::{child, exec, image, linux, paths, trees, ui};
@@ -47,6 +47,8 @@ struct Fact {
     numa: bool,
     machine: Vec<String>,
     enter: Enter,
+    /// How the CPUs enter by the shim.
+    state: State,
     tree: String,
     append: String,
     load_address: Option<u64>,
@@ -101,6 +103,7 @@ impl Default for Fact {
             numa: false,
             machine: Vec::new(),
             enter: Enter::Kernel,
+            state: State::AsProtocol,
             tree: "none-changed".to_owned(),
             append: "exit=semihosting".to_owned(),
             load_address: None,
@@ -242,7 +245,7 @@ impl Fact {
             Enter::Shim | Enter::El3 => {
                 let tree = trees::make(&self.tree, &context.ready.qemu, machine, &append, scratch)?;
                 let image_at = self.load_address.unwrap_or(loader::IMAGE_AT);
-                Loading::Shim { tree: tree.bytes, tree_at: tree.at, image_at }
+                Loading::Shim { tree: tree.bytes, tree_at: tree.at, image_at, state: self.state }
             }
         })
     }

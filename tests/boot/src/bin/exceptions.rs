@@ -10,6 +10,7 @@ breakwater_boot_tests::facts!(
     exception_before_console,
     exception_in_exception,
     registers_reported,
+    abort_of_a_lower_el,
     early_lines_shown_later,
     guarded_accesses
 );
@@ -51,6 +52,19 @@ mod facts {
         probe::set_exception_stack(0x1000);
         let value = probe::read(0);
         booted.failed(format_args!("address 0 was read: {value:#x}"));
+    }
+
+    /// An abort of a lower EL is reported, and not by a walk of EL2's own tables, which have no part in it.
+    pub(super) fn abort_of_a_lower_el(start: Start) -> ! {
+        use core::sync::atomic::AtomicU64;
+
+        #[repr(align(4096))]
+        struct Table([AtomicU64; 512]);
+        static EMPTY: Table = Table([const { AtomicU64::new(0) }; 512]);
+        let booted = Booted::after_boot(start);
+        say!("fact: EL1 fetches where stage 2 maps nothing; {} CPU", booted.handover.cpus().count());
+        let offset = EMPTY.0.as_ptr() as u64 - booted.start.map().whole.start().raw();
+        probe::abort_at_el1(PhysAddr::at(booted.start.image_start().raw() + offset), 0x5a8)
     }
 
     /// An exception is reported with the registers as they were.

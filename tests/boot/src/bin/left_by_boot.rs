@@ -5,6 +5,7 @@
 
 breakwater_boot_tests::facts!(
     registers_of_each_cpu,
+    registers_not_trapped_to_el3,
     old_tables_reused,
     ram_reachable,
     claimed_frames_kept,
@@ -34,6 +35,14 @@ mod facts {
         pub(super) fn registers() -> [u64; 4] {
             [0, 1, 2, 3].map(|index| SEEN[index].load(Relaxed))
         }
+    }
+
+    /// What a part can trap to EL3 is EL2's, where nobody is at EL3.
+    pub(super) fn registers_not_trapped_to_el3(start: Start) -> ! {
+        let booted = Booted::after_boot(start);
+        booted.require(booted.start.entry_level() == 3, "it was not entered at EL3");
+        probe::use_what_el3_could_trap();
+        booted.holds("pointer authentication, HFGRTR_EL2, HCRX_EL2 and ICC_SRE_EL2 are not trapped")
     }
 
     /// Every CPU runs in the same tables with the same translation registers, WXN, M, C and I set.

@@ -40,9 +40,101 @@ pub enum Loading {
         tree_at: u64,
         /// Where the image lies.
         image_at: u64,
+        /// In which state the CPUs come.
+        state: State,
     },
     /// Options that bring the image along: by firmware, for one.
     Given(Vec<String>),
+}
+
+/// How a CPU is when it enters the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// As the boot protocol has it.
+    #[default]
+    AsProtocol,
+    /// On the stack of EL0: PSTATE.SP is 0.
+    StackOfEl0,
+    /// Data is big-endian: SCTLR_EL2.EE is set.
+    BigEndian,
+    /// MMU and caches on, in tables that map memory flat; the boot CPU alone.
+    FlatMap,
+    /// The same in tables that are big-endian themselves.
+    FlatMapBigEndian,
+    /// MMU and caches on, and the image entered where it does not lie; the boot CPU alone.
+    MovedMap,
+}
+
+/// Where the shim's tables lie.
+const TABLE_AT: u64 = SHIM_AT + 0x2000;
+/// Where they show memory besides.
+const MOVED_TO: u64 = 4 << 30;
+const SCTLR_EE: u64 = 1 << 25;
+
+impl State {
+    const fn is_mapped(self) -> bool {
+        matches!(self, Self::FlatMap | Self::FlatMapBigEndian | Self::MovedMap)
+    }
+
+    const fn is_big_endian(self) -> bool {
+        matches!(self, Self::BigEndian | Self::FlatMapBigEndian)
+    }
+
+    /// The instructions that bring the boot CPU into it. They clobber x9.
+    fn of_boot_cpu(self) -> Vec<u32> {
+        const MAIR: u64 = 0xff00; // Device-nGnRnE, then Normal write-back
+        const TCR: u64 = 0x8082_3519; // 39 bits, 4 KiB granule, 40-bit output, walks cacheable and shared
+        const SCTLR: u64 = 0x30c5_1835; // M, C and I
+        const MSR_MAIR: u32 = 0xd51c_a209; // msr mair_el2, x9
+        const MSR_TCR: u32 = 0xd51c_2049; // msr tcr_el2, x9
+        const MSR_TTBR: u32 = 0xd51c_2009; // msr ttbr0_el2, x9
+        const MSR_SCTLR: u32 = 0xd51c_1009; // msr sctlr_el2, x9
+        const TLBI_ALLE2: u32 = 0xd50c_871f;
+        const DSB_SY: u32 = 0xd503_3f9f;
+        const ISB: u32 = 0xd503_3fdf;
+        if !self.is_mapped() {
+            return self.of_each_cpu();
+        }
+        let written = |value, write| [constant(9, value).to_vec(), vec![write]].concat();
+        let sctlr = if self.is_big_endian() { SCTLR | SCTLR_EE } else { SCTLR };
+        let tables = [written(MAIR, MSR_MAIR), written(TCR, MSR_TCR), written(TABLE_AT, MSR_TTBR)].concat();
+        [tables, vec![ISB, TLBI_ALLE2, DSB_SY, ISB], written(sctlr, MSR_SCTLR), vec![ISB]].concat()
+    }
+
+    /// The instructions that bring any CPU into it.
+    fn of_each_cpu(self) -> Vec<u32> {
+        const MSR_SPSEL_0: u32 = 0xd500_40bf;
+        const MRS_SCTLR: u32 = 0xd53c_1009; // mrs x9, sctlr_el2
+        const ORR_EE: u32 = 0xb267_0129; // orr x9, x9, #1 << 25
+        const MSR_SCTLR: u32 = 0xd51c_1009; // msr sctlr_el2, x9
+        const ISB: u32 = 0xd503_3fdf;
+        match self {
+            Self::StackOfEl0 => vec![MSR_SPSEL_0],
+            Self::BigEndian => vec![MRS_SCTLR, ORR_EE, MSR_SCTLR, ISB],
+            _ => vec![],
+        }
+    }
+
+    /// The table, of level 1: a GiB of devices and three of memory, each where it is; the first of memory at
+    /// [`MOVED_TO`] too.
+    fn table(self) -> Vec<u8> {
+        const DEVICE: u64 = 0x40_0000_0000_0441; // execute-never
+        const NORMAL: u64 = 0x745;
+        let flat = (1..4).map(|gib| gib << 30 | NORMAL);
+        let slots = [DEVICE].into_iter().chain(flat).chain([RAM_BASE | NORMAL]);
+        let bytes = |slot: u64| if self.is_big_endian() { slot.to_be_bytes() } else { slot.to_le_bytes() };
+        let table: Vec<u8> = slots.flat_map(bytes).collect();
+        [table, vec![0; 4096 - 5 * 8]].concat()
+    }
+
+    /// The address at which an image is entered that lies at `image_at`.
+    const fn entry(self, image_at: u64) -> u64 {
+        match self {
+            Self::MovedMap => image_at - RAM_BASE + MOVED_TO,
+            _ => image_at,
+        }
+    }
 }
 
 /// The options that load the image this way. Files that have to be made go to `scratch`.
@@ -61,7 +153,9 @@ pub fn arguments(entry: &Loading, machine: &Machine, img: &Path, scratch: &Path)
             Ok([kernel.to_vec(), line].concat())
         }
         Loading::Given(words) => Ok(words.clone()),
-        Loading::Shim { tree, tree_at, image_at } => by_shim(tree, *tree_at, *image_at, machine, img, scratch),
+        Loading::Shim { tree, tree_at, image_at, state } => {
+            by_shim(tree, (*tree_at, *image_at, *state), machine, img, scratch)
+        }
     }
 }
 
@@ -101,14 +195,17 @@ fn check_address(address: u64, size: u64, ram_end_exclusive: u64) -> Result<()> 
     Ok(())
 }
 
-/// Three instructions and their two constants.
-fn shim(tree_at: u64, image_at: u64) -> Vec<u8> {
-    const LDR_X0_TREE: u32 = 0x5800_0080; // ldr x0, . + 16
-    const LDR_X1_IMAGE: u32 = 0x5800_00a1; // ldr x1, . + 20
+/// Three instructions, those of `state` among them, and two constants behind.
+fn shim(tree_at: u64, image_at: u64, state: State) -> Vec<u8> {
+    const LDR_LITERAL: u32 = 0x5800_0000;
     const BR_X1: u32 = 0xd61f_0020;
     const UDF: u32 = 0; // never reached; aligns the constants
-    let code = [LDR_X0_TREE, LDR_X1_IMAGE, BR_X1, UDF].into_iter().flat_map(u32::to_le_bytes);
-    code.chain([tree_at, image_at].into_iter().flat_map(u64::to_le_bytes)).collect()
+    let state_words = state.of_boot_cpu();
+    let words = (3 + state_words.len() as u32).next_multiple_of(2);
+    let load = |register: u32, distance: u32| LDR_LITERAL | distance << 5 | register;
+    let code = [load(0, words), load(1, words + 1)].into_iter().chain(state_words).chain([BR_X1, UDF]);
+    let code = code.take(words as usize).flat_map(u32::to_le_bytes);
+    code.chain([tree_at, state.entry(image_at)].into_iter().flat_map(u64::to_le_bytes)).collect()
 }
 
 /// Where CPU `index` polls for its entry point on a machine with spin tables: one address for each two CPUs, so that
@@ -131,13 +228,14 @@ const LATE_PEN: [u32; 5] = [
     0x54ff_ffc3, // b.lo . - 8
 ];
 
-/// Polls the eight bytes at x0, and goes where they say.
-const PEN: [u32; 4] = [
+/// Polls the eight bytes at x0.
+const PEN: [u32; 3] = [
     0xd503_205f, // wfe
     0xf940_0001, // ldr x1, [x0]
     0xb4ff_ffc1, // cbz x1, . - 8
-    0xd61f_0020, // br x1
 ];
+/// Goes where they say.
+const OUT_OF_PEN: u32 = 0xd61f_0020; // br x1
 
 /// Starts CPU `index` in the pen, by PSCI, with its release address in x0. Whole words of eight bytes, for the
 /// constants behind.
@@ -160,8 +258,7 @@ fn constant(register: u32, value: u64) -> [u32; 2] {
 
 fn by_shim(
     tree: &[u8],
-    tree_at: u64,
-    image_at: u64,
+    (tree_at, image_at, state): (u64, u64, State),
     machine: &Machine,
     img: &Path,
     scratch: &Path,
@@ -171,12 +268,16 @@ fn by_shim(
     }
     let has_spin_tables = tree.windows(10).any(|word| word == b"spin-table");
     let starts = (1..machine.smp).filter(|_| has_spin_tables).flat_map(start_in_pen);
-    let code: Vec<u8> = starts.chain(shim(tree_at, image_at)).collect();
+    let code: Vec<u8> = starts.chain(shim(tree_at, image_at, state)).collect();
     let mut words = [load(&write(scratch, "shim.bin", &code)?, SHIM_AT), load(img, image_at)].concat();
     if has_spin_tables {
         let late = tree.windows(LATE.len()).any(|word| word == LATE.as_bytes()).then_some(LATE_PEN);
-        let pen: Vec<u8> = late.into_iter().flatten().chain(PEN).flat_map(u32::to_le_bytes).collect();
+        let pen = late.into_iter().flatten().chain(PEN).chain(state.of_each_cpu()).chain([OUT_OF_PEN]);
+        let pen: Vec<u8> = pen.flat_map(u32::to_le_bytes).collect();
         words.extend(load(&write(scratch, "pen.bin", &pen)?, PEN_AT));
+    }
+    if state.is_mapped() {
+        words.extend(load(&write(scratch, "table.bin", &state.table())?, TABLE_AT));
     }
     if !tree.is_empty() {
         words.extend(load(&write(scratch, "tree.dtb", tree)?, tree_at));
@@ -270,10 +371,30 @@ mod tests {
 
     #[test]
     fn good_the_shim_loads_its_constants() {
-        let code = shim(0x1122, 0x3344);
-        assert_eq!(code.len(), 32);
-        assert_eq!(code[16..24], 0x1122_u64.to_le_bytes());
-        assert_eq!(code[24..32], 0x3344_u64.to_le_bytes());
+        // ldr x0, . + 16; ldr x1, . + 20; br x1
+        let protocol = [0x5800_0080, 0x5800_00a1, 0xd61f_0020, 0_u32];
+        for (state, bytes, entry) in [
+            (State::AsProtocol, 16, 0x4000_3344),
+            (State::StackOfEl0, 16, 0x4000_3344),
+            (State::MovedMap, 80, 0x1_0000_3344_u64),
+        ] {
+            let code = shim(0x1122, 0x4000_3344, state);
+            assert_eq!(code[bytes..], [0x1122_u64.to_le_bytes(), entry.to_le_bytes()].concat());
+            let loads =
+                |at: usize| u32::from_le_bytes([code[at], code[at + 1], code[at + 2], code[at + 3]]) >> 5 & 0x7_ffff;
+            assert_eq!((4 * loads(0), 4 + 4 * loads(4)), (bytes as u32, bytes as u32 + 8), "{state:?}");
+        }
+        let code = shim(0x1122, 0x4000_3344, State::AsProtocol);
+        assert_eq!(code[..16], protocol.map(u32::to_le_bytes).concat());
+    }
+
+    #[test]
+    fn good_tables_of_the_shim_are_read_as_the_cpu_reads_data() {
+        let (little, big) = (State::FlatMap.table(), State::FlatMapBigEndian.table());
+        assert_eq!((little.len(), big.len()), (4096, 4096));
+        assert_eq!(little[8..16], 0x4000_0745_u64.to_le_bytes());
+        assert_eq!(big[8..16], 0x4000_0745_u64.to_be_bytes());
+        assert_eq!(little[32..40], little[8..16], "the first GiB of memory, at 4 GiB too");
     }
 
     #[test]

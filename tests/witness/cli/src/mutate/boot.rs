@@ -12,7 +12,7 @@ use breakwater_trace::Feature;
 use super::hear::{Court, Ending, Seen, hear};
 use super::sites::Site;
 use crate::Tools;
-use crate::loader::{self, Loaded, Loading, virt_load_address};
+use crate::loader::{self, Loaded, Loading, State, virt_load_address};
 use crate::machine::Machine;
 use crate::recorded::{self, Options};
 
@@ -32,6 +32,8 @@ pub enum LoadedBy {
         tree_at: u64,
         /// Where the image lies.
         image_at: u64,
+        /// In which state the CPUs come.
+        state: State,
     },
     /// As a UEFI application.
     Firmware {
@@ -163,8 +165,9 @@ impl Stage {
         options.machine = machine.arguments()?.get(1).cloned().unwrap_or_default();
         match way {
             LoadedBy::Kernel => {}
-            LoadedBy::Shim { tree, tree_at, image_at } => {
-                let entry = Loading::Shim { tree: tree.clone(), tree_at: *tree_at, image_at: *image_at };
+            LoadedBy::Shim { tree, tree_at, image_at, state } => {
+                let (tree, tree_at, image_at, state) = (tree.clone(), *tree_at, *image_at, *state);
+                let entry = Loading::Shim { tree, tree_at, image_at, state };
                 options.extra = loader::arguments(&entry, machine, img, dir)?;
             }
             LoadedBy::Firmware { file, .. } => {

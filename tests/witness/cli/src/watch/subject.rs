@@ -203,6 +203,9 @@ fn way_in(start: &Start<'_>, bytes: &[u8], scratch: &Path) -> Result<(Vec<String
     if bytes.starts_with(b"\x7fELF") {
         ensure!(load_address.is_none(), "an ELF file says itself where it is loaded: leave --load-address out");
         let elf = Elf::parse(bytes).and_then(|elf| elf.loaded()).with_context(|| image.display().to_string())?;
+        if board.is_none() {
+            check_loaded(image, &elf, machine)?;
+        }
         return Ok((kernel(), elf.into_iter().map(|(pa, bytes)| Loaded { pa: pa & !7, bytes }).collect()));
     }
     let linux = bytes.get(56..60) == Some(b"ARM\x64");
@@ -231,6 +234,22 @@ fn way_in(start: &Start<'_>, bytes: &[u8], scratch: &Path) -> Result<(Vec<String
             Ok((vec!["-device".to_owned(), file, "-device".to_owned(), cpu], at(address)))
         }
     }
+}
+
+/// Refuses an ELF file whose segments want to be where the machine has nothing: one for debuggers, linked at virtual
+/// addresses.
+fn check_loaded(image: &Path, segments: &[(u64, Vec<u8>)], machine: &Machine) -> Result<()> {
+    let ram = RAM_BASE..machine.ram_end_exclusive()?;
+    for (pa, _) in segments {
+        ensure!(
+            ram.contains(pa) || FLASH.iter().any(|flash| flash.contains(pa)),
+            "{}: a segment is loaded at {pa:#x}, where the machine has no memory ({:#x}..{:#x}): give the flat image, .img; this file is for debuggers",
+            image.display(),
+            ram.start,
+            ram.end
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -275,6 +294,16 @@ mod tests {
     fn bad_firmware_that_its_flash_does_not_hold() {
         let error = firmware(&vec![1; 0x400_0001], &[]).expect_err("it is too large").to_string();
         assert!(error.contains("larger than the flash"), "{error}");
+    }
+
+    #[test]
+    fn bad_an_elf_file_for_debuggers_is_refused_by_name() {
+        let check = |pa| check_loaded(Path::new("boot.elf"), &[(pa, vec![0; 8])], &Machine::default());
+        assert!(check(0x4008_0000).is_ok() && check(0x1000).is_ok());
+        let error = check(0xa00_0020_0000).expect_err("there is no memory").to_string();
+        assert!(error.starts_with("boot.elf: a segment is loaded at 0xa0000200000, where"), "{error}");
+        assert!(error.contains("give the flat image, .img"), "{error}");
+        assert!(check(0xc000_0000).is_err(), "behind 2 GiB of memory");
     }
 
     #[test]
