@@ -34,8 +34,6 @@ ROUTINE primary_entry, .init.text.boot
     msr spsel, #1               // the stack is SP_EL2's: SP_EL0 is where exceptions are taken
     mrs x22, sctlr_el2
     tbnz x22, #{SCTLR_M_BIT}, .Lmmu_on_at_entry
-    tbnz x22, #{SCTLR_EE_BIT}, .Lbig_endian
-.Llittle_endian:
     tst x19, #0xfff
     b.ne .Lmisaligned
 
@@ -45,6 +43,7 @@ primary_at_el2:
     msr vbar_el2, x0            // vectors are live from here on
     isb
     COUNT_ISB
+    tbnz x22, #{SCTLR_EE_BIT}, .Lbig_endian
     b check_machine
 
 .Lentered_at_el3:
@@ -62,14 +61,15 @@ primary_at_el2:
     msr sctlr_el2, x0
     isb                         // data is little-endian before any is accessed
     COUNT_ISB
-    b .Llittle_endian
+    b check_machine
 END_ROUTINE primary_entry
 
 // A loader that enters with its MMU on, in a map that is flat: what it has in its caches of image and tree goes to
 // memory, then its MMU goes off as firmware's does. In: x19, x21, x22. Out: primary_entry, by way of
 // leave_firmware_tables, with the device tree in x0; or refused. Clobbers x0-x3, x30. MMU: on, then off.
 ROUTINE leave_flat_map, .init.text.boot
-    msr daifset, #0xf           // the loader's handlers are about to be gone
+    msr daifset, #0xf           // the loader's handlers are gone
+    FIRST_VECTORS
     mov x0, x19
     ADDRESS_OF x1, _image_end_exclusive
     bl check_flat
@@ -104,8 +104,8 @@ ROUTINE leave_flat_map, .init.text.boot
     b refuse
 END_ROUTINE leave_flat_map
 
-// Whether the tables in force map each page of a span to itself. In: x0 start, a page's; x1 end exclusive. Out: x2, 0 if
-// so. Clobbers x0. MMU: on.
+// Whether the tables in force map each page of a span to itself. In: x0 start, a page's; x1 end exclusive. Out: x2, 0
+// if so. Clobbers x0. MMU: on.
 ROUTINE check_flat, .init.text.boot
 .Lcheck_page:
     at s1e2r, x0

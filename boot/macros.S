@@ -64,19 +64,13 @@
     add x28, x28, #0x10, lsl #12
 .endm
 
-// Data little-endian, before any is accessed: at EL2, with the MMU off. Elsewhere, or with it on, nothing changes.
-// Clobbers x0.
-.macro LITTLE_ENDIAN
-    mrs x0, CurrentEL
-    cmp x0, #(2 << 2)
-    b.ne .Las_it_is\@
-    mrs x0, sctlr_el2
-    tbnz x0, #{SCTLR_M_BIT}, .Las_it_is\@
-    tbz x0, #{SCTLR_EE_BIT}, .Las_it_is\@
-    bic x0, x0, #{SCTLR_EE}
-    msr sctlr_el2, x0
-    isb                         // what follows is little-endian
-.Las_it_is\@:
+// Vectors that are live from here on, without a stack for exceptions yet. Clobbers x0. At EL2, MMU: any.
+.macro FIRST_VECTORS
+    msr spsel, #1               // the stack is SP_EL2's: SP_EL0 is where exceptions are taken
+    ADDRESS_OF x0, vectors
+    msr vbar_el2, x0
+    msr sp_el0, xzr
+    isb
 .endm
 
 // HCR_EL2.E2H must be 0: every descriptor, TCR and TLBI of this image is of the EL2 regime, not EL2&0.

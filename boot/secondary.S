@@ -2,46 +2,49 @@
 // of init: a CPU may arrive late.
 
 // A spin table lets CPUs go without a word, and all that share a release address at once. So each looks for the record
-// that bears its own name, and waits until there is one: the primary names a record when it starts its CPU. Whose name
-// never comes waits for good, with its MMU off. A name is one load, and never changes once it is given.
+// that bears its own name: the primary has named them all before it lets the first one go. Who finds none is not
+// wanted, and waits for good, with its MMU off.
 // In: nothing. Out: secondary_entry, with x0. Loads with the MMU off the mailbox, and of records the line that only CPUs
 // with their MMU off read; the primary cleaned both to the point of coherency. MMU: off.
 ROUTINE spin_table_entry, .idmap.text
-    LITTLE_ENDIAN
+    mrs x0, CurrentEL
+    cmp x0, #(2 << 2)
+    b.ne .Llooks_for_its_record         // secondary_entry refuses, once the record is known where that is said
+    FIRST_VECTORS
+    mrs x0, sctlr_el2
+    tbnz x0, #{SCTLR_M_BIT}, .Llooks_for_its_record // its walks would change too; secondary_entry refuses
+    tbz x0, #{SCTLR_EE_BIT}, .Llooks_for_its_record
+    bic x0, x0, #{SCTLR_EE}
+    msr sctlr_el2, x0
+    isb                         // data is little-endian before any is accessed
+.Llooks_for_its_record:
     mrs x3, mpidr_el1
     CONSTANT x1, {AFFINITY_MASK}
     and x3, x3, x1
     ADDRESS_OF x1, secondary_mailbox
     ldp x4, x5, [x1, #32]       // the records, and where they end: the primary stores both before it releases anyone
-.Llook_for_my_name:
     mov x0, x4
 .Lnext_record:
+    cmp x0, x5
+    b.hs .Lsecondary_parked
     ldr x2, [x0, #{CPU_RECORD_NAME}]
     cmp x2, x3
     b.eq secondary_entry
     add x0, x0, #{CPU_RECORD_BYTES}
-    cmp x0, x5
-    b.lo .Lnext_record
-    wfe                         // the primary sends an event after each name that it gives
-    b .Llook_for_my_name
+    b .Lnext_record
 END_ROUTINE spin_table_entry
 
 // In: x0 physical address of this CPU's record (boot/src/el2/cpu.rs, CpuRecord), which lies in RAM, outside the image.
-// Out: secondary_on_link_address, MMU and caches on. Loads with the MMU off only `secondary_mailbox`, which the primary cleaned to the point of coherency.
-// MMU: off, then on.
+// Out: secondary_on_link_address, MMU and caches on. Loads with the MMU off only `secondary_mailbox`, which the primary
+// cleaned to the point of coherency. MMU: off, then on.
 ROUTINE secondary_entry, .idmap.text
     mov x20, x0
     mrs x0, CurrentEL
     cmp x0, #(2 << 2)
     b.ne .Lwrong_level
-    msr spsel, #1               // the stack is SP_EL2's: SP_EL0 is where exceptions are taken
-    LITTLE_ENDIAN
     mrs x0, sctlr_el2
     tbnz x0, #{SCTLR_M_BIT}, .Lsecondary_mmu_on
-    ADDRESS_OF x0, vectors
-    msr vbar_el2, x0            // vectors are live from here on
-    msr sp_el0, xzr             // no exception stack yet
-    isb
+    FIRST_VECTORS               // data is little-endian: as PSCI's caller had it, and as spin_table_entry has made it
     SET_HCR .Lsecondary_e2h
     CLEAR_TCR2
     CHECK_GRANULE .Lsecondary_granule

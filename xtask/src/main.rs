@@ -34,7 +34,7 @@ struct Cli {
 enum Verb {
     /// Fetch what is missing: the Rust target and QEMU (the other commands do this by themselves)
     Setup(setup::Args),
-    /// Build the image: target/breakwater/breakwater.img, which loaders take (-kernel), and .elf, which is for debuggers
+    /// Build the image: target/breakwater/breakwater.img, which loaders take (-kernel), and .elf, for debuggers
     Build(image::Args),
     /// Boot the image under QEMU and judge its report
     #[command(after_help = boot::EXIT_STATUSES)]

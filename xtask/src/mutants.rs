@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// Only every Nth mutant, and those that another instruction covers
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) every: usize,
+    /// Only those of functions whose names contain this, inlined ones included
+    #[arg(long, value_name = "NAME")]
+    pub(crate) only: Option<String>,
     /// Use this QEMU
     #[arg(long, value_name = "FILE", env = "BREAKWATER_QEMU")]
     pub(crate) qemu: Option<PathBuf>,
@@ -44,14 +47,19 @@ pub(crate) struct Args {
 pub(crate) fn command(args: &Args) -> Result<()> {
     let ready = setup::ready(args.qemu.as_deref())?;
     let image = image::build(&ready.toolchain, &Recipe::default())?;
-    score(&ready, &image, &paths::out().join("mutate"), args.every)?.said()
+    score(&ready, &image, &paths::out().join("mutate"), (args.every, args.only.clone()))?.said()
 }
 
-/// Tries every `every`th mutant of `image`. Files go to `scratch`.
+/// Tries every `every`th mutant of `image`, or of functions whose names contain `only`. Files go to `scratch`.
 ///
 /// # Errors
 /// As [`command`], survivors aside.
-pub(crate) fn score(ready: &Ready, image: &Image, scratch: &Path, every: usize) -> Result<Score> {
+pub(crate) fn score(
+    ready: &Ready,
+    image: &Image,
+    scratch: &Path,
+    (every, only): (usize, Option<String>),
+) -> Result<Score> {
     let requests = image::program(&ready.toolchain, &REQUESTS)?;
     let tools = witness::tools(&ready.qemu, scratch)?;
     let firmware = (every <= 1).then(|| under_firmware(image, &tools)).transpose()?.flatten();
@@ -60,6 +68,7 @@ pub(crate) fn score(ready: &Ready, image: &Image, scratch: &Path, every: usize) 
         twin: Some(Program { elf: &requests.elf, boots: of_requests(&tools)? }),
         reasons: Reasons::read(&paths::root().join("tests/witness/redundant.toml"))?,
         weakened: routines(&paths::root().join("boot"))?,
+        only,
         every,
     };
     plan.score(&tools)
@@ -75,8 +84,15 @@ fn own(tools: &Tools, firmware: Option<Boot>) -> Result<Vec<Boot>> {
         plain("every feature", "max"),
         plain("repeated invalidations by range", "cortex-a710"),
         Boot { refuses: Some("secondary_entry".to_owned()), ..plain("a CPU is refused", "cortex-a57") },
+        // Two of the three others share a release address.
+        by_shim(tools, "spin tables", "spin-tables", machine("cortex-a57", 4, Level::El2), State::AsProtocol)?,
+        by_shim(tools, "big-endian", "spin-tables", machine("cortex-a57", 2, Level::El2), State::BigEndian)?,
     ];
-    boots.extend(firmware);
+    if let Some(firmware) = firmware {
+        // Behind firmware, which alone leaves lines to be cleaned by what the two ways share.
+        let flat = by_shim(tools, "a flat map", "none-changed", machine("cortex-a57", 1, Level::El2), State::FlatMap)?;
+        boots.extend([firmware, Boot { excused: OF_ROOT_SWITCHES.to_vec(), ..flat }]);
+    }
     Ok(boots)
 }
 
@@ -103,10 +119,15 @@ fn plain(name: &str, cpu: &str) -> Boot {
 
 /// Handed QEMU's own tree, without firmware.
 fn at_el3(tools: &Tools, name: &str, cpu: &str) -> Result<Boot> {
-    let machine = machine(cpu, 1, Level::El3);
-    let tree = trees::make("none-changed", &tools.qemu, &machine, &patient("exit=semihosting"), &tools.scratch)?;
-    let way = LoadedBy::Shim { tree: tree.bytes, tree_at: tree.at, image_at: IMAGE_AT, state: State::AsProtocol };
-    Ok(Boot { machine, way, ..plain(name, cpu) })
+    by_shim(tools, name, "none-changed", machine(cpu, 1, Level::El3), State::AsProtocol)
+}
+
+/// Handed the tree `tree` by a shim that leaves the CPUs in `state`.
+fn by_shim(tools: &Tools, name: &str, tree: &str, machine: Machine, state: State) -> Result<Boot> {
+    let tree = trees::make(tree, &tools.qemu, &machine, &patient("exit=semihosting"), &tools.scratch)?;
+    let way = LoadedBy::Shim { tree: tree.bytes, tree_at: tree.at, image_at: IMAGE_AT, state };
+    let boot = plain(name, &machine.cpu);
+    Ok(Boot { loads: machine.smp > 1, machine, way, ..boot })
 }
 
 /// The boot by edk2; nothing where there is none. Where the firmware puts the image, its report says.

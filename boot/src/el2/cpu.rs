@@ -224,8 +224,8 @@ pub fn common() -> Option<CpuFeatures> {
 }
 
 /// Leaves what secondaries load with their MMU off where they find it: the tables in force here, cleaned to the point of
-/// coherency, and so are the names of their records, which nobody has yet; [`start`] waits for that before it releases a
-/// CPU.
+/// coherency, and so are the names of their records, which never change from here on; [`start`] waits for that before
+/// it releases a CPU.
 pub(crate) fn prepare_mailbox(phys_to_virt: PhysToVirt) {
     let translation = *EXPECTED.call_once(registers::translation);
     secondary_mailbox.root.store(translation.ttbr0, Ordering::Relaxed);
@@ -237,7 +237,7 @@ pub(crate) fn prepare_mailbox(phys_to_virt: PhysToVirt) {
     let physical = |record: *const CpuRecord| (record as u64).wrapping_sub(record_offset);
     secondary_mailbox.records.store(physical(records.start), Ordering::Relaxed);
     secondary_mailbox.records_end_exclusive.store(physical(records.end), Ordering::Relaxed);
-    others().iter().for_each(|record| record.refused.name(u64::MAX));
+    others().iter().for_each(|record| record.refused.name(record.affinity.load(Ordering::Relaxed)));
     secondary_mailbox.psci.store(power::is_available().into(), Ordering::Relaxed);
     clean_mailbox();
 }
@@ -255,21 +255,22 @@ fn data_line_bytes() -> usize {
     common().map_or(16, |cpu| cpu.data_line_bytes.into())
 }
 
-/// Starts the CPU that firmware knows by `affinity`, in the way `way`, on `stacks`, and waits until it has reported or
-/// cannot any more, at most so many milliseconds. [`next_late`] waits for one that may still arrive.
-pub(crate) fn start(
-    affinity: u64,
-    way: Way,
-    stacks: MappedStacks<El2>,
-    phys_to_virt: PhysToVirt,
-    milliseconds: u64,
-) -> Outcome {
-    let Some(record) = record(stacks.index()) else { return Outcome::NotStarted(LeftOff::BeyondTheImage.text()) };
+/// Gives the CPU that firmware knows by `affinity` the record of its index, and `stacks`: before [`prepare_mailbox`],
+/// for a CPU that shares a release address runs as soon as the first of them is let go.
+pub(crate) fn give_stacks(affinity: u64, stacks: MappedStacks<El2>) {
+    let record = record_of(stacks.index());
     let stacks = stacks.stacks();
     record.affinity.store(affinity, Ordering::Relaxed);
     record.stack_top.store(stacks.stack.end_exclusive().raw(), Ordering::Relaxed);
     record.exception_stack_top.store(stacks.exception_stack.end_exclusive().raw(), Ordering::Relaxed);
-    record.refused.name(affinity);
+}
+
+/// Starts CPU `index` in the way `way`, on the stacks that it was given, and waits until it has reported or cannot any
+/// more, at most so many milliseconds. [`next_late`] waits for one that may still arrive.
+pub(crate) fn start(index: usize, way: Way, phys_to_virt: PhysToVirt, milliseconds: u64) -> Outcome {
+    let record = record(index).filter(|record| record.stack_top.load(Ordering::Relaxed) != 0);
+    let Some(record) = record else { return Outcome::NotStarted(LeftOff::BeyondTheImage.text()) };
+    let affinity = record.affinity.load(Ordering::Relaxed);
     instruction::dsb_sy(); // mailbox, record and refusal line are in memory before the CPU runs with its caches off
     let context = (&raw const *record as u64).wrapping_sub(phys_to_virt.directmap_offset());
     let told = match way.0 {
@@ -340,7 +341,7 @@ pub(crate) fn next_late(milliseconds: u64) -> Option<(usize, Outcome)> {
             Some(found) => break found,
             None if deadline.has_passed() || awaited().next().is_none() => return None,
             None if is_time => look = Deadline::after(OFF_AGAIN_MS),
-            None => core::hint::spin_loop(),
+            None => {}
         }
     };
     record.awaited.store(false, Ordering::Relaxed);
@@ -372,6 +373,7 @@ fn off_again(record: &CpuRecord, affinity: u64) -> Option<Outcome> {
 }
 
 /// The cause that a CPU has left with its MMU off, if it refused to join.
+#[inline(never)] // so that its barriers stand where a CPU that refuses misses them: `cargo xtask mutate`
 fn refused(record: &CpuRecord) -> Option<u32> {
     instruction::dc_ivac(&raw const record.refused);
     instruction::dsb_sy(); // what it stored with its MMU off is read from memory, not from a stale line

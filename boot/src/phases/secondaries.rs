@@ -80,9 +80,10 @@ pub(super) fn start(boot: &mut Boot, machine: &Known<'_>, options: Options, coun
     let mut all = Secondaries { lines, noted: 0, count, identity_stays: false };
     all.note(own, "boot CPU", true);
     take_room(boot, count.started - 1).unwrap_or_else(mapping);
+    map_stacks(boot, machine, count);
     let phys_to_virt = boot.bringup.protocol().machine().phys_to_virt();
     if power::is_available() || machine.cpus.as_slice().iter().any(|cpu| boot.start.way(machine, cpu).is_ok()) {
-        // From the first start on, another PE may use the tables: invalidations are broadcast.
+        // From the first start on, other PEs may use the tables: invalidations are broadcast.
         boot.bringup.share(Errata::empty());
         el2::cpu::prepare_mailbox(phys_to_virt);
     }
@@ -126,6 +127,16 @@ fn take_room(boot: &mut Boot, others: usize) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Maps the stacks of all CPUs that are to be started: none waits for its own once the first are let go.
+fn map_stacks(boot: &mut Boot, machine: &Known<'_>, count: Count) {
+    for (index, cpu) in (1..count.started).zip(machine.cpus.others(el2::own_affinity())) {
+        if boot.start.way(machine, cpu).is_ok() {
+            let stacks = stacks::map(&mut boot.space(), index, el2::settings().cpu_stack_bytes);
+            el2::cpu::give_stacks(cpu.mpidr, stacks.unwrap_or_else(mapping));
+        }
+    }
+}
+
 fn start_one(
     boot: &mut Boot,
     machine: &Known<'_>,
@@ -134,9 +145,8 @@ fn start_one(
     seconds: u32,
 ) -> Result<Outcome, LeftOff> {
     let way = boot.start.way(machine, cpu)?;
-    let stacks = stacks::map(&mut boot.space(), index, el2::settings().cpu_stack_bytes).unwrap_or_else(mapping);
     let phys_to_virt = boot.bringup.protocol().machine().phys_to_virt();
-    let outcome = el2::cpu::start(cpu.mpidr, way, stacks, phys_to_virt, 1000 * u64::from(seconds));
+    let outcome = el2::cpu::start(index, way, phys_to_virt, 1000 * u64::from(seconds));
     share_errata(boot);
     Ok(outcome)
 }

@@ -156,7 +156,7 @@ fn clean(testimony: &Testimony, smp: u32) -> Result<()> {
 /// Some of the mutants of `cargo xtask mutate`: every tenth, and all that another instruction is said to cover.
 pub(super) fn mutants() -> Case {
     Case::new("witness/mutants", |context, scratch| {
-        let score = mutants::score(&context.ready, &context.image, scratch, MUTANTS_EVERY)?;
+        let score = mutants::score(&context.ready, &context.image, scratch, (MUTANTS_EVERY, None))?;
         ensure!(score.is_whole(), "{score}");
         Ok(())
     })

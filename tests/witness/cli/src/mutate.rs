@@ -55,6 +55,8 @@ pub struct Plan<'a> {
     pub reasons: Reasons,
     /// Routines whose instructions are also weakened and swapped, in the first boot alone.
     pub weakened: HashSet<String>,
+    /// Only those of functions whose names contain this, inlined ones included.
+    pub only: Option<String>,
     /// Every how many of the mutants are tried, besides those that another instruction is said to cover; 1 for all.
     pub every: usize,
 }
@@ -66,14 +68,18 @@ impl Plan<'_> {
     /// An unchanged image is not clean, a reason is out of date, or QEMU cannot be run.
     pub fn score(self, tools: &Tools) -> Result<Score> {
         std::fs::create_dir_all(&tools.scratch).with_context(|| tools.scratch.display().to_string())?;
-        let every = self.every.max(1);
+        let (every, only) = (self.every.max(1), self.only.clone());
         let trial = Trial::open(self, tools)?;
-        let chosen = trial.chosen(every);
+        let mut chosen = trial.chosen(every);
+        if let Some(only) = &only {
+            chosen.retain(|mutant| mutant.is_of(only));
+            ensure!(!chosen.is_empty(), "no barrier and no maintenance instruction is of `{only}`");
+        }
         let progress = ui::Progress::new(chosen.len() as u64);
         let fates =
             trial.judge(&chosen, |mutant, fate| progress.done(fate.is_good(), Some(&format!("{mutant}: {fate}"))))?;
         let score = Score::new(chosen.into_iter().cloned().zip(fates).collect());
-        if every == 1 {
+        if every == 1 && only.is_none() {
             trial.require_current(&score)?;
         }
         Ok(score)
@@ -111,6 +117,9 @@ pub struct Args {
     /// Only every Nth mutant, and those that another instruction covers
     #[arg(long, default_value_t = 1, value_name = "N")]
     every: usize,
+    /// Only those of functions whose names contain this, inlined ones included
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
     /// Use this QEMU
     #[arg(long, value_name = "FILE", env = "BREAKWATER_QEMU")]
     pub qemu: Option<PathBuf>,
@@ -130,6 +139,7 @@ pub fn command(args: &Args, tools: &Tools) -> Result<()> {
         twin: None,
         reasons: args.redundant.as_deref().map(Reasons::read).transpose()?.unwrap_or_default(),
         weakened: args.weaken.iter().cloned().collect(),
+        only: args.only.clone(),
         every: args.every,
     };
     plan.score(tools)?.said()

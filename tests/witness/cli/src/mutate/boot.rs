@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use breakwater_oracle::obligations::Rule;
-use breakwater_trace::Feature;
+use breakwater_trace::{Feature, Record};
 
 use super::hear::{Court, Ending, Seen, hear};
 use super::sites::Site;
@@ -63,6 +63,8 @@ pub struct Boot {
     pub excused: Vec<Rule>,
     /// True if the image is held to house rules besides.
     pub house_rules: bool,
+    /// True if it counts what CPUs load with their MMUs off: other CPUs have left it there.
+    pub loads: bool,
 }
 
 impl Boot {
@@ -78,6 +80,15 @@ impl Boot {
             refuses: None,
             excused: Vec::new(),
             house_rules: false,
+            loads: false,
+        }
+    }
+
+    /// The state in which the CPUs come.
+    const fn state(&self) -> State {
+        match self.way {
+            LoadedBy::Shim { state, .. } => state,
+            LoadedBy::Kernel | LoadedBy::Firmware { .. } => State::AsProtocol,
         }
     }
 
@@ -145,9 +156,13 @@ impl Stage {
         let options = self.options(&file, &dir, tools)?;
         let under_firmware = self.boot.is_long();
         let bytes = if under_firmware { Vec::new() } else { image.bytes.to_vec() };
-        let declared = recorded::declarations(&Loaded { pa: self.load, bytes }, &options)?;
+        let mut declared = recorded::declarations(&Loaded { pa: self.load, bytes }, &options)?;
+        let table = self.boot.state().loaded();
+        declared.extend(table.iter().flat_map(Loaded::words).map(|(pa, value)| Record::Word { pa, value }));
         let length = image.bytes.len() as u64;
-        let own_only = under_firmware.then_some(image.link..image.link + length);
+        // Firmware, and what a shim leaves CPUs in, is not the image's.
+        let is_behind = under_firmware || table.is_some() || self.boot.loads;
+        let own_only = is_behind.then_some(image.link..image.link + length);
         let house = self.boot.house_rules;
         let excused = self.boot.excused.clone();
         let court = Court { declared, image: self.load..self.load + length, house, own_only, excused };
@@ -160,7 +175,7 @@ impl Stage {
         (options.cpu, options.smp, options.memory) = (machine.cpu.clone(), machine.smp, machine.memory.clone());
         (options.fetches, options.timeout, options.append) = (false, LONGEST, append.clone());
         // What a refused CPU leaves behind is loaded with the MMU on, and its line judged then.
-        options.shared_loads = refuses.is_some();
+        options.shared_loads = refuses.is_some() || self.boot.loads;
         (options.features, options.house_rules) = (self.boot.features.clone(), self.boot.house_rules);
         options.machine = machine.arguments()?.get(1).cloned().unwrap_or_default();
         match way {

@@ -51,6 +51,11 @@ impl fmt::Display for Mutant {
 }
 
 impl Mutant {
+    /// Whether it is of a function whose name contains `name`, wherever that was inlined to.
+    pub(super) fn is_of(&self, name: &str) -> bool {
+        self.site.function.contains(name) || self.site.lines.iter().any(|line| line.contains(name))
+    }
+
     /// Whether every image needs a reason to have the instruction, wherever it stands: others are tried in the first boot alone.
     pub(super) fn is_everywhere(&self) -> bool {
         self.change == Mutation::Removed && is_everywhere(self.site.words.0)

@@ -208,7 +208,7 @@ impl<'a> Trial<'a> {
     /// # Errors
     /// One of them is not clean.
     pub(super) fn open(plan: Plan<'_>, tools: &'a Tools) -> Result<Self> {
-        let Plan { mut image, twin, reasons, weakened, every } = plan;
+        let Plan { mut image, twin, reasons, weakened, every, only: _ } = plan;
         image.boots.retain(|boot| every <= 1 || !boot.is_long());
         let image = Subject::open(image, &weakened, &reasons, tools)?;
         let twin = twin.map(|twin| Subject::open(twin, &HashSet::new(), &reasons, tools)).transpose()?;

@@ -243,7 +243,8 @@ fn check_loaded(image: &Path, segments: &[(u64, Vec<u8>)], machine: &Machine) ->
     for (pa, _) in segments {
         ensure!(
             ram.contains(pa) || FLASH.iter().any(|flash| flash.contains(pa)),
-            "{}: a segment is loaded at {pa:#x}, where the machine has no memory ({:#x}..{:#x}): give the flat image, .img; this file is for debuggers",
+            "{}: a segment is loaded at {pa:#x}, where the machine has no memory ({:#x}..{:#x}): give the flat image, \
+                .img; this file is for debuggers",
             image.display(),
             ram.start,
             ram.end
