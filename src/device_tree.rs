@@ -24,6 +24,7 @@ use dtoolkit::fdt::{Fdt, FdtNode};
 
 pub use crate::uart::ConsoleKind;
 pub use console::Console;
+pub(crate) use cpus::AFFINITY_MASK;
 pub use cpus::{Conduit, CpuList, CpuNode, EnableMethod};
 pub use error::{Error, NodeName};
 pub use structure::MAX_DEPTH;

@@ -34,6 +34,7 @@
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 
+pub mod acpi;
 pub mod addr;
 pub mod aliases;
 pub mod audit;

@@ -39,4 +39,6 @@ pub enum Cause {
     Mapping = 20,
     /// A secondary lacks what the running CPUs rely on.
     Secondary = 21,
+    /// ACPI's tables are malformed or at odds with themselves.
+    Acpi = 22,
 }

@@ -25,6 +25,24 @@ pub struct CpuLine {
     pub online: bool,
 }
 
+/// Who describes the machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Described {
+    /// A device tree.
+    DeviceTree,
+    /// ACPI's tables, and UEFI's memory map.
+    Acpi,
+}
+
+impl fmt::Display for Described {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::DeviceTree => "device tree",
+            Self::Acpi => "ACPI",
+        })
+    }
+}
+
 /// Leaves of a region, by level: 4 KiB pages, 2 MiB and 1 GiB blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Leaves {
@@ -70,7 +88,9 @@ pub struct Report<'a> {
     pub entry_level: u8,
     /// SCTLR_EL2 at entry; 0 when entered at EL3.
     pub entry_sctlr: u64,
-    /// Where the device tree is.
+    /// Who describes the machine.
+    pub described: Described,
+    /// Where the device tree is, or the copy of ACPI's tables.
     pub device_tree: PhysSpan,
     /// What all CPUs that run have in common.
     pub cpu: &'a CpuFeatures,
@@ -164,7 +184,7 @@ impl Report<'_> {
         writeln!(out, "breakwater: booted at {} (entered at EL{})", self.image, self.entry_level)?;
         let on = |bit: u32| if self.entry_sctlr >> bit & 1 == 1 { "on" } else { "off" };
         writeln!(out, "  at entry     MMU {}, data cache {}, instruction cache {}", on(0), on(2), on(12))?;
-        writeln!(out, "  device tree  {}", self.device_tree)?;
+        writeln!(out, "  {:<12} {}", self.described, self.device_tree)?;
         writeln!(out, "  RAM          {} MiB, {} frames free", self.ram.bytes() >> 20, self.free_frames)?;
         let cpu = self.cpu;
         writeln!(out, "  CPU          MIDR {:#010x}, {}-bit physical addresses", cpu.midr, cpu.physical_bits)?;
@@ -223,7 +243,7 @@ impl Report<'_> {
         let cpu = self.cpu;
         write!(out, "BOOT-REPORT {{\"version\":1,\"image\":{},", Span(self.image))?;
         write!(out, "\"entry_level\":{},\"entry_sctlr\":{},", self.entry_level, self.entry_sctlr)?;
-        write!(out, "\"device_tree\":{},", Span(self.device_tree))?;
+        write!(out, "\"described_by\":\"{}\",\"device_tree\":{},", self.described, Span(self.device_tree))?;
         write!(out, "\"cpu\":{{\"midr\":{},\"physical_bits\":{},", cpu.midr, cpu.physical_bits)?;
         write!(out, "\"features\":\"{}\",\"bbm_level\":{},", cpu.features, cpu.bbm_level)?;
         write!(out, "\"errata\":\"{}\"}},\"firmware\":\"{}\",", cpu.errata, self.firmware)?;

@@ -80,6 +80,7 @@ impl Way {
                 let address = release_address.ok_or(LeftOff::NoReleaseAddress)?;
                 ReleaseAddress::check(address, memory, image).map(Self::SpinTable)
             }
+            EnableMethod::ParkingProtocol => Err(LeftOff::ParkingProtocol),
             EnableMethod::Unknown => Err(LeftOff::UnknownMethod),
             EnableMethod::None => Err(LeftOff::NoMethod),
         }
@@ -109,6 +110,8 @@ pub enum LeftOff {
     BeyondTheImage,
     /// Its node has no `enable-method`.
     NoMethod,
+    /// It waits by ACPI's parking protocol.
+    ParkingProtocol,
     /// Its `enable-method` is neither PSCI nor a spin table.
     UnknownMethod,
     /// It is started by PSCI, and the device tree has no PSCI of version 0.2 or later.
@@ -149,6 +152,7 @@ impl LeftOff {
             Self::OverTheLimit => "left off: over the limit",
             Self::BeyondTheImage => "left off: more than this image can start",
             Self::NoMethod => "left off: its node has no enable-method",
+            Self::ParkingProtocol => "left off: it waits by ACPI's parking protocol, which is not spoken",
             Self::UnknownMethod => "left off: its enable-method is neither psci nor spin-table",
             Self::NoPsci => "left off: no PSCI to start it",
             Self::PsciByHvc => "left off: PSCI is called by HVC, which leads nowhere from EL2",
@@ -268,6 +272,7 @@ mod tests {
         let no_psci = Way::of(EnableMethod::Psci, Err(LeftOff::NoPsci), &memory(), span(IMAGE, 0x1000));
         assert_eq!(no_psci, Err(LeftOff::NoPsci));
         assert_eq!(way(EnableMethod::Unknown), Err(LeftOff::UnknownMethod));
+        assert_eq!(way(EnableMethod::ParkingProtocol), Err(LeftOff::ParkingProtocol));
         assert_eq!(way(EnableMethod::None), Err(LeftOff::NoMethod));
     }
 

@@ -125,6 +125,11 @@ impl Descriptor {
             && self.attributes & (PERSISTENT | SPECIFIC_PURPOSE | RUNTIME) == 0
     }
 
+    /// Whether there is memory whose contents are true while boot services run: tables may lie there.
+    fn can_be_read(&self) -> bool {
+        matches!(self.kind, 0..=7 | 9 | 10 | 14)
+    }
+
     /// What is there, in the specification's words. A number that it has no word for is no name.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -163,6 +168,18 @@ impl<'a> Map<'a> {
     pub fn descriptors(&self) -> impl Iterator<Item = Descriptor> + Clone + use<'a> {
         let all = self.bytes.chunks_exact(self.descriptor_bytes).filter_map(|bytes| Descriptor::read(bytes).ok());
         all.filter(|descriptor| !descriptor.span.is_empty())
+    }
+
+    /// Whether all of `span` is memory that can be read while boot services run.
+    #[must_use]
+    pub fn can_be_read(&self, span: PhysSpan) -> bool {
+        let mut at = span.start();
+        while at < span.end_exclusive() {
+            let holding = self.descriptors().filter(|line| line.can_be_read() && line.span.contains(at));
+            let Some(past) = holding.map(|line| line.span.end_exclusive()).max() else { return false };
+            at = past;
+        }
+        true
     }
 
     /// What is not RAM, in the firmware's order; descriptors of one kind that touch are one.
@@ -218,24 +235,26 @@ fn touches(low: PhysSpan, high: PhysSpan) -> bool {
 pub struct Compared<'a> {
     /// UEFI's map.
     pub map: Map<'a>,
-    /// What the device tree's memory nodes call RAM.
-    pub tree: &'a SpanList<MAX_BANKS>,
+    /// What the device tree's memory nodes call RAM, if there is one.
+    pub tree: Option<&'a SpanList<MAX_BANKS>>,
 }
 
 impl<'a> Compared<'a> {
     /// What the firmware keeps, each with whether the device tree calls some of it RAM.
     pub fn kept(self) -> impl Iterator<Item = (Descriptor, bool)> + use<'a> {
-        self.map.kept().map(move |kept| (kept, self.tree.overlap(kept.span).is_some()))
+        let in_tree = move |span| self.tree.is_some_and(|tree| tree.overlap(span).is_some());
+        self.map.kept().map(move |kept| (kept, in_tree(kept.span)))
     }
 
     /// Pages that the device tree calls RAM and UEFI does not name at all.
     pub fn tree_alone(self) -> impl Iterator<Item = PhysSpan> + use<'a> {
-        memory_map::without(self.tree.as_slice(), self.map.descriptors().map(|descriptor| descriptor.span))
+        let named = self.map.descriptors().map(|descriptor| descriptor.span);
+        self.tree.into_iter().flat_map(move |tree| memory_map::without(tree.as_slice(), named.clone()))
     }
 
     /// Pages of `ram`, which came from UEFI's map, that the device tree does not call so.
     pub fn uefi_alone(self, ram: &'a SpanList<MAX_BANKS>) -> impl Iterator<Item = PhysSpan> + use<'a> {
-        memory_map::without(ram.as_slice(), self.tree.iter())
+        self.tree.into_iter().flat_map(move |tree| memory_map::without(ram.as_slice(), tree.iter()))
     }
 }
 

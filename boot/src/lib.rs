@@ -50,15 +50,19 @@
 //! # Under UEFI
 //!
 //! The image is a UEFI application: by the removable path `\EFI\BOOT\BOOTAA64.EFI`, from the shell, by GRUB's `linux`
-//! and `chainloader`, by U-Boot's `bootefi`. It needs EL2 and a device tree, which it copies. UEFI's memory map, as it
-//! is when boot services end, decides what is RAM: loader, boot services and conventional memory that may be mapped
-//! write-back. All else (runtime services, ACPI, reserved, persistent and unaccepted memory, what nobody knows) is
-//! neither mapped nor handed out, and the device tree need not have memory nodes. The report lists what the firmware
-//! keeps, and each span of which tree and firmware say different things; `Handover::firmware_map` has the map.
+//! and `chainloader`, by U-Boot's `bootefi`. It needs EL2, and a device tree or ACPI 2.0: of a tree it makes a copy;
+//! where there is none, MADT names the CPUs, FADT how PSCI is called, and SPCR the console.
 //!
-//! Up to 682 descriptors of 48 bytes and load options of 2,048 characters are taken; more are refused on the firmware's
-//! console. Of what the shell gives, the first word is the file: the image warns that it knows no such option. GRUB's
-//! `linux` gives both load options and, with `devicetree`, a tree with a command line of its own: the former count.
+//! UEFI's memory map, as it is when boot services end, decides what is RAM: loader, boot services and conventional
+//! memory that may be mapped write-back. All else (runtime services, ACPI, reserved, persistent and unaccepted memory,
+//! what nobody knows) is neither mapped nor handed out, and the device tree need not have memory nodes. The report
+//! lists what the firmware keeps, and each span of which tree and firmware say different things;
+//! `Handover::firmware_map` has the map.
+//!
+//! Up to 682 descriptors of 48 bytes, load options of 2,048 characters and ACPI tables of 128 KiB are taken; more are
+//! refused on the firmware's console. Of what the shell gives, the first word is the file: the image warns that it
+//! knows no such option. GRUB's `linux` gives both load options and, with `devicetree`, a tree with a command line of
+//! its own: the former count. CPUs that wait by ACPI's parking protocol are named and left.
 //!
 //! # Consoles
 //!

@@ -11,6 +11,7 @@ pub use handover::{Console, Handover};
 
 use crate::el2::{self, Cpus, El2, FirmwareTree, Known, Room, Start, Status, power};
 use crate::{console, line};
+use breakwater::acpi;
 use breakwater::addr::{ADDRESS_BITS, PhysAddr, PhysSpan};
 use breakwater::audit::{Audit, Declared, Scratch};
 use breakwater::bbm::{Live, Tables};
@@ -24,7 +25,7 @@ use breakwater::memory_map::Limits;
 use breakwater::refusal::Cause;
 use breakwater::regions::directmap::Directmap;
 use breakwater::regions::{Failure, RegionMap, Space, frametable, slots};
-use breakwater::report::{Leaves, Report};
+use breakwater::report::{Described, Leaves, Report};
 use breakwater::starting;
 use breakwater::uart::Uart;
 use breakwater::uefi::{self, Compared};
@@ -41,9 +42,10 @@ pub fn boot(start: Start) -> Handover {
     let firmware = el2::firmware::memory_map().unwrap_or_else(|error| refuse(Cause::Memory, error));
     let (tree, machine) = boot.read_device_tree(firmware, &mut machine);
     let tree = tree.bytes();
+    let described = if acpi::bundle_size(tree).is_some() { Described::Acpi } else { Described::DeviceTree };
     let mut room = [0; el2::firmware::OPTIONS_CHARACTERS];
     let options = read_command_line(el2::firmware::command_line(&mut room).unwrap_or(machine.command_line(tree)));
-    boot.map_console(&machine);
+    boot.map_console(&machine, described);
     boot.close("device tree");
 
     let cpus = Count::of(&machine, options);
@@ -51,10 +53,11 @@ pub fn boot(start: Start) -> Handover {
     let cpus = secondaries::start(&mut boot, &machine, options, cpus);
     boot.free_what_only_boot_needed(directmap, cpus.identity_stays);
     let audit = boot.audit(&machine);
-    boot.report(&machine, tree, firmware, &cpus, &audit);
+    boot.report(&machine, (tree, described), firmware, &cpus, &audit);
     if audit.mismatches != 0 || audit.writable_executable != 0 {
         el2::leave(options.exit, Status::AuditFailed);
     }
+    let tree = if described == Described::DeviceTree { tree } else { &[] };
     boot.into_handover(tree, firmware, options, &cpus)
 }
 
@@ -114,11 +117,16 @@ impl Boot {
         let header = span(HEADER_BYTES as u64);
         slots::map_device_tree(&mut self.space(), header, None).unwrap_or_else(mapping);
         let virt = slots::device_tree_address(start);
-        let size = device_tree::header_size(FirmwareTree::at(virt, HEADER_BYTES).bytes())
-            .unwrap_or_else(|error| refuse(Cause::DeviceTree, error));
+        let head = FirmwareTree::at(virt, HEADER_BYTES).bytes();
+        let of_acpi = acpi::bundle_size(head);
+        let size = of_acpi.map_or_else(|| device_tree::header_size(head), Ok);
+        let size = size.unwrap_or_else(|error| refuse(Cause::DeviceTree, error));
         slots::map_device_tree(&mut self.space(), span(size.into()), Some(header)).unwrap_or_else(mapping);
         let tree = FirmwareTree::at(virt, size as usize);
-        let machine = tree.read(start, firmware, machine).unwrap_or_else(|error| refuse(Cause::DeviceTree, error));
+        let machine = match of_acpi {
+            Some(_) => tree.read_acpi(start, firmware, machine).unwrap_or_else(|error| refuse(Cause::Acpi, error)),
+            None => tree.read(start, firmware, machine).unwrap_or_else(|error| refuse(Cause::DeviceTree, error)),
+        };
         if starting::psci(machine.psci, self.start.entry_level()).is_ok() {
             power::allow();
         }
@@ -132,7 +140,7 @@ impl Boot {
         })
     }
 
-    fn map_console(&mut self, machine: &Platform) {
+    fn map_console(&mut self, machine: &Platform, described: Described) {
         match machine.console {
             Some(found) => match Uart::of(found.kind, found.registers, found.reg_shift, found.reg_io_width) {
                 Some(uart) => {
@@ -141,7 +149,7 @@ impl Boot {
                 }
                 None => line!("breakwater: warning: no driver for the console at {}", found.registers),
             },
-            None => line!("breakwater: warning: the device tree names no console"),
+            None => line!("breakwater: warning: the {described} names no console"),
         }
         if !console::is_known() && cfg!(feature = "earlycon-semihosting") {
             console::install(el2::say_to_debugger);
@@ -200,11 +208,12 @@ impl Boot {
     fn report(
         &mut self,
         machine: &Platform,
-        tree: &'static [u8],
+        (tree, described): (&'static [u8], Described),
         firmware: Option<uefi::Map<'_>>,
         cpus: &Secondaries,
         audit: &Audit,
     ) {
+        let tree_ram = (described == Described::DeviceTree).then_some(&machine.tree_ram);
         let common = el2::cpu::common().unwrap_or(self.cpu);
         let start = PhysAddr::new(self.start.device_tree()).unwrap_or(PhysAddr::at(0));
         let (image, regions) = (self.start.image(), &*self.regions);
@@ -214,6 +223,7 @@ impl Boot {
             image,
             entry_level: self.start.entry_level(),
             entry_sctlr: self.start.entry_sctlr(),
+            described,
             device_tree: PhysSpan::of(start, tree.len() as u64).unwrap_or(image),
             cpu: &common,
             cpus: cpus.lines(),
@@ -222,7 +232,7 @@ impl Boot {
             firmware: if power::is_available() { "PSCI by SMC" } else { "no PSCI" },
             identity_stays: cpus.identity_stays,
             ram: &machine.memory.banks,
-            uefi: firmware.map(|map| Compared { map, tree: &machine.tree_ram }),
+            uefi: firmware.map(|map| Compared { map, tree: tree_ram }),
             free_frames: mapper.free_frames(),
             ledger: &self.ledger,
             regions,

@@ -11,7 +11,7 @@ use super::{Error, NodeName};
 use crate::layout::MAX_CPUS;
 
 /// The affinity fields of MPIDR_EL1 (Aff3 and Aff2..Aff0), which is all that a CPU's `reg` may hold.
-const AFFINITY_MASK: u64 = 0xff_00ff_ffff;
+pub(crate) const AFFINITY_MASK: u64 = 0xff_00ff_ffff;
 
 /// How a CPU is started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +24,8 @@ pub enum EnableMethod {
         /// gives no number.
         release_address: Option<u64>,
     },
+    /// By ACPI's parking protocol, which we do not speak.
+    ParkingProtocol,
     /// By a method that we do not know.
     Unknown,
     /// The tree does not say.
@@ -83,7 +85,7 @@ impl CpuList {
         self.as_slice().iter().filter(move |cpu| cpu.mpidr != own && cpu.enabled)
     }
 
-    fn push(&mut self, cpu: CpuNode) -> Result<(), Error> {
+    pub(crate) fn push(&mut self, cpu: CpuNode) -> Result<(), Error> {
         if self.as_slice().iter().any(|other| other.mpidr == cpu.mpidr) {
             return Err(Error::DuplicateCpu { mpidr: cpu.mpidr });
         }

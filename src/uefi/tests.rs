@@ -121,11 +121,32 @@ fn good_where_tree_and_firmware_differ() {
     let (mut tree, mut banks) = (SpanList::new(), SpanList::new());
     tree.insert(PhysSpan::of(PhysAddr::at(0x1_0000), 0x1_0000).unwrap()).unwrap();
     map.ram().for_each(|span| banks.insert(span).unwrap());
-    let compared = Compared { map, tree: &tree };
+    let compared = Compared { map, tree: Some(&tree) };
     let kept: Vec<_> = compared.kept().map(|(kept, in_tree)| (kept.span.start().raw(), in_tree)).collect();
     assert_eq!(kept, [(0x1_4000, true), (0x20_0000, false)]);
     assert_eq!(compared.tree_alone().map(ends).collect::<Vec<_>>(), [(0x1_6000, 0x2_0000)]);
     assert_eq!(compared.uefi_alone(&banks).map(ends).collect::<Vec<_>>(), [(0x9_0000, 0x9_1000)]);
+}
+
+#[test]
+fn good_without_a_tree_nothing_differs() {
+    let bytes = bytes(&[(FREE, 0x1_0000, 4, 8), (KEPT, 0x1_4000, 2, 8)], 48);
+    let map = Map::read(&bytes, 48).unwrap();
+    let mut banks = SpanList::new();
+    map.ram().for_each(|span| banks.insert(span).unwrap());
+    let compared = Compared { map, tree: None };
+    assert!(compared.kept().all(|(_, in_tree)| !in_tree));
+    assert_eq!((compared.tree_alone().count(), compared.uefi_alone(&banks).count()), (0, 0));
+}
+
+#[test]
+fn good_what_can_be_read_across_descriptors() {
+    let lines = [(KEPT, 0x3000, 1, 8), (FREE, 0x1000, 2, 8), (IO, 0x4000, 1, 0), (9, 0x8000, 1, 8), (77, 0x9000, 1, 8)];
+    let bytes = bytes(&lines, 48);
+    let map = Map::read(&bytes, 48).unwrap();
+    let can_be_read = |start, bytes| map.can_be_read(PhysSpan::of(PhysAddr::at(start), bytes).unwrap());
+    assert!(can_be_read(0x1004, 0x2ffc) && can_be_read(0x8ff0, 0x10) && can_be_read(0, 0));
+    assert!(!can_be_read(0xff0, 0x20) && !can_be_read(0x3ff0, 0x11) && !can_be_read(0x8ff0, 0x11));
 }
 
 #[test]

@@ -31,6 +31,10 @@ pub(crate) enum Way {
     Shell,
     /// UEFI finds GRUB on a disk, whose `devicetree` and `linux` give the image a tree and a command line.
     Grub,
+    /// The same with `chainloader`, and with the tree that UEFI has, or ACPI.
+    Chainloader,
+    /// The same with `xen_hypervisor`, and a file as `xen_module`.
+    Xen,
     /// U-Boot's `bootefi` starts the image in memory.
     Bootefi,
     /// U-Boot finds the image on a disk, by the removable path. No command line.
@@ -44,6 +48,19 @@ pub(crate) enum Way {
 pub(crate) fn arguments(way: Way, img: &Path, append: &str, tree: &[u8], scratch: &Path) -> Result<Vec<String>> {
     let image = fs::read(img).with_context(|| paths::shown(img))?;
     let with_disk = |bios, files: &[(&str, &[u8])]| Ok([firmware(bios)?, drive(files, scratch)?].concat());
+    let grub = |script: &str| {
+        let grub = setup::loader(Loader::Grub)?;
+        let (program, module) = (fs::read(&grub)?, fs::read(grub.with_file_name("../xen_boot.mod"))?);
+        let script = format!("{script}boot\n");
+        let files: [(&str, &[u8]); 5] = [
+            ("xen_boot.mod", &module),
+            (REMOVABLE, &program),
+            ("EFI/debian/grub.cfg", script.as_bytes()),
+            ("tree.dtb", tree),
+            ("image", &image),
+        ];
+        with_disk(Loader::Uefi, &files)
+    };
     match way {
         Way::Uefi => {
             let kernel = ["-kernel".to_owned(), img.display().to_string(), "-append".to_owned(), append.to_owned()];
@@ -55,12 +72,10 @@ pub(crate) fn arguments(way: Way, img: &Path, append: &str, tree: &[u8], scratch
             let script = format!("fs0:\\image.efi {append}\r\n");
             with_disk(Loader::Uefi, &[("image.efi", &image), ("startup.nsh", script.as_bytes())])
         }
-        Way::Grub => {
-            let grub = fs::read(setup::loader(Loader::Grub)?)?;
-            let script = format!("devicetree /tree.dtb\nlinux /image {append}\nboot\n");
-            let files: [(&str, &[u8]); 4] =
-                [(REMOVABLE, &grub), ("EFI/debian/grub.cfg", script.as_bytes()), ("tree.dtb", tree), ("image", &image)];
-            with_disk(Loader::Uefi, &files)
+        Way::Grub => grub(&format!("devicetree /tree.dtb\nlinux /image {append}\n")),
+        Way::Chainloader => grub(&format!("chainloader /image {append}\n")),
+        Way::Xen => {
+            grub(&format!("insmod /xen_boot.mod\nxen_hypervisor /image {append}\nxen_module /EFI/debian/grub.cfg\n"))
         }
         Way::Bootefi => {
             let command = format!("bootcmd=bootefi {IMAGE_AT:#x}:{:#x} {TREE_AT:#x}", image.len());

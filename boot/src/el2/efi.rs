@@ -1,22 +1,26 @@
-//! The image as a UEFI application, up to the point where the firmware is gone: copies the device tree, keeps the load
-//! options and the memory map, leaves boot services. boot/efi.S calls [`prepare`] and then turns the firmware's MMU off.
+//! The image as a UEFI application, up to the point where the firmware is gone: copies the device tree or, where there
+//! is none, ACPI's tables, keeps the load options and the memory map, leaves boot services. boot/efi.S calls
+//! [`prepare`] and then turns the firmware's MMU off.
 //!
 //! This runs where the firmware loaded the image, before any table of ours: no absolute address may be used, so no
 //! `fmt`, no `dyn`, no `&str`, nothing that can panic.
 //!
 //! What the `SAFETY` comments lean on: boot/efi.S calls [`prepare`] once, with what the firmware passed to the image's
 //! entry point, and the UEFI specification 2.10 says what that is. Refused, with one line on the firmware's console: no
-//! EL2, no device tree, one without its magic or above [`TREE_BYTES`], no memory to copy it to, no memory map, and one
+//! EL2, neither device tree nor ACPI, a tree without its magic or above [`TREE_BYTES`], tables that lead nowhere, no
+//! memory for a copy, no memory map, and one
 //! or load options that are larger than their room. What they say is judged later, where it can be reported.
 
-use super::firmware::{MAP_ROOM, OPTIONS_ROOM, keep_map, keep_options, map_room, options_room};
+use super::firmware::{self, MAP_ROOM, OPTIONS_ROOM, keep_map, keep_options, map_room, options_room};
 use aarch64_cpu::registers::{CurrentEL, Readable};
-use breakwater::addr::{ADDRESS_BITS, PAGE_BYTES};
+use breakwater::acpi;
+use breakwater::addr::{ADDRESS_BITS, PAGE_BYTES, PhysAddr, PhysSpan};
 use breakwater::layout;
 use core::ffi::c_void;
 use core::ptr::null_mut;
 use r_efi::efi::{
-    ALLOCATE_ANY_PAGES, BootServices, ConfigurationTable, DTB_TABLE_GUID, Handle, LOADER_DATA, Status, SystemTable,
+    ACPI_20_TABLE_GUID, ALLOCATE_ANY_PAGES, BootServices, ConfigurationTable, DTB_TABLE_GUID, Guid, Handle,
+    LOADER_DATA, Status, SystemTable,
 };
 use r_efi::protocols::loaded_image;
 
@@ -49,7 +53,8 @@ macro_rules! refusals {
 
 refusals! {
     NOT_EL2 = "the firmware runs at EL1; a hypervisor starts at EL2";
-    NO_TREE = "the firmware gives no device tree (ACPI only?)";
+    NO_TREE = "the firmware gives neither a device tree nor ACPI 2.0";
+    BAD_ACPI = "the firmware's ACPI tables lead out of its memory or have more than 128 KiB";
     BAD_TREE = "the firmware's device tree has a wrong magic or no size up to 2 MiB";
     NO_ROOM = "the firmware has no memory for a copy of the device tree below 48 bits";
     LONG_OPTIONS = "the load options have more than 2048 characters";
@@ -72,14 +77,15 @@ pub(super) unsafe extern "efiapi" fn prepare(image: Handle, system: *const Syste
     if CurrentEL.read(CurrentEL::EL) != 2 {
         return refuse(system, &NOT_EL2, Status::UNSUPPORTED);
     }
-    let Some(tree) = device_tree(system) else {
-        return refuse(system, &NO_TREE, Status::NOT_FOUND);
+    let described = match (table(system, DTB_TABLE_GUID), table(system, ACPI_20_TABLE_GUID)) {
+        (Some(tree), _) if !is_tree(tree.cast()) => return refuse(system, &BAD_TREE, Status::COMPROMISED_DATA),
+        (Some(tree), _) => copied(boot, tree.cast()).ok_or(&NO_ROOM[..]),
+        (None, Some(rsdp)) => acpi_tables(boot, rsdp).ok_or(&BAD_ACPI[..]),
+        (None, None) => return refuse(system, &NO_TREE, Status::NOT_FOUND),
     };
-    if !is_tree(tree) {
-        return refuse(system, &BAD_TREE, Status::COMPROMISED_DATA);
-    }
-    let Some(tree) = copied(boot, tree) else {
-        return refuse(system, &NO_ROOM, Status::OUT_OF_RESOURCES);
+    let described = match described {
+        Ok(described) => described,
+        Err(why) => return refuse(system, why, Status::OUT_OF_RESOURCES),
     };
     if keep_load_options(boot, image).is_none() {
         return refuse(system, &LONG_OPTIONS, Status::BAD_BUFFER_SIZE);
@@ -91,19 +97,19 @@ pub(super) unsafe extern "efiapi" fn prepare(image: Handle, system: *const Syste
     }
     let status = leave_boot_services(boot, image);
     // After the first try only memory services are left (UEFI, ExitBootServices): nothing more is said.
-    if status == Status::SUCCESS { tree.addr() } else { status.as_usize() }
+    if status == Status::SUCCESS { described.addr() } else { status.as_usize() }
 }
 
-/// The device tree by its configuration table's GUID. Bit 63 would read as an error status in boot/efi.S; no address
-/// has it.
-fn device_tree(system: &SystemTable) -> Option<*const u32> {
+/// What the firmware's configuration table `guid` points to. Bit 63 would read as an error status in boot/efi.S; no
+/// address has it.
+fn table(system: &SystemTable, guid: Guid) -> Option<*const c_void> {
     (0..system.number_of_table_entries).find_map(|index| {
         let entry: *const ConfigurationTable = system.configuration_table.wrapping_add(index);
         // SAFETY: UEFI, EFI_SYSTEM_TABLE: the array has `number_of_table_entries` entries, and `index` is below that.
         let entry = unsafe { &*entry };
         let address = entry.vendor_table.addr();
         let usable = address != 0 && address >> 48 == 0 && address.is_multiple_of(4);
-        (entry.vendor_guid == DTB_TABLE_GUID && usable).then_some(entry.vendor_table.cast_const().cast())
+        (entry.vendor_guid == guid && usable).then_some(entry.vendor_table.cast_const())
     })
 }
 
@@ -125,18 +131,40 @@ fn tree_bytes(tree: *const u32) -> u32 {
 /// A copy of the device tree in memory that is the image's to keep: the firmware's own may lie in memory that it keeps.
 fn copied(boot: &BootServices, tree: *const u32) -> Option<*const u32> {
     let bytes = tree_bytes(tree) as usize;
-    let mut copy = 0;
-    // SAFETY: UEFI, AllocatePages: it writes the address of as many pages to a live local.
-    let status = unsafe {
-        (boot.allocate_pages)(ALLOCATE_ANY_PAGES, LOADER_DATA, bytes.div_ceil(PAGE_BYTES as usize), &raw mut copy)
-    };
-    if status != Status::SUCCESS || copy >> ADDRESS_BITS != 0 {
-        return None;
-    }
-    let copy = copy as *mut c_void;
+    let copy = allocated(boot, bytes)?;
     // SAFETY: UEFI, CopyMem: the tree has `bytes` bytes, says `is_tree`, and so have the pages that were allocated.
     unsafe { (boot.copy_mem)(copy, tree.cast_mut().cast(), bytes) };
     Some(copy.cast_const().cast())
+}
+
+/// Memory for `bytes` bytes, which is the image's to keep.
+fn allocated(boot: &BootServices, bytes: usize) -> Option<*mut c_void> {
+    let (pages, mut start) = (bytes.div_ceil(PAGE_BYTES as usize), 0);
+    // SAFETY: UEFI, AllocatePages: it writes the address of as many pages to a live local.
+    let status = unsafe { (boot.allocate_pages)(ALLOCATE_ANY_PAGES, LOADER_DATA, pages, &raw mut start) };
+    (status == Status::SUCCESS && start >> ADDRESS_BITS == 0).then_some(start as *mut c_void)
+}
+
+/// A bundle of the ACPI tables that `rsdp` leads to. What lies outside the memory of UEFI's map is not looked at.
+fn acpi_tables(boot: &BootServices, rsdp: *const c_void) -> Option<*const u32> {
+    let start = allocated(boot, acpi::ROOM)?;
+    keep_memory_map(boot).ok()?;
+    let map = firmware::memory_map().ok()??;
+    // SAFETY: UEFI, SetMem: the pages were allocated for as many bytes.
+    unsafe { (boot.set_mem)(start, acpi::ROOM, 0) };
+    // SAFETY: as many bytes, all 0, that nobody else knows of.
+    let room = unsafe { core::slice::from_raw_parts_mut(start.cast::<u8>(), acpi::ROOM) };
+    let copy = |address, to: &mut [u8]| {
+        let from = PhysAddr::new(address).and_then(|start| PhysSpan::of(start, to.len() as u64));
+        let can_be_read = from.is_some_and(|from| map.can_be_read(from));
+        if can_be_read {
+            // SAFETY: UEFI, CopyMem, whose memory is mapped flat: the map says that there are as many bytes.
+            unsafe { (boot.copy_mem)(to.as_mut_ptr().cast(), address as *mut c_void, to.len()) };
+        }
+        can_be_read
+    };
+    acpi::gather(rsdp.addr() as u64, room, copy)?;
+    Some(start.cast_const().cast())
 }
 
 /// Keeps the load options. `None` when there are more than there is room for.

@@ -1,5 +1,6 @@
 //! Where the parts of the image are: linker.ld's symbols as addresses.
 
+use breakwater::acpi;
 use breakwater::addr::{PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use breakwater::device_tree;
 use breakwater::layout;
@@ -122,7 +123,8 @@ fn physical(link_address: u64, link_offset: u64) -> PhysAddr {
     PhysAddr::at(link_address.wrapping_sub(link_offset))
 }
 
-/// The device tree that firmware passed, as far as its slot shows it: the machine's own word on itself.
+/// The device tree that firmware passed, or the bundle of ACPI's tables in its place, as far as its slot shows it: the
+/// machine's own word on itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FirmwareTree(&'static [u8]);
 
@@ -141,6 +143,22 @@ impl FirmwareTree {
     #[must_use]
     pub(crate) fn bytes(self) -> &'static [u8] {
         self.0
+    }
+
+    /// Reads ACPI's tables, a bundle of which lies at `start` in the tree's place, into `machine`, whose RAM `firmware`
+    /// knows.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    #[inline(always)] // as read
+    pub(crate) fn read_acpi<'m>(
+        self,
+        start: PhysAddr,
+        firmware: Option<uefi::Map<'_>>,
+        machine: &'m mut device_tree::Platform,
+    ) -> Result<Known<'m>, acpi::Error> {
+        acpi::parse(self.0, start, firmware, machine)?;
+        Ok(Known(machine))
     }
 
     /// Reads it, which lies at `start`, into `machine`, of whose RAM `firmware` may know more.

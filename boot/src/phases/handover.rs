@@ -101,8 +101,8 @@ impl Handover {
         self.on_demand
     }
 
-    /// The device tree, mapped read-only. [`breakwater::device_tree`] is freed with init: a hypervisor reads it with
-    /// what it brings along.
+    /// The device tree, mapped read-only; empty where ACPI describes the machine. [`breakwater::device_tree`] is freed
+    /// with init: a hypervisor reads it with what it brings along.
     #[must_use]
     pub fn device_tree(&self) -> &'static [u8] {
         self.device_tree

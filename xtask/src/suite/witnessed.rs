@@ -52,17 +52,19 @@ pub(super) fn cases(repeats: u64) -> Vec<Case> {
     let again = |n| case(format!("witness/repeat-8-cpus-{n}"), Machine { smp: 8, ..base() }, None);
     cases.extend((0..repeats).map(again));
     cases.push(kept());
-    for way in [Way::Uefi, Way::Bootefi] {
-        cases.extend([1, 4].map(|smp| behind_firmware(way, smp)));
+    for (name, way, options) in
+        [("uefi", Way::Uefi, "acpi=off"), ("acpi", Way::Uefi, "acpi=on"), ("bootefi", Way::Bootefi, "acpi=off")]
+    {
+        cases.extend([1, 4].map(|smp| behind_firmware(name, way, options, smp)));
     }
     cases
 }
 
 /// Started by firmware, and judged from the image's entry on.
-fn behind_firmware(way: Way, smp: u32) -> Case {
-    Case::new(format!("witness/{way:?}-{smp}-cpus").to_lowercase(), move |context, scratch| {
+fn behind_firmware(name: &str, way: Way, options: &'static str, smp: u32) -> Case {
+    Case::new(format!("witness/{name}-{smp}-cpus"), move |context, scratch| {
         let Image { img, elf, .. } = &context.image;
-        let machine = Machine { smp, options: vec!["acpi=off".to_owned()], ..Machine::default() };
+        let machine = Machine { smp, options: vec![options.to_owned()], ..Machine::default() };
         let words = firmware::arguments(way, img, &patient("exit=semihosting"), &[], scratch)?;
         let [_, bios, more @ ..] = &words[..] else { bail!("the firmware is not the first option") };
         let start = Start { more, ..Start::of(img, std::slice::from_ref(elf), &machine) };
