@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod boards;
 mod boot;
 mod disk;
 mod firmware;
@@ -60,6 +61,8 @@ enum Verb {
     /// Time requests on this machine beside other page-table crates, and count what they cost on the target
     #[command(after_help = bench::AFTER_HELP)]
     Bench(bench::Args),
+    /// Read device trees, those of Debian's kernel or yours: consoles, CPUs, and what is refused
+    Trees(boards::Args),
     /// Format, clippy and rustdoc for host and target, and the house rules
     Lint(lint::Args),
 }
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Verb::Mutate(args) => mutants::command(args),
         Verb::Story(args) => witness::story(args),
         Verb::Bench(args) => bench::command(args),
+        Verb::Trees(args) => boards::command(args),
         Verb::Lint(args) => lint::command(args),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };

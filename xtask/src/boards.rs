@@ -1,0 +1,299 @@
+//! `cargo xtask trees`: what the core makes of device trees, those of every board that Debian's arm64 kernel has one
+//! for, or a user's own.
+//!
+//! Most boards' trees name no RAM, which is for firmware to fill in: such a tree gets [`GIVEN`] bytes of it here, and
+//! that is counted.
+
+use crate::{paths, trees, ui};
+use anyhow::{Context, Result, bail, ensure};
+use breakwater::addr::PhysAddr;
+use breakwater::device_tree::{ConsoleKind, EnableMethod, Error, Platform, parse};
+use breakwater::memory_map;
+use breakwater_witness::apt::{self, Apt};
+use dtoolkit::fdt::Fdt;
+use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+use dtoolkit::{Node, Property};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// RAM for a tree that names none, in bytes, and where it may lie: boards begin theirs at one of these.
+const GIVEN: u64 = 1 << 30;
+const RAM_AT: [u64; 5] = [0x8000_0000, 0x4000_0000, 0, 1 << 32, 1 << 40];
+/// Where a tree lies that only a host reads.
+const TREE_AT: PhysAddr = PhysAddr::at(0);
+/// The package of which the newest kernel is a dependency.
+const PACKAGE: &str = "linux-image-arm64";
+
+/// `cargo xtask trees`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Device trees, or folders of them, in place of those of Debian's arm64 kernel; a refused one is then an error
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// A line for each tree besides
+    #[arg(long)]
+    list: bool,
+}
+
+/// What became of one tree.
+struct Outcome {
+    name: String,
+    had_ram: bool,
+    read: Result<Read, Error>,
+}
+
+/// What the core reads of a tree that it accepts.
+struct Read {
+    console: Option<ConsoleKind>,
+    starts: &'static str,
+    cpus: usize,
+}
+
+/// Reads trees, and counts what they give.
+///
+/// # Errors
+/// A file cannot be read, there is none, Debian's cannot be fetched, or one that was named is refused.
+pub(crate) fn command(args: &Args) -> Result<()> {
+    let given = if args.files.is_empty() { vec![fetch()?] } else { args.files.clone() };
+    let mut files = Vec::new();
+    for file in &given {
+        collect(file, !args.files.is_empty(), &mut files)?;
+    }
+    files.sort();
+    ensure!(!files.is_empty(), "there is no .dtb in {}", given[0].display());
+    let outcomes = files.iter().map(|file| outcome(file)).collect::<Result<Vec<_>>>()?;
+    if args.list {
+        outcomes.iter().for_each(|outcome| println!("{}", line(outcome)));
+    }
+    print!("{}", counted(&outcomes));
+    let refused = outcomes.iter().filter(|outcome| outcome.read.is_err()).count();
+    ensure!(args.files.is_empty() || refused == 0, "{refused} of {} device trees are refused", outcomes.len());
+    Ok(())
+}
+
+/// The device trees at and below `path`; a file that was named is one whatever it is called.
+fn collect(path: &Path, is_named: bool, files: &mut Vec<PathBuf>) -> Result<()> {
+    if !path.is_dir() {
+        if is_named || path.extension().is_some_and(|extension| extension == "dtb") {
+            files.push(path.to_owned());
+        }
+        return Ok(());
+    }
+    let entries = fs::read_dir(path).with_context(|| path.display().to_string())?;
+    for entry in entries {
+        collect(&entry?.path(), false, files)?;
+    }
+    Ok(())
+}
+
+fn outcome(file: &Path) -> Result<Outcome> {
+    let name = || file.display().to_string();
+    let bytes = fs::read(file).with_context(name)?;
+    let folder = file.parent().and_then(Path::file_name).map(|folder| folder.to_string_lossy().into_owned());
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let name = folder.map_or_else(|| stem.to_string(), |folder| format!("{folder}/{stem}"));
+    let as_it_is = read(&bytes);
+    if !matches!(as_it_is, Err(Error::Memory(memory_map::Error::NoRam))) {
+        return Ok(Outcome { name, had_ram: true, read: as_it_is });
+    }
+    // The core has found its structure to be right; dtoolkit's own check has its opinion of names besides.
+    let tree = Fdt::new_unchecked(&bytes);
+    // The first place at which nothing else is.
+    let tried = RAM_AT.map(|at| read(&with_ram(tree, at)));
+    let tried = tried.into_iter().reduce(|first, next| if first.is_ok() { first } else { next }).unwrap_or(as_it_is);
+    Ok(Outcome { name, had_ram: false, read: tried })
+}
+
+/// The tree with RAM at `at`.
+fn with_ram(tree: Fdt<'_>, at: u64) -> Vec<u8> {
+    let mut model = DeviceTree::from_fdt(&tree);
+    let cells = |name: &str, default: u32| {
+        let property = model.root.property(name).map(|property| property.value().to_vec());
+        property.and_then(|value| value.try_into().ok()).map_or(default, u32::from_be_bytes)
+    };
+    let number = |cells: u32, value: u64| {
+        let bytes = value.to_be_bytes();
+        if cells == 1 { bytes[4..].to_vec() } else { bytes.to_vec() }
+    };
+    let reg = [number(cells("#address-cells", 2), at), number(cells("#size-cells", 1), GIVEN)].concat();
+    trees::keep(&mut model.root, |name| name != "memory" && !name.starts_with("memory@"));
+    let mut memory = DeviceTreeNode::new_unchecked(format!("memory@{at:x}"));
+    memory.add_property(DeviceTreeProperty::new_unchecked("device_type", "memory"));
+    memory.add_property(DeviceTreeProperty::new_unchecked("reg", reg));
+    model.root.add_child(memory);
+    model.to_dtb()
+}
+
+fn read(tree: &[u8]) -> Result<Read, Error> {
+    let mut platform = Box::new(Platform::new());
+    parse(tree, TREE_AT, None, &mut platform)?;
+    let cpus = platform.cpus.as_slice();
+    let method = cpus.iter().filter(|cpu| cpu.enabled).map(|cpu| cpu.enable_method).next_back();
+    let starts = match method {
+        Some(EnableMethod::Psci) if platform.psci.is_some() => "PSCI",
+        Some(EnableMethod::SpinTable { .. }) => "spin tables",
+        Some(EnableMethod::ParkingProtocol) => "the parking protocol",
+        _ => "nothing that is known",
+    };
+    Ok(Read { console: platform.console.map(|console| console.kind), starts, cpus: cpus.len() })
+}
+
+fn line(Outcome { name, had_ram, read }: &Outcome) -> String {
+    let ram = if *had_ram { "" } else { "; RAM was given" };
+    match read {
+        Ok(Read { console, starts, cpus }) => {
+            format!("{name}: console {}, {cpus} CPUs started by {starts}{ram}", label(*console))
+        }
+        Err(error) => format!("{name}: refused: {error}{ram}"),
+    }
+}
+
+fn label(console: Option<ConsoleKind>) -> String {
+    match console {
+        None => "none".to_owned(),
+        Some(ConsoleKind::Unknown) => "without a driver".to_owned(),
+        Some(kind) => format!("{kind:?}"),
+    }
+}
+
+/// Counts, by console, by how CPUs are started, and by reason.
+fn counted(outcomes: &[Outcome]) -> String {
+    let accepted: Vec<&Read> = outcomes.iter().filter_map(|outcome| outcome.read.as_ref().ok()).collect();
+    let without_ram = outcomes.iter().filter(|outcome| !outcome.had_ram).count();
+    let refused = outcomes.len() - accepted.len();
+    let driven = |read: &&&Read| !matches!(read.console, None | Some(ConsoleKind::Unknown));
+    let drivers = accepted.iter().filter(driven).count();
+    let mut text = format!(
+        "{} device trees: {} accepted, {refused} refused; {drivers} with a console that has a driver; {without_ram} \
+         name no RAM and were given 1 GiB\n",
+        outcomes.len(),
+        accepted.len()
+    );
+    let mut table = |title: &str, rows: BTreeMap<String, usize>| {
+        if rows.is_empty() {
+            return;
+        }
+        text += &format!("{title}\n");
+        let mut rows: Vec<_> = rows.into_iter().collect();
+        rows.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        rows.iter().for_each(|(name, count)| text += &format!("  {count:4} {name}\n"));
+    };
+    let by = |key: &dyn Fn(&Read) -> String| {
+        accepted.iter().fold(BTreeMap::new(), |mut rows, read| {
+            *rows.entry(key(read)).or_insert(0) += 1;
+            rows
+        })
+    };
+    table("console", by(&|read| label(read.console)));
+    table("CPUs started by", by(&|read| read.starts.to_owned()));
+    let errors = outcomes.iter().filter_map(|outcome| outcome.read.as_ref().err());
+    let reasons = errors.fold(BTreeMap::new(), |mut rows, error| {
+        *rows.entry(reason(error)).or_insert(0) += 1;
+        rows
+    });
+    table("refused for", reasons);
+    text
+}
+
+/// The name of the error, of the innermost one: what its trees have in common.
+fn reason(error: &Error) -> String {
+    let spelled = match error {
+        Error::Memory(error) => format!("{error:?}"),
+        error => format!("{error:?}"),
+    };
+    spelled.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
+}
+
+/// The trees of Debian's newest arm64 kernel, from `target/breakwater/board-trees` if they are there.
+fn fetch() -> Result<PathBuf> {
+    let _lock = paths::lock()?;
+    let home = paths::out().join("board-trees");
+    if home.is_dir() {
+        return Ok(home);
+    }
+    ensure!(apt::usable(), "the boards' trees are Debian's, and this machine has no apt to fetch them: name files");
+    let codename = apt::distribution().map(|(_, codename)| codename).unwrap_or_default();
+    let sources = apt::of_distribution(&codename);
+    ensure!(!sources.is_empty(), "the boards' trees are Debian's, and the system's apt sources name no mirror");
+    let (debian, said) = Apt::foreign(paths::out().join("apt-arm64"), "arm64", &sources)?;
+    let Some(kernel) = debian.dependency(PACKAGE) else {
+        bail!("cannot fetch Debian's arm64 kernel, {PACKAGE}: {}", apt::reason(&said));
+    };
+    ui::step("Fetching", &format!("{kernel} for its device trees"));
+    debian.unpack_alone(std::slice::from_ref(&kernel), &home, |tree| {
+        // Some hundred MiB of modules.
+        ["boot", "lib"].iter().try_for_each(|part| match tree.join(part) {
+            part if part.is_dir() => fs::remove_dir_all(part),
+            _ => Ok(()),
+        })?;
+        Ok(())
+    })?;
+    Ok(home)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A board without RAM, whose serial port is `compatible`, beside RAM's first place or in it.
+    fn board(compatible: &str, serial_at: u64) -> Vec<u8> {
+        let mut tree = DeviceTree::new();
+        let number = |name: &str, value: u32| DeviceTreeProperty::new_unchecked(name, value);
+        let text = |name: &str, value: &str| DeviceTreeProperty::new_unchecked(name, value);
+        tree.root.add_property(number("#address-cells", 2));
+        tree.root.add_property(number("#size-cells", 2));
+        let mut serial = DeviceTreeNode::new_unchecked("serial");
+        serial.add_property(text("compatible", compatible));
+        serial.add_property(trees::reg(&[(serial_at, 0x1000)]));
+        let mut chosen = DeviceTreeNode::new_unchecked("chosen");
+        chosen.add_property(text("stdout-path", "/serial"));
+        let mut psci = DeviceTreeNode::new_unchecked("psci");
+        psci.add_property(text("compatible", "arm,psci-1.0"));
+        psci.add_property(text("method", "smc"));
+        let mut cpu = DeviceTreeNode::new_unchecked("cpu@0");
+        cpu.add_property(text("device_type", "cpu"));
+        cpu.add_property(text("enable-method", "psci"));
+        cpu.add_property(number("reg", 0));
+        let mut cpus = DeviceTreeNode::new_unchecked("cpus");
+        cpus.add_property(number("#address-cells", 1));
+        cpus.add_property(number("#size-cells", 0));
+        cpus.add_child(cpu);
+        [serial, chosen, psci, cpus].into_iter().for_each(|node| tree.root.add_child(node));
+        tree.to_dtb()
+    }
+
+    fn of(compatible: &str, serial_at: u64) -> Outcome {
+        let dir = std::env::temp_dir().join(format!("breakwater-boards-{}", std::process::id()));
+        let file = dir.join(format!("{}-{serial_at:x}.dtb", compatible.replace(',', "-")));
+        fs::create_dir_all(&dir).and_then(|()| fs::write(&file, board(compatible, serial_at))).expect("it is written");
+        let outcome = outcome(&file).expect("it can be read");
+        fs::remove_file(&file).expect("it is this test's");
+        outcome
+    }
+
+    #[test]
+    fn good_a_board_without_ram_gets_some_where_nothing_else_is() {
+        for at in [0x900_0000, RAM_AT[0]] {
+            let outcome = of("arm,pl011", at);
+            assert!(
+                !outcome.had_ram && line(&outcome).ends_with("console Pl011, 1 CPUs started by PSCI; RAM was given")
+            );
+        }
+    }
+
+    #[test]
+    fn good_trees_are_counted_by_what_they_give() {
+        let outcomes = [of("arm,pl011", 0x900_0000), of("nobody,uart", 0x900_0000), of("arm,pl011", 0xa00_0000)];
+        let text = counted(&outcomes);
+        assert!(text.starts_with("3 device trees: 3 accepted, 0 refused; 2 with a console"), "{text}");
+        assert!(text.contains("     2 Pl011\n     1 without a driver\n") && text.contains("     3 PSCI\n"), "{text}");
+    }
+
+    #[test]
+    fn bad_a_tree_that_is_none_is_refused_by_reason() {
+        let outcome = Outcome { name: "x".into(), had_ram: true, read: read(&[0; 64]) };
+        assert!(line(&outcome).starts_with("x: refused: "));
+        assert!(counted(&[outcome]).contains("refused for\n     1 BadMagic\n"));
+    }
+}
