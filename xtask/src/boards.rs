@@ -4,12 +4,11 @@
 //! Most boards' trees name no RAM, which is for firmware to fill in: such a tree gets [`GIVEN`] bytes of it here, and
 //! that is counted.
 
-use crate::{paths, trees, ui};
-use anyhow::{Context, Result, bail, ensure};
+use crate::{linux, paths, trees, ui};
+use anyhow::{Context, Result, ensure};
 use breakwater::addr::PhysAddr;
 use breakwater::device_tree::{ConsoleKind, EnableMethod, Error, Platform, parse};
 use breakwater::memory_map;
-use breakwater_witness::apt::{self, Apt};
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use dtoolkit::{Node, Property};
@@ -22,8 +21,6 @@ const GIVEN: u64 = 1 << 30;
 const RAM_AT: [u64; 5] = [0x8000_0000, 0x4000_0000, 0, 1 << 32, 1 << 40];
 /// Where a tree lies that only a host reads.
 const TREE_AT: PhysAddr = PhysAddr::at(0);
-/// The package of which the newest kernel is a dependency.
-const PACKAGE: &str = "linux-image-arm64";
 
 /// `cargo xtask trees`.
 #[derive(Debug, clap::Args)]
@@ -88,21 +85,24 @@ fn collect(path: &Path, is_named: bool, files: &mut Vec<PathBuf>) -> Result<()> 
 }
 
 fn outcome(file: &Path) -> Result<Outcome> {
-    let name = || file.display().to_string();
-    let bytes = fs::read(file).with_context(name)?;
+    let bytes = fs::read(file).with_context(|| file.display().to_string())?;
     let folder = file.parent().and_then(Path::file_name).map(|folder| folder.to_string_lossy().into_owned());
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-    let name = folder.map_or_else(|| stem.to_string(), |folder| format!("{folder}/{stem}"));
-    let as_it_is = read(&bytes);
+    Ok(judged(folder.map_or_else(|| stem.to_string(), |folder| format!("{folder}/{stem}")), &bytes))
+}
+
+/// What the core makes of the tree `bytes`.
+fn judged(name: String, bytes: &[u8]) -> Outcome {
+    let as_it_is = read(bytes);
     if !matches!(as_it_is, Err(Error::Memory(memory_map::Error::NoRam))) {
-        return Ok(Outcome { name, had_ram: true, read: as_it_is });
+        return Outcome { name, had_ram: true, read: as_it_is };
     }
     // The core has found its structure to be right; dtoolkit's own check has its opinion of names besides.
-    let tree = Fdt::new_unchecked(&bytes);
+    let tree = Fdt::new_unchecked(bytes);
     // The first place at which nothing else is.
     let tried = RAM_AT.map(|at| read(&with_ram(tree, at)));
     let tried = tried.into_iter().reduce(|first, next| if first.is_ok() { first } else { next }).unwrap_or(as_it_is);
-    Ok(Outcome { name, had_ram: false, read: tried })
+    Outcome { name, had_ram: false, read: tried }
 }
 
 /// The tree with RAM at `at`.
@@ -212,14 +212,7 @@ fn fetch() -> Result<PathBuf> {
     if home.is_dir() {
         return Ok(home);
     }
-    ensure!(apt::usable(), "the boards' trees are Debian's, and this machine has no apt to fetch them: name files");
-    let codename = apt::distribution().map(|(_, codename)| codename).unwrap_or_default();
-    let sources = apt::of_distribution(&codename);
-    ensure!(!sources.is_empty(), "the boards' trees are Debian's, and the system's apt sources name no mirror");
-    let (debian, said) = Apt::foreign(paths::out().join("apt-arm64"), "arm64", &sources)?;
-    let Some(kernel) = debian.dependency(PACKAGE) else {
-        bail!("cannot fetch Debian's arm64 kernel, {PACKAGE}: {}", apt::reason(&said));
-    };
+    let (debian, kernel) = linux::newest_kernel("the boards' trees are in Debian packages (yours can be named)")?;
     ui::step("Fetching", &format!("{kernel} for its device trees"));
     debian.unpack_alone(std::slice::from_ref(&kernel), &home, |tree| {
         // Some hundred MiB of modules.
@@ -264,12 +257,7 @@ mod tests {
     }
 
     fn of(compatible: &str, serial_at: u64) -> Outcome {
-        let dir = std::env::temp_dir().join(format!("breakwater-boards-{}", std::process::id()));
-        let file = dir.join(format!("{}-{serial_at:x}.dtb", compatible.replace(',', "-")));
-        fs::create_dir_all(&dir).and_then(|()| fs::write(&file, board(compatible, serial_at))).expect("it is written");
-        let outcome = outcome(&file).expect("it can be read");
-        fs::remove_file(&file).expect("it is this test's");
-        outcome
+        judged("a board".into(), &board(compatible, serial_at))
     }
 
     #[test]

@@ -27,8 +27,8 @@ const KERNEL_AT: u64 = RAM + 0x20_0000;
 const TREE_AT: u64 = RAM + 0x800_0000;
 const INITRD_AT: u64 = RAM + 0x900_0000;
 
-/// The package whose dependency is the kernel's newest, and the one with a user space in one file.
-const PACKAGES: [&str; 2] = ["linux-image-arm64", "busybox-static"];
+/// The package whose dependency is the kernel's newest.
+const PACKAGE: &str = "linux-image-arm64";
 /// What the guest runs as its first process.
 const INIT: &str = "#!/bin/busybox sh\necho \"user space: $(/bin/busybox uname -a)\"\nexec /bin/busybox poweroff -f\n";
 /// What of QEMU's tree is the guest's: nodes of the root, by their names without the address.
@@ -174,6 +174,22 @@ fn tree(base: &[u8], command_line: &str, initrd_end_exclusive: u64) -> Result<Ve
 const KERNEL: &str = "kernel";
 const BUSYBOX: &str = "busybox";
 
+/// Debian's packages for arm64, and the name of that of its newest kernel. `what` is made of them.
+///
+/// # Errors
+/// They cannot be had.
+pub(crate) fn newest_kernel(what: &str) -> Result<(Apt, String)> {
+    ensure!(apt::usable(), "{what}, and this machine has no apt to fetch them");
+    let codename = apt::distribution().map(|(_, codename)| codename).unwrap_or_default();
+    let sources = apt::of_distribution(&codename);
+    ensure!(!sources.is_empty(), "{what}, and the system's apt sources name no mirror");
+    let (debian, said) = Apt::foreign(paths::out().join("apt-arm64"), "arm64", &sources)?;
+    let Some(kernel) = debian.dependency(PACKAGE) else {
+        bail!("cannot fetch Debian's arm64 kernel, {PACKAGE}: {}", apt::reason(&said));
+    };
+    Ok((debian, kernel))
+}
+
 /// Debian's kernel and busybox for arm64, from `target/breakwater/debian-arm64` if they are there, otherwise fetched by a private apt.
 fn fetch() -> Result<PathBuf> {
     let _lock = paths::lock()?;
@@ -181,15 +197,8 @@ fn fetch() -> Result<PathBuf> {
     if home.is_dir() {
         return Ok(home);
     }
-    ensure!(apt::usable(), "the guest is made of Debian packages, and this machine has no apt to fetch them");
-    let codename = apt::distribution().map(|(_, codename)| codename).unwrap_or_default();
-    let sources = apt::of_distribution(&codename);
-    ensure!(!sources.is_empty(), "the guest is made of Debian packages, and the system's apt sources name no mirror");
-    let (debian, said) = Apt::foreign(paths::out().join("apt-arm64"), "arm64", &sources)?;
-    let [newest, busybox] = PACKAGES;
-    let Some(kernel) = debian.dependency(newest) else {
-        bail!("cannot fetch Debian's arm64 kernel, {newest}: {}", apt::reason(&said));
-    };
+    let (debian, kernel) = newest_kernel("the guest is made of Debian packages")?;
+    let busybox = "busybox-static";
     ui::step("Fetching", &format!("{kernel} and {busybox} for arm64"));
     debian.unpack_alone(&[kernel.clone(), busybox.to_owned()], &home, |tree| {
         let of_kernel = fs::read_dir(tree.join("boot"))?.flatten().map(|entry| entry.path());
