@@ -6,9 +6,10 @@
 
 use crate::{linux, paths, trees, ui};
 use anyhow::{Context, Result, ensure};
-use breakwater::addr::PhysAddr;
+use breakwater::addr::{PhysAddr, PhysSpan};
 use breakwater::device_tree::{ConsoleKind, EnableMethod, Error, Platform, parse};
-use breakwater::memory_map;
+use breakwater::layout;
+use breakwater::memory_map::{self, Limits};
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use dtoolkit::{Node, Property};
@@ -19,8 +20,9 @@ use std::path::{Path, PathBuf};
 /// RAM for a tree that names none, in bytes, and where it may lie: boards begin theirs at one of these.
 const GIVEN: u64 = 1 << 30;
 const RAM_AT: [u64; 5] = [0x8000_0000, 0x4000_0000, 0, 1 << 32, 1 << 40];
-/// Where a tree lies that only a host reads.
-const TREE_AT: PhysAddr = PhysAddr::at(0);
+/// Room for a tree, and as much for the image.
+const ROOM: u64 = 8 << 20;
+const ALIGN: u64 = 2 << 20;
 
 /// `cargo xtask trees`.
 #[derive(Debug, clap::Args)]
@@ -127,7 +129,16 @@ fn with_ram(tree: Fdt<'_>, at: u64) -> Vec<u8> {
 
 fn read(tree: &[u8]) -> Result<Read, Error> {
     let mut platform = Box::new(Platform::new());
-    parse(tree, TREE_AT, None, &mut platform)?;
+    parse(tree, PhysAddr::at(0), None, &mut platform)?;
+    // Where a loader would put both: where nothing is.
+    platform.memory.device_tree = None;
+    let taken = platform.memory.free(&[]).find(|span| span.bytes() >= 2 * ROOM + ALIGN);
+    if let Some(start) = taken.map(|span| span.start().align_up(ALIGN)) {
+        let span = |offset: u64| PhysSpan::of(PhysAddr::at(start.raw() + offset), ROOM);
+        platform.memory.device_tree = span(0);
+        let limits = Limits { directmap_bytes: layout::DIRECTMAP.bytes(), phys_bits: 48 };
+        span(ROOM).map_or(Ok(()), |image| platform.memory.check(image, limits).map(drop))?;
+    }
     let cpus = platform.cpus.as_slice();
     let method = cpus.iter().filter(|cpu| cpu.enabled).map(|cpu| cpu.enable_method).next_back();
     let starts = match method {
@@ -276,6 +287,19 @@ mod tests {
         let text = counted(&outcomes);
         assert!(text.starts_with("3 device trees: 3 accepted, 0 refused; 2 with a console"), "{text}");
         assert!(text.contains("     2 Pl011\n     1 without a driver\n") && text.contains("     3 PSCI\n"), "{text}");
+    }
+
+    #[test]
+    fn bad_a_module_outside_ram_is_refused_as_at_boot() {
+        let mut tree = DeviceTree::from_fdt(&Fdt::new_unchecked(&board("arm,pl011", 0x900_0000)));
+        let mut module = DeviceTreeNode::new_unchecked("module@4000000");
+        module.add_property(DeviceTreeProperty::new_unchecked("compatible", "multiboot,module"));
+        module.add_property(trees::reg(&[(0x400_0000, 0x1000)]));
+        tree.find_node_mut("/chosen").expect("it has one").add_child(module);
+        assert_eq!(
+            judged("x".into(), &tree.to_dtb()).read.err().map(|error| reason(&error)),
+            Some("ModuleOutsideRam".into())
+        );
     }
 
     #[test]
