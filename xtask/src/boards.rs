@@ -227,11 +227,7 @@ fn fetch() -> Result<PathBuf> {
     ui::step("Fetching", &format!("{kernel} for its device trees"));
     debian.unpack_alone(std::slice::from_ref(&kernel), &home, |tree| {
         // Some hundred MiB of modules.
-        ["boot", "lib"].iter().try_for_each(|part| match tree.join(part) {
-            part if part.is_dir() => fs::remove_dir_all(part),
-            _ => Ok(()),
-        })?;
-        Ok(())
+        linux::leave_out(tree, &["boot", "lib"])
     })?;
     Ok(home)
 }

@@ -190,6 +190,17 @@ pub(crate) fn newest_kernel(what: &str) -> Result<(Apt, String)> {
     Ok((debian, kernel))
 }
 
+/// Removes these folders of what a package has.
+///
+/// # Errors
+/// One cannot be removed.
+pub(crate) fn leave_out(tree: &Path, folders: &[&str]) -> Result<()> {
+    for folder in folders.iter().map(|folder| tree.join(folder)).filter(|folder| folder.is_dir()) {
+        fs::remove_dir_all(folder)?;
+    }
+    Ok(())
+}
+
 /// Debian's kernel and busybox for arm64, from `target/breakwater/debian-arm64` if they are there, otherwise fetched by a private apt.
 fn fetch() -> Result<PathBuf> {
     let _lock = paths::lock()?;
@@ -208,11 +219,7 @@ fn fetch() -> Result<PathBuf> {
         fs::rename(image, tree.join(KERNEL))?;
         fs::rename(tree.join("bin/busybox"), tree.join(BUSYBOX))?;
         // Some hundred MiB of modules.
-        ["bin", "boot", "lib", "usr"].iter().try_for_each(|part| match tree.join(part) {
-            part if part.is_dir() => fs::remove_dir_all(part),
-            _ => Ok(()),
-        })?;
-        Ok(())
+        leave_out(tree, &["bin", "boot", "lib", "usr"])
     })?;
     Ok(home)
 }
