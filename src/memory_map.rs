@@ -2,7 +2,8 @@
 //!
 //! Why it exists: firmware describes memory in five tongues (UEFI's map, memory nodes, memreserve entries, reserved-memory
 //! nodes, boot modules), unsorted, overlapping and not cut to pages. Every later step asks only two questions of it:
-//! "may this page be mapped as Normal memory?" and "is this frame mine to hand out?". Both are answered here, once, and by whole 4 KiB pages.
+//! "may this page be mapped as Normal memory?" and "is this frame mine to hand out?". Both are answered here, once, and
+//! by whole 4 KiB pages.
 //!
 //! What must hold: a page that [`MemoryMap::mappable`] gives lies wholly in RAM and shares no byte with a `no-map` region; a page that
 //! [`MemoryMap::free`] gives is mappable and shares no byte with anything that is in use.

@@ -37,7 +37,7 @@
 //! |---|---|---|
 //! | `exit=semihosting\|psci\|park` | how the run ends; `semihosting` is for a debugger or QEMU, never for a board without one | `park` |
 //! | `maxcpus=N` | at most N CPUs are brought up, the boot CPU included; 0 is the boot CPU alone | all |
-//! | `cpu-timeout=N` | a CPU that was started may take N seconds to report, more while others arrive; then it is left off or, if it may still arrive, expected | 1 |
+//! | `cpu-timeout=N` | a started CPU may take N seconds to report, more while others arrive; then it is off, or still expected | 1 |
 //! | `livepatch=on\|off` | whether the livepatch slot gets its tables | `on` |
 //!
 //! An option matches whole. An unknown one is named in a warning and ignored; a known one with a malformed value is refused.

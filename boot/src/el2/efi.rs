@@ -8,8 +8,8 @@
 //! What the `SAFETY` comments lean on: boot/efi.S calls [`prepare`] once, with what the firmware passed to the image's
 //! entry point, and the UEFI specification 2.10 says what that is. Refused, with one line on the firmware's console: no
 //! EL2, neither device tree nor ACPI, a tree without its magic or above [`TREE_BYTES`], tables that lead nowhere, no
-//! memory for a copy, no memory map, and one
-//! or load options that are larger than their room. What they say is judged later, where it can be reported.
+//! memory for a copy, no memory map, and a map or load options that are larger than their room. What they say is judged
+//! later, where it can be reported.
 
 use super::firmware::{self, MAP_ROOM, OPTIONS_ROOM, keep_map, keep_options, map_room, options_room};
 use aarch64_cpu::registers::{CurrentEL, Readable};
@@ -115,7 +115,7 @@ fn table(system: &SystemTable, guid: Guid) -> Option<*const c_void> {
 
 /// Whether there is a device tree: it is copied, and boot/efi.S cleans as many bytes as it says it has.
 fn is_tree(tree: *const u32) -> bool {
-    // SAFETY: the firmware names `tree` under the device tree's GUID; `device_tree` checked that it is aligned and not
+    // SAFETY: the firmware names `tree` under the device tree's GUID; `table` checked that it is aligned and not
     // null.
     let magic = unsafe { tree.read() };
     magic == TREE_MAGIC && (HEADER_BYTES..=TREE_BYTES).contains(&tree_bytes(tree))

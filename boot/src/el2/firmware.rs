@@ -62,7 +62,7 @@ pub(crate) fn memory_map() -> Result<Option<uefi::Map<'static>>, uefi::Error> {
         return Ok(None);
     }
     // SAFETY: `keep_map` bounds `bytes` by the room that memory.S makes. efi.rs has written it before it noted them,
-    // on this CPU and before there was another; nothing writes it afterwards.
+    // on this CPU and before there was another; it writes the room again only when its own look at the map is over.
     let map = unsafe { core::slice::from_raw_parts(&raw const firmware_map, bytes) };
     uefi::Map::read(map, DESCRIPTOR_BYTES.load(Ordering::Relaxed)).map(Some)
 }

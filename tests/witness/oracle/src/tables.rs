@@ -58,7 +58,7 @@ const fn index(pa: u64) -> usize {
 impl Memory {
     /// The word at `pa`, a multiple of 8, holds `value` before the first event.
     pub fn declare(&mut self, pa: u64, value: u64) {
-        *self.slot(pa) = value;
+        self.change(pa, u64::MAX, value);
     }
 
     /// Performs a store; the words touched, lowest first (a misaligned one of 16 bytes touches three).
@@ -354,6 +354,17 @@ mod tests {
             [WordChange { pa: 0x1000, old: u64::MAX, new: 0xffff_ffff_0000_ffff }]
         );
         assert_eq!(memory.word(0x1008), 0);
+    }
+
+    #[test]
+    fn good_zeros_take_no_memory_where_nothing_was() {
+        let mut memory = Memory::default();
+        memory.declare(0x1000, 0);
+        memory.store(&access(8, 0x2000, 0, 0));
+        assert!(memory.frames.is_empty());
+        memory.declare(0x1000, 7);
+        memory.declare(0x1000, 0);
+        assert_eq!((memory.frames.len(), memory.word(0x1000)), (1, 0));
     }
 
     #[test]
