@@ -3,9 +3,8 @@
 
 use crate::loader::{load, write};
 use crate::setup::{self, Loader};
-use crate::{disk, paths};
+use crate::{disk, paths, uboot};
 use anyhow::{Context, Result};
-use crc::{CRC_32_ISO_HDLC, Crc};
 use serde::Deserialize;
 use std::fs;
 use std::path::Path;
@@ -13,6 +12,9 @@ use std::path::Path;
 /// Where U-Boot finds the image, and the tree that QEMU has put there.
 const IMAGE_AT: u64 = 0x4100_0000;
 const TREE_AT: u64 = 0x4000_0000;
+/// Where a FIT image lies, and where the image that it holds is moved to.
+const FIT_AT: u64 = 0x4400_0000;
+const MOVED_TO: u32 = 0x4080_0000;
 /// U-Boot's environment on `virt`: at the start of the second flash, whose file is as large as the flash.
 const ENVIRONMENT_BYTES: usize = 0x4_0000;
 const FLASH_BYTES: u64 = 64 << 20;
@@ -37,6 +39,10 @@ pub(crate) enum Way {
     Xen,
     /// U-Boot's `bootefi` starts the image in memory.
     Bootefi,
+    /// U-Boot's `booti` does, with QEMU's tree.
+    Booti,
+    /// U-Boot's `bootm` starts it from a FIT image in memory, which brings a tree.
+    Bootm,
     /// U-Boot finds the image on a disk, by the removable path. No command line.
     Uboot,
 }
@@ -78,14 +84,24 @@ pub(crate) fn arguments(way: Way, img: &Path, append: &str, tree: &[u8], scratch
             grub(&format!("insmod /xen_boot.mod\nxen_hypervisor /image {append}\nxen_module /EFI/debian/grub.cfg\n"))
         }
         Way::Bootefi => {
-            let command = format!("bootcmd=bootefi {IMAGE_AT:#x}:{:#x} {TREE_AT:#x}", image.len());
-            let environment = environment(&["bootdelay=0", &format!("bootargs={append}"), &command]);
-            let flash = write(scratch, "environment.img", &environment)?;
-            fs::OpenOptions::new().write(true).open(&flash)?.set_len(FLASH_BYTES)?;
-            let flash = format!("if=pflash,format=raw,index=1,file={}", flash.display());
-            Ok([firmware(Loader::UBoot)?, vec!["-drive".to_owned(), flash], load(img, IMAGE_AT)].concat())
+            let command = format!("bootefi {IMAGE_AT:#x}:{:#x} {TREE_AT:#x}", image.len());
+            commanded(&command, append, load(img, IMAGE_AT), scratch)
+        }
+        Way::Booti => commanded(&format!("booti {IMAGE_AT:#x} - {TREE_AT:#x}"), append, load(img, IMAGE_AT), scratch),
+        Way::Bootm => {
+            let fit = write(scratch, "fit.itb", &uboot::fit(&image, MOVED_TO, tree))?;
+            commanded(&format!("bootm {FIT_AT:#x}"), append, load(&fit, FIT_AT), scratch)
         }
     }
+}
+
+/// U-Boot, told to do `command` with what is `loaded`.
+fn commanded(command: &str, append: &str, loaded: Vec<String>, scratch: &Path) -> Result<Vec<String>> {
+    let variables = ["bootdelay=0", &format!("bootargs={append}"), &format!("bootcmd={command}")];
+    let flash = write(scratch, "environment.img", &uboot::environment(&variables, ENVIRONMENT_BYTES))?;
+    fs::OpenOptions::new().write(true).open(&flash)?.set_len(FLASH_BYTES)?;
+    let flash = format!("if=pflash,format=raw,index=1,file={}", flash.display());
+    Ok([firmware(Loader::UBoot)?, vec!["-drive".to_owned(), flash], loaded].concat())
 }
 
 fn firmware(which: Loader) -> Result<Vec<String>> {
@@ -97,27 +113,4 @@ fn drive(files: &[(&str, &[u8])], scratch: &Path) -> Result<Vec<String>> {
     let drive = format!("if=none,id=disk,format=raw,file={}", file.display());
     let device = "virtio-blk-device,drive=disk".to_owned();
     Ok(vec!["-drive".to_owned(), drive, "-device".to_owned(), device])
-}
-
-/// Variables as U-Boot keeps them: a checksum, then each with a 0 behind it, and one more.
-fn environment(variables: &[&str]) -> Vec<u8> {
-    let mut text: Vec<u8> = variables.iter().flat_map(|variable| [variable.as_bytes(), &[0]].concat()).collect();
-    text.resize(ENVIRONMENT_BYTES - size_of::<u32>(), 0);
-    let sum = Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(&text);
-    [sum.to_le_bytes().to_vec(), text].concat()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn good_an_environment_is_what_u_boot_checks() {
-        let made = environment(&["bootdelay=0", "bootcmd=reset"]);
-        assert_eq!(made.len(), ENVIRONMENT_BYTES);
-        assert!(made[4..].starts_with(b"bootdelay=0\0bootcmd=reset\0\0"));
-        let sum = u32::from_le_bytes(made[..4].try_into().expect("four bytes"));
-        assert_eq!(Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(&made[4..]), sum);
-        assert_eq!(Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(b"123456789"), 0xcbf4_3926); // the catalogue's check
-    }
 }

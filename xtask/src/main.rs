@@ -15,6 +15,7 @@ mod paths;
 mod setup;
 mod suite;
 mod trees;
+mod uboot;
 mod verdict;
 mod witness;
 
