@@ -216,6 +216,16 @@ fn reason(error: &Error) -> String {
     spelled.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
 }
 
+/// The tree `name`, such as `broadcom/bcm2837-rpi-3-b.dtb`, of Debian's newest arm64 kernel.
+///
+/// # Errors
+/// It has none, or cannot be fetched.
+pub(crate) fn of_kernel(name: &str) -> Result<PathBuf> {
+    let folders = fetch()?.join("usr/lib");
+    let found = fs::read_dir(&folders)?.flatten().map(|kernel| kernel.path().join(name)).find(|tree| tree.is_file());
+    found.with_context(|| format!("Debian's kernel has no tree {name}"))
+}
+
 /// The trees of Debian's newest arm64 kernel, from `target/breakwater/board-trees` if they are there.
 fn fetch() -> Result<PathBuf> {
     let _lock = paths::lock()?;

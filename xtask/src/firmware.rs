@@ -1,9 +1,10 @@
 //! Ways into the image that lead through firmware: UEFI, U-Boot and GRUB as Debian packages them, fetched where they are
 //! missing, each told to start the image by itself.
 
+use crate::disk::{self, Table};
 use crate::loader::{load, write};
 use crate::setup::{self, Loader};
-use crate::{disk, paths, uboot};
+use crate::{paths, uboot};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::fs;
@@ -109,7 +110,7 @@ fn firmware(which: Loader) -> Result<Vec<String>> {
 }
 
 fn drive(files: &[(&str, &[u8])], scratch: &Path) -> Result<Vec<String>> {
-    let file = write(scratch, "disk.img", &disk::with_files(files)?)?;
+    let file = write(scratch, "disk.img", &disk::with_files(Table::Gpt, files)?)?;
     let drive = format!("if=none,id=disk,format=raw,file={}", file.display());
     let device = "virtio-blk-device,drive=disk".to_owned();
     Ok(vec!["-drive".to_owned(), drive, "-device".to_owned(), device])

@@ -5,6 +5,7 @@
 mod bench;
 mod boards;
 mod boot;
+mod card;
 mod disk;
 mod firmware;
 mod image;
@@ -41,6 +42,8 @@ enum Verb {
     /// Boot the image under QEMU and judge its report
     #[command(after_help = boot::EXIT_STATUSES)]
     Boot(boot::Args),
+    /// Make the file for a board's card, or for a disk: firmware, image, device tree and what starts them
+    Image(card::Args),
     /// Boot the example hypervisor with a guest: Debian's kernel, to user space and power-off
     Guest(linux::Args),
     /// Run every test; the last line is `N passed, N failed`
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Verb::Setup(args) => setup::command(args),
         Verb::Build(args) => image::command(args),
         Verb::Boot(args) => boot::command(args),
+        Verb::Image(args) => card::command(args),
         Verb::Guest(args) => linux::command(args),
         Verb::Test(args) => suite::command(args),
         Verb::Matrix(args) => suite::matrix(args),

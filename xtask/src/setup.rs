@@ -221,15 +221,32 @@ pub(crate) enum Loader {
     UBoot,
     /// A boot loader that UEFI starts.
     Grub,
+    /// U-Boot for the Raspberry Pi 3.
+    UBootRpi3,
+    /// The same for the Raspberry Pi 4.
+    UBootRpi4,
+    /// What the Raspberry Pi's own processor runs: the licence of all the files.
+    RaspiFirmware,
 }
 
 impl Loader {
+    /// The suite of Debian that has it as it is wanted here, if not each has.
+    const fn suite(self) -> Option<&'static str> {
+        match self {
+            Self::Uefi | Self::UBoot | Self::Grub => None,
+            Self::UBootRpi3 | Self::UBootRpi4 | Self::RaspiFirmware => Some("trixie"),
+        }
+    }
+
     /// Its package, and where that has it.
     const fn place(self) -> (&'static str, &'static str) {
         match self {
             Self::Uefi => ("qemu-efi-aarch64", "usr/share/qemu-efi-aarch64/QEMU_EFI.fd"),
             Self::UBoot => ("u-boot-qemu", "usr/lib/u-boot/qemu_arm64/u-boot.bin"),
             Self::Grub => ("grub-efi-arm64-bin", "usr/lib/grub/arm64-efi/monolithic/grubaa64.efi"),
+            Self::UBootRpi3 => ("u-boot-rpi", "usr/lib/u-boot/rpi_3/u-boot.bin"),
+            Self::UBootRpi4 => ("u-boot-rpi", "usr/lib/u-boot/rpi_4/u-boot.bin"),
+            Self::RaspiFirmware => ("raspi-firmware", "usr/share/doc/raspi-firmware/copyright"),
         }
     }
 }
@@ -242,18 +259,32 @@ pub(crate) fn loader(which: Loader) -> Result<PathBuf> {
     let _lock = paths::lock()?;
     let (package, file) = which.place();
     let into = paths::out().join("loaders").join(package);
-    let places = [PathBuf::from("/").join(file), into.join(file)];
-    if let Some(there) = places.iter().find(|place| place.is_file()) {
-        return Ok(there.clone());
+    let installed = which.suite().is_none().then(|| PathBuf::from("/").join(file));
+    if let Some(there) = installed.into_iter().chain([into.join(file)]).find(|place| place.is_file()) {
+        return Ok(there);
     }
     let install = || format!("install what Debian and Ubuntu call {package}");
     ensure!(apt::usable(), "{}", install());
-    let (_, codename) = apt::distribution().context("cannot tell which distribution this is")?;
-    let sources = apt::of_distribution(&codename);
+    let sources = sources(which.suite()).with_context(install)?;
     let (debian, said) = apt::Apt::foreign(paths::out().join("apt-arm64"), "arm64", &sources)?;
     ui::step("Fetching", package);
     let fetched = debian.unpack_alone(&[package.to_owned()], &into, |_| Ok(()));
     fetched.with_context(|| format!("{}: {}", install(), apt::reason(&said)))?;
     ensure!(into.join(file).is_file(), "{package} has no {file}");
     Ok(into.join(file))
+}
+
+/// The system's own sources of its distribution; or `suite` of Debian, with what is not free, from the same mirror.
+///
+/// # Errors
+/// They cannot be told, or are not Debian's.
+pub(crate) fn sources(suite: Option<&str>) -> Result<Vec<apt::Source>> {
+    let (name, codename) = apt::distribution().context("cannot tell which distribution this is")?;
+    let own = apt::of_distribution(&codename);
+    let Some(suite) = suite else { return Ok(own) };
+    ensure!(name == "debian", "that is in Debian's suite {suite}, and this is {name}");
+    let mirror = own.into_iter().find(|source| source.suites.contains(&codename));
+    let mirror = mirror.with_context(|| format!("the system's apt sources name no mirror for {codename}"))?;
+    let components = ["main", "non-free-firmware"].map(str::to_owned).to_vec();
+    Ok(vec![apt::Source { suites: vec![suite.to_owned()], components, ..mirror }])
 }

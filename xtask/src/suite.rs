@@ -2,6 +2,7 @@
 //! line is always `N passed, N failed`.
 
 mod assembled;
+mod cards;
 mod expansion;
 mod facts;
 mod figures;
@@ -188,6 +189,7 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>, cloc
     if extent.everything {
         add("build/facts", facts::cases(&context));
         add("build/recorder", measured::cases());
+        add("build/cards", Ok(cards::cases()));
         add("build/expansion", Ok(expansion::cases()));
         add("build/seeded", seeded::cases());
         // Last: commands of the host's, which the host's tests have built by then.

@@ -1,11 +1,17 @@
-//! What U-Boot reads: its environment, and FIT images (a device tree of files, each with a checksum, and of
+//! What U-Boot reads: its environment, scripts, and FIT images (a device tree of files, each with a checksum, and of
 //! configurations, which say what of them belongs together).
 //!
-//! Formats: U-Boot's doc/usage/fit/source_file_format.rst and tools/mkenvimage.c.
+//! Formats: U-Boot's doc/usage/fit/source_file_format.rst, include/image.h and tools/mkenvimage.c.
 
 use crc::{CRC_32_ISO_HDLC, Crc};
 use dtoolkit::ToPropertyValue;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+
+/// Of a script: what it begins with, and its header's bytes.
+const MAGIC: u32 = 0x2705_1956;
+const HEADER_BYTES: usize = 64;
+/// Of a header: Linux, arm64, a script, not compressed.
+const SCRIPT: [u8; 4] = [5, 22, 6, 0];
 
 fn sum(bytes: &[u8]) -> u32 {
     Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(bytes)
@@ -16,6 +22,20 @@ pub(crate) fn environment(variables: &[&str], bytes: usize) -> Vec<u8> {
     let mut text: Vec<u8> = variables.iter().flat_map(|variable| [variable.as_bytes(), &[0]].concat()).collect();
     text.resize(bytes - size_of::<u32>(), 0);
     [sum(&text).to_le_bytes().to_vec(), text].concat()
+}
+
+/// A script as U-Boot's `source` takes it: a header with two checksums, the length of the text, the text.
+pub(crate) fn script(text: &str) -> Vec<u8> {
+    let word = |value: u32| value.to_be_bytes().to_vec();
+    let data = [word(text.len() as u32), word(0), text.into()].concat();
+    // Time, load address and entry point are 0.
+    let header = |own: u32| {
+        let words = [MAGIC, own, 0, data.len() as u32, 0, 0, sum(&data)].map(word).concat();
+        let mut header = [&words, &SCRIPT[..], b"Breakwater"].concat();
+        header.resize(HEADER_BYTES, 0);
+        header
+    };
+    [header(sum(&header(0))), data].concat()
 }
 
 /// A FIT image of `image`, to be moved to `load_at`, and the tree it gets.
@@ -65,7 +85,7 @@ fn with(mut node: DeviceTreeNode, children: impl IntoIterator<Item = DeviceTreeN
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use dtoolkit::fdt::Fdt;
     use dtoolkit::{Node, Property};
@@ -79,8 +99,21 @@ mod tests {
         assert_eq!(sum(b"123456789"), 0xcbf4_3926); // the catalogue's check
     }
 
+    #[test]
+    fn good_a_script_carries_its_text_under_two_checksums() {
+        let made = script("reset\n");
+        let (header, data) = made.split_at(HEADER_BYTES);
+        assert_eq!(header[..4], [0x27, 0x05, 0x19, 0x56]);
+        let mut without_sum = header.to_vec();
+        without_sum[4..8].fill(0);
+        assert_eq!(header[4..8], sum(&without_sum).to_be_bytes());
+        assert_eq!(header[12..16], 14_u32.to_be_bytes());
+        assert_eq!(header[24..28], sum(data).to_be_bytes());
+        assert_eq!(data, b"\0\0\0\x06\0\0\0\0reset\n");
+    }
+
     /// The file `name` of a FIT image, if its checksum is right.
-    fn checked(fit: &[u8], name: &str) -> Option<Vec<u8>> {
+    pub(crate) fn checked(fit: &[u8], name: &str) -> Option<Vec<u8>> {
         let model = DeviceTree::from_fdt(&Fdt::new(fit).ok()?);
         let value = |path: &str, name: &str| {
             model.find_node(path).and_then(|node| node.property(name).map(|property| property.value().to_vec()))

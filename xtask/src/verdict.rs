@@ -105,7 +105,11 @@ pub(crate) fn complete(report: Value) -> Result<Value, Failure> {
     Ok(report)
 }
 
-fn audited(finished: &Finished) -> Result<Value, Failure> {
+/// The report on the serial line, if its audit found nothing.
+///
+/// # Errors
+/// There is none, or it did.
+pub(crate) fn audited(finished: &Finished) -> Result<Value, Failure> {
     let failure = |kind, line: String| Err(Failure { kind, line });
     let Some(json) = finished.serial.lines().find_map(|line| line.strip_prefix("BOOT-REPORT ")) else {
         return failure(

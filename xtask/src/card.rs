@@ -1,0 +1,295 @@
+//! `cargo xtask image`: the file that a person writes to a card or a disk, with everything on it that the board needs
+//! after what it has in itself.
+//!
+//! What must hold: firmware that is not free is fetched, comes with its licence and is never kept in the repository;
+//! and each card says in README.TXT what will be seen and what nobody here knows. What boards need and say is data:
+//! `xtask/cards.toml`.
+
+use crate::disk::{self, Table};
+use crate::image::{self, Earlycon, Recipe};
+use crate::setup::{self, Install, Loader};
+use crate::{boards, paths, uboot, ui};
+use anyhow::{Context, Result, bail, ensure};
+use breakwater_image::replace;
+use clap::ValueEnum as _;
+use dtoolkit::fdt::Fdt;
+use dtoolkit::{Node, Property};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+/// `cargo xtask image`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What it is for
+    #[arg(long, value_enum)]
+    board: Board,
+    /// The file, in place of target/breakwater/cards/BOARD.img
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Command line of the image; without exit= it parks when it has said its report
+    #[arg(long, default_value = "", value_name = "LINE", allow_hyphen_values = true)]
+    append: String,
+}
+
+/// What a card or disk can be made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Board {
+    /// Raspberry Pi 3 Model B
+    Rpi3,
+    /// Raspberry Pi 4 Model B
+    Rpi4,
+    /// Any board that runs U-Boot: with the device tree that U-Boot has
+    GenericUboot,
+    /// Any machine with UEFI: a disk with an EFI system partition
+    GenericUefi,
+}
+
+impl Board {
+    /// As on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+/// What is known of a board.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Facts {
+    title: String,
+    starts: Starts,
+    /// In Debian's kernel package; without one, the machine's own is used.
+    tree: Option<String>,
+    /// Of Debian's raspi-firmware.
+    #[serde(default)]
+    firmware: Vec<String>,
+    /// What the Raspberry Pi's firmware reads.
+    #[serde(default)]
+    config: String,
+    start: String,
+    serial: String,
+    source: String,
+    unknown: String,
+}
+
+/// What starts the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Starts {
+    /// The Raspberry Pi's firmware; or U-Boot.
+    Raspberry,
+    /// U-Boot, by a script.
+    Script,
+    /// UEFI, by the removable path, which gives no command line.
+    Uefi,
+}
+
+/// Of the firmware, on the card.
+const LICENCE: &str = "LICENCE.raspi-firmware.txt";
+
+/// What UEFI starts of a disk that it knows nothing of.
+const REMOVABLE: &str = "EFI/BOOT/BOOTAA64.EFI";
+const NO_COMMAND_LINE: &str =
+    r"UEFI starts the image of a disk without a command line; at its shell: fs0:\EFI\BOOT\BOOTAA64.EFI LINE";
+
+/// A file of a card: its path and contents.
+type Files = Vec<(String, Vec<u8>)>;
+
+/// Makes a card's file and says what to do with it.
+///
+/// # Errors
+/// The command line does not fit, the image does not build, a package cannot be had, or the file cannot be written.
+pub(crate) fn command(args: &Args) -> Result<()> {
+    check(&facts(args.board)?, &args.append)?;
+    let name = args.board.name();
+    let out = args.out.clone().unwrap_or_else(|| paths::out().join("cards").join(format!("{name}.img")));
+    let is_other = out.exists() && !out.is_file();
+    ensure!(!is_other, "{} is no file: `cargo xtask flash` writes to devices", out.display());
+    let toolchain = {
+        let _lock = paths::lock()?;
+        setup::toolchain(Install::Allowed)?
+    };
+    // Without a debugger, semihosting would be an exception.
+    let image = image::build(&toolchain, &Recipe { earlycon: Earlycon::None, ..Recipe::default() })?;
+    let card = make(args.board, &fs::read(&image.img)?, &args.append)?;
+    if let Some(folder) = out.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    replace(&out, &card)?;
+    ui::step("Wrote", &format!("{} ({} MiB)", paths::shown(&out), card.len() >> 20));
+    ui::step("Read", "README.TXT on it: what will be seen, on which pins, at which speed");
+    anstream::println!("{}", paths::shown(&out));
+    Ok(())
+}
+
+/// The card's bytes, with `image` to start and `append` as its command line.
+///
+/// # Errors
+/// A package cannot be had, or the files do not fit.
+pub(crate) fn make(board: Board, image: &[u8], append: &str) -> Result<Vec<u8>> {
+    let facts = facts(board)?;
+    check(&facts, append)?;
+    let tree = facts.tree.as_ref().map(|tree| Ok::<_, anyhow::Error>(fs::read(boards::of_kernel(tree)?)?));
+    let tree = tree.transpose()?.unwrap_or_default();
+    let firmware = if facts.firmware.is_empty() { Vec::new() } else { firmware(&facts.firmware)? };
+    assembled(&facts, image, append, tree, firmware)
+}
+
+fn assembled(facts: &Facts, image: &[u8], append: &str, tree: Vec<u8>, firmware: Files) -> Result<Vec<u8>> {
+    let mut files: Files = vec![("README.TXT".to_owned(), readme(facts, &tree).into_bytes())];
+    let mut add = |name: &str, contents: &[u8]| files.push((name.to_owned(), contents.to_vec()));
+    let mut table = Table::Mbr;
+    match facts.starts {
+        Starts::Uefi => {
+            table = Table::Gpt;
+            add(REMOVABLE, image);
+        }
+        Starts::Script | Starts::Raspberry => {
+            add("boot.scr", &uboot::script(&script(append)));
+            add("breakwater.img", image);
+        }
+    }
+    if facts.starts == Starts::Raspberry {
+        add("config.txt", facts.config.trim_start().as_bytes());
+        add("cmdline.txt", format!("{append}\n").as_bytes());
+        let name = facts.tree.as_ref().and_then(|tree| tree.rsplit('/').next());
+        add(name.context("a Raspberry Pi's card has a tree")?, &tree);
+    }
+    files.extend(firmware);
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(path, contents)| (path.as_str(), contents.as_slice())).collect();
+    disk::with_files(table, &files)
+}
+
+/// These files of Debian's raspi-firmware, and its licence.
+fn firmware(names: &[String]) -> Result<Files> {
+    let licence = setup::loader(Loader::RaspiFirmware)?;
+    let package = licence.ancestors().nth(5).context("the package has folders")?;
+    let mut files: Files = vec![(LICENCE.to_owned(), fs::read(&licence)?)];
+    for name in names {
+        let file = package.join("usr/lib/raspi-firmware").join(name);
+        files.push((name.clone(), fs::read(&file).with_context(|| paths::shown(&file))?));
+    }
+    Ok(files)
+}
+
+/// A command line stands between quotes in scripts, and is one line in a file.
+fn check(facts: &Facts, append: &str) -> Result<()> {
+    ensure!(append.is_empty() || facts.starts != Starts::Uefi, "--append: {NO_COMMAND_LINE}");
+    let odd = append.chars().find(|&c| !(c.is_ascii_graphic() || c == ' ') || "'\"\\$`".contains(c));
+    odd.map_or(Ok(()), |odd| bail!("--append: {odd:?} cannot stand in a command line on a card"))
+}
+
+fn facts(board: Board) -> Result<Facts> {
+    let mut all: BTreeMap<String, Facts> = toml::from_str(include_str!("../cards.toml")).context("cards.toml")?;
+    all.remove(&board.name()).with_context(|| format!("cards.toml has no {}", board.name()))
+}
+
+/// What U-Boot does that finds the card: the tree is that which it was given, else its own.
+fn script(append: &str) -> String {
+    format!(
+        "setenv bootargs '{append}'\n\
+         if test -n \"${{fdt_addr}}\"; then setenv tree ${{fdt_addr}}; else setenv tree ${{fdtcontroladdr}}; fi\n\
+         load ${{devtype}} ${{devnum}}:${{distro_bootpart}} ${{kernel_addr_r}} ${{prefix}}breakwater.img\n\
+         booti ${{kernel_addr_r}} - ${{tree}}\n"
+    )
+}
+
+fn readme(facts: &Facts, tree: &[u8]) -> String {
+    let console = Fdt::new(tree).ok().and_then(|tree| {
+        let path = tree.find_node("/chosen")?.property("stdout-path")?.value().to_vec();
+        Some(String::from_utf8_lossy(&path).trim_end_matches('\0').to_owned())
+    });
+    let console = console.map_or_else(String::new, |console| {
+        format!(
+            "The device tree says of the console: {console}. Behind a colon stands the speed in bits a second; 8 data bits,\n\
+             no parity, 1 stop bit. The device tree is that of Debian's linux-image package for arm64.\n"
+        )
+    });
+    let parts = [&facts.title, &facts.start, &facts.serial, &facts.unknown, &facts.source].map(|part| part.trim());
+    let [title, start, serial, unknown, source] = parts;
+    format!(
+        "Breakwater for {title}\n\n\
+         THIS WAS NEVER TRIED ON A BOARD. What was run stands in boot/BOARDS.md of the repository.\n\n\
+         How to start it\n{start}\n\n\
+         Where to look: the serial line\n{serial}\n{console}\
+         Speed and pins are the firmware's: the image uses them as it finds them.\n\n\
+         What will be seen\n\
+         A report that begins with the line `breakwater: booted at ...`, says `CPUs online  N of N`, and ends with\n\
+         `audit: N pages, 0 mismatches, 0 writable and executable` and a line BOOT-REPORT for programs. Then the CPUs\n\
+         wait for ever: switch the machine off. What the image refuses is said in one line, `breakwater: refused: ...`.\n\n\
+         Not known here\n{unknown}\n\n\
+         Sources\n{source}\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::tests::read;
+    use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+
+    fn tree() -> Vec<u8> {
+        let mut chosen = DeviceTreeNode::new_unchecked("chosen");
+        chosen.add_property(DeviceTreeProperty::new_unchecked("stdout-path", "serial1:115200n8"));
+        let mut tree = DeviceTree::new();
+        tree.root.add_child(chosen);
+        tree.to_dtb()
+    }
+
+    fn text(card: &[u8], name: &str) -> String {
+        String::from_utf8_lossy(&read(card, name).unwrap_or_else(|| panic!("no {name}"))).into_owned()
+    }
+
+    #[test]
+    fn good_a_card_has_all_that_is_named_on_it() {
+        for board in [Board::Rpi3, Board::Rpi4] {
+            let facts = facts(board).expect("it has facts");
+            let firmware = facts.firmware.iter().map(|name| (name.clone(), name.clone().into_bytes())).collect();
+            let card = assembled(&facts, b"an image", "exit=psci", tree(), firmware).expect("a card");
+            let config = text(&card, "config.txt");
+            for key in ["kernel=", "device_tree="] {
+                let name = config.lines().find_map(|line| line.strip_prefix(key)).expect(key);
+                assert!(read(&card, name).is_some_and(|file| !file.is_empty()), "{name}");
+            }
+            assert!(facts.firmware.iter().all(|name| text(&card, name) == *name));
+            assert_eq!(text(&card, "cmdline.txt"), "exit=psci\n");
+            assert!(text(&card, "boot.scr").contains("setenv bootargs 'exit=psci'\n"));
+            let readme = text(&card, "README.TXT");
+            assert!(readme.contains(&facts.title) && readme.contains("serial1:115200n8"), "{readme}");
+            assert!(readme.contains("NEVER TRIED"), "{readme}");
+        }
+    }
+
+    #[test]
+    fn good_a_disk_has_the_image_by_the_removable_path() {
+        let facts = facts(Board::GenericUefi).expect("it has facts");
+        let disk = assembled(&facts, b"an image", "", Vec::new(), Vec::new()).expect("a disk");
+        assert_eq!(text(&disk, REMOVABLE), "an image");
+        assert!(text(&disk, "README.TXT").contains("NEVER TRIED"));
+    }
+
+    #[test]
+    fn bad_a_command_line_where_none_is_read() {
+        let error = make(Board::GenericUefi, b"an image", "exit=psci").expect_err("it would be lost");
+        assert!(error.to_string().starts_with("--append: UEFI starts"), "{error}");
+    }
+
+    #[test]
+    fn good_each_board_has_facts() {
+        let all: BTreeMap<String, Facts> = toml::from_str(include_str!("../cards.toml")).expect("cards.toml is good");
+        let names: Vec<String> = Board::value_variants().iter().map(|board| board.name()).collect();
+        assert_eq!(all.len(), names.len());
+        assert!(names.iter().all(|name| all.contains_key(name)));
+    }
+
+    #[test]
+    fn bad_what_cannot_stand_in_a_script_or_on_one_line() {
+        let facts = facts(Board::Rpi3).expect("it has facts");
+        assert!(check(&facts, "exit=psci maxcpus=2").is_ok());
+        for line in ["a'b", "a\"b", "$x", "`x`", "a\\b", "a\nb", "a\tb", "\u{e9}", "\0"] {
+            let said = check(&facts, line).expect_err(line).to_string();
+            assert!(said.starts_with("--append: ") && !said.contains('\n'), "{said}");
+        }
+    }
+}
