@@ -14,6 +14,20 @@ firmware_map:
 firmware_options:
     .skip {FIRMWARE_OPTIONS_BYTES}
 
+    .section .log.head, "aw", %progbits         // src/log.rs, Log: what the image says, for a debugger
+    .balign 64
+    .global breakwater_log
+breakwater_log:
+    .ascii "breakwater log 1"       // MAGIC
+    .quad {LOG_TEXT_BYTES}
+    .quad 0, 0, 0, 0, 0
+
+    .section .log.text, "aw", %nobits
+    .balign 64
+    .skip {LOG_TEXT_BYTES}
+    .global breakwater_log_end_exclusive
+breakwater_log_end_exclusive:
+
     .section .stack.boot, "aw", %nobits
     .balign 4096
 

@@ -18,6 +18,9 @@ first_\name:
     FIRST_TABLE identity_l1
     FIRST_TABLE identity_l2
     FIRST_TABLE identity_l3
+.if {EARLYCON_UART}
+    FIRST_TABLE fixmap_l3
+.endif
 
 // In: x19, x23, x24, x25. Out: goes on in enable_first_mmu with x26. Clobbers x0-x11. MMU: off.
 //
@@ -53,6 +56,9 @@ ROUTINE build_first_tables, .init.text.boot
 
     bl map_image_first
     bl map_identity_first
+.if {EARLYCON_UART}
+    bl map_earlycon_first
+.endif
 
     dmb sy                      // the stores above are before the maintenance below, in memory order
     mov x0, x10
@@ -162,3 +168,20 @@ ROUTINE map_identity_first, .init.text.boot
     add x27, x27, #1
     ret
 END_ROUTINE map_identity_first
+
+.if {EARLYCON_UART}
+// The page of the UART that the image was built to speak on. In: x19, and the image's path from the root. Keeps x9-x11,
+// x19-x26. Clobbers x0-x2. MMU: off.
+ROUTINE map_earlycon_first, .init.text.boot
+    mov x2, #{FIXMAP_L2_SLOT}
+    LINK first_image_l2, x2, first_fixmap_l3
+    ADDRESS_OF x0, first_fixmap_l3
+    CONSTANT x1, {EARLYCON_ADDRESS}
+    and x1, x1, #~0xfff
+    CONSTANT64 x2, {LEAF_REGISTERS}
+    orr x1, x1, x2
+    str x1, [x0, #({EARLYCON_L3_SLOT} * 8)]
+    add x27, x27, #1
+    ret
+END_ROUTINE map_earlycon_first
+.endif

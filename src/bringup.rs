@@ -5,8 +5,8 @@
 //! mapping is declared, and the protocol stays in here: what comes out are requests, which ask what the CPUs and the
 //! manager stand on.
 
-use crate::addr::{Frame, PAGE_BYTES};
-use crate::audit::{self, Audit, Scratch};
+use crate::addr::{Frame, Level, PAGE_BYTES};
+use crate::audit::{self, Audit, Declared, Scratch};
 use crate::bbm::{Counts, Detached, Live, Offline, Protocol, Tables};
 use crate::errata::Errata;
 use crate::features::Features;
@@ -16,7 +16,7 @@ use crate::mapper::Mapper;
 use crate::memory_map::MemoryMap;
 use crate::regions::directmap::Directmap;
 use crate::regions::image::{self, INIT, Image, SEALED};
-use crate::regions::{Failure, RegionMap, Space};
+use crate::regions::{Failure, RegionMap, Space, map_one};
 use crate::walk::ReadTable;
 
 /// A machine that boots: the way to its tables, its free frames, and the image that it runs.
@@ -54,6 +54,14 @@ impl<M: Machine> Bringup<M> {
     /// [`Failure`], which would be an error in the sizing of the pool.
     pub fn build(&mut self) -> Result<Tables<M, Offline>, Failure> {
         self.image.build(&mut self.protocol, &mut self.frames)
+    }
+
+    /// Maps one region more into the runtime root, whose tables are there: a page of the fixmap that is always used.
+    ///
+    /// # Errors
+    /// [`Failure`], with the tables as before.
+    pub fn add(&mut self, next: &mut Tables<M, Offline>, region: Declared) -> Result<(), Failure> {
+        map_one(&mut Mapper::new(&mut self.protocol, &mut self.frames, next), region, Level::L3)
     }
 
     /// Puts the runtime root in force, strictly (RULES.md: RootSwitch), and gives the first tables' frames to the

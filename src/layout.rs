@@ -86,6 +86,8 @@ pub const AREAS: [(&str, VirtSpan); 8] = [
 pub const LINK_ADDRESS: u64 = IMAGE.start().raw();
 /// Where the fixmap keeps the console's registers.
 pub const FIXMAP_CONSOLE: VirtSpan = part(FIXMAP.start().raw(), 16 * PAGE_BYTES);
+/// Where the fixmap keeps the page of a UART that the image was built to speak on: nothing is mapped beside it.
+pub const FIXMAP_EARLYCON: VirtSpan = part(FIXMAP.start().raw() + 24 * PAGE_BYTES, PAGE_BYTES);
 /// Where the fixmap's named slots are, one every [`FIXMAP_SLOT_STRIDE`].
 pub const FIXMAP_SLOTS: VirtSpan = part(FIXMAP.start().raw() + 32 * PAGE_BYTES, 64 * PAGE_BYTES);
 /// From one named slot of the fixmap to the next: its page, and one that is never mapped.
@@ -123,7 +125,8 @@ const_assert!(FIXMAP.end_exclusive().raw() == DEVICE_TREE.start().raw());
 const_assert!(DEVICE_TREE.end_exclusive().raw() == LIVEPATCH.start().raw());
 const_assert!(FIXMAP.covers(FIXMAP_CONSOLE) && FIXMAP.covers(FIXMAP_SLOTS));
 // The page before the first slot is never mapped either.
-const_assert!(FIXMAP_CONSOLE.end_exclusive().raw() < FIXMAP_SLOTS.start().raw());
+const_assert!(FIXMAP_CONSOLE.end_exclusive().raw() < FIXMAP_EARLYCON.start().raw());
+const_assert!(FIXMAP_EARLYCON.end_exclusive().raw() < FIXMAP_SLOTS.start().raw());
 const_assert!(VMAP.end_exclusive().raw() <= FRAMETABLE.start().raw());
 const_assert!(STACKS.end_exclusive().raw() == VMAP.end_exclusive().raw());
 const_assert!(WINDOW.bytes() == (MAX_CPUS * WINDOW_SLOTS) as u64 * PAGE_BYTES);

@@ -118,6 +118,42 @@ struct Transmitter {
     set: u32,
 }
 
+/// The most steps that a byte takes, and their end.
+pub const STEPS: usize = 6;
+
+/// One access to a register, or two, of what sending a byte takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Step {
+    /// One of the constants below; above [`Step::WIDTH_SHIFT`], the bytes of an access.
+    pub what: u32,
+    /// The register, in bytes from the first.
+    pub offset: u32,
+    /// Which bits matter.
+    pub mask: u32,
+    /// What they are to read as, or what is stored.
+    pub value: u32,
+}
+
+impl Step {
+    /// The byte is sent.
+    pub const END: u32 = 0;
+    /// Loads until the bits of the mask read as the value.
+    pub const WAIT: u32 = 1;
+    /// Stores the value.
+    pub const STORE: u32 = 2;
+    /// Stores the byte.
+    pub const BYTE: u32 = 4;
+    /// Loads; where the bits of the mask do not read as the value, stores what was loaded with them so.
+    pub const ENABLE: u32 = 8;
+    /// Where the bytes of an access stand.
+    pub const WIDTH_SHIFT: u32 = 8;
+
+    const fn new(what: u32, register: Register, mask: u32, value: u32) -> Self {
+        Self { what: what | register.width.bytes() << Self::WIDTH_SHIFT, offset: register.offset, mask, value }
+    }
+}
+
 impl Uart {
     /// May send when all bits of `bit` are set.
     const fn ready_when_set(status: Register, bit: u32, data: Register) -> Self {
@@ -129,25 +165,31 @@ impl Uart {
         Self { status, mask: bit, ready: 0, before: &[], data, after: &[], transmitter: None }
     }
 
-    /// ARM DDI 0183 (PL011) and ARM DEN 0029 (SBSA generic UART): UARTFR.TXFF, UARTDR. Both may be accessed as words.
+    /// Arm DDI 0183 (PL011) and Arm DEN 0029 (SBSA generic UART): UARTDR at 0x000, UARTFR at 0x018, bit 5 TXFF:
+    /// "transmit FIFO full", or holding register full without FIFO. Both may be accessed as words: Linux, amba-pl011.c,
+    /// pl011_putc.
     const PL011: Self = Self::ready_when_clear(word(0x18), 1 << 5, word(0x00));
 
     /// Texas Instruments PC16550D; Linux, include/uapi/linux/serial_reg.h: LSR.THRE (register 5), THR (register 0).
-    /// For the mini UART BCM2835 ARM Peripherals, AUX_MU_LSR_REG: "transmitter empty" is set when its FIFO can accept
-    /// a byte.
+    /// Spacing and width where a device tree does not say them: Linux, 8250_bcm2835aux.c (early_bcm2835aux_setup),
+    /// 8250_tegra.c (tegra_uart_probe) and 8250_mtk.c (early_mtk8250_setup), all words 4 bytes apart. The mini UART's
+    /// THRE says that its FIFO is not full, not that it is empty (Linux, "serial: 8250: Fix THRE flag usage for
+    /// CAP_MINI"): one byte a look is right by either.
     const fn ns16550(reg_shift: u32, width: Width) -> Self {
         let (status, data) = (Register { offset: 5 << reg_shift, width }, Register { offset: 0, width });
         Self::ready_when_set(status, 1 << 5, data)
     }
 
-    /// AMD UG1087 (Zynq UltraScale+ registers), UART; Linux, xilinx_uartps.c: Channel_sts.TFUL, TX_RX_FIFO,
-    /// Control.TXEN and TXDIS.
+    /// AMD UG1087 (Zynq UltraScale+ registers), UART: Channel_sts at 0x2c, TX_RX_FIFO at 0x30, words. Linux,
+    /// xilinx_uartps.c: CDNS_UART_SR_TXFULL is bit 4 of the former; CDNS_UART_CR at 0x00, CDNS_UART_CR_TX_EN bit 4,
+    /// CDNS_UART_CR_TX_DIS bit 5.
     const CADENCE: Self = Self {
         transmitter: Some(Transmitter { control: word(0x00), clear: 1 << 5, set: 1 << 4 }),
         ..Self::ready_when_clear(word(0x2c), 1 << 4, word(0x30))
     };
 
-    /// NXP IMX8MPRM, UART; Linux, imx_earlycon.c: UTS.TXFULL, UTXD.
+    /// Linux, imx_earlycon.c: IMX21_UTS at 0xb4 ("all other i.MX" than the first), bit 4 UTS_TXFULL; URTX0 at 0x40;
+    /// words.
     const IMX: Self = Self::ready_when_clear(word(0xb4), 1 << 4, word(0x40));
 
     /// Linux, meson_uart.c: AML_UART_STATUS, AML_UART_TX_FULL, AML_UART_WFIFO.
@@ -171,8 +213,9 @@ impl Uart {
     /// NXP IMX8ULPRM and IMX93RM, LPUART; Linux, fsl_lpuart.c (with IMX_REG_OFF): STAT.TDRE, DATA.
     const LPUART: Self = Self::ready_when_set(word(0x14), 1 << 23, word(0x1c));
 
-    /// Renesas R-Car Gen3 user's manual, SCIF; Linux, sh-sci.c: SCFSR.TDFE, SCFTDR. TDFE stays set until 0 is written
-    /// to it, and so does TEND; 1 leaves a flag as it is.
+    /// SCFTDR at 0x0c, SCFSR at 0x10, bit 5 TDFE, bit 6 TEND: OP-TEE, drivers/scif.c, for R-Car Gen3; a byte and 16
+    /// bits wide: Linux, sh-sci.c, and QNX's startup for R-Car Gen3. TDFE stays set until 0 is written to it, and so
+    /// does TEND; 1 leaves a flag as it is: Linux, sh-sci.h, SCIF_TDxE_CLEAR.
     const SCIF: Self = Self {
         after: &[(Register { offset: 0x10, width: Width::Half }, 0xff9f)],
         ..Self::ready_when_set(
@@ -190,8 +233,15 @@ impl Uart {
     ///
     /// `None` when there is no driver for it, or when it would access what is beyond `registers` or not aligned.
     #[must_use]
-    pub fn of(kind: ConsoleKind, registers: PhysSpan, reg_shift: u32, reg_io_width: u32) -> Option<Self> {
-        let uart = match kind {
+    pub const fn of(kind: ConsoleKind, registers: PhysSpan, reg_shift: u32, reg_io_width: u32) -> Option<Self> {
+        match Self::row(kind, reg_shift, reg_io_width) {
+            Some(uart) if uart.fits(registers) => Some(uart),
+            _ => None,
+        }
+    }
+
+    const fn row(kind: ConsoleKind, reg_shift: u32, reg_io_width: u32) -> Option<Self> {
+        Some(match kind {
             ConsoleKind::Pl011 => Self::PL011,
             ConsoleKind::Ns16550 => match (reg_shift, reg_io_width) {
                 (0..=3, 1) => Self::ns16550(reg_shift, Width::Byte),
@@ -208,17 +258,51 @@ impl Uart {
             ConsoleKind::Scif => Self::SCIF,
             ConsoleKind::Armada3700 => Self::ARMADA_3700,
             ConsoleKind::Unknown => return None,
-        };
-        uart.fits(registers).then_some(uart)
+        })
     }
 
-    fn fits(&self, registers: PhysSpan) -> bool {
-        let stores = self.before.iter().chain(self.after).map(|(register, _)| *register);
-        let control = self.transmitter.map(|transmitter| transmitter.control);
-        [self.status, self.data].into_iter().chain(stores).chain(control).all(|register| {
-            let (offset, bytes) = (u64::from(register.offset), u64::from(register.width.bytes()));
-            offset + bytes <= registers.bytes() && (registers.start().raw() + offset).is_multiple_of(bytes)
-        })
+    const fn fits(&self, registers: PhysSpan) -> bool {
+        let (steps, mut index) = (self.steps(), 0);
+        while index < steps.len() {
+            let Step { what, offset, .. } = steps[index];
+            let (offset, bytes) = (offset as u64, (what >> Step::WIDTH_SHIFT) as u64);
+            let is_inside = offset + bytes <= registers.bytes();
+            if bytes > 0 && !(is_inside && (registers.start().raw() + offset).is_multiple_of(bytes)) {
+                return false;
+            }
+            index += 1;
+        }
+        true
+    }
+
+    /// What sending one byte takes, [`Uart::start`] included, as numbers alone: for code that runs before there are
+    /// pointers.
+    #[must_use]
+    pub const fn steps(&self) -> [Step; STEPS] {
+        let mut steps = [Step { what: Step::END, offset: 0, mask: 0, value: 0 }; STEPS];
+        let mut count = 0;
+        if let Some(Transmitter { control, clear, set }) = self.transmitter {
+            steps[count] = Step::new(Step::ENABLE, control, clear | set, set);
+            count += 1;
+        }
+        steps[count] = Step::new(Step::WAIT, self.status, self.mask, self.ready);
+        count += 1;
+        let mut index = 0;
+        while index < self.before.len() {
+            let (register, value) = self.before[index];
+            steps[count + index] = Step::new(Step::STORE, register, 0, value);
+            index += 1;
+        }
+        count += index;
+        steps[count] = Step::new(Step::BYTE, self.data, 0, 0);
+        count += 1;
+        index = 0;
+        while index < self.after.len() {
+            let (register, value) = self.after[index];
+            steps[count + index] = Step::new(Step::STORE, register, 0, value);
+            index += 1;
+        }
+        steps
     }
 
     /// Enables the transmitter where it is known to be off and nothing else is missing: Cadence's is off after reset,

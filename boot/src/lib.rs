@@ -42,8 +42,13 @@
 //!
 //! An option matches whole. An unknown one is named in a warning and ignored; a known one with a malformed value is refused.
 //! A refusal says one line, and leaves its cause (`breakwater::refusal::Cause`) in x0 and at the symbol `refusal_cause` of
-//! the stopped CPU. What happens before the command line is read is said to a debugger only if the feature
-//! `earlycon-semihosting` is on, as it is in the images that `cargo xtask` builds for QEMU.
+//! the stopped CPU. What happens before a console is known is said to a debugger only if the feature
+//! `earlycon-semihosting` is on, as it is in the images that `cargo xtask` builds for QEMU; or on the UART that the
+//! environment variable `BREAKWATER_EARLYCON` names when the image is compiled (`breakwater::earlycon`). Such a UART
+//! speaks from the first instruction to the last, until the machine's console takes over; where that is the same, or
+//! there is none with a driver, it stays.
+//!
+//! The newest 64 KiB of all that is said stay in memory at the symbol `breakwater_log` (`breakwater::log`).
 //!
 //! Exit statuses under semihosting: 0 booted and audited, 2 refused, 3 panic, 4 exception, 5 the audit found a mismatch.
 //!
@@ -86,12 +91,12 @@
 //!
 //! # Two crates in one
 //!
-//! For the target, all of the above. On a host there is nothing to boot: there are the console, for its tests, and what
-//! build scripts call.
+//! For the target, all of the above. On a host there is nothing to boot: there is what build scripts call.
 
 #![cfg_attr(target_os = "none", no_std)]
 #![deny(unsafe_code)]
 
+#[cfg(target_os = "none")]
 pub mod console;
 #[cfg(target_os = "none")]
 #[allow(unsafe_code)]

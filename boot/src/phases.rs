@@ -78,7 +78,10 @@ impl Boot {
         let mut bringup = start.bring_up();
         ledger.close("first tables", reading(&start, &bringup));
 
-        let next = bringup.build().unwrap_or_else(|failure| refuse(Cause::Mapping, failure));
+        let mut next = bringup.build().unwrap_or_else(|failure| refuse(Cause::Mapping, failure));
+        if let Some(page) = el2::earlycon_page() {
+            bringup.add(&mut next, page).unwrap_or_else(|failure| refuse(Cause::Mapping, failure));
+        }
         ledger.close("runtime tables", reading(&start, &bringup));
         let tables = bringup.switch(next);
         ledger.close("root switch", reading(&start, &bringup));
@@ -89,6 +92,9 @@ impl Boot {
         el2::cpu::note_boot_cpu(cpu);
         let mut regions = el2::regions().lock();
         bringup.image().declare(&mut regions).unwrap_or_else(|failure| refuse(Cause::Mapping, failure));
+        if let Some(page) = el2::earlycon_page() {
+            regions.declare(page).unwrap_or_else(|page| mapping(Failure::TooMany { name: page.name }));
+        }
         Self { start, bringup, tables, regions, ledger, cpu }
     }
 
@@ -140,9 +146,13 @@ impl Boot {
         })
     }
 
+    /// Says all that is printed on the machine's console from here on, and once more what was printed so far, unless it
+    /// is the UART that has said it.
     fn map_console(&mut self, machine: &Platform, described: Described) {
+        refuse_earlycon_in_ram(machine);
         match machine.console {
             Some(found) => match Uart::of(found.kind, found.registers, found.reg_shift, found.reg_io_width) {
+                Some(uart) if el2::is_earlycon(uart, found.registers) => {}
                 Some(uart) => {
                     let registers = slots::map_console(&mut self.space(), found.registers).unwrap_or_else(mapping);
                     el2::use_uart(uart, registers);
@@ -261,6 +271,14 @@ impl Boot {
             cpus: Cpus::new(cpus.online()),
             exit: options.exit,
         }
+    }
+}
+
+/// It would be mapped as a device and as memory.
+fn refuse_earlycon_in_ram(machine: &Platform) {
+    let page = el2::earlycon_page().and_then(|page| PhysSpan::of(page.output?, page.virt.bytes()));
+    if let Some((page, bank)) = page.and_then(|page| Some((page, machine.memory.banks.overlap(page)?))) {
+        refuse(Cause::Memory, format_args!("the early console's page {page} lies in the RAM bank {bank}"));
     }
 }
 

@@ -3,11 +3,21 @@
 #![forbid(unsafe_code)]
 
 use super::{Failure, Space, image, window};
-use crate::addr::{Level, PAGE_BYTES, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+use crate::addr::{Frame, Level, PAGE_BYTES, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use crate::audit::Declared;
 use crate::descriptor::{Attributes, DataAccess, DeviceKind};
 use crate::layout;
 use crate::machine::Machine;
+
+/// A console's registers.
+pub const REGISTERS: Attributes = Attributes::Device(DeviceKind::NGnRE, DataAccess::ReadWrite);
+
+/// The page of the UART that the image was built to speak on, in its place in the fixmap: part of the first tables and
+/// of the runtime ones.
+#[must_use]
+pub const fn earlycon(page: Frame) -> Declared {
+    Declared { name: "early console", virt: layout::FIXMAP_EARLYCON, output: Some(page.start()), attributes: REGISTERS }
+}
 
 /// Maps the pages that hold `registers` into the console's place in the fixmap, and returns where the first register is.
 ///
@@ -20,8 +30,7 @@ pub fn map_console<M: Machine>(space: &mut Space<'_, M>, registers: PhysSpan) ->
     let virt = VirtSpan::of(start, pages.bytes())
         .filter(|&virt| layout::FIXMAP_CONSOLE.covers(virt))
         .ok_or(Failure::TooMany { name: NAME })?;
-    let attributes = Attributes::Device(DeviceKind::NGnRE, DataAccess::ReadWrite);
-    space.map(Declared { name: NAME, virt, output: Some(pages.start()), attributes }, Level::L3)?;
+    space.map(Declared { name: NAME, virt, output: Some(pages.start()), attributes: REGISTERS }, Level::L3)?;
     let offset = registers.start().raw() - pages.start().raw();
     Ok(VirtAddr::at(start.raw() + offset))
 }

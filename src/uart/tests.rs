@@ -61,6 +61,39 @@ fn good_a_busy_uart_is_waited_for() {
     }
 }
 
+/// What refuse.S does with the steps of a UART, for one byte.
+fn follow(steps: &[Step], board: &mut Board, byte: u8) {
+    for &Step { what, offset, mask, value } in steps {
+        let width = match what >> Step::WIDTH_SHIFT {
+            1 => Width::Byte,
+            2 => Width::Half,
+            _ => Width::Word,
+        };
+        let register = Register { offset, width };
+        match what & 0xff {
+            Step::END => return,
+            Step::WAIT => while board.load(register) & mask != value {},
+            Step::STORE => board.store(register, value),
+            Step::BYTE => board.store(register, byte.into()),
+            Step::ENABLE => match board.load(register) {
+                loaded if loaded & mask == value => {}
+                loaded => board.store(register, loaded & !mask | value),
+            },
+            other => unreachable!("no step is {other}"),
+        }
+    }
+    panic!("the steps do not end");
+}
+
+#[test]
+fn good_the_steps_of_every_kind_send_all_bytes() {
+    for (kind, mut board) in boards(7) {
+        let steps = uart(kind).steps();
+        TEXT.iter().for_each(|&byte| follow(&steps, &mut board, byte));
+        assert!(is_whole(&board), "{kind:?}: {:?}", board.line);
+    }
+}
+
 #[test]
 fn good_an_8250_in_every_spacing_and_width() {
     for (shift, bytes) in [(0, 1), (1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (3, 2), (2, 4), (3, 4)] {

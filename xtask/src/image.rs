@@ -6,19 +6,38 @@
 use crate::setup::{self, Toolchain};
 use crate::{exec, paths, ui};
 use anyhow::{Context, Result};
+use breakwater::earlycon;
 use breakwater_image::{Elf, replace};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::str::FromStr;
 
-/// Where a refusal goes that happens before the command line is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+/// Where the image speaks before it knows its console.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Earlycon {
-    /// Nowhere: for boards without a debugger, where a semihosting call would be an exception
+    /// Nowhere: for boards without a debugger, where a semihosting call would be an exception.
     None,
-    /// To the debugger: for QEMU
+    /// To the debugger: for QEMU.
     #[default]
     Semihosting,
+    /// On a UART, as [`breakwater::earlycon`] spells it.
+    Uart(String),
+}
+
+/// What the image's build reads such a UART from.
+const EARLYCON: &str = "BREAKWATER_EARLYCON";
+
+impl FromStr for Earlycon {
+    type Err = earlycon::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "none" => Self::None,
+            "semihosting" => Self::Semihosting,
+            uart => earlycon::Earlycon::parse(uart).map(|_| Self::Uart(uart.to_owned()))?,
+        })
+    }
 }
 
 /// What to build.
@@ -46,8 +65,9 @@ pub(crate) struct Args {
     /// Shuffle sections and insert gaps by this number; the result goes to target/breakwater/seed-N
     #[arg(long, value_name = "N")]
     layout_seed: Option<u64>,
-    /// Where a refusal goes that happens before the command line is read
-    #[arg(long, value_enum, default_value_t)]
+    /// Where the image speaks before it knows its console: none, semihosting, or a UART, as pl011@0x9000000 or
+    /// 8250@0x3f215040,2,4
+    #[arg(long, value_name = "KIND@ADDRESS[,SHIFT,WIDTH]", default_value = "semihosting")]
     earlycon: Earlycon,
     /// Build with the distribution's compiler, and core from its source
     #[arg(long)]
@@ -65,7 +85,8 @@ pub(crate) fn command(args: &Args) -> Result<()> {
         let _lock = paths::lock()?;
         (setup::toolchain(setup::Install::Allowed)?, None)
     };
-    let image = build(&toolchain, &Recipe { layout_seed: args.layout_seed, earlycon: args.earlycon, target_dir })?;
+    let image =
+        build(&toolchain, &Recipe { layout_seed: args.layout_seed, earlycon: args.earlycon.clone(), target_dir })?;
     anstream::println!("{}", paths::shown(&image.elf));
     anstream::println!("{}", paths::shown(&image.img));
     anstream::println!("symbol order {:016x}", image.order_hash);
@@ -78,33 +99,35 @@ pub(crate) fn command(args: &Args) -> Result<()> {
 /// Any of that failed.
 pub(crate) fn build(toolchain: &Toolchain, recipe: &Recipe) -> Result<Image> {
     let _lock = paths::lock()?;
-    let link = Link::of(recipe.earlycon, recipe.target_dir.clone());
+    let link = Link::of(&recipe.earlycon, recipe.target_dir.clone());
     fs::create_dir_all(&link.release)?;
     let mut cargo = cargo(toolchain, "rustc", link.target_dir.as_deref());
     cargo.args(["--package", "breakwater-boot", "--bin", "breakwater"]);
-    if recipe.earlycon == Earlycon::Semihosting {
-        cargo.args(["--features", "earlycon-semihosting"]);
+    match &recipe.earlycon {
+        Earlycon::None => {}
+        Earlycon::Semihosting => drop(cargo.args(["--features", "earlycon-semihosting"])),
+        Earlycon::Uart(uart) => drop(cargo.env(EARLYCON, uart)),
     }
     cargo.arg("--").arg(format!("-Clink-arg=--reproduce={}", link.inputs().display()));
     exec::run(&mut cargo).context("the image does not build")?;
     match recipe.layout_seed {
-        None => finish(&link.release.join("breakwater"), &link.out(), link.name),
+        None => finish(&link.release.join("breakwater"), &link.out(), &link.name),
         Some(seed) => {
             ui::step("Linking", &format!("layout seed {seed}"));
             let dir = link.out().join(format!("seed-{seed}"));
             fs::create_dir_all(&dir)?;
-            link_seed(&Relink::new(toolchain, &link)?, seed, &dir, link.name)
+            link_seed(&Relink::new(toolchain, &link)?, seed, &dir, &link.name)
         }
     }
 }
 
-/// The link of the image that was built last, ready to be repeated.
+/// The link of the usual image as it was built last, ready to be repeated.
 ///
 /// # Errors
 /// There is none, or no linker.
-pub(crate) fn relink(toolchain: &Toolchain, earlycon: Earlycon) -> Result<Relink> {
+pub(crate) fn relink(toolchain: &Toolchain) -> Result<Relink> {
     let _lock = paths::lock()?;
-    Relink::new(toolchain, &Link::of(earlycon, None))
+    Relink::new(toolchain, &Link::of(&Earlycon::default(), None))
 }
 
 /// Links once more by a seed, checks and flattens into `dir`.
@@ -121,16 +144,17 @@ pub(crate) fn link_seed(relink: &Relink, seed: u64, dir: &Path, name: &str) -> R
 
 /// Where a link's files are. Its inputs lie beside what Cargo links, so that they vanish with it and are never older.
 struct Link {
-    name: &'static str,
+    name: String,
     target_dir: Option<PathBuf>,
     release: PathBuf,
 }
 
 impl Link {
-    fn of(earlycon: Earlycon, target_dir: Option<PathBuf>) -> Self {
+    fn of(earlycon: &Earlycon, target_dir: Option<PathBuf>) -> Self {
         let name = match earlycon {
-            Earlycon::None => "breakwater-silent",
-            Earlycon::Semihosting => "breakwater",
+            Earlycon::None => "breakwater-silent".to_owned(),
+            Earlycon::Semihosting => "breakwater".to_owned(),
+            Earlycon::Uart(uart) => format!("breakwater-{}", uart.replace(['@', ','], "-")),
         };
         let release = target_dir.clone().unwrap_or_else(paths::target).join(paths::TARGET).join("release");
         Self { name, target_dir, release }
@@ -148,7 +172,7 @@ impl Link {
 /// `cargo build` or the like for the image's target, with either toolchain.
 pub(crate) fn cargo(toolchain: &Toolchain, verb: &str, target_dir: Option<&Path>) -> Command {
     let mut command = paths::cargo();
-    command.args([verb, "--release", "--target", paths::TARGET]);
+    command.args([verb, "--release", "--target", paths::TARGET]).env_remove(EARLYCON);
     if let Some(dir) = target_dir {
         command.arg("--target-dir").arg(dir);
     }
@@ -273,6 +297,21 @@ mod tests {
         let one = with([("a", 0), ("b", 8)]);
         assert_eq!(one, with([("b", 64), ("a", 16)]));
         assert_ne!(one, with([("a", 8), ("b", 0)]));
+    }
+
+    #[test]
+    fn good_an_early_console_is_none_a_debugger_or_a_uart() {
+        assert_eq!("none".parse(), Ok(Earlycon::None));
+        assert_eq!("semihosting".parse(), Ok(Earlycon::default()));
+        assert_eq!("pl011@0x9000000".parse(), Ok(Earlycon::Uart("pl011@0x9000000".to_owned())));
+    }
+
+    #[test]
+    fn bad_what_is_no_early_console_is_refused_in_one_line() {
+        for text in ["", "semi", "pl012@0x9000000", "pl011@0x9000002", "8250@0x1000,4,1"] {
+            let said = text.parse::<Earlycon>().expect_err(text).to_string();
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
     }
 
     #[test]

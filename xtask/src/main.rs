@@ -13,6 +13,7 @@ mod lint;
 mod linux;
 mod mutants;
 mod paths;
+mod report;
 mod setup;
 mod suite;
 mod trees;
@@ -67,6 +68,9 @@ enum Verb {
     Bench(bench::Args),
     /// Read device trees, those of Debian's kernel or yours: consoles, CPUs, and what is refused
     Trees(boards::Args),
+    /// Read what an image said from a dump of its memory
+    #[command(after_help = report::HOW_TO_DUMP)]
+    Report(report::Args),
     /// Format, clippy and rustdoc for host and target, and the house rules
     Lint(lint::Args),
 }
@@ -88,6 +92,7 @@ fn main() -> ExitCode {
         Verb::Story(args) => witness::story(args),
         Verb::Bench(args) => bench::command(args),
         Verb::Trees(args) => boards::command(args),
+        Verb::Report(args) => report::command(args),
         Verb::Lint(args) => lint::command(args),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };

@@ -3,6 +3,7 @@
 
 mod assembled;
 mod cards;
+mod early;
 mod expansion;
 mod facts;
 mod figures;
@@ -191,6 +192,7 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>, cloc
         add("build/recorder", measured::cases());
         add("build/cards", Ok(cards::cases()));
         add("build/expansion", Ok(expansion::cases()));
+        add("build/early", Ok(early::cases()));
         add("build/seeded", seeded::cases());
         // Last: commands of the host's, which the host's tests have built by then.
         add("build/installed", Ok(vec![witnessed::installed(), measured::bench_case()]));

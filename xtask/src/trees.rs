@@ -49,7 +49,7 @@ const fn damaged(name: &'static str, damage: Damage) -> Mutation {
 }
 
 /// All of them. The first half must boot, the second must be refused.
-pub(crate) const MUTATIONS: [Mutation; 30] = [
+pub(crate) const MUTATIONS: [Mutation; 31] = [
     damaged("none-changed", |_| {}),
     damaged("straddling-2m", |tree| {
         resize(tree, 0x1_0000);
@@ -75,6 +75,15 @@ pub(crate) const MUTATIONS: [Mutation; 30] = [
     edited("no-stdout", |tree| {
         tree.root.remove_child("aliases");
         node(tree, "/chosen")?.remove_property("stdout-path").map(drop).context("no stdout-path")
+    }),
+    edited("second-console", |tree| {
+        // As QEMU's own tree has it where there is a second serial line.
+        let mut uart = DeviceTreeNode::new_unchecked("pl011@9040000");
+        uart.add_property(DeviceTreeProperty::new_unchecked("compatible", "arm,pl011"));
+        uart.add_property(reg(&[(0x904_0000, 0x1000)]));
+        tree.root.add_child(uart);
+        set(node(tree, "/chosen")?, DeviceTreeProperty::new_unchecked("stdout-path", "/pl011@9040000"));
+        Ok(())
     }),
     edited("no-psci", |tree| tree.root.remove_child("psci").map(drop).context("no /psci")),
     edited("spin-tables", spin_tables),

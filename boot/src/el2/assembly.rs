@@ -4,11 +4,16 @@ use super::cpu::{CPU_RECORD_BYTES, CPU_RECORD_NAME, CPU_RECORD_REFUSED};
 use super::exception::EXCEPTION_FRAME_BYTES;
 use super::registers::pmu::{ID_AA64DFR0, PMCR};
 use super::registers::{AFFINITY_MASK, PMCNTENSET_FIRST, PMCR_START, PMEVTYPER_INSTRUCTIONS};
+use super::uart::{EARLY_REGISTERS, EARLYCON};
 use aarch64_cpu::registers::{HCR_EL2, SCR_EL3, SCTLR_EL2, SPSR_EL3, TCR_EL2};
 use breakwater::addr::{ADDRESS_BITS, Level, PAGE_BYTES};
 use breakwater::descriptor::{Access, Attributes, MAIR, TABLE_BITS, leaf_bits};
+use breakwater::earlycon::Earlycon;
 use breakwater::layout;
+use breakwater::log;
 use breakwater::refusal::Cause;
+use breakwater::regions::slots;
+use breakwater::uart::{LOOKS_MAX, Step};
 use core::arch::global_asm;
 use static_assertions::const_assert_eq;
 
@@ -108,6 +113,21 @@ global_asm!(
     CAUSE_EXCEPTION_BEFORE_MMU = const Cause::ExceptionBeforeMmu as u64,
     CAUSE_EXCEPTION_IN_EXCEPTION = const Cause::ExceptionInException as u64,
     EARLYCON_SEMIHOSTING = const cfg!(feature = "earlycon-semihosting") as u64,
+    EARLYCON_UART = const EARLYCON.is_some() as u64,
+    EARLYCON_ADDRESS = const match EARLYCON {
+        None => 0,
+        Some(Earlycon { registers, .. }) => registers.raw(),
+    },
+    EARLYCON_VIRT = const EARLY_REGISTERS.raw(),
+    EARLYCON_LOOKS = const LOOKS_MAX,
+    STEP_WAIT_BIT = const Step::WAIT.trailing_zeros(),
+    STEP_STORE_BIT = const Step::STORE.trailing_zeros(),
+    STEP_BYTE_BIT = const Step::BYTE.trailing_zeros(),
+    STEP_HALF_BIT = const Step::WIDTH_SHIFT + 1,
+    STEP_OCTET_BIT = const Step::WIDTH_SHIFT,
+    LEAF_REGISTERS = const leaf_bits(slots::REGISTERS, Level::L3),
+    FIXMAP_L2_SLOT = const layout::FIXMAP_EARLYCON.start().slot(Level::L2),
+    EARLYCON_L3_SLOT = const layout::FIXMAP_EARLYCON.start().slot(Level::L3),
     EXIT_REFUSED = const super::Status::Refused as u64,
     HCR = const HCR,
     TCR_WITHOUT_PS = const TCR_WITHOUT_PS,
@@ -149,6 +169,7 @@ global_asm!(
     LEAF_RW = const DATA,
     FIRMWARE_MAP_BYTES = const super::firmware::MAP_ROOM,
     FIRMWARE_OPTIONS_BYTES = const super::firmware::OPTIONS_ROOM,
+    LOG_TEXT_BYTES = const log::TEXT_BYTES,
     POOL_BYTES = const layout::POOL_FRAMES * PAGE_BYTES as usize,
     EXCEPTION_FRAME_BYTES = const EXCEPTION_FRAME_BYTES,
     CPU_RECORD_REFUSED = const CPU_RECORD_REFUSED,

@@ -184,6 +184,7 @@ extern "C" fn breakwater_start(record: &BootRecord) -> ! {
         map: image_map(),
     };
     start.phys_to_virt().publish();
+    super::uart::use_earlycon();
     breakwater_main(start)
 }
 

@@ -27,6 +27,7 @@ pub(super) fn of(span: VirtSpan) -> Option<Footing> {
         ("boot stack", map.stack),
         ("boot exception stack", map.exception_stack),
         ("console", layout::FIXMAP_CONSOLE),
+        ("early console", super::uart::earlycon_page().map_or(layout::NOWHERE, |page| page.virt)),
         ("device tree", layout::DEVICE_TREE),
         ("CPU stacks", layout::STACKS),
         ("identity page", kept_identity()),

@@ -4,6 +4,7 @@ use breakwater::acpi;
 use breakwater::addr::{PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use breakwater::device_tree;
 use breakwater::layout;
+use breakwater::log::Log;
 use breakwater::memory_map::MemoryMap;
 use breakwater::regions::{OnDemand, RegionMap};
 use breakwater::uefi;
@@ -46,6 +47,17 @@ unsafe extern "C" {
 #[must_use]
 pub fn settings() -> &'static Settings {
     &SETTINGS
+}
+
+unsafe extern "C" {
+    /// memory.S: the header is in the file; the text is not, and holds anything at first.
+    #[link_name = "breakwater_log"]
+    safe static LOG: Log;
+}
+
+/// What this image has said.
+pub(crate) fn log() -> &'static Log {
+    &LOG
 }
 
 /// The parts of the image, at the addresses they are linked at.

@@ -72,7 +72,7 @@ pub struct Handover {
 /// The console that boot found: whole lines through [`crate::line!`], or pieces through [`crate::console::print`].
 #[derive(Clone, Copy, Debug)]
 pub struct Console {
-    /// Whether a sink is installed; otherwise a ring buffer keeps the last of what is printed.
+    /// Whether a sink is installed; with and without, a log keeps the newest of what is printed.
     pub is_known: bool,
 }
 

@@ -4,7 +4,7 @@
 use super::Context;
 use super::runner::Case;
 use super::variety::booted;
-use crate::image::{self, Earlycon, Recipe};
+use crate::image::{self, Recipe};
 use crate::machine::Machine;
 use crate::{paths, setup, ui};
 use anyhow::{Context as _, Result, ensure};
@@ -22,7 +22,7 @@ const PLACES: usize = 8;
 /// # Errors
 /// The link cannot be repeated.
 pub(super) fn cases(context: &Context, seeds: u64) -> Result<Vec<Case>> {
-    let relink = Arc::new(image::relink(&context.ready.toolchain, Earlycon::Semihosting)?);
+    let relink = Arc::new(image::relink(&context.ready.toolchain)?);
     let case = |seed| {
         let relink = Arc::clone(&relink);
         Case::new(format!("layout/seed-{seed}"), move |context, scratch| {
@@ -36,7 +36,7 @@ pub(super) fn cases(context: &Context, seeds: u64) -> Result<Vec<Case>> {
 /// Among 300 seeds each boot routine takes at least 8 offsets within its page, and each first table at least 8 page numbers.
 pub(super) fn spread_case() -> Case {
     Case::new("layout/spread", |context, scratch| {
-        let relink = image::relink(&context.ready.toolchain, Earlycon::Semihosting)?;
+        let relink = image::relink(&context.ready.toolchain)?;
         let mut places = BTreeMap::new();
         for seed in 0..SPREAD_OVER {
             let linked = scratch.join("linked");

@@ -93,7 +93,7 @@ fn kept() -> Case {
 /// # Errors
 /// The link cannot be repeated.
 pub(super) fn layout_cases(context: &Context, seeds: u64) -> Result<Vec<Case>> {
-    let relink = Arc::new(image::relink(&context.ready.toolchain, image::Earlycon::Semihosting)?);
+    let relink = Arc::new(image::relink(&context.ready.toolchain)?);
     let case = |seed| {
         let relink = Arc::clone(&relink);
         Case::new(format!("layout/seed-{seed}"), move |context, scratch| {
@@ -143,7 +143,7 @@ pub(super) fn watched(
 }
 
 /// Nothing was found, on every CPU, and every figure was taken.
-fn clean(testimony: &Testimony, smp: u32) -> Result<()> {
+pub(super) fn clean(testimony: &Testimony, smp: u32) -> Result<()> {
     ensure!(testimony.verdict == Verdict::Clean, "{testimony}");
     ensure!(testimony.cpus.len() == smp as usize, "{} CPUs started of {smp}", testimony.cpus.len());
     ensure!(testimony.elsewhere.is_empty() && testimony.unweighed == 0, "{testimony}");

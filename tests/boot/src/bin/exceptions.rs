@@ -76,8 +76,8 @@ mod facts {
 
     /// What is said before the console is known is shown once it is; when it is too much, the end of it.
     pub(super) fn early_lines_shown_later(start: Start) -> ! {
-        // 100 lines of 32 bytes: more than the ring buffer's 2048.
-        for number in 0..100 {
+        // 3,000 lines of 33 bytes: more than the log's 64 KiB.
+        for number in 0..3000 {
             say!("fact: early line number {number:08}");
         }
         let booted = Booted::after_boot(start);
