@@ -8,7 +8,7 @@ use breakwater::addr::PhysSpan;
 use breakwater::layout::{DIRECTMAP, POOL_FRAMES, POOL_FRAMES_WORST_CASE};
 use breakwater::mapper::Error;
 use breakwater::memory_map::KnownRam;
-use breakwater::regions::Failure;
+use breakwater::regions::{Failure, frametable};
 
 /// The fewest leaves for a span whose addresses agree modulo 1 GiB: every whole GiB is one, what is left of whole 2 MiB is one each, the
 /// rest are pages.
@@ -176,6 +176,40 @@ fn good_span_with_most_free_memory_comes_first() {
 }
 
 const TIB: u64 = 1 << 40;
+
+/// As many leaves as there are GiB, and a frametable of 16 GiB, of whose zeroing each 512th frame is told.
+#[test]
+fn good_four_tib_are_mapped_and_described() {
+    let bank = phys(GIB, 4 * TIB);
+    let setup = Setup::new(&[bank], GIB + 2 * MIB, phys(GIB + 128 * MIB, MIB));
+    let frames = bank.bytes() / PAGE;
+    let with_directmap = || {
+        let mut booted = Booted::switched(&setup).unwrap();
+        booted.map_fixed().unwrap();
+        let (ram, directmap) = (KnownRam::simulated(&setup.memory, setup.image_span()), booted.directmap);
+        directmap.map(&mut booted.space(), ram).unwrap();
+        booted.settled("directmap");
+        booted
+    };
+    // Where the frametable comes to lie is seen on a machine like this one.
+    let piece = with_directmap().bringup.frames_mut().take_ram(16 * frames, 32 * MIB).unwrap().span();
+    let mut booted = with_directmap();
+    booted.world_mut().vast = Some(piece);
+    let before = booted.world().judged.zeroing;
+    let base = booted.base;
+    frametable::map(&mut booted.space(), &setup.memory, base).unwrap();
+    booted.settled("frametable");
+    let tables = 1 + 16; // of level 1, and of level 2
+    assert_eq!(booted.world().judged.zeroing - before, (16 * frames / PAGE + tables) * (PAGE / 16));
+    let (giants, blocks, _) = compare(&booted, 0);
+    assert_eq!((giants, blocks), (4095, 511), "the image takes one GiB apart");
+    booted.free().unwrap();
+    compare(&booted, 20);
+    let audit = booted.audit();
+    assert_eq!((audit.mismatches, audit.writable_executable), (0, 0), "{:?}", audit.first);
+    assert!(audit.pages >= frames - IMAGE_PAGES + 16 * frames / PAGE);
+    assert!(booted.world().memory.len() < 20_000, "zeros and the rest of memory keep no frame");
+}
 
 /// Ten level 0 slots of RAM with two ragged ends, the greatest device tree at the worst offset, an identity page with tables of its own.
 fn worst() -> Setup {

@@ -33,8 +33,12 @@ impl<G: Geometry> Machine for World<G> {
     }
 
     fn zero_frame(&mut self, _: &Permit, frame: Frame) {
-        let (frame, bytes) = (frame.start().raw(), G::PAGE_BYTES);
+        let (start, frame, bytes) = (frame.start(), frame.start().raw(), G::PAGE_BYTES);
         self.touch(frame);
+        if self.vast.is_some_and(|vast| vast.contains(start)) && !start.is_aligned(2 << 20) {
+            self.judged.zeroing += bytes / 16;
+            return;
+        }
         self.memory.insert(frame, None);
         self.emit(0, Event::Take { pa: frame, bytes });
         let va = self.address(frame);

@@ -85,6 +85,8 @@ pub(crate) struct World<G = Granule4K> {
     pub(crate) footings: Vec<Footing>,
     /// What is added to a frame's address to give the address at which the manager reaches it through its own tables, if it does.
     pub(crate) window: Option<u64>,
+    /// RAM for data that is zeroed and never holds a table: of it, the record tells the first frame of each 2 MiB.
+    pub(crate) vast: Option<PhysSpan>,
     geometry: PhantomData<G>,
 }
 
@@ -132,6 +134,7 @@ impl<G: Geometry> World<G> {
             trespasses: Vec::new(),
             footings: Vec::new(),
             window: None,
+            vast: None,
             geometry: PhantomData,
         };
         features.for_each(|(cpu, feature)| world.record(Record::Feature { cpu, feature }));
