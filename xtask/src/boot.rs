@@ -1,12 +1,12 @@
 //! `cargo xtask boot`: set up, build, boot, judge.
 
+use crate::flight::Flight;
 use crate::image::{self, Image, Recipe};
 use crate::loader::{self, Loading};
-use crate::machine::{self, Machine};
+use crate::machine::Machine;
 use crate::setup::{self, Qemu};
-use crate::verdict::{self, Failure};
 use crate::{child, exec, paths, ui};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use breakwater_witness::qemu::quiet_console;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -25,28 +25,22 @@ const ONE_THREAD_FROM: u32 = 9;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    pub(crate) machine: Machine,
-    /// Boot the layout of this seed
-    #[arg(long, value_name = "N")]
-    pub(crate) layout_seed: Option<u64>,
-    /// Load the image at this physical address, any 4 KiB page of the memory
-    #[arg(long, value_name = "ADDRESS", value_parser = machine::address)]
-    pub(crate) load_address: Option<u64>,
-    /// Command line of the image; exit=semihosting is added unless it says exit= itself
-    #[arg(long, default_value = "", value_name = "LINE", allow_hyphen_values = true)]
-    pub(crate) append: String,
+    flight: Flight,
+    /// Boot this image in place of ours: one that is built on the same core, whose report is judged in the same way
+    #[arg(long, value_name = "FILE", conflicts_with = "layout_seed")]
+    image: Option<PathBuf>,
     /// Use this QEMU
     #[arg(long, value_name = "FILE", env = "BREAKWATER_QEMU")]
-    pub(crate) qemu: Option<PathBuf>,
+    qemu: Option<PathBuf>,
     /// Wait for a debugger on port 1234 before the first instruction
     #[arg(long)]
-    pub(crate) gdb: bool,
+    gdb: bool,
     /// Print the report as JSON on standard output, and nothing else there
     #[arg(long)]
-    pub(crate) json: bool,
+    json: bool,
     /// Seconds until a boot counts as hung
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
-    pub(crate) timeout: u64,
+    timeout: u64,
 }
 
 /// One boot, ready to run.
@@ -93,30 +87,38 @@ pub(crate) fn patient(append: &str) -> String {
     format!("{append} cpu-timeout=600")
 }
 
-/// Runs `boot`. A failed boot is an error of type [`Failure`].
+/// Runs `boot`; of its options some were `given`. A failed boot is an error of type [`crate::verdict::Failure`].
 ///
 /// # Errors
 /// Set-up, build or boot failed.
-pub(crate) fn command(args: &Args) -> Result<()> {
+pub(crate) fn command(args: &Args, given: &[String]) -> Result<()> {
     // Checked before anything is fetched or built.
-    args.machine.memory_bytes()?;
-    let ready = setup::ready(args.qemu.as_deref())?;
-    let image = image::build(&ready.toolchain, &Recipe { layout_seed: args.layout_seed, ..Recipe::default() })?;
-    if args.layout_seed.is_some() {
+    let flight = args.flight.settled(|id| given.iter().any(|given| given == id))?;
+    let (qemu, image) = match &args.image {
+        Some(img) => {
+            ensure!(img.is_file(), "there is no file {}", img.display());
+            (setup::emulator(args.qemu.as_deref())?, Image::foreign(img))
+        }
+        None => {
+            let ready = setup::ready(args.qemu.as_deref())?;
+            (
+                ready.qemu,
+                image::build(&ready.toolchain, &Recipe { layout_seed: flight.layout_seed, ..Recipe::default() })?,
+            )
+        }
+    };
+    if flight.layout_seed.is_some() {
         ui::step("Layout", &format!("symbol order {:016x}", image.order_hash));
     }
-    let report = run(args, &ready.qemu, &image)?;
+    let report = run(args, &flight, &qemu, &image)?;
     if args.json {
         anstream::println!("{report}");
     }
     Ok(())
 }
 
-fn run(args: &Args, qemu: &Qemu, image: &Image) -> Result<Value> {
-    let entry = Loading::Kernel { load_address: args.load_address, append: with_exit(&args.append) };
-    let scratch = paths::out().join("boot");
-    let boot = Boot { qemu, img: &image.img, machine: &args.machine, entry: &entry, scratch: &scratch };
-    let mut command = boot.command()?;
+fn run(args: &Args, flight: &Flight, qemu: &Qemu, image: &Image) -> Result<Value> {
+    let mut command = flight.command(qemu, &image.img, &paths::out().join("boot"))?;
     if args.gdb {
         command.args(["-S", "-s"]);
         anstream::eprintln!("attach with: gdb-multiarch {} -ex 'target remote :1234'", paths::shown(&image.elf));
@@ -124,15 +126,15 @@ fn run(args: &Args, qemu: &Qemu, image: &Image) -> Result<Value> {
     }
     ui::command(&exec::shown(&command));
     let timeout = if args.gdb { Duration::from_secs(24 * 3600) } else { Duration::from_secs(args.timeout) };
-    let finished = child::run(&mut command, timeout, !args.json)?;
+    let finished = child::run_until(&mut command, &flight.limits(timeout), !args.json)?;
     for line in finished.messages.lines() {
         anstream::eprintln!("{line}");
     }
-    let verdict = verdict::judge(&finished);
+    let verdict = flight.judge(&finished);
     if let (Err(_), true) = (&verdict, args.json) {
         anstream::eprint!("{}", finished.serial);
     }
-    let report = verdict.and_then(verdict::complete).map_err(|failure: Failure| anyhow::Error::new(failure))?;
+    let report = verdict?;
     let pages = report.pointer("/audit/pages").and_then(Value::as_u64).unwrap_or_default();
     ui::step("Booted", &format!("in {:.2} s: {pages} pages audited, as declared", finished.took.as_secs_f64()));
     Ok(report)

@@ -19,42 +19,46 @@ const MOVED_TO: u32 = 0x4080_0000;
 /// U-Boot's environment on `virt`: at the start of the second flash, whose file is as large as the flash.
 const ENVIRONMENT_BYTES: usize = 0x4_0000;
 const FLASH_BYTES: u64 = 64 << 20;
+/// UEFI does not wait for somebody who wants a menu.
+const AT_ONCE: [&str; 2] = ["-boot", "menu=on,splash-time=1"];
 /// What firmware starts of a disk that it knows nothing of.
 const REMOVABLE: &str = "EFI/BOOT/BOOTAA64.EFI";
 
 /// A way in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Way {
-    /// UEFI takes the image and its command line from QEMU's `-kernel`.
+    /// UEFI takes the image and its command line from QEMU's -kernel
     Uefi,
-    /// UEFI finds the image on a disk, by the removable path. No command line.
+    /// UEFI finds the image on a disk, by the removable path. A command line comes with the tree; with ACPI, none
     Esp,
-    /// UEFI's shell starts the image from a disk, with a command line.
+    /// UEFI's shell starts the image from a disk, with a command line
     Shell,
-    /// UEFI finds GRUB on a disk, whose `devicetree` and `linux` give the image a tree and a command line.
+    /// UEFI finds GRUB on a disk, whose devicetree and linux give the image a tree and a command line
     Grub,
-    /// The same with `chainloader`, and with the tree that UEFI has, or ACPI.
+    /// The same with chainloader, and with the tree that UEFI has, or ACPI
     Chainloader,
-    /// The same with `xen_hypervisor`, and a file as `xen_module`.
+    /// The same with xen_hypervisor, and a file as xen_module
     Xen,
-    /// U-Boot's `bootefi` starts the image in memory.
+    /// U-Boot's bootefi starts the image in memory
     Bootefi,
-    /// U-Boot's `booti` does, with QEMU's tree.
+    /// U-Boot's booti does, with QEMU's tree
     Booti,
-    /// U-Boot's `bootm` starts it from a FIT image in memory, which brings a tree.
+    /// U-Boot's bootm starts it from a FIT image in memory, which brings a tree
     Bootm,
-    /// U-Boot finds the image on a disk, by the removable path. No command line.
+    /// U-Boot finds the image on a disk, by the removable path. A command line comes with the tree
     Uboot,
 }
 
-/// The options of QEMU that start `img` this way. The files that they name go to `scratch`.
+/// The options of QEMU that start `img` this way, firmware first. The tree goes where a loader needs one. Files that
+/// they name go to `scratch`.
 ///
 /// # Errors
 /// A package cannot be had, or a file cannot be written.
 pub(crate) fn arguments(way: Way, img: &Path, append: &str, tree: &[u8], scratch: &Path) -> Result<Vec<String>> {
     let image = fs::read(img).with_context(|| paths::shown(img))?;
-    let with_disk = |bios, files: &[(&str, &[u8])]| Ok([firmware(bios)?, drive(files, scratch)?].concat());
+    let with_disk =
+        |bios, files: &[(&str, &[u8])]| Ok([firmware(bios)?, drive(files, scratch)?, words(&AT_ONCE)].concat());
     let grub = |script: &str| {
         let grub = setup::loader(Loader::Grub)?;
         let (program, module) = (fs::read(&grub)?, fs::read(grub.with_file_name("../xen_boot.mod"))?);
@@ -68,13 +72,15 @@ pub(crate) fn arguments(way: Way, img: &Path, append: &str, tree: &[u8], scratch
         ];
         with_disk(Loader::Uefi, &files)
     };
+    // QEMU gives it to the firmware.
+    let with_tree = || anyhow::Ok(words(&["-dtb", &write(scratch, "given.dtb", tree)?.display().to_string()]));
     match way {
         Way::Uefi => {
-            let kernel = ["-kernel".to_owned(), img.display().to_string(), "-append".to_owned(), append.to_owned()];
-            Ok([firmware(Loader::Uefi)?, kernel.to_vec()].concat())
+            let kernel = words(&["-kernel", &img.display().to_string(), "-append", append]);
+            Ok([firmware(Loader::Uefi)?, kernel].concat())
         }
-        Way::Esp => with_disk(Loader::Uefi, &[(REMOVABLE, &image)]),
-        Way::Uboot => with_disk(Loader::UBoot, &[(REMOVABLE, &image)]),
+        Way::Esp => Ok([with_disk(Loader::Uefi, &[(REMOVABLE, &image)])?, with_tree()?].concat()),
+        Way::Uboot => Ok([with_disk(Loader::UBoot, &[(REMOVABLE, &image)])?, with_tree()?].concat()),
         Way::Shell => {
             let script = format!("fs0:\\image.efi {append}\r\n");
             with_disk(Loader::Uefi, &[("image.efi", &image), ("startup.nsh", script.as_bytes())])
@@ -102,16 +108,19 @@ fn commanded(command: &str, append: &str, loaded: Vec<String>, scratch: &Path) -
     let flash = write(scratch, "environment.img", &uboot::environment(&variables, ENVIRONMENT_BYTES))?;
     fs::OpenOptions::new().write(true).open(&flash)?.set_len(FLASH_BYTES)?;
     let flash = format!("if=pflash,format=raw,index=1,file={}", flash.display());
-    Ok([firmware(Loader::UBoot)?, vec!["-drive".to_owned(), flash], loaded].concat())
+    Ok([firmware(Loader::UBoot)?, words(&["-drive", &flash]), loaded].concat())
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 fn firmware(which: Loader) -> Result<Vec<String>> {
-    Ok(vec!["-bios".to_owned(), setup::loader(which)?.display().to_string()])
+    Ok(words(&["-bios", &setup::loader(which)?.display().to_string()]))
 }
 
 fn drive(files: &[(&str, &[u8])], scratch: &Path) -> Result<Vec<String>> {
     let file = write(scratch, "disk.img", &disk::with_files(Table::Gpt, files)?)?;
     let drive = format!("if=none,id=disk,format=raw,file={}", file.display());
-    let device = "virtio-blk-device,drive=disk".to_owned();
-    Ok(vec!["-drive".to_owned(), drive, "-device".to_owned(), device])
+    Ok(words(&["-drive", &drive, "-device", "virtio-blk-device,drive=disk"]))
 }

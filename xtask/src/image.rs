@@ -59,6 +59,13 @@ pub(crate) struct Image {
     pub(crate) order_hash: u64,
 }
 
+impl Image {
+    /// One that somebody else has built.
+    pub(crate) fn foreign(img: &Path) -> Self {
+        Self { elf: img.with_extension("elf"), img: img.to_owned(), order_hash: 0 }
+    }
+}
+
 /// `cargo xtask build`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

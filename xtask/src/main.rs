@@ -8,9 +8,12 @@ mod boot;
 mod card;
 mod disk;
 mod firmware;
+mod flight;
 mod image;
 mod lint;
 mod linux;
+mod map;
+mod matrix;
 mod mutants;
 mod paths;
 mod report;
@@ -23,7 +26,8 @@ mod witness;
 
 use anyhow::Result;
 use breakwater_witness::{child, exec, judge, loader, machine, ui, watch};
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Set up, build, boot and test Breakwater
@@ -49,8 +53,10 @@ enum Verb {
     Guest(linux::Args),
     /// Run every test; the last line is `N passed, N failed`
     Test(suite::Args),
-    /// Boot many machines, layouts and times
-    Matrix(suite::MatrixArgs),
+    /// Boot many machines, by many loaders, in many layouts
+    Matrix(matrix::Args),
+    /// Draw the memory map that a boot ends with
+    Map(map::Args),
     /// Count from outside what the boot costs and exposes
     Measure(Box<witness::MeasureArgs>),
     /// Judge a trace, written by anyone, by the rules of the architecture
@@ -76,18 +82,21 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let given = given(&matches);
     let outcome: Result<()> = match &cli.command {
         Verb::Setup(args) => setup::command(args),
         Verb::Build(args) => image::command(args),
-        Verb::Boot(args) => boot::command(args),
+        Verb::Boot(args) => boot::command(args, &given),
         Verb::Image(args) => card::command(args),
         Verb::Guest(args) => linux::command(args),
         Verb::Test(args) => suite::command(args),
-        Verb::Matrix(args) => suite::matrix(args),
+        Verb::Matrix(args) => matrix::command(args),
+        Verb::Map(args) => map::command(args, &given),
         Verb::Measure(args) => witness::measure(args),
         Verb::Judge(args) => judge::command(args),
-        Verb::Witness(args) => witness::watch(args),
+        Verb::Witness(args) => witness::watch(args, &given),
         Verb::Mutate(args) => mutants::command(args),
         Verb::Story(args) => witness::story(args),
         Verb::Bench(args) => bench::command(args),
@@ -101,6 +110,13 @@ fn main() -> ExitCode {
         ui::failure(&format!("{error:#}"));
     }
     ExitCode::from(exit_code(&error))
+}
+
+/// The ids of the command's options that stand on its line.
+fn given(matches: &ArgMatches) -> Vec<String> {
+    let Some((_, matches)) = matches.subcommand() else { return Vec::new() };
+    let is_given = |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+    matches.ids().filter(is_given).map(|id| id.as_str().to_owned()).collect()
 }
 
 /// The command's exit status: 1 unless the error has one of its own.

@@ -1,5 +1,5 @@
-//! `cargo xtask test` and `cargo xtask matrix`: host tests, lint, on-target facts, a matrix of machines, layouts, measurements. The last
-//! line is always `N passed, N failed`.
+//! `cargo xtask test`: host tests, lint, on-target facts, flights, layouts, measurements. The last line is always
+//! `N passed, N failed`.
 
 mod assembled;
 mod cards;
@@ -11,7 +11,7 @@ mod foreign;
 mod host;
 mod layout;
 mod measured;
-mod results;
+pub(crate) mod results;
 mod runner;
 mod seeded;
 mod variety;
@@ -32,28 +32,27 @@ const SEEDS: u64 = 20;
 /// Boots in a row with 8 CPUs in every test run.
 const REPEATS: u64 = 20;
 
-/// What both commands take.
-#[derive(Debug, clap::Args)]
-struct Common {
-    /// Only tests whose name contains this
-    #[arg(long, value_name = "NAME")]
-    filter: Option<String>,
-    /// Also write the results as JUnit XML
-    #[arg(long, value_name = "FILE")]
-    junit: Option<PathBuf>,
-    /// Use this QEMU
-    #[arg(long, value_name = "FILE", env = "BREAKWATER_QEMU")]
-    qemu: Option<PathBuf>,
-}
-
 /// `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only the tests that run here, or only those under QEMU; without it both, and lint
     #[arg(value_enum)]
     part: Option<Part>,
-    #[command(flatten)]
-    common: Common,
+    /// Only tests whose name contains this
+    #[arg(long, value_name = "NAME")]
+    filter: Option<String>,
+    /// Also write the results as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Also random requests on 8 CPUs for so long
+    #[arg(long, value_name = "SECONDS")]
+    stress: Option<u64>,
+    /// Which random requests
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    stress_seed: u64,
+    /// Use this QEMU
+    #[arg(long, value_name = "FILE", env = "BREAKWATER_QEMU")]
+    qemu: Option<PathBuf>,
 }
 
 /// Half of the tests.
@@ -65,44 +64,10 @@ enum Part {
     Boot,
 }
 
-/// `cargo xtask matrix`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct MatrixArgs {
-    /// Boots in a row with 8 CPUs
-    #[arg(long, default_value_t = 200, value_name = "N")]
-    repeat: u64,
-    /// Layouts that are linked, checked and booted
-    #[arg(long, default_value_t = 300, value_name = "N")]
-    layout_seeds: u64,
-    /// Seconds of random requests on 8 CPUs; 0 for none
-    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
-    stress: u64,
-    /// Watch each layout, and 50 boots of 8 CPUs, instruction by instruction
-    #[arg(long)]
-    witness: bool,
-    /// Which random requests
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    stress_seed: u64,
-    #[command(flatten)]
-    common: Common,
-}
-
 /// What cases under QEMU share.
 pub(crate) struct Context {
     ready: Ready,
     image: Image,
-}
-
-/// Which cases under QEMU there are.
-struct Extent {
-    seeds: u64,
-    repeats: u64,
-    /// Seconds and seed of a stress beside the one of the facts.
-    stress: Option<(u64, u64)>,
-    /// Boots of 8 CPUs under the witness, and whether the layouts are booted under it too; none of it without a number.
-    watched: Option<u64>,
-    /// Facts, measurements and the fallback toolchain too, not machines and layouts alone.
-    everything: bool,
 }
 
 /// Runs `test`.
@@ -111,11 +76,9 @@ struct Extent {
 /// A test failed, or none was selected.
 pub(crate) fn command(args: &Args) -> Result<()> {
     let clock = Clock::start();
-    let filter = args.common.filter.as_deref();
-    let extent =
-        Extent { seeds: SEEDS, repeats: REPEATS, stress: None, watched: Some(witnessed::REPEATS), everything: true };
+    let filter = args.filter.as_deref();
     let host = || clock.during("host tests", || host::run(filter));
-    let boot = || under_qemu(&extent, filter, args.common.qemu.clone(), &clock);
+    let boot = || under_qemu(args, &clock);
     let done = match args.part {
         Some(Part::Host) => host(),
         Some(Part::Boot) => boot(),
@@ -129,20 +92,7 @@ pub(crate) fn command(args: &Args) -> Result<()> {
             [here.join().unwrap_or_else(panicked), booted].concat()
         }),
     };
-    close(&done, args.common.junit.as_deref(), &clock)
-}
-
-/// Runs `matrix`.
-///
-/// # Errors
-/// A boot failed, or none was selected.
-pub(crate) fn matrix(args: &MatrixArgs) -> Result<()> {
-    let clock = Clock::start();
-    let stress = Some((args.stress, args.stress_seed)).filter(|&(seconds, _)| seconds > 0);
-    let watched = args.witness.then_some(witnessed::MANY_REPEATS);
-    let extent = Extent { seeds: args.layout_seeds, repeats: args.repeat, stress, watched, everything: false };
-    let done = under_qemu(&extent, args.common.filter.as_deref(), args.common.qemu.clone(), &clock);
-    close(&done, args.common.junit.as_deref(), &clock)
+    close(&done, args.junit.as_deref(), &clock)
 }
 
 /// What `cargo xtask lint` checks, a case each.
@@ -156,48 +106,40 @@ fn checked(lint: Result<Lint>) -> Vec<Done> {
     lint.run(|name, outcome| {
         let took = std::mem::replace(&mut began, Instant::now()).elapsed();
         let outcome = outcome.map_err(|error| format!("{error:#}"));
-        done.push(Done { name: format!("lint/{name}"), took, outcome });
+        done.push(Done { name: format!("lint/{name}"), took, outcome, log: String::new() });
     });
     done
 }
 
 /// Prepares and runs; what cannot be prepared is itself a failed case, so that the closing line counts it.
-fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>, clock: &Clock) -> Vec<Done> {
+fn under_qemu(args: &Args, clock: &Clock) -> Vec<Done> {
     let began = Instant::now();
-    let context = match prepare(qemu) {
+    let context = match prepare(args.qemu.clone()) {
         Ok(context) => context,
         Err(error) => return vec![Done::failed("build/image", began.elapsed(), &error)],
     };
     // The long ones first, so that they do not run alone at the end.
-    let mut cases = Vec::new();
-    if extent.everything {
-        cases.extend([layout::fallback_case(), layout::spread_case(), witnessed::mutants()]);
-        cases.extend(foreign::cases().into_iter().chain(witnessed::story_cases()));
-    }
-    cases.extend(variety::cases(extent.repeats));
+    let mut cases = vec![layout::fallback_case(), layout::spread_case(), witnessed::mutants()];
+    cases.extend(foreign::cases().into_iter().chain(witnessed::story_cases()));
+    cases.extend(variety::cases(REPEATS));
     let mut done = Vec::new();
     let mut add = |name: &str, made: Result<Vec<Case>>| match made {
         Ok(more) => cases.extend(more),
         Err(error) => done.push(Done::failed(name, began.elapsed(), &error)),
     };
-    match extent.watched {
-        None => add("build/layouts", layout::cases(&context, extent.seeds)),
-        Some(repeats) => add("build/witness", witnessed(&context, extent.seeds, repeats)),
+    add("build/witness", witnessed(&context));
+    if let Some(seconds) = args.stress {
+        add("build/stress", facts::stress(&context, seconds, args.stress_seed).map(|case| vec![case]));
     }
-    if let Some((seconds, seed)) = extent.stress {
-        add("build/stress", facts::stress(&context, seconds, seed).map(|case| vec![case]));
-    }
-    if extent.everything {
-        add("build/facts", facts::cases(&context));
-        add("build/recorder", measured::cases());
-        add("build/cards", Ok(cards::cases()));
-        add("build/expansion", Ok(expansion::cases()));
-        add("build/early", Ok(early::cases()));
-        add("build/seeded", seeded::cases());
-        // Last: commands of the host's, which the host's tests have built by then.
-        add("build/installed", Ok(vec![witnessed::installed(), measured::bench_case()]));
-    }
-    if let Some(wanted) = filter {
+    add("build/facts", facts::cases(&context));
+    add("build/recorder", measured::cases());
+    add("build/cards", Ok(cards::cases()));
+    add("build/expansion", Ok(expansion::cases()));
+    add("build/early", Ok(early::cases()));
+    add("build/seeded", seeded::cases());
+    // Last: commands of the host's, which the host's tests have built by then.
+    add("build/installed", Ok(vec![witnessed::installed(), measured::bench_case()]));
+    if let Some(wanted) = &args.filter {
         cases.retain(|case| case.name.contains(wanted));
     }
     clock.took("images", began);
@@ -207,9 +149,9 @@ fn under_qemu(extent: &Extent, filter: Option<&str>, qemu: Option<PathBuf>, cloc
 }
 
 /// What is booted under the witness.
-fn witnessed(context: &Context, seeds: u64, repeats: u64) -> Result<Vec<Case>> {
-    let mut cases = witnessed::cases(repeats);
-    cases.extend(witnessed::layout_cases(context, seeds)?);
+fn witnessed(context: &Context) -> Result<Vec<Case>> {
+    let mut cases = witnessed::cases(witnessed::REPEATS);
+    cases.extend(witnessed::layout_cases(context, SEEDS)?);
     Ok(cases)
 }
 

@@ -48,9 +48,12 @@ const fn damaged(name: &'static str, damage: Damage) -> Mutation {
     Mutation { name, edit: |_| Ok(()), damage }
 }
 
+/// The one that is QEMU's own, its command line aside.
+pub(crate) const UNCHANGED: &str = "none-changed";
+
 /// All of them. The first half must boot, the second must be refused.
 pub(crate) const MUTATIONS: [Mutation; 31] = [
-    damaged("none-changed", |_| {}),
+    damaged(UNCHANGED, |_| {}),
     damaged("straddling-2m", |tree| {
         resize(tree, 0x1_0000);
         tree.at = TREE_AT + 2 * MIB - 0x2000;

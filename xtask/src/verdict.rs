@@ -76,6 +76,10 @@ pub(crate) fn judge(finished: &Finished) -> Result<Value, Failure> {
             "output: the guest wrote more than any boot does, and was stopped".to_owned(),
         );
     }
+    if finished.marked {
+        // It was not told to end.
+        return audited(finished);
+    }
     if finished.timed_out {
         return failure(Kind::Hang, format!("hang: no end within {:.1} s", finished.took.as_secs_f64()));
     }
@@ -105,22 +109,27 @@ pub(crate) fn complete(report: Value) -> Result<Value, Failure> {
     Ok(report)
 }
 
+/// The report on a serial line.
+///
+/// # Errors
+/// There is none, or it is not JSON.
+pub(crate) fn report(serial: &str) -> Result<Value, Failure> {
+    let failure = |kind, line: String| Failure { kind, line };
+    let json = serial.lines().find_map(|line| line.strip_prefix("BOOT-REPORT "));
+    let json = json.ok_or_else(|| {
+        failure(Kind::NoReport, "report: the boot ended with status 0 but without a BOOT-REPORT line".to_owned())
+    })?;
+    serde_json::from_str(json)
+        .map_err(|error| failure(Kind::BadReport, format!("report: the BOOT-REPORT line is not JSON: {error}")))
+}
+
 /// The report on the serial line, if its audit found nothing.
 ///
 /// # Errors
 /// There is none, or it did.
 pub(crate) fn audited(finished: &Finished) -> Result<Value, Failure> {
     let failure = |kind, line: String| Err(Failure { kind, line });
-    let Some(json) = finished.serial.lines().find_map(|line| line.strip_prefix("BOOT-REPORT ")) else {
-        return failure(
-            Kind::NoReport,
-            "report: the boot ended with status 0 but without a BOOT-REPORT line".to_owned(),
-        );
-    };
-    let report: Value = match serde_json::from_str(json) {
-        Ok(report) => report,
-        Err(error) => return failure(Kind::BadReport, format!("report: the BOOT-REPORT line is not JSON: {error}")),
-    };
+    let report = report(&finished.serial)?;
     let count = |name: &str| report.pointer(&format!("/audit/{name}")).and_then(Value::as_u64);
     let (Some(pages), Some(mismatches), Some(both)) =
         (count("pages"), count("mismatches"), count("writable_executable"))
@@ -155,6 +164,14 @@ mod tests {
     #[test]
     fn good_status_zero_and_a_clean_audit() {
         assert_eq!(kind(Some(0), GOOD), None);
+    }
+
+    #[test]
+    fn good_who_is_not_told_to_end_is_judged_by_its_report() {
+        let marked = |serial: &str| judge(&Finished { marked: true, serial: serial.to_owned(), ..Finished::default() });
+        assert!(marked(GOOD).is_ok());
+        assert!(marked(&GOOD.replace("mismatches\":0", "mismatches\":1")).is_err());
+        assert!(marked("breakwater: panic at x\n").is_err());
     }
 
     fn with_cpus(cpus: &str) -> Option<Kind> {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use breakwater_trace::Feature;
 use breakwater_witness::paths::scratch_in;
 use breakwater_witness::qemu::Qemu;
@@ -11,6 +11,7 @@ use breakwater_witness::watch::{OwnEnd, Start, Subject};
 use breakwater_witness::{Tools, measure as measuring, run as watching, story as telling};
 
 use crate::boot;
+use crate::flight::{Board, Flight, Loader, REPORT_ENDS};
 use crate::image::{self, Image, Recipe};
 use crate::{paths, setup, verdict};
 
@@ -36,11 +37,20 @@ pub(crate) fn weakest(cpu: &str) -> Vec<Feature> {
     features
 }
 
+/// Options that say themselves who starts what on which machine.
+const NOT_OURS: [&str; 3] = ["bios", "xen", "board"];
+
 /// `cargo xtask witness`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     watched: watching::Args,
+    /// The machine: QEMU's own, or a board with the tree that Debian's kernel has for it
+    #[arg(long = "machine", value_enum, default_value_t, value_name = "NAME", conflicts_with_all = NOT_OURS)]
+    on: Board,
+    /// Who starts the image
+    #[arg(long, value_enum, default_value_t, value_name = "NAME", conflicts_with_all = NOT_OURS)]
+    loader: Loader,
     /// Watch the layout of this seed
     #[arg(long, value_name = "N", conflicts_with_all = ["image", "xen"])]
     layout_seed: Option<u64>,
@@ -63,23 +73,46 @@ pub(crate) struct StoryArgs {
     told: telling::Args,
 }
 
-/// Watches our image, or another.
+/// Watches our image, or another; of the options some were `given`.
 ///
 /// # Errors
-/// Set-up or build failed; the errors of [`watching::command`].
-pub(crate) fn watch(args: &Args) -> Result<()> {
+/// Set-up or build failed; the errors of [`Flight::settled`] and [`watching::command`].
+pub(crate) fn watch(args: &Args, given: &[String]) -> Result<()> {
     args.watched.check()?;
     let mut watched = args.watched.clone();
+    let flight = Flight {
+        board: args.on,
+        loader: args.loader,
+        machine: watched.machine.clone(),
+        layout_seed: args.layout_seed,
+        load_address: watched.load_address,
+        append: watched.append.clone(),
+    };
+    let flight = flight.settled(|id| given.iter().any(|given| given == id))?;
     if watched.image.is_none() && watched.xen.is_none() {
         let image = built(args.layout_seed)?;
         (watched.image, watched.elfs) = (Some(image.img), vec![image.elf]);
-        watched.append = boot::with_exit(&watched.append);
+        watched.append = boot::with_exit(&flight.append);
         watched.features.extend(FEATURES);
         (watched.house_rules, watched.own_end) = (true, Some(OWN_END));
         watched.name = Some(NAME.to_owned());
     }
     let qemu = setup::emulator(watched.qemu.as_deref())?;
     let scratch = scratch_in(&paths::out())?;
+    watched.machine = flight.machine.clone();
+    if let (Some(image), true) = (watched.image.clone(), flight.loader != Loader::Kernel) {
+        let mut words = flight.brought(&qemu, &image, scratch.path())?;
+        if words.first().is_some_and(|word| word == "-bios") {
+            watched.bios = words.drain(..2).next_back().map(Into::into);
+            // They are about an image that nothing ran before.
+            watched.house_rules = false;
+        }
+        watched.more.splice(0..0, words);
+        (watched.append, watched.load_address) = (String::new(), None);
+        if !flight.is_told() && watched.until.is_none() {
+            watched.until = Some(REPORT_ENDS.to_owned());
+        }
+    }
     watching::command(&watched, &tools(&qemu, scratch.path())?)
 }
 
@@ -144,7 +177,6 @@ pub(crate) fn tools(qemu: &Qemu, scratch: &Path) -> Result<Tools> {
 /// # Errors
 /// The machine or the load address cannot be had, or the image cannot be read.
 pub(crate) fn subject(tools: &Tools, image: &Image, start: &Start<'_>) -> Result<Subject> {
-    ensure!(start.board.is_none(), "our image is watched on virt");
     let start = Start { image: &image.img, elfs: std::slice::from_ref(&image.elf), ..*start };
     let mut subject = Subject::image(tools, &start)?;
     subject.promised = FEATURES.to_vec();

@@ -13,7 +13,7 @@ const SMALL: usize = 80;
 /// How many may be small.
 const MOST_SMALL: usize = 40;
 /// Lines of xtask: what grows beyond belongs beside what it is about.
-const MOST_XTASK: usize = 7500;
+const MOST_XTASK: usize = 9000;
 /// Columns of a line of Rust or assembly.
 const COLUMNS: usize = 120;
 /// How many lines may be longer, all of them comments from before there was a limit. This number only falls.

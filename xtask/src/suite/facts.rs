@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// The package that the programs belong to.
 const PACKAGE: &str = "breakwater-boot-tests";
-/// The fact that `cargo xtask matrix` runs for longer.
+/// The fact that `--stress` runs for longer.
 const STRESS: &str = "concurrent-requests-on-eight-cpus";
 /// Ends a hang; nothing else takes so long, whatever else the host does.
 const TIMEOUT_SECONDS: u64 = 300;
@@ -230,6 +230,7 @@ impl Fact {
                 Enter::El3 => Level::El3,
                 Enter::El1 => Level::El1,
             },
+            ..Machine::default()
         }
     }
 

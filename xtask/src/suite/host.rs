@@ -43,7 +43,12 @@ fn all(filter: Option<&str>, done: &mut Vec<Done>) -> Result<(), (&'static str, 
     let began = Instant::now();
     if filter.is_none() {
         every_test_ran(done).map_err(|error| ("host/every-test-runs", began, error))?;
-        done.push(Done { name: "host/every-test-runs".to_owned(), took: began.elapsed(), outcome: Ok(()) });
+        done.push(Done {
+            name: "host/every-test-runs".to_owned(),
+            took: began.elapsed(),
+            outcome: Ok(()),
+            log: String::new(),
+        });
     }
     Ok(())
 }
@@ -177,7 +182,7 @@ impl Log {
             let outcome = if good { Ok(()) } else { Err("see its output above".to_owned()) };
             // Since the one before: together they are what the program took.
             let took = std::mem::replace(&mut self.since, Instant::now()).elapsed();
-            self.done.push(Done { name, took, outcome });
+            self.done.push(Done { name, took, outcome, log: String::new() });
         }
         self.text.push(line.to_owned());
     }

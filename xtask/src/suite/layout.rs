@@ -1,7 +1,6 @@
 //! Layouts: many are linked and booted, and among them every piece that could be misplaced must really have moved. And one image
 //! from the fallback toolchain, which is a layout and a compiler of its own.
 
-use super::Context;
 use super::runner::Case;
 use super::variety::booted;
 use crate::image::{self, Recipe};
@@ -10,28 +9,11 @@ use crate::{paths, setup, ui};
 use anyhow::{Context as _, Result, ensure};
 use breakwater_image::Elf;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Seeds among which every piece must take enough places.
 const SPREAD_OVER: u64 = 300;
 /// What is enough.
 const PLACES: usize = 8;
-
-/// One case a seed: link, check, flatten, boot.
-///
-/// # Errors
-/// The link cannot be repeated.
-pub(super) fn cases(context: &Context, seeds: u64) -> Result<Vec<Case>> {
-    let relink = Arc::new(image::relink(&context.ready.toolchain)?);
-    let case = |seed| {
-        let relink = Arc::clone(&relink);
-        Case::new(format!("layout/seed-{seed}"), move |context, scratch| {
-            let image = image::link_seed(&relink, seed, scratch, "breakwater")?;
-            booted(context, &image.img, &Machine::default(), None, scratch).map(drop)
-        })
-    };
-    Ok((0..seeds).map(case).collect())
-}
 
 /// Among 300 seeds each boot routine takes at least 8 offsets within its page, and each first table at least 8 page numbers.
 pub(super) fn spread_case() -> Case {

@@ -1,7 +1,7 @@
 //! What is left of a test run: where its time went (by stage, by group of cases, and the longest cases), and its results
 //! as JUnit XML.
 
-use super::runner::Done;
+pub(crate) use super::runner::Done;
 use crate::ui;
 use anyhow::{Context as _, Result};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
@@ -91,7 +91,7 @@ fn longest(done: &[Done]) -> Vec<(&str, Duration)> {
 ///
 /// # Errors
 /// It cannot be written.
-pub(super) fn write_junit(done: &[Done], file: &Path) -> Result<()> {
+pub(crate) fn write_junit(done: &[Done], file: &Path) -> Result<()> {
     let xml = report(done).to_string().context("cannot write JUnit XML")?;
     std::fs::write(file, xml).with_context(|| format!("cannot write {}", file.display()))
 }
@@ -110,6 +110,9 @@ fn report(done: &[Done]) -> Report {
         };
         let mut case = TestCase::new(name.to_owned(), status);
         case.set_time(one.took);
+        if !one.log.is_empty() {
+            case.set_system_out(one.log.clone());
+        }
         suites.entry(suite).or_insert_with(|| TestSuite::new(suite.to_owned())).add_test_case(case);
     }
     let mut report = Report::new("breakwater");
@@ -123,7 +126,12 @@ mod tests {
 
     #[test]
     fn good_groups_and_longest_come_longest_first() {
-        let done = |name: &str, took| Done { name: name.to_owned(), took: Duration::from_secs(took), outcome: Ok(()) };
+        let done = |name: &str, took| Done {
+            name: name.to_owned(),
+            took: Duration::from_secs(took),
+            outcome: Ok(()),
+            log: String::new(),
+        };
         let done = [
             done("host/core/manager/a::b", 3),
             done("host/core/manager/a::c", 4),
@@ -139,9 +147,11 @@ mod tests {
 
     #[test]
     fn good_failures_and_suites_are_counted() {
-        let done = |name: &str, outcome| Done { name: name.to_owned(), took: Duration::from_millis(5), outcome };
+        let took = Duration::from_millis(5);
+        let done = |name: &str, outcome| Done { name: name.to_owned(), took, outcome, log: "said\0so".to_owned() };
         let report =
             report(&[done("host/a", Ok(())), done("boot/b", Err("no <report>".to_owned())), done("boot/c", Ok(()))]);
         assert_eq!((report.tests, report.failures, report.test_suites.len()), (3, 1, 2));
+        assert_eq!(report.to_string().expect("XML").matches("<system-out>saidso</system-out>").count(), 3);
     }
 }

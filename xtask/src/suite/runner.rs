@@ -35,12 +35,14 @@ pub(crate) struct Done {
     pub(crate) name: String,
     pub(crate) took: Duration,
     pub(crate) outcome: Result<(), String>,
+    /// What it said, where that is kept.
+    pub(crate) log: String,
 }
 
 impl Done {
     /// A failure outside any case.
     pub(crate) fn failed(name: &str, took: Duration, why: &anyhow::Error) -> Self {
-        Self { name: name.to_owned(), took, outcome: Err(format!("{why:#}")) }
+        Self { name: name.to_owned(), took, outcome: Err(format!("{why:#}")), log: String::new() }
     }
 }
 
@@ -70,5 +72,6 @@ fn run_one(case: &Case, context: &Context, progress: &Progress) -> Done {
         // Only failures leave something to look at.
         let _ = std::fs::remove_dir_all(&scratch);
     }
-    Done { name: case.name.clone(), took, outcome: outcome.map_err(|error| format!("{error:#}")) }
+    let outcome = outcome.map_err(|error| format!("{error:#}"));
+    Done { name: case.name.clone(), took, outcome, log: String::new() }
 }

@@ -4,9 +4,10 @@ use super::runner::Case;
 use super::{Context, figures};
 use crate::boot::{Boot, patient};
 use crate::child::{self, Finished};
+use crate::flight::{Flight, ways};
 use crate::loader::Loading;
 use crate::machine::Machine;
-use crate::verdict;
+use crate::verdict::{self, Failure};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::path::Path;
@@ -15,67 +16,31 @@ use std::time::Duration;
 /// Long enough for eight CPUs on a busy machine.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The CPU models that every test run boots on.
-pub(super) const CPUS: [&str; 9] = [
-    "cortex-a53",
-    "cortex-a57",
-    "cortex-a72",
-    "cortex-a76",
-    "neoverse-n1",
-    "neoverse-n2",
-    "neoverse-v1",
-    "cortex-a710",
-    "max",
-];
-
-/// Load addresses, each with the memory that it needs.
-pub(super) const ADDRESSES: [(&str, u64, &str); 7] = [
-    ("2m", 0x4060_0000, "2G"),
-    ("64k", 0x4081_0000, "2G"),
-    ("4k", 0x4008_1000, "2G"),
-    ("first-page", 0x4000_1000, "2G"),
-    ("across-2m", 0x403f_f000, "2G"),
-    ("across-1g", 0x7fff_f000, "2G"),
-    ("above-4g", 0x1_4000_3000, "6G"),
-];
-
-/// Every machine and address, then `repeats` boots in a row with 8 CPUs.
+/// Every kind of flight, then `repeats` boots in a row with 8 CPUs.
 pub(super) fn cases(repeats: u64) -> Vec<Case> {
-    let base = Machine::default;
-    let mut cases = Vec::new();
-    for smp in [1, 2, 4, 8] {
-        cases.push(plain(format!("matrix/smp-{smp}"), Machine { smp, ..base() }, None));
-    }
-    for memory in ["256M", "2G", "8G"] {
-        cases.push(plain(format!("matrix/memory-{memory}"), Machine { memory: memory.to_owned(), ..base() }, None));
-    }
-    cases.push(plain("matrix/two-banks".to_owned(), Machine { numa: true, ..base() }, None));
-    for cpu in CPUS {
-        cases.push(plain(format!("matrix/cpu-{cpu}"), Machine { cpu: cpu.to_owned(), ..base() }, None));
-    }
-    for gic in ["2", "3"] {
-        let machine = Machine { gic: gic.to_owned(), smp: 8, ..base() };
-        cases.push(plain(format!("matrix/gic-{gic}"), machine, None));
-    }
-    for (name, address, memory) in ADDRESSES {
-        let machine = Machine { memory: memory.to_owned(), ..base() };
-        cases.push(plain(format!("matrix/load-{name}"), machine, Some(address)));
-    }
+    // Layouts are booted under the witness.
+    let flights = ways::quick().into_iter().filter(|flight| flight.layout_seed.is_none());
+    let mut cases: Vec<Case> = flights.map(|flight| flown(flight.name(), flight)).collect();
     cases.extend([1, 4].map(same_twice));
-    cases.extend((0..repeats).map(|n| plain(format!("repeat/8-cpus-{n}"), Machine { smp: 8, ..base() }, None)));
+    let eight = || Flight { machine: Machine { smp: 8, ..Machine::default() }, ..Flight::default() };
+    cases.extend((0..repeats).map(|n| flown(format!("again-{n}"), eight())));
     cases
 }
 
-fn plain(name: String, machine: Machine, load_address: Option<u64>) -> Case {
-    Case::new(name, move |context, scratch| {
-        let report = booted(context, &context.image.img, &machine, load_address, scratch)?;
+fn flown(name: String, flight: Flight) -> Case {
+    Case::new(format!("flight/{name}"), move |context, scratch| {
+        let line = format!("cargo xtask boot {}", flight.options().join(" "));
+        let flight = flight.patient()?;
+        let mut command = flight.command(&context.ready.qemu, &context.image.img, scratch)?;
+        let finished = child::run_until(&mut command, &flight.limits(TIMEOUT), false)?;
+        let report = keep(flight.judge(&finished), &finished, scratch).context(line)?;
         // A CPU that stays away is no failure of the image's own, but it is one here.
         let online = report.pointer("/cpus/online").and_then(Value::as_u64);
-        ensure!(online == Some(u64::from(machine.smp)), "{online:?} CPUs are online, not {}", machine.smp);
-        if let Some(address) = load_address {
-            let start = report.pointer("/image/start").and_then(Value::as_u64);
-            ensure!(start == Some(address), "the image is at {start:x?}, not at {address:#x}");
-        }
+        ensure!(
+            online == Some(u64::from(flight.machine.smp)),
+            "{online:?} CPUs are online, not {}",
+            flight.machine.smp
+        );
         figures::fewest_leaves(&report)?;
         figures::phases_add_up(&report, false)
     })
@@ -128,7 +93,11 @@ fn finished(
 
 /// Judges a boot and keeps what a failed one said.
 pub(super) fn judged(finished: &Finished, scratch: &Path) -> Result<Value> {
-    verdict::judge(finished).or_else(|failure| {
+    keep(verdict::judge(finished), finished, scratch)
+}
+
+fn keep(judged: Result<Value, Failure>, finished: &Finished, scratch: &Path) -> Result<Value> {
+    judged.or_else(|failure| {
         let file = scratch.join("output.txt");
         std::fs::write(&file, finished.everything()).context("cannot keep the output")?;
         bail!("{failure}\n(output: {})", crate::paths::shown(&file))

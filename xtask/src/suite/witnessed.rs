@@ -4,18 +4,21 @@
 //! Beside it what shows that the witness judges: a sample of its mutants, and the Xen story.
 
 use super::runner::Case;
-use super::variety::{ADDRESSES, CPUS, TIMEOUT};
+use super::variety::TIMEOUT;
 use super::{Context, host};
 use crate::boot::patient;
-use crate::firmware::{self, Way};
+use crate::child::Limits;
+use crate::firmware::Way;
+use crate::flight::ways::{self, ADDRESSES, CPUS};
+use crate::flight::{Flight, Loader};
 use crate::image::{self, Image};
 use crate::machine::Machine;
 use crate::{exec, mutants, paths, witness};
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use breakwater_oracle::xen::Story;
 use breakwater_witness::order;
 use breakwater_witness::story::{self, Extent, Ours, Row};
-use breakwater_witness::watch::{self, Ends, Start, Subject, Testimony, Verdict};
+use breakwater_witness::watch::{self, Ends, Start, Testimony, Verdict};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -23,8 +26,6 @@ use std::sync::Arc;
 
 /// Boots of 8 CPUs in every test run.
 pub(super) const REPEATS: u64 = 5;
-/// The same on demand.
-pub(super) const MANY_REPEATS: u64 = 50;
 
 /// Orders that the boot of 4 CPUs is judged in.
 const ORDERS: u64 = 20;
@@ -44,35 +45,36 @@ pub(super) fn cases(repeats: u64) -> Vec<Case> {
         let machine = Machine { cpu: cpu.to_owned(), smp: 2, ..base() };
         cases.push(case(format!("witness/cpu-{cpu}"), machine, None));
     }
-    for (name, address, memory) in ADDRESSES {
+    for (address, memory) in ADDRESSES {
         let machine = Machine { memory: memory.to_owned(), smp: 2, ..base() };
-        cases.push(case(format!("witness/load-{name}"), machine, Some(address)));
+        cases.push(case(format!("witness/load-{address:#x}"), machine, Some(address)));
     }
     cases.push(in_any_order());
     let again = |n| case(format!("witness/repeat-8-cpus-{n}"), Machine { smp: 8, ..base() }, None);
     cases.extend((0..repeats).map(again));
     cases.push(kept());
-    for (name, way, options) in
-        [("uefi", Way::Uefi, "acpi=off"), ("acpi", Way::Uefi, "acpi=on"), ("bootefi", Way::Bootefi, "acpi=off")]
-    {
-        cases.extend([1, 4].map(|smp| behind_firmware(name, way, options, smp)));
-    }
+    // UEFI takes some million instructions, all of which are recorded: by a tree once is enough.
+    let is_twice = |flight: &Flight| matches!(flight.loader, Loader::Firmware(Way::Esp | Way::Chainloader));
+    let loaders = ways::each_loader().into_iter();
+    let loaders = loaders.filter(|flight| !is_twice(flight) || flight.machine.options.is_empty());
+    cases.extend(loaders.chain(ways::each_board()).map(in_flight));
     cases
 }
 
-/// Started by firmware, and judged from the image's entry on.
-fn behind_firmware(name: &str, way: Way, options: &'static str, smp: u32) -> Case {
-    Case::new(format!("witness/{name}-{smp}-cpus"), move |context, scratch| {
+/// By every loader and on every board, and judged from the image's entry on.
+fn in_flight(flight: Flight) -> Case {
+    Case::new(format!("witness/{}", flight.name()), move |context, scratch| {
         let Image { img, elf, .. } = &context.image;
-        let machine = Machine { smp, options: vec![options.to_owned()], ..Machine::default() };
-        let words = firmware::arguments(way, img, &patient("exit=semihosting"), &[], scratch)?;
-        let [_, bios, more @ ..] = &words[..] else { bail!("the firmware is not the first option") };
-        let start = Start { more, ..Start::of(img, std::slice::from_ref(elf), &machine) };
-        let subject = Subject::behind(&witness::tools(&context.ready.qemu, scratch)?, &start, Path::new(bios))?;
-        let ends = Ends { timeout: TIMEOUT, ..Ends::default() };
-        let testimony = watch::watch(&subject, &ends, (None, false), |_, _| {})?;
-        ensure!(testimony.verdict == Verdict::Clean && testimony.entered.is_some(), "{testimony}");
-        ensure!(testimony.cpus.len() == smp as usize, "{} CPUs started of {smp}", testimony.cpus.len());
+        let line = format!("cargo xtask witness {}", flight.options().join(" "));
+        let flight = flight.patient()?;
+        let tools = witness::tools(&context.ready.qemu, scratch)?;
+        let Limits { timeout, marker, .. } = flight.limits(TIMEOUT);
+        let ends = Ends { timeout, marker, ..Ends::default() };
+        let testimony = watch::watch(&flight.subject(&tools, img, Some(elf))?, &ends, (None, false), |_, _| {})?;
+        let line = || format!("{line}\n{testimony}");
+        ensure!(testimony.verdict == Verdict::Clean && testimony.entered.is_some(), "{}", line());
+        let (started, smp) = (testimony.cpus.len(), flight.machine.smp);
+        ensure!(started == smp as usize, "{started} CPUs started of {smp}: {}", line());
         Ok(())
     })
 }

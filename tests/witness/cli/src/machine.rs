@@ -41,6 +41,10 @@ pub struct Machine {
     /// Where the CPUs start
     #[arg(skip)]
     pub level: Level,
+    /// Another board than virt: QEMU's options for it, in place of those for CPU model, GIC, NUMA and size. Where its
+    /// memory is, nobody then says.
+    #[arg(skip)]
+    pub board: Option<Vec<String>>,
 }
 
 /// The exception level that the first instruction runs at.
@@ -66,6 +70,7 @@ impl Default for Machine {
             icount: false,
             options: Vec::new(),
             level: Level::El2,
+            board: None,
         }
     }
 }
@@ -76,6 +81,14 @@ impl Machine {
     /// # Errors
     /// The memory is no size.
     pub fn arguments(&self) -> Result<Vec<String>> {
+        let mut words = self.board.clone().map_or_else(|| self.virt(), Ok)?;
+        if self.icount {
+            words.extend(["-icount".to_owned(), "shift=0,sleep=off".to_owned()]);
+        }
+        Ok(words)
+    }
+
+    fn virt(&self) -> Result<Vec<String>> {
         let levels = match self.level {
             Level::El1 => "virtualization=off",
             Level::El2 => "virtualization=on",
@@ -102,9 +115,6 @@ impl Machine {
         words.extend(["-m".to_owned(), format!("{}", self.memory_bytes()? >> 20)]);
         if self.numa {
             words.extend(self.two_banks()?);
-        }
-        if self.icount {
-            words.extend(["-icount".to_owned(), "shift=0,sleep=off".to_owned()]);
         }
         Ok(words)
     }
@@ -150,11 +160,14 @@ impl Machine {
         }
     }
 
-    /// What physical memory is, for a trace.
+    /// What physical memory is, for a trace; nothing where nobody says.
     ///
     /// # Errors
     /// As [`Machine::memory_bytes`].
     pub fn declared(&self) -> Result<Vec<Record>> {
+        if self.board.is_some() {
+            return Ok(Vec::new());
+        }
         let record = |Range { start, end }, kind| Record::Memory { start, end_exclusive: end, kind };
         let flash = FLASH.into_iter().map(|part| record(part, MemoryKind::Flash));
         Ok([record(RAM_BASE..self.ram_end_exclusive()?, MemoryKind::Ram)].into_iter().chain(flash).collect())

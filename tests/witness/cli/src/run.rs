@@ -11,7 +11,7 @@ use breakwater_trace::Feature;
 use crate::baseline::Baseline;
 use crate::machine::{self, Machine};
 use crate::names::Relocation;
-use crate::timeline::{Standing, Timeline};
+use crate::timeline::Timeline;
 use crate::watch::{self, Ends, From, OwnEnd, Payload, Rejected, Start, Subject, Testimony, Verdict};
 use crate::{Tools, debian, ui, xen};
 
@@ -26,7 +26,8 @@ pub struct Args {
     /// The machine.
     #[command(flatten)]
     pub machine: Machine,
-    /// Watch this image: a Linux Image, an ELF file or a raw binary, as QEMU's -kernel takes it
+    /// Watch this image: a Linux Image, an ELF file or a raw binary, as QEMU's -kernel takes it; unless `-- -device
+    /// loader,file=...` loads it or `-- -kernel ...` starts it, and it is judged from its entry on
     #[arg(long, value_name = "FILE", help_heading = OTHER_IMAGE)]
     pub image: Option<PathBuf>,
     /// Start this firmware, from the machine's flash. An --image is then what it starts: as QEMU's -kernel, unless `--
@@ -131,7 +132,7 @@ pub fn command(args: &Args, tools: &Tools) -> Result<()> {
         }
     })?;
     if let (Some(timeline), Some(file)) = (&mut timeline, &args.timeline) {
-        draw(timeline, &testimony, file)?;
+        testimony.draw(timeline, file)?;
     }
     if let (Some(whole), Some(file)) = (&whole, &args.trace) {
         let kept = testimony.keep(whole, file, began + ends.timeout);
@@ -139,17 +140,6 @@ pub fn command(args: &Args, tools: &Tools) -> Result<()> {
         kept?;
     }
     said(&testimony, args.json)
-}
-
-/// Puts what was found into the picture, and writes it.
-fn draw(timeline: &mut Timeline, testimony: &Testimony, file: &Path) -> Result<()> {
-    for finding in &testimony.findings {
-        let standing = if finding.rests_on_order { Standing::ByArrival } else { Standing::Certain };
-        for violation in finding.members.iter().filter_map(|number| testimony.violations.get(*number)) {
-            timeline.violation(violation, finding.place.as_deref(), standing);
-        }
-    }
-    timeline.write(file, &format!("{}: {} ({})", testimony.name, testimony.verdict.name(), testimony.why))
 }
 
 /// Prints it.
@@ -204,6 +194,7 @@ impl Args {
     }
 
     fn subject(&self, tools: &Tools) -> Result<Subject> {
+        let machine = self.machine()?;
         // An image that is an ELF file brings its names; where firmware puts it nobody says.
         let own = self.image.iter().filter(|image| self.bios.is_none() && is_elf(image));
         let own: Vec<PathBuf> = own.cloned().collect();
@@ -211,8 +202,7 @@ impl Args {
             image: Path::new(""),
             elfs: if self.elfs.is_empty() { &own } else { &self.elfs },
             relocated: &self.relocated,
-            machine: &self.machine,
-            board: self.board.as_deref(),
+            machine: &machine,
             load_address: self.load_address,
             append: &self.append,
             more: &self.more,
@@ -221,7 +211,11 @@ impl Args {
             _ if let Some(bios) = &self.bios => Subject::firmware(tools, &start, bios, self.image.as_deref())?,
             (Some(image), _) => {
                 start.image = image;
-                Subject::image(tools, &start)?
+                if watch::bring(&self.more, image) {
+                    Subject::brought(tools, &start)?
+                } else {
+                    Subject::image(tools, &start)?
+                }
             }
             (None, Some(version)) => xen::fetch(version, &tools.cache.join("xen"))?.subject(tools, &start)?,
             (None, None) => bail!("say what to watch: --image FILE, --bios FILE, or --xen VERSION"),
@@ -239,6 +233,17 @@ impl Args {
         (subject.house_rules, subject.own_end) = (self.house_rules, self.own_end);
         subject.name = self.name.clone().unwrap_or(subject.name);
         Ok(subject)
+    }
+
+    /// The machine that is asked for: `virt`, or with the same options another board.
+    fn machine(&self) -> Result<Machine> {
+        let mut machine = self.machine.clone();
+        if let Some(board) = &self.board {
+            let mut words = Machine { icount: false, ..machine.clone() }.arguments()?;
+            board.clone_into(&mut words[1]);
+            machine.board = Some(words);
+        }
+        Ok(machine)
     }
 
     fn ends(&self, subject: &Subject) -> Result<Ends> {

@@ -26,6 +26,7 @@ use breakwater_trace::{End, Feature, Record};
 
 pub use entry::{From, Payload};
 pub use run::Ends;
+pub(crate) use subject::bring;
 pub use subject::{OwnEnd, Start, Subject};
 pub use verdict::{EXIT_STATUSES, Outcome, Rejected, Verdict};
 
@@ -37,6 +38,7 @@ use crate::finding::{self, Finding};
 use crate::measure::Measurement;
 use crate::order::{Effort, Recording};
 use crate::recorded::Lapse;
+use crate::timeline::{Standing, Timeline};
 use crate::ui;
 
 /// Records between two looks at the clock.
@@ -105,10 +107,28 @@ pub struct Testimony {
     pub declared: Vec<Record>,
     /// What its last record means: that the boot is over, or only the recording.
     pub end: Option<End>,
+    /// What it said on its serial line.
+    pub serial: String,
     /// Events recorded.
     pub events: u64,
     /// Time for it all.
     pub seconds: f64,
+}
+
+impl Testimony {
+    /// Puts what was found into the picture of the run, and writes it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn draw(&self, timeline: &mut Timeline, file: &Path) -> Result<()> {
+        for finding in &self.findings {
+            let standing = if finding.rests_on_order { Standing::ByArrival } else { Standing::Certain };
+            for violation in finding.members.iter().filter_map(|number| self.violations.get(*number)) {
+                timeline.violation(violation, finding.place.as_deref(), standing);
+            }
+        }
+        timeline.write(file, &format!("{}: {} ({})", self.name, self.verdict.name(), self.why))
+    }
 }
 
 /// QEMU's command line for a run, as a person would type it.
@@ -179,6 +199,7 @@ pub fn watch(
         measured: judged.measured,
         declared: judged.declared,
         end: verdict::meant(&ran),
+        serial: ran.finished.serial,
         events: judged.events,
         seconds: began.elapsed().as_secs_f64(),
     })

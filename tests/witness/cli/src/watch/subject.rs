@@ -32,6 +32,13 @@ fn bring_payload(arguments: &[String]) -> bool {
     arguments.windows(2).any(|pair| brings(&pair[0], &pair[1]))
 }
 
+/// Whether these arguments of QEMU start something else, or load `image` themselves.
+pub(crate) fn bring(arguments: &[String], image: &Path) -> bool {
+    let file = format!("file={}", image.display());
+    let loads = |value: &str| value.starts_with("loader,") && value.split(',').any(|part| part == file);
+    arguments.windows(2).any(|pair| pair[0] == "-kernel" || pair[0] == "-device" && loads(&pair[1]))
+}
+
 /// What an image's own report of a boot says went wrong; nothing if it went well.
 pub type OwnEnd = fn(&Finished) -> Option<String>;
 
@@ -78,8 +85,6 @@ pub struct Start<'a> {
     pub relocated: &'a [Relocation],
     /// The machine.
     pub machine: &'a Machine,
-    /// `-M` of another machine than virt.
-    pub board: Option<&'a str>,
     /// Where the image is loaded, if not where QEMU puts it.
     pub load_address: Option<u64>,
     /// Its command line.
@@ -92,7 +97,7 @@ impl<'a> Start<'a> {
     /// An image on virt, where QEMU puts it, without a command line.
     #[must_use]
     pub const fn of(image: &'a Path, elfs: &'a [PathBuf], machine: &'a Machine) -> Self {
-        Self { image, elfs, relocated: &[], machine, board: None, load_address: None, append: "", more: &[] }
+        Self { image, elfs, relocated: &[], machine, load_address: None, append: "", more: &[] }
     }
 }
 
@@ -110,7 +115,11 @@ impl Subject {
         if !append.is_empty() && !way_in.iter().any(|argument| argument == "-append") {
             way_in.extend(["-append".to_owned(), append.to_owned()]);
         }
-        Self::started(tools, start, way_in, loaded, image)
+        // Where QEMU puts it on a board, QEMU alone knows.
+        let is_anywhere = loaded.is_empty();
+        let from =
+            if is_anywhere { From::Payload(Payload::read(image, start.elfs, start.relocated)?) } else { From::Reset };
+        Ok(Self { from, ..Self::started(tools, start, way_in, loaded, image)? })
     }
 
     /// Firmware in flash, as QEMU's `-bios` takes it, and the image of `start`, if there is one, as its payload: as
@@ -147,6 +156,16 @@ impl Subject {
         Ok(Self { from, ..subject })
     }
 
+    /// The image of `start`, brought by the further arguments of `start` themselves, judged from its own entry on.
+    ///
+    /// # Errors
+    /// The machine cannot be had, or as [`Payload::read`].
+    pub fn brought(tools: &Tools, start: &Start<'_>) -> Result<Self> {
+        let from = From::Payload(Payload::read(start.image, start.elfs, start.relocated)?);
+        let subject = Self::started(tools, start, Vec::new(), Vec::new(), start.image)?;
+        Ok(Self { from, is_measured: false, ..subject })
+    }
+
     /// A machine with this way in, after which memory holds what is `loaded`; named after a file.
     fn started(
         tools: &Tools,
@@ -155,7 +174,7 @@ impl Subject {
         loaded: Vec<Loaded>,
         named: &Path,
     ) -> Result<Self> {
-        let Start { machine, board, .. } = *start;
+        let Start { machine, .. } = *start;
         machine.check_recordable()?;
         ensure!(
             !machine.icount || machine.smp == 1,
@@ -163,12 +182,9 @@ impl Subject {
             machine.smp
         );
         let mut arguments = machine.arguments()?;
-        if let (Some(board), Some(given)) = (board, arguments.get_mut(1)) {
-            board.clone_into(given);
-        }
         arguments.extend(way_in);
         arguments.extend(start.more.iter().cloned());
-        let memory = if board.is_none() { machine.declared()? } else { Vec::new() };
+        let memory = machine.declared()?;
         let symbols = Names::read(start.elfs, &loaded, start.relocated)?;
         Ok(Self {
             name: crate::paths::shown(named),
@@ -197,7 +213,8 @@ impl Subject {
 
 /// QEMU's arguments for the image, and what they put where.
 fn way_in(start: &Start<'_>, bytes: &[u8], scratch: &Path) -> Result<(Vec<String>, Vec<Loaded>)> {
-    let Start { image, machine, board, load_address, .. } = *start;
+    let Start { image, machine, load_address, .. } = *start;
+    let board = &machine.board;
     let kernel = || vec!["-kernel".to_owned(), image.display().to_string()];
     let at = |pa: u64| vec![Loaded { pa, bytes: bytes.to_vec() }];
     if bytes.starts_with(b"\x7fELF") {
@@ -267,9 +284,9 @@ mod tests {
         let tools = Tools { qemu, plugin: PathBuf::new(), scratch: dir.path().into(), cache: dir.path().into() };
         let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
         let (machine, image) = (Machine::default(), Path::new("payload"));
-        let (board, load_address, append) = (None, None, "line");
+        let (load_address, append) = (None, "line");
         let (elfs, relocated): (&[PathBuf], &[Relocation]) = (&[], &[]);
-        let start = Start { image, elfs, relocated, machine: &machine, board, load_address, append, more: &more };
+        let start = Start { image, elfs, relocated, machine: &machine, load_address, append, more: &more };
         Subject::firmware(&tools, &start, &bios, Some(image))
     }
 
@@ -289,6 +306,16 @@ mod tests {
         assert!(is_kernel(&[]) && is_kernel(&["-drive", "if=pflash,file=variables"]) && is_kernel(&["-device", "rng"]));
         assert!(!is_kernel(&["-drive", "file=disk"]) && !is_kernel(&["-kernel", "other"]));
         assert!(!is_kernel(&["-device", "loader,file=payload,addr=0x41000000"]));
+    }
+
+    #[test]
+    fn good_an_image_is_brought_by_what_loads_it_and_by_nothing_else() {
+        let bring = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            bring(&words, Path::new("image"))
+        };
+        assert!(bring(&["-device", "loader,file=image,addr=0x41000000"]) && bring(&["-kernel", "u-boot.bin"]));
+        assert!(!bring(&["-device", "loader,file=image.dtb,addr=0x48000000"]) && !bring(&["-drive", "file=image"]));
     }
 
     #[test]
@@ -312,7 +339,7 @@ mod tests {
         let machine = Machine::default();
         let (append, more, relocated): (_, &[String], &[Relocation]) = ("", &[], &[]);
         let (image, load_address) = (Path::new("image"), Some(0x400_1000));
-        let start = Start { image, elfs: &[], relocated, machine: &machine, board: None, load_address, append, more };
+        let start = Start { image, elfs: &[], relocated, machine: &machine, load_address, append, more };
         let error = way_in(&start, &[1; 64], Path::new("")).expect_err("no image lies there").to_string();
         assert!(error.contains("0x4001000 is in the flash") && error.contains("--bios"), "{error}");
     }
