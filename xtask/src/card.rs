@@ -5,11 +5,14 @@
 //! and each card says in README.TXT what will be seen and what nobody here knows. What boards need and say is data:
 //! `xtask/cards.toml`.
 
-use crate::disk::{self, Table};
 use crate::image::{self, Earlycon, Recipe};
 use crate::setup::{self, Install, Loader};
-use crate::{boards, paths, uboot, ui};
+use crate::ui::Progress;
+use crate::{boards, paths, ui};
 use anyhow::{Context, Result, bail, ensure};
+use breakwater_card::disk::{self, Table};
+use breakwater_card::target::{System, find};
+use breakwater_card::{CHUNK, NO_TERMINAL, uboot};
 use breakwater_image::replace;
 use clap::ValueEnum as _;
 use dtoolkit::fdt::Fdt;
@@ -17,6 +20,7 @@ use dtoolkit::{Node, Property};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 /// `cargo xtask image`.
@@ -31,6 +35,21 @@ pub(crate) struct Args {
     /// Command line of the image; without exit= it parks when it has said its report
     #[arg(long, default_value = "", value_name = "LINE", allow_hyphen_values = true)]
     append: String,
+}
+
+/// `cargo xtask flash`.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub(crate) struct FlashArgs {
+    /// What the card is for: its file is made first, without a command line
+    #[arg(long, value_enum, group = "what")]
+    board: Option<Board>,
+    /// A file to write as it is, such as `cargo xtask image` made
+    #[arg(long, value_name = "FILE", group = "what")]
+    image: Option<PathBuf>,
+    /// The disk: removable, whole, not mounted
+    #[arg(long, value_name = "DEVICE")]
+    device: PathBuf,
 }
 
 /// What a card or disk can be made for.
@@ -99,11 +118,54 @@ type Files = Vec<(String, Vec<u8>)>;
 /// Makes a card's file and says what to do with it.
 ///
 /// # Errors
-/// The command line does not fit, the image does not build, a package cannot be had, or the file cannot be written.
+/// As [`build`].
 pub(crate) fn command(args: &Args) -> Result<()> {
-    check(&facts(args.board)?, &args.append)?;
-    let name = args.board.name();
-    let out = args.out.clone().unwrap_or_else(|| paths::out().join("cards").join(format!("{name}.img")));
+    let out = build(args.board, &args.append, args.out.clone())?;
+    ui::step("Read", "README.TXT on it: what will be seen, on which pins, at which speed");
+    ui::step("Next", &format!("cargo xtask flash --device DEVICE --image {}", paths::shown(&out)));
+    anstream::println!("{}", paths::shown(&out));
+    Ok(())
+}
+
+/// Writes a card, after asking.
+///
+/// # Errors
+/// The disk is refused, nobody agrees, or what is read back differs.
+pub(crate) fn flash(args: &FlashArgs) -> Result<()> {
+    let system = System::here();
+    // Before anything is built.
+    ensure!(std::io::stdin().is_terminal(), NO_TERMINAL);
+    find(&system, &args.device)?;
+    let file = match (&args.image, args.board) {
+        (Some(file), _) => file.clone(),
+        (None, Some(board)) => build(board, "", None)?,
+        (None, None) => bail!("name a --board or an --image"),
+    };
+    let image = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let mut ask = |question: &str| {
+        anstream::eprint!("{question}");
+        Ok(std::io::stdin().lines().next().transpose()?.unwrap_or_default())
+    };
+    let mut progress = None;
+    let mut advance = || {
+        let bar = progress.get_or_insert_with(|| Progress::new(2 * image.len().div_ceil(CHUNK) as u64));
+        bar.doing("MiB written and read back");
+        bar.advance(1);
+    };
+    let name = paths::shown(&file);
+    let disk = breakwater_card::flash(&system, &args.device, (&name, &image), Some(&mut ask), &mut advance)?;
+    drop(progress);
+    ui::step("Wrote", &format!("{} bytes to {disk}, and read them back: the card can be taken out", image.len()));
+    Ok(())
+}
+
+/// Builds the image and makes the card's file of it: `out`, or a place of its own.
+///
+/// # Errors
+/// The command line does not fit, the image does not build, a package cannot be had, or the file cannot be written.
+pub(crate) fn build(board: Board, append: &str, out: Option<PathBuf>) -> Result<PathBuf> {
+    check(&facts(board)?, append)?;
+    let out = out.unwrap_or_else(|| paths::out().join("cards").join(format!("{}.img", board.name())));
     let is_other = out.exists() && !out.is_file();
     ensure!(!is_other, "{} is no file: `cargo xtask flash` writes to devices", out.display());
     let toolchain = {
@@ -112,15 +174,13 @@ pub(crate) fn command(args: &Args) -> Result<()> {
     };
     // Without a debugger, semihosting would be an exception.
     let image = image::build(&toolchain, &Recipe { earlycon: Earlycon::None, ..Recipe::default() })?;
-    let card = make(args.board, &fs::read(&image.img)?, &args.append)?;
+    let card = make(board, &fs::read(&image.img)?, append)?;
     if let Some(folder) = out.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     replace(&out, &card)?;
-    ui::step("Wrote", &format!("{} ({} MiB)", paths::shown(&out), card.len() >> 20));
-    ui::step("Read", "README.TXT on it: what will be seen, on which pins, at which speed");
-    anstream::println!("{}", paths::shown(&out));
-    Ok(())
+    ui::step("Made", &format!("{} ({} MiB)", paths::shown(&out), card.len() >> 20));
+    Ok(out)
 }
 
 /// The card's bytes, with `image` to start and `append` as its command line.
@@ -226,7 +286,7 @@ fn readme(facts: &Facts, tree: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::tests::read;
+    use breakwater_card::disk::read;
     use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 
     fn tree() -> Vec<u8> {
@@ -238,7 +298,7 @@ mod tests {
     }
 
     fn text(card: &[u8], name: &str) -> String {
-        String::from_utf8_lossy(&read(card, name).unwrap_or_else(|| panic!("no {name}"))).into_owned()
+        String::from_utf8_lossy(&read(card, name).expect(name)).into_owned()
     }
 
     #[test]
@@ -250,7 +310,7 @@ mod tests {
             let config = text(&card, "config.txt");
             for key in ["kernel=", "device_tree="] {
                 let name = config.lines().find_map(|line| line.strip_prefix(key)).expect(key);
-                assert!(read(&card, name).is_some_and(|file| !file.is_empty()), "{name}");
+                assert!(!text(&card, name).is_empty(), "{name}");
             }
             assert!(facts.firmware.iter().all(|name| text(&card, name) == *name));
             assert_eq!(text(&card, "cmdline.txt"), "exit=psci\n");

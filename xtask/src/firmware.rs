@@ -1,11 +1,12 @@
 //! Ways into the image that lead through firmware: UEFI, U-Boot and GRUB as Debian packages them, fetched where they are
 //! missing, each told to start the image by itself.
 
-use crate::disk::{self, Table};
 use crate::loader::{load, write};
+use crate::paths;
 use crate::setup::{self, Loader};
-use crate::{paths, uboot};
 use anyhow::{Context, Result};
+use breakwater_card::disk::{self, Table};
+use breakwater_card::uboot;
 use serde::Deserialize;
 use std::fs;
 use std::path::Path;

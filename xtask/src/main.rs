@@ -6,7 +6,6 @@ mod bench;
 mod boards;
 mod boot;
 mod card;
-mod disk;
 mod firmware;
 mod flight;
 mod image;
@@ -20,7 +19,6 @@ mod report;
 mod setup;
 mod suite;
 mod trees;
-mod uboot;
 mod verdict;
 mod witness;
 
@@ -49,6 +47,8 @@ enum Verb {
     Boot(boot::Args),
     /// Make the file for a board's card, or for a disk: firmware, image, device tree and what starts them
     Image(card::Args),
+    /// Write such a file to a card: asks first, and reads it back
+    Flash(card::FlashArgs),
     /// Boot the example hypervisor with a guest: Debian's kernel, to user space and power-off
     Guest(linux::Args),
     /// Run every test; the last line is `N passed, N failed`
@@ -90,6 +90,7 @@ fn main() -> ExitCode {
         Verb::Build(args) => image::command(args),
         Verb::Boot(args) => boot::command(args, &given),
         Verb::Image(args) => card::command(args),
+        Verb::Flash(args) => card::flash(args),
         Verb::Guest(args) => linux::command(args),
         Verb::Test(args) => suite::command(args),
         Verb::Matrix(args) => matrix::command(args),

@@ -4,8 +4,9 @@
 //! Formats: U-Boot's doc/usage/fit/source_file_format.rst, include/image.h and tools/mkenvimage.c.
 
 use crc::{CRC_32_ISO_HDLC, Crc};
-use dtoolkit::ToPropertyValue;
+use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+use dtoolkit::{Node, Property, ToPropertyValue};
 
 /// Of a script: what it begins with, and its header's bytes.
 const MAGIC: u32 = 0x2705_1956;
@@ -18,14 +19,15 @@ fn sum(bytes: &[u8]) -> u32 {
 }
 
 /// Variables as U-Boot keeps them, in `bytes` bytes: a checksum, then each with a 0 behind it, and one more.
-pub(crate) fn environment(variables: &[&str], bytes: usize) -> Vec<u8> {
+pub fn environment(variables: &[&str], bytes: usize) -> Vec<u8> {
     let mut text: Vec<u8> = variables.iter().flat_map(|variable| [variable.as_bytes(), &[0]].concat()).collect();
     text.resize(bytes - size_of::<u32>(), 0);
     [sum(&text).to_le_bytes().to_vec(), text].concat()
 }
 
 /// A script as U-Boot's `source` takes it: a header with two checksums, the length of the text, the text.
-pub(crate) fn script(text: &str) -> Vec<u8> {
+#[must_use]
+pub fn script(text: &str) -> Vec<u8> {
     let word = |value: u32| value.to_be_bytes().to_vec();
     let data = [word(text.len() as u32), word(0), text.into()].concat();
     // Time, load address and entry point are 0.
@@ -39,7 +41,7 @@ pub(crate) fn script(text: &str) -> Vec<u8> {
 }
 
 /// A FIT image of `image`, to be moved to `load_at`, and the tree it gets.
-pub(crate) fn fit(image: &[u8], load_at: u32, tree: &[u8]) -> Vec<u8> {
+pub fn fit(image: &[u8], load_at: u32, tree: &[u8]) -> Vec<u8> {
     let kernel = node(
         "kernel",
         [text("type", "kernel"), text("os", "linux"), property("load", load_at), property("entry", load_at)],
@@ -55,6 +57,17 @@ pub(crate) fn fit(image: &[u8], load_at: u32, tree: &[u8]) -> Vec<u8> {
     fit.root.add_child(with(node("images", []), files));
     fit.root.add_child(configurations);
     fit.to_dtb()
+}
+
+/// The file `name` of a FIT image, `kernel` or `fdt`, if its checksum is right.
+pub fn file_of_fit(fit: &[u8], name: &str) -> Option<Vec<u8>> {
+    let model = DeviceTree::from_fdt(&Fdt::new(fit).ok()?);
+    let value = |path: &str, name: &str| {
+        model.find_node(path).and_then(|node| node.property(name).map(|property| property.value().to_vec()))
+    };
+    let data = value(&format!("/images/{name}"), "data")?;
+    let hash = value(&format!("/images/{name}/hash-1"), "value")?;
+    (hash == sum(&data).to_be_bytes()).then_some(data)
 }
 
 fn file(mut node: DeviceTreeNode, data: &[u8]) -> DeviceTreeNode {
@@ -85,10 +98,8 @@ fn with(mut node: DeviceTreeNode, children: impl IntoIterator<Item = DeviceTreeN
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use dtoolkit::fdt::Fdt;
-    use dtoolkit::{Node, Property};
 
     #[test]
     fn good_an_environment_is_what_u_boot_checks() {
@@ -112,22 +123,11 @@ pub(crate) mod tests {
         assert_eq!(data, b"\0\0\0\x06\0\0\0\0reset\n");
     }
 
-    /// The file `name` of a FIT image, if its checksum is right.
-    pub(crate) fn checked(fit: &[u8], name: &str) -> Option<Vec<u8>> {
-        let model = DeviceTree::from_fdt(&Fdt::new(fit).ok()?);
-        let value = |path: &str, name: &str| {
-            model.find_node(path).and_then(|node| node.property(name).map(|property| property.value().to_vec()))
-        };
-        let data = value(&format!("/images/{name}"), "data")?;
-        let hash = value(&format!("/images/{name}/hash-1"), "value")?;
-        (hash == sum(&data).to_be_bytes()).then_some(data)
-    }
-
     #[test]
     fn good_a_fit_image_brings_both_files_whole() {
         let made = fit(b"an image", 0x4080_0000, b"a tree");
-        assert_eq!(checked(&made, "kernel").as_deref(), Some(&b"an image"[..]));
-        assert_eq!(checked(&made, "fdt").as_deref(), Some(&b"a tree"[..]));
+        assert_eq!(file_of_fit(&made, "kernel").as_deref(), Some(&b"an image"[..]));
+        assert_eq!(file_of_fit(&made, "fdt").as_deref(), Some(&b"a tree"[..]));
         let model = DeviceTree::from_fdt(&Fdt::new(&made).expect("a tree"));
         let kernel = model.find_node("/images/kernel").expect("its kernel");
         assert_eq!(kernel.property("entry").expect("an entry").value(), [0x40, 0x80, 0, 0]);
@@ -138,6 +138,6 @@ pub(crate) mod tests {
         let mut made = fit(b"an image", 0, b"a tree");
         let at = made.windows(8).position(|bytes| bytes == b"an image").expect("its kernel");
         made[at] ^= 1;
-        assert_eq!((checked(&made, "kernel"), checked(&made, "fdt").is_some()), (None, true));
+        assert_eq!((file_of_fit(&made, "kernel"), file_of_fit(&made, "fdt").is_some()), (None, true));
     }
 }

@@ -6,7 +6,7 @@ use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 use gpt::GptConfig;
 use gpt::disk::LogicalBlockSize;
 use gpt::mbr::{PartRecord, ProtectiveMBR};
-use std::io::{Cursor, Seek, SeekFrom, Write};
+use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 
 /// Bytes of a sector.
 const SECTOR: u64 = 512;
@@ -20,7 +20,7 @@ const NO_CYLINDERS: [u8; 3] = [0xfe, 0xff, 0xff];
 
 /// What says where the partition is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Table {
+pub enum Table {
     /// What UEFI reads.
     Gpt,
     /// What boot ROMs read.
@@ -31,7 +31,7 @@ pub(crate) enum Table {
 ///
 /// # Errors
 /// They do not fit, or a path is no path.
-pub(crate) fn with_files(table: Table, files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
+pub fn with_files(table: Table, files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
     let bytes = PARTITION_BYTES + 2 * TABLE_BYTES;
     let disk = Cursor::new(vec![0; usize::try_from(bytes)?]);
     let mut disk = match table {
@@ -99,30 +99,32 @@ fn volume(files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
     Ok(volume.into_inner())
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use std::io::Read;
+/// The contents of the file `path` on a disk, wherever its table says that the partition is.
+///
+/// # Errors
+/// It has no such table, partition or file.
+pub fn read(disk: &[u8], path: &str) -> Result<Vec<u8>> {
+    let sector = disk.get(..SECTOR as usize).context("a disk has a first sector")?;
+    let record = ProtectiveMBR::from_bytes(sector, LogicalBlockSize::Lb512)?.partition(0).context("a first record")?;
+    let (first, bytes) = if record.os_type == FAT32 {
+        (u64::from(record.lb_start) * SECTOR, u64::from(record.lb_size) * SECTOR)
+    } else {
+        let table = GptConfig::new().open_from_device(Cursor::new(disk.to_vec()))?;
+        let partition = table.partitions().values().next().context("the table has no partition")?;
+        let size = LogicalBlockSize::Lb512;
+        (partition.bytes_start(size)?, partition.bytes_len(size)?)
+    };
+    let volume = disk.get(usize::try_from(first)?..).and_then(|from| from.get(..usize::try_from(bytes).ok()?));
+    let mut volume = Cursor::new(volume.context("the partition is beyond the disk")?.to_vec());
+    let system = FileSystem::new(&mut volume, FsOptions::new())?;
+    let mut contents = Vec::new();
+    system.root_dir().open_file(path).with_context(|| path.to_owned())?.read_to_end(&mut contents)?;
+    Ok(contents)
+}
 
-    /// The contents of the file `path` on a disk, wherever its table says that the partition is.
-    pub(crate) fn read(disk: &[u8], path: &str) -> Option<Vec<u8>> {
-        let record = ProtectiveMBR::from_bytes(&disk[..SECTOR as usize], LogicalBlockSize::Lb512).expect("a table");
-        let record = record.partition(0).expect("a partition");
-        let first = if record.os_type == FAT32 {
-            u64::from(record.lb_start) * SECTOR
-        } else {
-            let table = GptConfig::new().open_from_device(Cursor::new(disk.to_vec())).expect("a table, whole");
-            let partition = table.partitions().values().next().expect("a partition");
-            assert_eq!(partition.part_type_guid, gpt::partition_types::EFI);
-            partition.bytes_start(LogicalBlockSize::Lb512).expect("where it starts")
-        };
-        let mut volume = Cursor::new(disk[first as usize..][..PARTITION_BYTES as usize].to_vec());
-        let system = FileSystem::new(&mut volume, FsOptions::new()).expect("a FAT");
-        assert_eq!(system.fat_type(), FatType::Fat32);
-        let mut contents = Vec::new();
-        system.root_dir().open_file(path).ok()?.read_to_end(&mut contents).ok()?;
-        Some(contents)
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn good_what_was_written_is_read_back() {
@@ -132,9 +134,9 @@ pub(crate) mod tests {
             let disk = with_files(table, &files).expect("a disk");
             assert!(disk.len().is_power_of_two());
             for (path, contents) in files {
-                assert_eq!(read(&disk, path).as_deref(), Some(contents), "{path}");
+                assert_eq!(read(&disk, path).expect(path), contents);
             }
-            assert_eq!(read(&disk, "EFI/other"), None);
+            assert!(read(&disk, "EFI/other").is_err());
         }
     }
 
