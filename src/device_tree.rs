@@ -128,10 +128,7 @@ pub fn parse(
     machine.memory.device_tree = Some(tree_span);
     cpus::read(fdt.root(), &mut machine.cpus)?;
     machine.psci = cpus::psci(fdt.root());
-    machine.console = console::read(fdt.root())?;
-    if let Some(console) = machine.console {
-        refuse_console_in_ram(console.registers, &machine.memory)?;
-    }
+    machine.console = console::read(fdt.root(), &machine.memory)?;
     if let Some(line) = fdt.root().child("chosen").and_then(command_line) {
         machine.command_line_offset = line.as_ptr().addr().saturating_sub(tree.as_ptr().addr());
         machine.command_line_bytes = line.len();
@@ -142,13 +139,6 @@ pub fn parse(
 /// The hypervisor's own command line: as in Xen, `xen,xen-bootargs` goes before `bootargs`.
 fn command_line(chosen: FdtNode<'_>) -> Option<&[u8]> {
     node::string(chosen, "xen,xen-bootargs").or_else(|| node::string(chosen, "bootargs"))
-}
-
-fn refuse_console_in_ram(registers: PhysSpan, memory: &MemoryMap) -> Result<(), Error> {
-    match memory.banks.overlap(registers.page_cover()) {
-        Some(bank) => Err(Error::ConsoleInRam { registers, bank }),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

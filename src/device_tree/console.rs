@@ -9,6 +9,7 @@ use super::node::{bytes, check_cells, is_available, malformed, number, reg, span
 use super::structure::MAX_DEPTH;
 use super::{Error, NodeName};
 use crate::addr::{PhysAddr, PhysSpan};
+use crate::memory_map::MemoryMap;
 use crate::uart::ConsoleKind;
 
 /// The UART that stdout-path names; without one, the first serial port.
@@ -24,8 +25,9 @@ pub struct Console {
     pub reg_io_width: u32,
 }
 
-/// The console: the UART that stdout-path names, or else the first serial port, if it can be used and reached.
-pub(super) fn read(root: FdtNode<'_>) -> Result<Option<Console>, Error> {
+/// The console: the UART that stdout-path names, or else the first serial port, if it can be used and reached, and is
+/// not in RAM.
+pub(super) fn read(root: FdtNode<'_>, memory: &MemoryMap) -> Result<Option<Console>, Error> {
     let paths = [stdout_path(root), alias(root, "serial0")];
     let mut found = paths.into_iter().flatten().filter_map(|path| Path::find(root, path));
     let Some(path) = found.find(|path| is_available(path.last())) else { return Ok(None) };
@@ -40,6 +42,9 @@ pub(super) fn read(root: FdtNode<'_>) -> Result<Option<Console>, Error> {
     };
     let used = PhysSpan::of(registers.start(), USED_BYTES).and_then(|used| used.intersection(registers));
     let registers = used.unwrap_or(registers);
+    if let Some(bank) = memory.banks.overlap(registers.page_cover()) {
+        return Err(Error::ConsoleInRam { node: NodeName::new(node.name()), registers, bank });
+    }
     Ok(Some(Console { kind, registers, reg_shift, reg_io_width }))
 }
 

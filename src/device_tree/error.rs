@@ -145,6 +145,8 @@ pub enum Error {
     },
     /// The console's registers lie in RAM: its pages would be mapped with two memory types.
     ConsoleInRam {
+        /// Its node.
+        node: NodeName,
         /// The registers.
         registers: PhysSpan,
         /// The bank that they lie in.
@@ -204,8 +206,11 @@ impl fmt::Display for Error {
                 write!(f, "device tree node {node} names {bytes:#x} bytes at {address:#x}, beyond 48 bits")
             }
             Self::DuplicateCpu { mpidr } => write!(f, "device tree has two CPUs with MPIDR {mpidr:#x}"),
-            Self::ConsoleInRam { registers, bank } => {
-                write!(f, "console registers at {registers} lie in the RAM bank {bank}")
+            Self::ConsoleInRam { node, registers, bank } => {
+                write!(
+                    f,
+                    "device tree node {node}, the console, has a reg that lies in the RAM bank {bank}: {registers}"
+                )
             }
             Self::BadAddress { start } => write!(f, "device tree at {start} runs beyond 48 bits"),
             Self::Memory(error) => error.fmt(f),

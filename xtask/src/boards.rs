@@ -54,14 +54,7 @@ struct Read {
 /// # Errors
 /// A file cannot be read, there is none, Debian's cannot be fetched, or one that was named is refused.
 pub(crate) fn command(args: &Args) -> Result<()> {
-    let given = if args.files.is_empty() { vec![fetch()?] } else { args.files.clone() };
-    let mut files = Vec::new();
-    for file in &given {
-        collect(file, !args.files.is_empty(), &mut files)?;
-    }
-    files.sort();
-    ensure!(!files.is_empty(), "there is no .dtb in {}", given[0].display());
-    let outcomes = files.iter().map(|file| outcome(file)).collect::<Result<Vec<_>>>()?;
+    let outcomes = outcomes(&args.files)?;
     if args.list {
         outcomes.iter().for_each(|outcome| println!("{}", line(outcome)));
     }
@@ -69,6 +62,53 @@ pub(crate) fn command(args: &Args) -> Result<()> {
     let refused = outcomes.iter().filter(|outcome| outcome.read.is_err()).count();
     ensure!(args.files.is_empty() || refused == 0, "{refused} of {} device trees are refused", outcomes.len());
     Ok(())
+}
+
+/// What became of the trees in `given`, or else of Debian's.
+fn outcomes(given: &[PathBuf]) -> Result<Vec<Outcome>> {
+    let within = if given.is_empty() { vec![fetch()?] } else { given.to_vec() };
+    let mut files = Vec::new();
+    for file in &within {
+        collect(file, !given.is_empty(), &mut files)?;
+    }
+    files.sort();
+    ensure!(!files.is_empty(), "there is no .dtb in {}", within[0].display());
+    files.iter().map(|file| outcome(file)).collect()
+}
+
+/// The fewest consoles that Debian's trees must give, and the most trees that may be refused.
+const DRIVEN: usize = 480;
+const REFUSED: usize = 10;
+
+/// Holds what becomes of Debian's trees against boot/BOARDS.md, and against what is promised whatever their kernel.
+///
+/// # Errors
+/// The page or a promise is not true any more, or the trees cannot be fetched.
+pub(crate) fn check() -> Result<()> {
+    let outcomes = outcomes(&[])?;
+    let page = fs::read_to_string(paths::root().join("boot/BOARDS.md"))?;
+    let block = page.split("```\n").find(|block| block.contains(" device trees: "));
+    held(&outcomes, block.context("boot/BOARDS.md has no table of device trees")?)
+}
+
+fn held(outcomes: &[Outcome], page: &str) -> Result<()> {
+    let text = counted(outcomes);
+    let is_of_these = page.split(' ').next() == text.split(' ').next();
+    ensure!(!is_of_these || page == text, "boot/BOARDS.md says otherwise:\n{text}");
+    let refused: Vec<&Error> = outcomes.iter().filter_map(|outcome| outcome.read.as_ref().err()).collect();
+    ensure!(refused.len() <= REFUSED && driven(outcomes) >= DRIVEN, "not as many boards as there were:\n{text}");
+    for error in refused {
+        let said = error.to_string();
+        ensure!(said.starts_with("device tree node "), "`{said}` names no node");
+        ensure!(page.contains(&format!(" {}\n", reason(error))), "boot/BOARDS.md has no {}", reason(error));
+    }
+    Ok(())
+}
+
+/// How many have a console with a driver.
+fn driven(outcomes: &[Outcome]) -> usize {
+    let accepted = outcomes.iter().filter_map(|outcome| outcome.read.as_ref().ok());
+    accepted.filter(|read| !matches!(read.console, None | Some(ConsoleKind::Unknown))).count()
 }
 
 /// The device trees at and below `path`; a file that was named is one whatever it is called.
@@ -173,8 +213,7 @@ fn counted(outcomes: &[Outcome]) -> String {
     let accepted: Vec<&Read> = outcomes.iter().filter_map(|outcome| outcome.read.as_ref().ok()).collect();
     let without_ram = outcomes.iter().filter(|outcome| !outcome.had_ram).count();
     let refused = outcomes.len() - accepted.len();
-    let driven = |read: &&&Read| !matches!(read.console, None | Some(ConsoleKind::Unknown));
-    let drivers = accepted.iter().filter(driven).count();
+    let drivers = driven(outcomes);
     let mut text = format!(
         "{} device trees: {} accepted, {refused} refused; {drivers} with a console that has a driver; {without_ram} \
          name no RAM and were given 1 GiB\n",
@@ -306,6 +345,19 @@ mod tests {
             judged("x".into(), &tree.to_dtb()).read.err().map(|error| reason(&error)),
             Some("ModuleOutsideRam".into())
         );
+    }
+
+    #[test]
+    fn bad_a_page_that_is_no_longer_true() {
+        let outcomes: Vec<Outcome> = (0..DRIVEN).map(|_| of("arm,pl011", 0x900_0000)).collect();
+        let page = counted(&outcomes);
+        assert!(held(&outcomes, &page).is_ok());
+        assert!(held(&outcomes, &page.replace("Pl011", "Imx")).is_err(), "another count");
+        assert!(held(&outcomes, "999 device trees: ").is_ok(), "of another kernel");
+        assert!(held(&outcomes[1..], "999 device trees: ").is_err(), "too few consoles");
+        let refused = || Outcome { name: "x".into(), had_ram: true, read: read(&[0; 64]) };
+        let more: Vec<Outcome> = outcomes.into_iter().chain([refused()]).collect();
+        assert!(held(&more, "999 device trees: \n  1 BadMagic\n").is_err(), "its sentence names no node");
     }
 
     #[test]

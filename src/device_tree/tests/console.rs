@@ -175,8 +175,10 @@ fn bad_ranges_are_refused() {
 #[test]
 fn bad_console_in_ram_would_have_two_memory_types() {
     let uart = uart("u", "arm,pl011", &[0, 0x3fff_f800, 0, 0x801], &[]);
-    let error = Error::ConsoleInRam { registers: span(0x3fff_f800, 0x801), bank: span(0x4000_0000, 0x4000_0000) };
+    let (registers, bank) = (span(0x3fff_f800, 0x801), span(0x4000_0000, 0x4000_0000));
+    let error = Error::ConsoleInRam { node: NodeName::new("u"), registers, bank };
     assert_eq!(console_of("/u", vec![uart]), Err(error));
+    assert!(error.to_string().starts_with("device tree node u, the console, has a reg that lies in the RAM bank "));
 }
 
 #[test]

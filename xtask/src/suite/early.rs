@@ -1,4 +1,5 @@
-//! Machines where nobody listens yet, or ever: early consoles, and what a debugger reads from memory.
+//! Machines where nobody listens yet, or ever: early consoles, and what a debugger reads from memory. And machines that
+//! are vast, or on paper: 1 TiB of RAM, and the trees of Debian's boards.
 
 use super::runner::Case;
 use super::variety::{TIMEOUT, judged};
@@ -8,7 +9,7 @@ use crate::child::{self, Finished, Limits};
 use crate::image::{self, Image, Recipe};
 use crate::loader::{self, Loading, State};
 use crate::machine::{Level, Machine};
-use crate::{report, trees, verdict};
+use crate::{boards, report, trees, ui, verdict};
 use anyhow::{Context as _, Result, ensure};
 use breakwater_witness::qemu::quiet_console;
 use std::io::Write;
@@ -45,6 +46,8 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("early/report-from-memory", move |context, scratch| {
             from_memory(context, &built(None, context)?, scratch)
         }),
+        Case::new("boards/one-tib-of-ram", one_tib),
+        Case::new("boards/trees-of-debian", |_, _| boards::check()),
     ]
 }
 
@@ -139,6 +142,19 @@ fn on_sbsa_ref(context: &Context, image: &Image) -> Result<()> {
     verdict::complete(verdict::judge(&finished)?)?;
     once(&finished.serial, "the device tree names no console")?;
     once(&finished.serial, BOOTED)
+}
+
+/// Boots with less memory of the host's than 6 GiB, of which the frametable takes 4.
+fn one_tib(context: &Context, scratch: &Path) -> Result<()> {
+    let machine = Machine { memory: "1024G".to_owned(), ..Machine::default() };
+    let entry = Loading::Kernel { load_address: None, append: patient("exit=semihosting") };
+    let boot = Boot { qemu: &context.ready.qemu, img: &context.image.img, machine: &machine, entry: &entry, scratch };
+    let finished = child::run(&mut boot.command()?, TIMEOUT, false)?;
+    verdict::complete(judged(&finished, scratch)?)?;
+    let mib = finished.peak_bytes >> 20;
+    ui::step("Measured", &format!("1 TiB of RAM booted within {mib} MiB of resident memory"));
+    ensure!((4096..6144).contains(&mib), "{mib} MiB were resident at once");
+    Ok(())
 }
 
 /// Eight CPUs and no console at all: when the image parks, its report is whole in a dump of memory.

@@ -38,6 +38,8 @@ pub struct Finished {
     pub took: Duration,
     /// How long its threads were on CPUs, all together; nothing where the system does not say so.
     pub worked: Duration,
+    /// The most of its memory that was resident at once, in bytes; 0 where the system does not say so.
+    pub peak_bytes: u64,
 }
 
 impl Finished {
@@ -108,7 +110,8 @@ pub fn read<R: Send>(
     thread::scope(|scope| {
         let reader = scope.spawn(|| reader(output, &seen));
         let messages = scope.spawn(|| keep(errors, false, None, &seen));
-        let (status, timed_out, worked) = wait(&mut child, started + limits.timeout, limits, &seen)?;
+        let mut peak_bytes = 0;
+        let (status, timed_out, worked) = wait(&mut child, started + limits.timeout, limits, &seen, &mut peak_bytes)?;
         let panicked = |_| anyhow!("the reader of `{}` panicked", exec::shown(command));
         let read = reader.join().map_err(panicked)?;
         let finished = Finished {
@@ -120,6 +123,7 @@ pub fn read<R: Send>(
             marked: seen.marked.load(Ordering::Relaxed),
             took: started.elapsed(),
             worked,
+            peak_bytes,
         };
         Ok((finished, read))
     })
@@ -141,13 +145,20 @@ impl Seen {
 }
 
 /// Waits for the end: the exit status, whether time or work was up, and the work.
-fn wait(child: &mut Child, deadline: Instant, limits: &Limits, seen: &Seen) -> Result<(Option<i32>, bool, Duration)> {
+fn wait(
+    child: &mut Child,
+    deadline: Instant,
+    limits: &Limits,
+    seen: &Seen,
+    peak_bytes: &mut u64,
+) -> Result<(Option<i32>, bool, Duration)> {
     let (mut marked, mut worked) = (None, Duration::ZERO);
     loop {
         if let Some(status) = child.wait_timeout(LOOK)? {
             return Ok((status.code(), false, worked));
         }
         worked = time_on_cpus(child.id()).max(worked);
+        *peak_bytes = peak_of(child.id()).max(*peak_bytes);
         if seen.enough.load(Ordering::Relaxed) {
             child.kill()?;
             child.wait()?;
@@ -172,6 +183,14 @@ fn time_on_cpus(process: u32) -> Duration {
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
     let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
     Duration::from_millis(1000 * ticks / rustix::param::clock_ticks_per_second().max(1))
+}
+
+/// The most memory of a process that was resident so far, in bytes.
+fn peak_of(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or_default() << 10
 }
 
 /// Asks a program to end, and ends it when it does not.
@@ -227,6 +246,12 @@ mod tests {
         let finished = shell("echo on the line; echo beside >&2; exit 7", Duration::from_secs(10));
         assert_eq!(finished.status, Some(7));
         assert_eq!((finished.serial.as_str(), finished.messages.as_str()), ("on the line\n", "beside\n"));
+    }
+
+    #[test]
+    fn good_the_most_memory_is_told() {
+        let peak = shell("sleep 0.2", Duration::from_secs(10)).peak_bytes;
+        assert!((100 << 10..1 << 30).contains(&peak), "{peak} bytes for a shell");
     }
 
     #[test]
