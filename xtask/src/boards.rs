@@ -66,7 +66,7 @@ pub(crate) fn command(args: &Args) -> Result<()> {
 
 /// What became of the trees in `given`, or else of Debian's.
 fn outcomes(given: &[PathBuf]) -> Result<Vec<Outcome>> {
-    let within = if given.is_empty() { vec![fetch()?] } else { given.to_vec() };
+    let within = if given.is_empty() { vec![fetch(None)?] } else { given.to_vec() };
     let mut files = Vec::new();
     for file in &within {
         collect(file, !given.is_empty(), &mut files)?;
@@ -260,23 +260,33 @@ fn reason(error: &Error) -> String {
 /// # Errors
 /// It has none, or cannot be fetched.
 pub(crate) fn of_kernel(name: &str) -> Result<PathBuf> {
-    let folders = fetch()?.join("usr/lib");
+    of_suite(name, None)
+}
+
+/// The same of the newest kernel of another suite, if one is named.
+///
+/// # Errors
+/// As [`of_kernel`].
+pub(crate) fn of_suite(name: &str, suite: Option<&str>) -> Result<PathBuf> {
+    let folders = fetch(suite)?.join("usr/lib");
     let found = fs::read_dir(&folders)?.flatten().map(|kernel| kernel.path().join(name)).find(|tree| tree.is_file());
     found.with_context(|| format!("Debian's kernel has no tree {name}"))
 }
 
-/// The trees of Debian's newest arm64 kernel, from `target/breakwater/board-trees` if they are there.
-fn fetch() -> Result<PathBuf> {
+/// The trees of Debian's newest arm64 kernel, from `target/breakwater/board-trees` if they are there; those of another
+/// suite from beside it.
+fn fetch(suite: Option<&str>) -> Result<PathBuf> {
     let _lock = paths::lock()?;
-    let home = paths::out().join("board-trees");
+    let home = paths::out().join(suite.map_or("board-trees".to_owned(), |suite| format!("board-trees-{suite}")));
     if home.is_dir() {
         return Ok(home);
     }
-    let (debian, kernel) = linux::newest_kernel("the boards' trees are in Debian packages (yours can be named)")?;
+    let (debian, kernel) =
+        linux::newest_kernel("the boards' trees are in Debian packages (yours can be named)", suite)?;
     ui::step("Fetching", &format!("{kernel} for its device trees"));
     debian.unpack_alone(std::slice::from_ref(&kernel), &home, |tree| {
         // Some hundred MiB of modules.
-        linux::leave_out(tree, &["boot", "lib"])
+        linux::leave_out(tree, &["boot", "lib", "usr/lib/modules"])
     })?;
     Ok(home)
 }

@@ -59,6 +59,14 @@ pub(crate) enum Board {
     Rpi3,
     /// Raspberry Pi 4 Model B
     Rpi4,
+    /// Raspberry Pi 5
+    Rpi5,
+    /// Xilinx ZCU102, beside a U-Boot that it runs already
+    Zcu102,
+    /// NXP i.MX 8M Plus EVK, beside a U-Boot that it runs already
+    Imx8mp,
+    /// Radxa ROCK 5B, beside a U-Boot that it runs already
+    Rock5,
     /// Any board that runs U-Boot: with the device tree that U-Boot has
     GenericUboot,
     /// Any machine with UEFI: a disk with an EFI system partition
@@ -80,6 +88,13 @@ struct Facts {
     starts: Starts,
     /// In Debian's kernel package; without one, the machine's own is used.
     tree: Option<String>,
+    /// The suite of Debian whose kernel has it, if the distribution's does not.
+    suite: Option<String>,
+    /// Where U-Boot puts a FIT image, and the image that it holds.
+    #[serde(default)]
+    fit_at: u32,
+    #[serde(default)]
+    image_at: u32,
     /// Of Debian's raspi-firmware.
     #[serde(default)]
     firmware: Vec<String>,
@@ -100,6 +115,8 @@ enum Starts {
     Raspberry,
     /// U-Boot, by a script.
     Script,
+    /// U-Boot, by a script and a FIT image.
+    Fit,
     /// UEFI, by the removable path, which gives no command line.
     Uefi,
 }
@@ -189,9 +206,20 @@ pub(crate) fn build(board: Board, append: &str, out: Option<PathBuf>) -> Result<
 /// A package cannot be had, or the files do not fit.
 pub(crate) fn make(board: Board, image: &[u8], append: &str) -> Result<Vec<u8>> {
     let facts = facts(board)?;
+    let tree = match &facts.tree {
+        Some(tree) => fs::read(boards::of_suite(tree, facts.suite.as_deref())?)?,
+        None => Vec::new(),
+    };
+    with_tree(board, image, append, tree)
+}
+
+/// The same with another device tree than the board's.
+///
+/// # Errors
+/// As [`make`].
+pub(crate) fn with_tree(board: Board, image: &[u8], append: &str, tree: Vec<u8>) -> Result<Vec<u8>> {
+    let facts = facts(board)?;
     check(&facts, append)?;
-    let tree = facts.tree.as_ref().map(|tree| Ok::<_, anyhow::Error>(fs::read(boards::of_kernel(tree)?)?));
-    let tree = tree.transpose()?.unwrap_or_default();
     let firmware = if facts.firmware.is_empty() { Vec::new() } else { firmware(&facts.firmware)? };
     assembled(&facts, image, append, tree, firmware)
 }
@@ -208,6 +236,10 @@ fn assembled(facts: &Facts, image: &[u8], append: &str, tree: Vec<u8>, firmware:
         Starts::Script | Starts::Raspberry => {
             add("boot.scr", &uboot::script(&script(append)));
             add("breakwater.img", image);
+        }
+        Starts::Fit => {
+            add("boot.scr", &uboot::script(&fit_script(append, facts.fit_at)));
+            add("breakwater.itb", &uboot::fit(image, facts.image_at, &tree));
         }
     }
     if facts.starts == Starts::Raspberry {
@@ -252,6 +284,15 @@ fn script(append: &str) -> String {
          if test -n \"${{fdt_addr}}\"; then setenv tree ${{fdt_addr}}; else setenv tree ${{fdtcontroladdr}}; fi\n\
          load ${{devtype}} ${{devnum}}:${{distro_bootpart}} ${{kernel_addr_r}} ${{prefix}}breakwater.img\n\
          booti ${{kernel_addr_r}} - ${{tree}}\n"
+    )
+}
+
+/// The same where a FIT image brings the tree: U-Boot fills in RAM.
+fn fit_script(append: &str, fit_at: u32) -> String {
+    format!(
+        "setenv bootargs '{append}'\n\
+         load ${{devtype}} ${{devnum}}:${{distro_bootpart}} {fit_at:#x} ${{prefix}}breakwater.itb\n\
+         bootm {fit_at:#x}\n"
     )
 }
 
@@ -303,7 +344,7 @@ mod tests {
 
     #[test]
     fn good_a_card_has_all_that_is_named_on_it() {
-        for board in [Board::Rpi3, Board::Rpi4] {
+        for board in [Board::Rpi3, Board::Rpi4, Board::Rpi5] {
             let facts = facts(board).expect("it has facts");
             let firmware = facts.firmware.iter().map(|name| (name.clone(), name.clone().into_bytes())).collect();
             let card = assembled(&facts, b"an image", "exit=psci", tree(), firmware).expect("a card");
@@ -318,6 +359,25 @@ mod tests {
             let readme = text(&card, "README.TXT");
             assert!(readme.contains(&facts.title) && readme.contains("serial1:115200n8"), "{readme}");
             assert!(readme.contains("NEVER TRIED"), "{readme}");
+        }
+    }
+
+    #[test]
+    fn good_a_fit_image_has_what_its_script_starts() {
+        for board in [Board::Zcu102, Board::Imx8mp, Board::Rock5] {
+            let facts = facts(board).expect("it has facts");
+            let card = assembled(&facts, b"an image", "exit=psci", tree(), Vec::new()).expect("a card");
+            let fit = read(&card, "breakwater.itb").expect("it is there");
+            assert_eq!(uboot::file_of_fit(&fit, "kernel").as_deref(), Some(&b"an image"[..]));
+            assert_eq!(uboot::file_of_fit(&fit, "fdt"), Some(tree()));
+            let script = text(&card, "boot.scr");
+            assert!(
+                script.contains("bootargs 'exit=psci'\n") && script.ends_with(&format!("bootm {:#x}\n", facts.fit_at))
+            );
+            // The image moves out of the FIT image, which is all that lies there.
+            let (fit_at, image_at) = (u64::from(facts.fit_at), u64::from(facts.image_at));
+            assert!(image_at % (2 << 20) == 0 && fit_at.abs_diff(image_at) >= 64 << 20, "{board:?}");
+            assert!(text(&card, "README.TXT").contains("no first loader"));
         }
     }
 

@@ -174,14 +174,14 @@ fn tree(base: &[u8], command_line: &str, initrd_end_exclusive: u64) -> Result<Ve
 const KERNEL: &str = "kernel";
 const BUSYBOX: &str = "busybox";
 
-/// Debian's packages for arm64, and the name of that of its newest kernel. `what` is made of them.
+/// Debian's packages for arm64, and the name of that of its newest kernel: of the distribution, or of another suite.
+/// `what` is made of them.
 ///
 /// # Errors
 /// They cannot be had.
-pub(crate) fn newest_kernel(what: &str) -> Result<(Apt, String)> {
+pub(crate) fn newest_kernel(what: &str, suite: Option<&str>) -> Result<(Apt, String)> {
     ensure!(apt::usable(), "{what}, and this machine has no apt to fetch them");
-    let codename = apt::distribution().map(|(_, codename)| codename).unwrap_or_default();
-    let sources = apt::of_distribution(&codename);
+    let sources = setup::sources(suite).with_context(|| what.to_owned())?;
     ensure!(!sources.is_empty(), "{what}, and the system's apt sources name no mirror");
     let (debian, said) = Apt::foreign(paths::out().join("apt-arm64"), "arm64", &sources)?;
     let Some(kernel) = debian.dependency(PACKAGE) else {
@@ -208,7 +208,7 @@ fn fetch() -> Result<PathBuf> {
     if home.is_dir() {
         return Ok(home);
     }
-    let (debian, kernel) = newest_kernel("the guest is made of Debian packages")?;
+    let (debian, kernel) = newest_kernel("the guest is made of Debian packages", None)?;
     let busybox = "busybox-static";
     ui::step("Fetching", &format!("{kernel} and {busybox} for arm64"));
     debian.unpack_alone(&[kernel.clone(), busybox.to_owned()], &home, |tree| {

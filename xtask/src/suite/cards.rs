@@ -10,8 +10,9 @@ use crate::child::{self, Finished, Limits};
 use crate::loader::write;
 use crate::machine::Machine;
 use crate::setup::{self, Loader};
-use crate::{boards, verdict};
+use crate::{flight, trees, verdict};
 use anyhow::{Context as _, Result, anyhow, ensure};
+use breakwater_card::{disk, uboot};
 use breakwater_witness::qemu::quiet_console;
 use serde_json::Value;
 use std::fs;
@@ -28,40 +29,76 @@ const PROMPT_OF_RASPBERRY: &str = "U-Boot> ";
 
 /// A boot by each card.
 pub(super) fn cases() -> Vec<Case> {
-    let rpi3 = (Board::Rpi3, "raspi3b", Loader::UBootRpi3, "broadcom/bcm2837-rpi-3-b.dtb");
-    let rpi4 = (Board::Rpi4, "raspi4b", Loader::UBootRpi4, "broadcom/bcm2711-rpi-4-b.dtb");
-    let raspberry = [rpi3, rpi4].map(|(board, machine, loader, tree)| {
+    let rpi3 = (Board::Rpi3, flight::Board::Raspi3b, Loader::UBootRpi3);
+    let rpi4 = (Board::Rpi4, flight::Board::Raspi4b, Loader::UBootRpi4);
+    let raspberry = [rpi3, rpi4].map(|(board, machine, loader)| {
         Case::new(format!("card/{}", board.name()), move |context, scratch| {
             let card = made(board, "exit=semihosting", context, scratch)?;
             let mut qemu = context.ready.qemu.command();
-            qemu.args(["-M", machine]).arg("-kernel").arg(setup::loader(loader)?);
-            qemu.arg("-dtb").arg(boards::of_kernel(tree)?);
-            qemu.arg("-drive").arg(format!("if=sd,format=raw,file={}", card.display()));
-            // The first serial line is the PL011, the second the mini UART, which the trees say is the console.
-            quiet_console(qemu.args(["-serial", "null"]), "stdio");
+            qemu.args(machine.settle(&Machine::default(), |_| false)?.arguments()?);
+            qemu.arg("-kernel").arg(setup::loader(loader)?);
+            quiet_console(qemu.arg("-drive").arg(format!("if=sd,format=raw,file={}", card.display())), "stdio");
             let finished = run(&mut qemu, PROMPT_OF_RASPBERRY)?;
             all_online(verdict::judge(&finished).map_err(|error| anyhow!("{error}; it said {}", finished.serial))?)
         })
     });
+    // No U-Boot for these is packaged: QEMU gets what it would take from the card.
+    let zcu102 = (Board::Zcu102, flight::Board::XlnxZcu102);
+    let imx8mp = (Board::Imx8mp, flight::Board::Imx8mpEvk);
+    let contents = [zcu102, imx8mp].map(|(board, machine)| {
+        Case::new(format!("card/{}-contents", board.name()), move |context, scratch| {
+            let fit = disk::read(&fs::read(made(board, "", context, scratch)?)?, "breakwater.itb")?;
+            let file = |name: &str| {
+                let bytes = uboot::file_of_fit(&fit, name).with_context(|| format!("no {name}, or another"))?;
+                write(scratch, name, &bytes)
+            };
+            let mut qemu = context.ready.qemu.command();
+            qemu.args(machine.settle(&Machine::default(), |_| false)?.arguments()?);
+            qemu.arg("-kernel").arg(file("kernel")?).arg("-dtb").arg(file("fdt")?);
+            quiet_console(qemu.arg("-append").arg(patient("exit=semihosting")), "stdio");
+            all_online(verdict::judge(&run(&mut qemu, PROMPT)?)?)
+        })
+    });
+    // Nor has a packaged U-Boot their RAM; but that of the i.MX 8M Plus begins where virt's does.
+    let fit_script = Case::new("card/imx8mp-script-on-virt", |context, scratch| {
+        let tree = trees::make("none-changed", &context.ready.qemu, &Machine::default(), "exit=park", scratch)?;
+        let image = fs::read(&context.image.img)?;
+        let card = card::with_tree(Board::Imx8mp, &image, &patient("exit=semihosting"), tree.bytes)?;
+        let mut qemu = virt(&write(scratch, "card.img", &card)?, Loader::UBoot, context)?;
+        all_online(verdict::judge(&run(&mut qemu, PROMPT)?)?)
+    });
+    // Nothing here runs them: that they can be made is all.
+    let unseen = [Board::Rpi5, Board::Rock5].map(|board| {
+        Case::new(format!("card/{}-is-made", board.name()), move |context, scratch| {
+            let card = fs::read(made(board, "", context, scratch)?)?;
+            let kernel = match board {
+                Board::Rpi5 => disk::read(&card, "breakwater.img")?,
+                _ => uboot::file_of_fit(&disk::read(&card, "breakwater.itb")?, "kernel").context("no kernel")?,
+            };
+            ensure!(kernel == fs::read(&context.image.img)?, "the card has another image");
+            Ok(())
+        })
+    });
     let by_script = Case::new("card/generic-uboot", |context, scratch| {
-        let mut qemu = virt(Board::GenericUboot, Loader::UBoot, "exit=semihosting", context, scratch)?;
+        let card = made(Board::GenericUboot, "exit=semihosting", context, scratch)?;
+        let mut qemu = virt(&card, Loader::UBoot, context)?;
         all_online(verdict::judge(&run(&mut qemu, PROMPT)?)?)
     });
     let by_uefi = [("aavmf", Loader::Uefi), ("u-boot", Loader::UBoot)].map(|(name, loader)| {
         Case::new(format!("card/generic-uefi-{name}"), move |context, scratch| {
-            let mut qemu = virt(Board::GenericUefi, loader, "", context, scratch)?;
+            let mut qemu = virt(&made(Board::GenericUefi, "", context, scratch)?, loader, context)?;
             // Without a command line it parks.
             let finished = run(&mut qemu, "BOOT-REPORT ")?;
             ensure!(finished.marked && finished.status.is_none(), "no report, or QEMU ended: {}", finished.ended());
             all_online(verdict::audited(&finished)?)
         })
     });
-    raspberry.into_iter().chain([by_script]).chain(by_uefi).collect()
+    let boards = raspberry.into_iter().chain(contents).chain([fit_script]).chain(unseen);
+    boards.chain([by_script]).chain(by_uefi).collect()
 }
 
 /// QEMU's `virt` with a card behind this loader.
-fn virt(board: Board, loader: Loader, append: &str, context: &Context, scratch: &Path) -> Result<Command> {
-    let card = made(board, append, context, scratch)?;
+fn virt(card: &Path, loader: Loader, context: &Context) -> Result<Command> {
     let mut qemu = context.ready.qemu.command();
     qemu.args(Machine::default().arguments()?).arg("-bios").arg(setup::loader(loader)?);
     qemu.arg("-drive").arg(format!("if=none,id=card,format=raw,file={}", card.display()));
