@@ -19,7 +19,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 pub const MAGIC: [u8; 16] = *b"breakwater log 1";
 /// Bytes before the text.
 pub const HEADER_BYTES: usize = 64;
-/// Bytes of text that an image keeps, the newest: the report of some 60 CPUs.
+/// Bytes of text that an image keeps, the newest: the report of some 90 CPUs.
 pub const TEXT_BYTES: usize = 64 << 10;
 /// More than any image keeps.
 const TEXT_BYTES_MAX: u64 = 1 << 30;

@@ -1,7 +1,7 @@
 //! `cargo xtask boot`: set up, build, boot, judge.
 
 use crate::flight::Flight;
-use crate::image::{self, Image, Recipe};
+use crate::image::{self, Earlycon, Image, Recipe};
 use crate::loader::{self, Loading};
 use crate::machine::Machine;
 use crate::setup::{self, Qemu};
@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// Boot this image in place of ours: one that is built on the same core, whose report is judged in the same way
     #[arg(long, value_name = "FILE", conflicts_with = "layout_seed")]
     image: Option<PathBuf>,
+    /// Where our image speaks before it knows its console, as for build: sbsa-ref takes pl011@0x60000000
+    #[arg(long, value_name = "KIND@ADDRESS", default_value = "semihosting", conflicts_with = "image")]
+    earlycon: Earlycon,
     /// Use this QEMU
     #[arg(long, value_name = "FILE", env = "BREAKWATER_QEMU")]
     qemu: Option<PathBuf>,
@@ -101,10 +104,8 @@ pub(crate) fn command(args: &Args, given: &[String]) -> Result<()> {
         }
         None => {
             let ready = setup::ready(args.qemu.as_deref())?;
-            (
-                ready.qemu,
-                image::build(&ready.toolchain, &Recipe { layout_seed: flight.layout_seed, ..Recipe::default() })?,
-            )
+            let (layout_seed, earlycon) = (flight.layout_seed, args.earlycon.clone());
+            (ready.qemu, image::build(&ready.toolchain, &Recipe { layout_seed, earlycon, ..Recipe::default() })?)
         }
     };
     if flight.layout_seed.is_some() {

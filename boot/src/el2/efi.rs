@@ -56,7 +56,7 @@ refusals! {
     NO_TREE = "the firmware gives neither a device tree nor ACPI 2.0";
     BAD_ACPI = "the firmware's ACPI tables lead out of its memory or have more than 128 KiB";
     BAD_TREE = "the firmware's device tree has a wrong magic or no size up to 2 MiB";
-    NO_ROOM = "the firmware has no memory for a copy of the device tree below 48 bits";
+    NO_ROOM = "the firmware has no memory below 48 bits for a copy of the device tree or of ACPI's tables";
     LONG_OPTIONS = "the load options have more than 2048 characters";
     LARGE_MAP = "the firmware's memory map has more than 32 KiB";
     NO_MAP = "the firmware gives no memory map";
@@ -80,7 +80,7 @@ pub(super) unsafe extern "efiapi" fn prepare(image: Handle, system: *const Syste
     let described = match (table(system, DTB_TABLE_GUID), table(system, ACPI_20_TABLE_GUID)) {
         (Some(tree), _) if !is_tree(tree.cast()) => return refuse(system, &BAD_TREE, Status::COMPROMISED_DATA),
         (Some(tree), _) => copied(boot, tree.cast()).ok_or(&NO_ROOM[..]),
-        (None, Some(rsdp)) => acpi_tables(boot, rsdp).ok_or(&BAD_ACPI[..]),
+        (None, Some(rsdp)) => acpi_tables(boot, rsdp),
         (None, None) => return refuse(system, &NO_TREE, Status::NOT_FOUND),
     };
     let described = match described {
@@ -90,10 +90,8 @@ pub(super) unsafe extern "efiapi" fn prepare(image: Handle, system: *const Syste
     if keep_load_options(boot, image).is_none() {
         return refuse(system, &LONG_OPTIONS, Status::BAD_BUFFER_SIZE);
     }
-    match keep_memory_map(boot) {
-        Ok(_) => {}
-        Err(Status::BUFFER_TOO_SMALL) => return refuse(system, &LARGE_MAP, Status::BUFFER_TOO_SMALL),
-        Err(status) => return refuse(system, &NO_MAP, status),
+    if let Err(status) = keep_memory_map(boot) {
+        return refuse(system, without_map(status), status);
     }
     let status = leave_boot_services(boot, image);
     // After the first try only memory services are left (UEFI, ExitBootServices): nothing more is said.
@@ -145,11 +143,19 @@ fn allocated(boot: &BootServices, bytes: usize) -> Option<*mut c_void> {
     (status == Status::SUCCESS && start >> ADDRESS_BITS == 0).then_some(start as *mut c_void)
 }
 
-/// A bundle of the ACPI tables that `rsdp` leads to. What lies outside the memory of UEFI's map is not looked at.
-fn acpi_tables(boot: &BootServices, rsdp: *const c_void) -> Option<*const u32> {
-    let start = allocated(boot, acpi::ROOM)?;
-    keep_memory_map(boot).ok()?;
-    let map = firmware::memory_map().ok()??;
+/// Why there is no memory map.
+fn without_map(status: Status) -> &'static [u16] {
+    if status == Status::BUFFER_TOO_SMALL { &LARGE_MAP } else { &NO_MAP }
+}
+
+/// A bundle of the ACPI tables that `rsdp` leads to, or what to say instead. What lies outside the memory of UEFI's map
+/// is not looked at.
+fn acpi_tables(boot: &BootServices, rsdp: *const c_void) -> Result<*const u32, &'static [u16]> {
+    let Some(start) = allocated(boot, acpi::ROOM) else { return Err(&NO_ROOM) };
+    if let Err(status) = keep_memory_map(boot) {
+        return Err(without_map(status));
+    }
+    let Ok(Some(map)) = firmware::memory_map() else { return Err(&NO_MAP) };
     // SAFETY: UEFI, SetMem: the pages were allocated for as many bytes.
     unsafe { (boot.set_mem)(start, acpi::ROOM, 0) };
     // SAFETY: as many bytes, all 0, that nobody else knows of.
@@ -163,8 +169,10 @@ fn acpi_tables(boot: &BootServices, rsdp: *const c_void) -> Option<*const u32> {
         }
         can_be_read
     };
-    acpi::gather(rsdp.addr() as u64, room, copy)?;
-    Some(start.cast_const().cast())
+    if acpi::gather(rsdp.addr() as u64, room, copy).is_none() {
+        return Err(&BAD_ACPI);
+    }
+    Ok(start.cast_const().cast())
 }
 
 /// Keeps the load options. `None` when there are more than there is room for.
