@@ -6,10 +6,10 @@
 //! `xtask/cards.toml`.
 
 use crate::image::{self, Earlycon, Recipe};
-use crate::setup::{self, Install, Loader};
+use crate::setup::{self, Install, Loader, Toolchain};
 use crate::ui::Progress;
 use crate::{boards, paths, ui};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use breakwater_card::disk::{self, Table};
 use breakwater_card::target::{System, find};
 use breakwater_card::{CHUNK, NO_TERMINAL, uboot};
@@ -90,6 +90,8 @@ struct Facts {
     tree: Option<String>,
     /// The suite of Debian whose kernel has it, if the distribution's does not.
     suite: Option<String>,
+    /// Its UART, as `cargo xtask build --earlycon` takes it.
+    earlycon: Option<String>,
     /// Where U-Boot puts a FIT image, and the image that it holds.
     #[serde(default)]
     fit_at: u32,
@@ -189,15 +191,24 @@ pub(crate) fn build(board: Board, append: &str, out: Option<PathBuf>) -> Result<
         let _lock = paths::lock()?;
         setup::toolchain(Install::Allowed)?
     };
-    // Without a debugger, semihosting would be an exception.
-    let image = image::build(&toolchain, &Recipe { earlycon: Earlycon::None, ..Recipe::default() })?;
-    let card = make(board, &fs::read(&image.img)?, append)?;
+    let card = make(board, &built(board, &toolchain)?, append)?;
     if let Some(folder) = out.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     replace(&out, &card)?;
     ui::step("Made", &format!("{} ({} MiB)", paths::shown(&out), card.len() >> 20));
     Ok(out)
+}
+
+/// The board's image: it speaks on the board's UART from its first instruction, where that is known.
+///
+/// # Errors
+/// It does not build.
+pub(crate) fn built(board: Board, toolchain: &Toolchain) -> Result<Vec<u8>> {
+    // Without a debugger, semihosting would be an exception.
+    let earlycon = facts(board)?.earlycon.map_or(Ok(Earlycon::None), |uart| uart.parse());
+    let earlycon = earlycon.map_err(|error: breakwater::earlycon::Error| anyhow!("cards.toml: {error}"))?;
+    Ok(fs::read(image::build(toolchain, &Recipe { earlycon, ..Recipe::default() })?.img)?)
 }
 
 /// The card's bytes, with `image` to start and `append` as its command line.
@@ -297,8 +308,9 @@ fn fit_script(append: &str, fit_at: u32) -> String {
 }
 
 fn readme(facts: &Facts, tree: &[u8]) -> String {
-    let console = Fdt::new(tree).ok().and_then(|tree| {
-        let path = tree.find_node("/chosen")?.property("stdout-path")?.value().to_vec();
+    let console = (!tree.is_empty()).then_some(tree).and_then(|tree| {
+        // Debian's trees are right; dtoolkit's check has its opinion of names besides.
+        let path = Fdt::new_unchecked(tree).find_node("/chosen")?.property("stdout-path")?.value().to_vec();
         Some(String::from_utf8_lossy(&path).trim_end_matches('\0').to_owned())
     });
     let console = console.map_or_else(String::new, |console| {
@@ -307,13 +319,16 @@ fn readme(facts: &Facts, tree: &[u8]) -> String {
              no parity, 1 stop bit. The device tree is that of Debian's linux-image package for arm64.\n"
         )
     });
+    let early = facts.earlycon.as_ref().map_or_else(String::new, |uart| {
+        format!("The image speaks there ({uart}) from its first instruction on, before it has read the device tree.\n")
+    });
     let parts = [&facts.title, &facts.start, &facts.serial, &facts.unknown, &facts.source].map(|part| part.trim());
     let [title, start, serial, unknown, source] = parts;
     format!(
         "Breakwater for {title}\n\n\
          THIS WAS NEVER TRIED ON A BOARD. What was run stands in boot/BOARDS.md of the repository.\n\n\
          How to start it\n{start}\n\n\
-         Where to look: the serial line\n{serial}\n{console}\
+         Where to look: the serial line\n{serial}\n{console}{early}\
          Speed and pins are the firmware's: the image uses them as it finds them.\n\n\
          What will be seen\n\
          A report that begins with the line `breakwater: booted at ...`, says `CPUs online  N of N`, and ends with\n\
@@ -401,6 +416,9 @@ mod tests {
         let names: Vec<String> = Board::value_variants().iter().map(|board| board.name()).collect();
         assert_eq!(all.len(), names.len());
         assert!(names.iter().all(|name| all.contains_key(name)));
+        for uart in all.values().filter_map(|facts| facts.earlycon.as_deref()) {
+            assert!(matches!(uart.parse(), Ok(Earlycon::Uart(_))), "{uart}");
+        }
     }
 
     #[test]

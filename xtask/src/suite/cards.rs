@@ -114,7 +114,11 @@ fn run(qemu: &mut Command, last: &str) -> Result<Finished> {
 }
 
 fn made(board: Board, append: &str, context: &Context, scratch: &Path) -> Result<PathBuf> {
-    let image = fs::read(&context.image.img)?;
+    // What a person gets; those that nothing starts have the image that there is already.
+    let image = match board {
+        Board::Rpi5 | Board::Rock5 => fs::read(&context.image.img)?,
+        _ => card::built(board, &context.ready.toolchain)?,
+    };
     let append = if append.is_empty() { String::new() } else { patient(append) };
     write(scratch, "card.img", &card::make(board, &image, &append)?)
 }
