@@ -5,8 +5,8 @@ use breakwater::log::{self, Kept};
 use std::path::{Path, PathBuf};
 
 /// Shown by `--help`.
-pub(crate) const HOW_TO_DUMP: &str = "A dump is memory as it is, from an address that is a multiple of 8, or an ELF core \
-    of it. QEMU's monitor: `pmemsave ADDRESS BYTES FILE` or `dump-guest-memory FILE`. gdb with the image's .elf: \
+pub(crate) const HOW_TO_DUMP: &str = "A dump is memory as it is, or an ELF core of it. QEMU's monitor: \
+    `pmemsave ADDRESS BYTES FILE` or `dump-guest-memory FILE`. gdb with the image's .elf: \
     `dump binary memory FILE &breakwater_log &breakwater_log_end_exclusive`.";
 
 /// `cargo xtask report`.

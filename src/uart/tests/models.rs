@@ -109,8 +109,9 @@ impl Model for Ns16550 {
     }
 }
 
-/// UG1087, UART: Control at 0x00, bit 4 TXEN, bit 5 TXDIS (which wins), after reset 0x128; Channel_sts at 0x2c, bit 4
-/// TFUL, bit 3 TEMPTY; TX_RX_FIFO at 0x30. A disabled transmitter sends nothing.
+/// UG1087, UART: Channel_sts at 0x2c, bit 4 TFUL, bit 3 TEMPTY; TX_RX_FIFO at 0x30. xilinx_uartps.c: Control at 0x00,
+/// bit 4 TXEN, bit 5 TXDIS. QEMU, cadence_uart.c: Control is 0x128 after reset, TXDIS wins, and a disabled transmitter
+/// sends nothing.
 pub(super) struct Cadence {
     pub control: u32,
     pub stores_to_control: u32,
@@ -145,7 +146,7 @@ impl Model for Cadence {
     }
 }
 
-/// IMX8MPRM, UART: UTXD at 0x40; UTS at 0xb4, bit 4 TXFULL, bit 6 TXEMPTY, bit 5 RXEMPTY.
+/// imx.c: UTXD at 0x40; UTS at 0xb4, bit 4 TXFULL, bit 6 TXEMPTY, bit 5 RXEMPTY.
 pub(super) struct Imx;
 
 impl Model for Imx {
@@ -281,8 +282,9 @@ impl Model for Lpuart {
     }
 }
 
-/// R-Car Gen3 manual, SCIF: SCFTDR at 0x0c, a byte; SCFSR at 0x10, 16 bits, bit 5 TDFE, bit 6 TEND, bit 7 ER, bit 4
-/// BRK. Flags are set by the UART and stay until 0 is stored to them after they were read as 1; 1 leaves them.
+/// U-Boot's and Zephyr's drivers for R-Car, apart from Linux's: SCFTDR at 0x0c, a byte; SCFSR at 0x10, 16 bits, bit 5
+/// TDFE, bit 6 TEND, bit 7 ER, bit 4 BRK. Flags are set by the UART and stay until 0 is stored to them after they were
+/// read as 1; 1 leaves them.
 pub(super) struct Scif {
     pub flags: u32,
     seen: u32,
