@@ -309,6 +309,7 @@ pub(crate) mod tests {
         refused("sdb", "runs from it: / is there", |fake| fake.mount("8:17", "/", "/dev/root"));
         refused("sdb", "runs from it: /boot/efi", |fake| fake.mount("8:17", "/boot/efi", "/dev/sdb1"));
         refused("sdb", "this system swaps to it", |fake| fake.swap("sdb1"));
+        refused("sdb", "this system swaps to it", |fake| fake.swap("sdb"));
         // LVM on an encrypted partition.
         for reason in ["runs from it: / is there", "this system swaps to it"] {
             refused("sdb", reason, |fake| {

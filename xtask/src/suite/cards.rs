@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+/// Of a card, a power of two: QEMU's are.
+const CARD_BYTES: u64 = 256 << 20;
 /// CPUs of each machine.
 const CPUS: u64 = 4;
 
@@ -120,7 +122,10 @@ fn made(board: Board, append: &str, context: &Context, scratch: &Path) -> Result
         _ => card::built(board, &context.ready.toolchain)?,
     };
     let append = if append.is_empty() { String::new() } else { patient(append) };
-    write(scratch, "card.img", &card::make(board, &image, &append)?)
+    let card = write(scratch, "card.img", &card::make(board, &image, &append)?)?;
+    // People's cards are larger than what is written to them.
+    fs::OpenOptions::new().write(true).open(&card)?.set_len(CARD_BYTES)?;
+    Ok(card)
 }
 
 fn all_online(report: Value) -> Result<()> {
