@@ -6,12 +6,12 @@ use super::variety::{TIMEOUT, judged};
 use super::{Context, witnessed};
 use crate::boot::{Boot, patient};
 use crate::child::{self, Finished, Limits};
+use crate::flight::Board;
 use crate::image::{self, Image, Recipe};
 use crate::loader::{self, Loading, State};
 use crate::machine::{Level, Machine};
 use crate::{boards, report, trees, ui, verdict};
 use anyhow::{Context as _, Result, ensure};
-use breakwater_witness::qemu::quiet_console;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -20,8 +20,7 @@ use std::time::{Duration, Instant};
 /// The first UART of QEMU's virt machine, and of its sbsa-ref.
 const ON_VIRT: &str = "pl011@0x9000000";
 const ON_SBSA_REF: &str = "pl011@0x60000000";
-/// What a refusal begins with, and a report.
-const REFUSED: &str = "breakwater: refused: ";
+/// What a report begins with.
 const BOOTED: &str = "breakwater: booted at ";
 /// How much of memory is dumped: the image lies in it.
 const DUMPED: u64 = 32 << 20;
@@ -42,7 +41,9 @@ pub(super) fn cases() -> Vec<Case> {
             let machine = Machine::default();
             witnessed::clean(&witnessed::watched(context, &image, (&machine, None), scratch)?, machine.smp)
         }),
-        Case::new("early/sbsa-ref", move |context, _| on_sbsa_ref(context, &built(Some(ON_SBSA_REF), context)?)),
+        Case::new("early/sbsa-ref", move |context, scratch| {
+            on_sbsa_ref(context, &built(Some(ON_SBSA_REF), context)?, scratch)
+        }),
         Case::new("early/report-from-memory", move |context, scratch| {
             from_memory(context, &built(None, context)?, scratch)
         }),
@@ -65,22 +66,23 @@ struct Virt<'a> {
 }
 
 impl Virt<'_> {
-    /// Boots `machine` with a tree of that name to its end, or until it says `marker`.
-    fn boot(&self, machine: &Machine, tree: &str, more: &[String], marker: Option<&str>) -> Result<Finished> {
+    /// Enters `machine` with a tree of that name.
+    fn with(&self, machine: &Machine, tree: &str) -> Result<Loading> {
+        by_shim(self.context, machine, tree, &patient("exit=semihosting colour=red"), self.scratch)
+    }
+
+    /// Boots `machine` to its end, or until it says `marker`.
+    fn boot(&self, machine: &Machine, entry: &Loading, more: &[String], marker: Option<&str>) -> Result<Finished> {
         let Self { context, image, scratch } = *self;
-        let append = patient("exit=semihosting colour=red");
-        let entry = match machine.level {
-            Level::El1 => Loading::Kernel { load_address: None, append },
-            _ => by_shim(context, machine, tree, &append, scratch)?,
-        };
-        let boot = Boot { qemu: &context.ready.qemu, img: &image.img, machine, entry: &entry, scratch };
+        let boot = Boot { qemu: &context.ready.qemu, img: &image.img, machine, entry, scratch };
         let limits = Limits { timeout: TIMEOUT, marker: marker.map(str::to_owned), ..Limits::default() };
         child::run_until(boot.command()?.args(more), &limits, false)
     }
 
     /// Four CPUs, and everything said once.
     fn booted(&self, tree: &str, more: &[String]) -> Result<String> {
-        let finished = self.boot(&Machine::default(), tree, more, None)?;
+        let machine = Machine::default();
+        let finished = self.boot(&machine, &self.with(&machine, tree)?, more, None)?;
         verdict::complete(judged(&finished, self.scratch)?)?;
         Ok(finished.serial)
     }
@@ -103,7 +105,8 @@ impl Virt<'_> {
     fn gives_way_to_another(&self) -> Result<()> {
         let second = self.scratch.join("second.txt");
         let more = ["-serial".to_owned(), format!("file:{}", second.display())];
-        let finished = self.boot(&Machine::default(), "second-console", &more, None)?;
+        let machine = Machine::default();
+        let finished = self.boot(&machine, &self.with(&machine, "second-console")?, &more, None)?;
         ensure!(finished.status == Some(0), "{}", finished.ended());
         let there = std::fs::read_to_string(second)?;
         once(&finished.serial, "unknown option colour=red")?;
@@ -113,16 +116,30 @@ impl Virt<'_> {
         Ok(())
     }
 
-    /// Before the MMU is on, and after.
+    /// Before the MMU is on, a fault included, and after.
     fn says_refusals(&self) -> Result<()> {
-        let low = Machine { level: Level::El1, ..Machine::default() };
-        let refusals = [(&low, "none-changed", "entered at EL1"), (&Machine::default(), "wrong-magic", "device tree")];
-        for (machine, tree, why) in refusals {
-            let finished = self.boot(machine, tree, &[], Some("\n"))?;
+        let (usual, low) = (Machine::default(), Machine { level: Level::El1, ..Machine::default() });
+        let small = Machine { memory: "128M".to_owned(), ..Machine::default() };
+        let at_el1 = Loading::Kernel { load_address: None, append: String::new() };
+        let refusals = [
+            (&low, at_el1, "breakwater: refused: entered at EL1;"),
+            (&usual, self.with(&usual, "wrong-magic")?, "breakwater: refused: device tree has wrong magic"),
+            // Its file lies in RAM, and the first tables beyond.
+            (&small, self.across(small.ram_end_exclusive()? - 0x5_0000), "breakwater: exception before the MMU was on"),
+        ];
+        for (machine, entry, what) in refusals {
+            let finished = self.boot(machine, &entry, &[], Some("\n"))?;
             let line = finished.serial.lines().next().unwrap_or_default();
-            ensure!(line.starts_with(REFUSED) && line.contains(why), "`{line}` does not say `{why}`");
+            ensure!(line.contains(what), "`{line}` is not `{what}`");
         }
         Ok(())
+    }
+
+    /// Enters the image at `address`, whatever is there.
+    fn across(&self, address: u64) -> Loading {
+        let file = format!("loader,file={},addr={address:#x},force-raw=on", self.image.img.display());
+        let enter = format!("loader,addr={address:#x},cpu-num=0");
+        Loading::Given(["-device", &file, "-device", &enter].map(str::to_owned).to_vec())
     }
 }
 
@@ -133,12 +150,11 @@ fn once(text: &str, what: &str) -> Result<()> {
 }
 
 /// Its tree names neither a console nor PSCI, whose SMC would hang.
-fn on_sbsa_ref(context: &Context, image: &Image) -> Result<()> {
-    let mut command = context.ready.qemu.command();
-    // Its display wants a file that is packaged elsewhere.
-    command.args(["-M", "sbsa-ref", "-smp", "1", "-m", "1G", "-global", "bochs-display.romfile=", "-kernel"]);
-    command.arg(&image.img).args(["-append", "exit=semihosting"]);
-    let finished = child::run(quiet_console(&mut command, "stdio"), TIMEOUT, false)?;
+fn on_sbsa_ref(context: &Context, image: &Image, scratch: &Path) -> Result<()> {
+    let machine = &Board::SbsaRef.settle(&Machine::default(), |_| false)?;
+    let entry = &Loading::Kernel { load_address: None, append: "exit=semihosting".to_owned() };
+    let boot = Boot { qemu: &context.ready.qemu, img: &image.img, machine, entry, scratch };
+    let finished = child::run(&mut boot.command()?, TIMEOUT, false)?;
     verdict::complete(verdict::judge(&finished)?)?;
     once(&finished.serial, "the device tree names no console")?;
     once(&finished.serial, BOOTED)
