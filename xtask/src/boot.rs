@@ -1,7 +1,7 @@
 //! `cargo xtask boot`: set up, build, boot, judge.
 
 use crate::flight::Flight;
-use crate::image::{self, Earlycon, Image, Recipe};
+use crate::image::{self, Image};
 use crate::loader::{self, Loading};
 use crate::machine::Machine;
 use crate::setup::{self, Qemu};
@@ -27,11 +27,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     flight: Flight,
     /// Boot this image in place of ours: one that is built on the same core, whose report is judged in the same way
-    #[arg(long, value_name = "FILE", conflicts_with = "layout_seed")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["layout_seed", "earlycon"])]
     image: Option<PathBuf>,
-    /// Where our image speaks before it knows its console, as for build: sbsa-ref takes pl011@0x60000000
-    #[arg(long, value_name = "KIND@ADDRESS", default_value = "semihosting", conflicts_with = "image")]
-    earlycon: Earlycon,
     /// Use this QEMU
     #[arg(long, value_name = "FILE", env = "BREAKWATER_QEMU")]
     qemu: Option<PathBuf>,
@@ -104,8 +101,7 @@ pub(crate) fn command(args: &Args, given: &[String]) -> Result<()> {
         }
         None => {
             let ready = setup::ready(args.qemu.as_deref())?;
-            let (layout_seed, earlycon) = (flight.layout_seed, args.earlycon.clone());
-            (ready.qemu, image::build(&ready.toolchain, &Recipe { layout_seed, earlycon, ..Recipe::default() })?)
+            (ready.qemu, image::build(&ready.toolchain, &flight.recipe())?)
         }
     };
     if flight.layout_seed.is_some() {

@@ -11,6 +11,7 @@ pub(crate) use board::Board;
 use crate::boot::{self, Boot};
 use crate::child::{Finished, Limits};
 use crate::firmware::{self, Way};
+use crate::image::{Earlycon, Recipe};
 use crate::loader::{self, Loading, State};
 use crate::machine::{self, Machine};
 use crate::setup::Qemu;
@@ -20,6 +21,8 @@ use anyhow::{Result, ensure};
 use breakwater_witness::Tools;
 use breakwater_witness::watch::{Start, Subject};
 use clap::builder::PossibleValue;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, FromArgMatches};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,6 +47,10 @@ pub(crate) struct Flight {
     /// Boot the layout of this seed
     #[arg(long, value_name = "N")]
     pub(crate) layout_seed: Option<u64>,
+    /// Boot a build that speaks there before it knows its console: none, semihosting, or a UART, as pl011@0x9000000 or
+    /// 8250@0x3f215040,2,4
+    #[arg(long, value_name = "KIND@ADDRESS[,SHIFT,WIDTH]", default_value = "semihosting")]
+    pub(crate) earlycon: Earlycon,
     /// Load the image at this physical address, any 4 KiB page of the memory
     #[arg(long, value_name = "ADDRESS", value_parser = machine::address)]
     pub(crate) load_address: Option<u64>,
@@ -83,12 +90,26 @@ impl clap::ValueEnum for Loader {
 }
 
 impl Flight {
+    /// The flight that these options of `cargo xtask boot` ask for.
+    ///
+    /// # Errors
+    /// They are none, or as [`Flight::settled`].
+    pub(crate) fn parse(options: &[String]) -> Result<Self> {
+        let command = Self::augment_args(clap::Command::new("boot").no_binary_name(true));
+        let matches = command.try_get_matches_from(options)?;
+        let given = given(&matches);
+        Self::from_arg_matches(&matches)?.settled(|id| given.iter().any(|given| given == id))
+    }
+
     /// This flight with what its board has, of options of which some were `given`.
     ///
     /// # Errors
     /// Its options exclude each other, or are not for its board or loader.
     pub(crate) fn settled(&self, given: impl Fn(&str) -> bool) -> Result<Self> {
-        let mut flight = Self { machine: self.board.settle(&self.machine, given)?, ..self.clone() };
+        let mut flight = Self { machine: self.board.settle(&self.machine, &given)?, ..self.clone() };
+        if let (Some(uart), false) = (self.board.earlycon(), given("earlycon")) {
+            flight.earlycon = Earlycon::Uart(uart.to_owned());
+        }
         flight.machine.memory_bytes()?;
         let (board, loader) = (self.board.name(), spelled(&self.loader));
         ensure!(
@@ -110,6 +131,11 @@ impl Flight {
             flight.append = format!("{} maxcpus={}", self.append, flight.machine.smp).trim_start().to_owned();
         }
         Ok(flight)
+    }
+
+    /// What to build for it.
+    pub(crate) fn recipe(&self) -> Recipe {
+        Recipe { layout_seed: self.layout_seed, earlycon: self.earlycon.clone(), target_dir: None }
     }
 
     /// The flight as a test flies it: with the CPUs and memory that it has, and it waits for every CPU, however busy
@@ -211,6 +237,9 @@ impl Flight {
         };
         say(self.board != Board::Virt, "machine", self.board.name());
         say(self.loader != Loader::Kernel, "loader", spelled(&self.loader));
+        if let (Earlycon::Uart(uart), true) = (&self.earlycon, self.board.earlycon().is_none()) {
+            say(true, "earlycon", uart.clone());
+        }
         say(machine.cpu != usual.cpu, "cpu", machine.cpu.clone());
         say(machine.smp != self.board.most_cpus().unwrap_or(usual.smp), "smp", machine.smp.to_string());
         say(machine.memory != usual.memory, "memory", machine.memory.clone());
@@ -256,6 +285,12 @@ impl Flight {
     }
 }
 
+/// The ids of a command's options that stand on its line.
+pub(crate) fn given(matches: &ArgMatches) -> Vec<String> {
+    let is_given = |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+    matches.ids().filter(is_given).map(|id| id.as_str().to_owned()).collect()
+}
+
 /// What the command line calls a value.
 pub(crate) fn spelled(value: &impl clap::ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
@@ -286,7 +321,7 @@ mod tests {
         let lines = [
             "",
             "--loader raw --cpu max --smp 8 --memory 6G --gic 2 --load-address 0x140003000 --append exit=psci --numa",
-            "--layout-seed 7",
+            "--earlycon pl011@0x9000000 --layout-seed 7",
             "--loader esp --machine-option acpi=off --machine-option secure=on --icount",
         ];
         let mut names = Vec::new();
@@ -306,6 +341,15 @@ mod tests {
         let flight = asked.settled(|id| id == "board").expect("it needs nothing");
         assert_eq!((flight.machine.smp, flight.name()), (2, "xlnx-versal-virt/kernel".to_owned()));
         assert_eq!(flight.options(), words("--machine xlnx-versal-virt"));
+    }
+
+    #[test]
+    fn good_a_board_without_a_console_in_its_tree_gets_an_early_one() {
+        let own = parsed(&words("--machine sbsa-ref")).settled(|_| false).expect("it needs nothing");
+        assert_eq!(own.recipe().earlycon, Earlycon::Uart("pl011@0x60000000".to_owned()));
+        let asked = parsed(&words("--machine sbsa-ref --earlycon none")).settled(|id| id == "earlycon").expect("so");
+        assert_eq!(asked.recipe().earlycon, Earlycon::None);
+        assert_eq!(own.options(), words("--machine sbsa-ref"));
     }
 
     fn refusal(line: &str) -> String {

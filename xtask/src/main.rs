@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod bisect;
 mod boards;
 mod boot;
 mod card;
@@ -24,8 +25,7 @@ mod witness;
 
 use anyhow::Result;
 use breakwater_witness::{child, exec, judge, loader, machine, ui, watch};
-use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Set up, build, boot and test Breakwater
@@ -55,6 +55,8 @@ enum Verb {
     Test(suite::Args),
     /// Boot many machines, by many loaders, in many layouts
     Matrix(matrix::Args),
+    /// Find the commit that broke a flight
+    Bisect(bisect::Args),
     /// Draw the memory map that a boot ends with
     Map(map::Args),
     /// Count from outside what the boot costs and exposes
@@ -84,7 +86,7 @@ enum Verb {
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let given = given(&matches);
+    let given = matches.subcommand().map(|(_, matches)| flight::given(matches)).unwrap_or_default();
     let outcome: Result<()> = match &cli.command {
         Verb::Setup(args) => setup::command(args),
         Verb::Build(args) => image::command(args),
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
         Verb::Guest(args) => linux::command(args),
         Verb::Test(args) => suite::command(args),
         Verb::Matrix(args) => matrix::command(args),
+        Verb::Bisect(args) => bisect::command(args),
         Verb::Map(args) => map::command(args, &given),
         Verb::Measure(args) => witness::measure(args),
         Verb::Judge(args) => judge::command(args),
@@ -111,13 +114,6 @@ fn main() -> ExitCode {
         ui::failure(&format!("{error:#}"));
     }
     ExitCode::from(exit_code(&error))
-}
-
-/// The ids of the command's options that stand on its line.
-fn given(matches: &ArgMatches) -> Vec<String> {
-    let Some((_, matches)) = matches.subcommand() else { return Vec::new() };
-    let is_given = |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
-    matches.ids().filter(is_given).map(|id| id.as_str().to_owned()).collect()
 }
 
 /// The command's exit status: 1 unless the error has one of its own.

@@ -4,7 +4,7 @@
 //! with it, and which physical memory it is.
 
 use crate::flight::Flight;
-use crate::image::{self, Recipe};
+use crate::image;
 use crate::{child, paths, setup, ui};
 use anyhow::{Context, Result, ensure};
 use maud::{Markup, PreEscaped, html};
@@ -80,7 +80,7 @@ pub(crate) fn command(args: &Args, given: &[String]) -> Result<()> {
 fn booted(args: &Args, given: &[String]) -> Result<Value> {
     let flight = args.flight.settled(|id| given.iter().any(|given| given == id))?;
     let ready = setup::ready(args.qemu.as_deref())?;
-    let image = image::build(&ready.toolchain, &Recipe { layout_seed: flight.layout_seed, ..Recipe::default() })?;
+    let image = image::build(&ready.toolchain, &flight.recipe())?;
     let mut command = flight.command(&ready.qemu, &image.img, &paths::out().join("map"))?;
     let finished = child::run_until(&mut command, &flight.limits(Duration::from_secs(args.timeout)), false)?;
     Ok(flight.judge(&finished)?)

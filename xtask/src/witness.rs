@@ -12,7 +12,7 @@ use breakwater_witness::{Tools, measure as measuring, run as watching, story as 
 
 use crate::boot;
 use crate::flight::{Board, Flight, Loader, REPORT_ENDS};
-use crate::image::{self, Image, Recipe};
+use crate::image::{self, Earlycon, Image, Recipe};
 use crate::{paths, setup, verdict};
 
 /// What every CPU is judged by: errata that our image makes up for on every core, since the first tables are older than any knowledge of
@@ -54,6 +54,10 @@ pub(crate) struct Args {
     /// Watch the layout of this seed
     #[arg(long, value_name = "N", conflicts_with_all = ["image", "xen"])]
     layout_seed: Option<u64>,
+    /// Watch a build that speaks there before it knows its console, as `cargo xtask build --earlycon` makes it
+    #[arg(long, value_name = "KIND@ADDRESS[,SHIFT,WIDTH]", default_value = "semihosting")]
+    #[arg(conflicts_with_all = ["image", "xen"])]
+    earlycon: Earlycon,
 }
 
 /// `cargo xtask measure`.
@@ -85,12 +89,13 @@ pub(crate) fn watch(args: &Args, given: &[String]) -> Result<()> {
         loader: args.loader,
         machine: watched.machine.clone(),
         layout_seed: args.layout_seed,
+        earlycon: args.earlycon.clone(),
         load_address: watched.load_address,
         append: watched.append.clone(),
     };
     let flight = flight.settled(|id| given.iter().any(|given| given == id))?;
     if watched.image.is_none() && watched.xen.is_none() {
-        let image = built(args.layout_seed)?;
+        let image = built(&flight.recipe())?;
         (watched.image, watched.elfs) = (Some(image.img), vec![image.elf]);
         watched.append = boot::with_exit(&flight.append);
         watched.features.extend(FEATURES);
@@ -123,7 +128,7 @@ pub(crate) fn watch(args: &Args, given: &[String]) -> Result<()> {
 pub(crate) fn measure(args: &MeasureArgs) -> Result<()> {
     let mut measured = args.measured.clone();
     if measured.image.is_none() {
-        let image = built(args.layout_seed)?;
+        let image = built(&Recipe { layout_seed: args.layout_seed, ..Recipe::default() })?;
         (measured.image, measured.elf) = (Some(image.img), Some(image.elf));
         measured.append = boot::with_exit(&measured.append);
         measured.features.extend(weakest(&measured.cpu));
@@ -141,7 +146,7 @@ pub(crate) fn measure(args: &MeasureArgs) -> Result<()> {
 pub(crate) fn story(args: &StoryArgs) -> Result<()> {
     let mut told = args.told.clone();
     if told.image.is_none() {
-        told.image = Some(built(None)?.img);
+        told.image = Some(built(&Recipe::default())?.img);
         told.append = boot::with_exit(&told.append);
         told.features.extend(FEATURES);
         told.name = Some("Breakwater".to_owned());
@@ -156,12 +161,12 @@ const NAME: &str = "our image";
 /// The image says by itself how its boot went.
 const OWN_END: OwnEnd = |finished| verdict::judge(finished).err().map(|failure| failure.line);
 
-fn built(layout_seed: Option<u64>) -> Result<Image> {
+fn built(recipe: &Recipe) -> Result<Image> {
     let toolchain = {
         let _lock = paths::lock()?;
         setup::toolchain(setup::Install::Allowed)?
     };
-    image::build(&toolchain, &Recipe { layout_seed, ..Recipe::default() })
+    image::build(&toolchain, recipe)
 }
 
 /// What the witness works with: files of a run go to `scratch`, what is fetched stays.

@@ -22,7 +22,7 @@ pub(crate) enum Board {
     Imx8mpEvk,
     /// Xilinx Versal: PL011, PSCI, 2 CPUs
     XlnxVersalVirt,
-    /// Arm SBSA reference: its tree names neither console nor PSCI, so it takes an image with an --earlycon, and 1 CPU
+    /// Arm SBSA reference: PL011 as --earlycon, since its tree names no console, and 1 CPU, since it names no PSCI
     SbsaRef,
 }
 
@@ -136,6 +136,14 @@ impl Board {
         }
         machine.board = Some(words);
         Ok(machine)
+    }
+
+    /// Where an image must speak by itself, since the tree names no console.
+    pub(crate) const fn earlycon(self) -> Option<&'static str> {
+        match self {
+            Self::SbsaRef => Some("pl011@0x60000000"),
+            _ => None,
+        }
     }
 
     /// The most CPUs that run on it, of which its tree tells; nothing for `virt`, whose tree tells of what there is.

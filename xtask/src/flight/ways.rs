@@ -86,9 +86,9 @@ pub(crate) fn each_loader() -> Vec<Flight> {
     loaders().into_iter().map(|loader| by(loader, "cortex-a57", "3", 4)).collect()
 }
 
-/// Each board but the one that needs an image of its own.
+/// Each board but the one that is another build.
 pub(crate) fn each_board() -> Vec<Flight> {
-    let boards = Board::value_variants().iter().filter(|board| !matches!(board, Board::Virt | Board::SbsaRef));
+    let boards = Board::value_variants().iter().filter(|board| **board != Board::Virt && board.earlycon().is_none());
     let flight = |board: &Board| {
         let machine = Machine { smp: board.most_cpus().unwrap_or(4), ..Machine::default() };
         Flight { board: *board, machine, ..Flight::default() }
@@ -98,8 +98,11 @@ pub(crate) fn each_board() -> Vec<Flight> {
 
 /// Each load address, by `loader`.
 pub(crate) fn each_address(loader: Loader, cpu: &str, gic: &str, smp: u32) -> Vec<Flight> {
+    // Without a loader of QEMU's there is a shim, in the second MiB.
+    let is_free = |address: &u64| loader == Loader::Kernel || *address >= 0x4030_0000;
+    let addresses = ADDRESSES.into_iter().filter(|(address, _)| is_free(address));
     let flight = |(address, memory)| Flight { load_address: Some(address), ..of(loader, cpu, gic, smp).memory(memory) };
-    ADDRESSES.map(flight).to_vec()
+    addresses.map(flight).collect()
 }
 
 /// Each kind once.
@@ -138,7 +141,10 @@ pub(crate) fn full() -> Vec<Flight> {
             flights.extend(each_address(Loader::Kernel, cpu, gic, smp));
         }
         for (cpu, option) in FEATURES {
-            let some = [Loader::Kernel, Loader::Raw, Loader::Firmware(Way::Uefi)];
+            // Without QEMU's own loader somebody must have been at EL3, to offer PSCI.
+            let others = [Loader::Raw, Loader::Firmware(Way::Uefi)];
+            let others = others.into_iter().filter(|_| option != "secure=on");
+            let some = [Loader::Kernel].into_iter().chain(others);
             flights.extend(some.map(|loader| of(loader, cpu, gic, smp).with(option)));
         }
     }
