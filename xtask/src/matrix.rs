@@ -5,13 +5,14 @@
 
 mod page;
 
+use crate::child::{self, Limits};
 use crate::flight::{Flight, ways};
 use crate::image::{self, Image, Recipe, Relink};
 use crate::setup::{self, Qemu};
 use crate::suite::TestsFailed;
 use crate::suite::results::{self, Done};
 use crate::ui::Progress;
-use crate::{child, exec, paths, ui, verdict, witness};
+use crate::{boot, exec, paths, ui, verdict, witness};
 use anyhow::{Context, Result, ensure};
 use breakwater_witness::pool;
 use breakwater_witness::timeline::Timeline;
@@ -95,7 +96,8 @@ struct Flown {
 /// A flight failed, none was selected, or nothing can be flown at all.
 pub(crate) fn command(args: &Args) -> Result<()> {
     let home = paths::out().join("matrix");
-    let failed_file = home.join("failed.txt");
+    let junit = args.junit.clone().unwrap_or_else(|| home.join("junit.xml"));
+    let failed_file = junit.with_file_name("failed.txt");
     let flights = selected(args, &failed(&failed_file))?;
     if args.list {
         flights.iter().for_each(|flight| println!("{:<60} {}", flight.name(), line(args, flight)));
@@ -125,7 +127,8 @@ pub(crate) fn command(args: &Args) -> Result<()> {
     )?;
     drop(progress);
     keep_failed(&failed_file, &flown)?;
-    write(args, &home, &flown, began.elapsed())?;
+    let html = args.html.clone().unwrap_or_else(|| home.join("index.html"));
+    write(&junit, &html, &flown, began.elapsed())?;
     closed(&flown, began.elapsed())
 }
 
@@ -147,12 +150,17 @@ fn selected(args: &Args, failed: &BTreeSet<String>) -> Result<Vec<Flight>> {
 
 /// The line that repeats a flight.
 fn line(args: &Args, flight: &Flight) -> String {
+    let mut flight = flight.clone();
     let mut cargo = Command::new("cargo");
-    cargo.args(["xtask", if args.witness { "witness" } else { "boot" }]).args(flight.options());
+    cargo.args(["xtask", if args.witness { "witness" } else { "boot" }]);
     if let Some(image) = &args.image {
         cargo.arg("--image").arg(image);
+        if args.witness && flight.is_told() {
+            // Of another's image the witness does not know how it is told to end.
+            flight.append = boot::with_exit(&flight.append);
+        }
     }
-    exec::shown(&cargo)
+    exec::shown(cargo.args(flight.options()))
 }
 
 /// What flights take off with: the emulator, and our image in the layouts that they ask for.
@@ -203,34 +211,38 @@ impl Hangar {
             report: None,
             timeline: None,
         };
-        let timeout = Duration::from_secs(args.timeout);
         let outcome = if args.witness {
-            self.watch(flight, scratch, timeout, &mut flown)
+            self.watch(args, flight, scratch, &mut flown)
         } else {
-            self.boot(flight, scratch, timeout, &mut flown)
+            self.boot(args, flight, scratch, &mut flown)
         };
         flown.outcome = outcome.map_err(|error| format!("{error:#}"));
         flown.took = began.elapsed();
         flown
     }
 
-    fn boot(&self, flight: &Flight, scratch: &Path, timeout: Duration, flown: &mut Flown) -> Result<()> {
+    fn boot(&self, args: &Args, flight: &Flight, scratch: &Path, flown: &mut Flown) -> Result<()> {
         let flight = flight.patient()?;
         let image = self.image(flight.layout_seed)?;
         let mut command = flight.command(&self.qemu, &image.img, scratch)?;
-        let finished = child::run_until(&mut command, &flight.limits(timeout), false)?;
+        let limits = flight.limits(Duration::from_secs(args.timeout));
+        let finished = child::run_until(&mut command, &limits, false)?;
         flown.log = without_report(&finished.everything());
         flown.report = Some(flight.judge(&finished)?);
         Ok(())
     }
 
-    fn watch(&self, flight: &Flight, scratch: &Path, timeout: Duration, flown: &mut Flown) -> Result<()> {
+    fn watch(&self, args: &Args, flight: &Flight, scratch: &Path, flown: &mut Flown) -> Result<()> {
         fs::create_dir_all(scratch)?;
         let flight = flight.patient()?;
         let Image { img, elf, .. } = self.image(flight.layout_seed)?;
         let tools = witness::tools(&self.qemu, scratch)?;
-        let subject = flight.subject(&tools, &img, elf.is_file().then_some(elf.as_path()))?;
-        let ends = Ends { timeout, marker: flight.limits(timeout).marker, ..Ends::default() };
+        let mut subject = flight.subject(&tools, &img, elf.is_file().then_some(elf.as_path()))?;
+        if args.image.is_none() {
+            witness::own(&mut subject, flight.loader);
+        }
+        let Limits { timeout, marker, .. } = flight.limits(Duration::from_secs(args.timeout));
+        let ends = Ends { timeout, marker, ..Ends::default() };
         let mut timeline = Timeline::new(&subject.loaded);
         let testimony = watch::watch(&subject, &ends, (None, false), |line, record| timeline.record(line, record))?;
         let picture = scratch.join("timeline.svg");
@@ -271,9 +283,7 @@ fn without_report(text: &str) -> String {
     text.lines().filter(line).map(|line| format!("{line}\n")).collect()
 }
 
-fn write(args: &Args, home: &Path, flown: &[Flown], took: Duration) -> Result<()> {
-    let junit = args.junit.clone().unwrap_or_else(|| home.join("junit.xml"));
-    let html = args.html.clone().unwrap_or_else(|| home.join("index.html"));
+fn write(junit: &Path, html: &Path, flown: &[Flown], took: Duration) -> Result<()> {
     let done: Vec<Done> = flown
         .iter()
         .map(|one| Done {
@@ -283,13 +293,13 @@ fn write(args: &Args, home: &Path, flown: &[Flown], took: Duration) -> Result<()
             log: one.log.clone(),
         })
         .collect();
-    for file in [&junit, &html] {
+    for file in [junit, html] {
         let folder = file.parent().unwrap_or(Path::new(""));
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
-    results::write_junit(&done, &junit)?;
-    fs::write(&html, page::of(flown, took)).with_context(|| html.display().to_string())?;
-    ui::step("Wrote", &format!("{} and {}", paths::shown(&junit), paths::shown(&html)));
+    results::write_junit(&done, junit)?;
+    fs::write(html, page::of(flown, took)).with_context(|| html.display().to_string())?;
+    ui::step("Wrote", &format!("{} and {}", paths::shown(junit), paths::shown(html)));
     Ok(())
 }
 

@@ -177,6 +177,13 @@ pub(crate) fn tools(qemu: &Qemu, scratch: &Path) -> Result<Tools> {
     Tools::new(qemu.clone(), scratch, &paths::out())
 }
 
+/// What is known of our image, however it is started: house rules are about one that nothing ran before.
+pub(crate) fn own(subject: &mut Subject, loader: Loader) {
+    subject.promised = FEATURES.to_vec();
+    (subject.house_rules, subject.own_end) = (loader <= Loader::Raw, Some(OWN_END));
+    subject.name = NAME.to_owned();
+}
+
 /// Our image as it is watched.
 ///
 /// # Errors
@@ -184,8 +191,6 @@ pub(crate) fn tools(qemu: &Qemu, scratch: &Path) -> Result<Tools> {
 pub(crate) fn subject(tools: &Tools, image: &Image, start: &Start<'_>) -> Result<Subject> {
     let start = Start { image: &image.img, elfs: std::slice::from_ref(&image.elf), ..*start };
     let mut subject = Subject::image(tools, &start)?;
-    subject.promised = FEATURES.to_vec();
-    (subject.house_rules, subject.own_end) = (true, Some(OWN_END));
-    subject.name = NAME.to_owned();
+    own(&mut subject, Loader::Kernel);
     Ok(subject)
 }

@@ -7,10 +7,12 @@ use crate::child::{self, Finished};
 use crate::flight::{Flight, ways};
 use crate::loader::Loading;
 use crate::machine::Machine;
+use crate::paths;
 use crate::verdict::{self, Failure};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// Long enough for eight CPUs on a busy machine.
@@ -22,6 +24,7 @@ pub(super) fn cases(repeats: u64) -> Vec<Case> {
     let flights = ways::quick().into_iter().filter(|flight| flight.layout_seed.is_none());
     let mut cases: Vec<Case> = flights.map(|flight| flown(flight.name(), flight)).collect();
     cases.extend([1, 4].map(same_twice));
+    cases.push(broken_on_purpose());
     let eight = || Flight { machine: Machine { smp: 8, ..Machine::default() }, ..Flight::default() };
     cases.extend((0..repeats).map(|n| flown(format!("again-{n}"), eight())));
     cases
@@ -43,6 +46,37 @@ fn flown(name: String, flight: Flight) -> Case {
         );
         figures::fewest_leaves(&report)?;
         figures::phases_add_up(&report, false)
+    })
+}
+
+/// A matrix of an image that boots and does not say so: the first failure is told with the line that repeats it.
+fn broken_on_purpose() -> Case {
+    const NO_REPORT: i32 = 14;
+    Case::new("flight/broken-on-purpose", |context, scratch| {
+        let mut bytes = std::fs::read(&context.image.img)?;
+        let word = b"BOOT-REPORT";
+        let at = bytes.windows(word.len()).position(|window| window == word).context("the image reports")?;
+        bytes[at] ^= 1;
+        let img = scratch.join("broken.img");
+        std::fs::write(&img, bytes)?;
+        let xtask = |words: &[&str]| {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.current_dir(paths::root()).env("BREAKWATER_QEMU", &context.ready.qemu.program).args(words);
+            child::run(&mut command, TIMEOUT, false)
+        };
+        let file = |name: &str| scratch.join(name).display().to_string();
+        let (img, junit, html) = (img.display().to_string(), file("junit.xml"), file("index.html"));
+        let matrix = ["matrix", "--filter", "virt/kernel/smp-1", "--image", &img, "--junit", &junit, "--html", &html];
+        let flown = xtask(&matrix)?;
+        let told = flown.messages.lines().find_map(|line| line.trim().strip_prefix("Repeat by cargo xtask "));
+        let line: Vec<&str> = told.context("no line repeats it")?.split_whitespace().collect();
+        ensure!(flown.status == Some(1) && flown.serial.starts_with("0 passed, 2 failed"), "{}", flown.everything());
+        let repeated = xtask(&line)?;
+        ensure!(repeated.status == Some(NO_REPORT), "{line:?} ended with {:?}", repeated.status);
+        for (result, what) in [(&junit, "<failure"), (&html, "0 passed, 2 failed")] {
+            ensure!(std::fs::read_to_string(result)?.contains(what), "no `{what}` in {result}");
+        }
+        Ok(())
     })
 }
 

@@ -70,7 +70,9 @@ fn in_flight(flight: Flight) -> Case {
         let tools = witness::tools(&context.ready.qemu, scratch)?;
         let Limits { timeout, marker, .. } = flight.limits(TIMEOUT);
         let ends = Ends { timeout, marker, ..Ends::default() };
-        let testimony = watch::watch(&flight.subject(&tools, img, Some(elf))?, &ends, (None, false), |_, _| {})?;
+        let mut subject = flight.subject(&tools, img, Some(elf))?;
+        witness::own(&mut subject, flight.loader);
+        let testimony = watch::watch(&subject, &ends, (None, false), |_, _| {})?;
         let line = || format!("{line}\n{testimony}");
         ensure!(testimony.verdict == Verdict::Clean && testimony.entered.is_some(), "{}", line());
         let (started, smp) = (testimony.cpus.len(), flight.machine.smp);
