@@ -7,7 +7,7 @@ use anyhow::Result;
 use breakwater_trace::Feature;
 use breakwater_witness::paths::scratch_in;
 use breakwater_witness::qemu::Qemu;
-use breakwater_witness::watch::{OwnEnd, Start, Subject};
+use breakwater_witness::watch::{OwnEnd, Subject};
 use breakwater_witness::{Tools, measure as measuring, run as watching, story as telling};
 
 use crate::boot;
@@ -182,15 +182,4 @@ pub(crate) fn own(subject: &mut Subject, loader: Loader) {
     subject.promised = FEATURES.to_vec();
     (subject.house_rules, subject.own_end) = (loader <= Loader::Raw, Some(OWN_END));
     subject.name = NAME.to_owned();
-}
-
-/// Our image as it is watched.
-///
-/// # Errors
-/// The machine or the load address cannot be had, or the image cannot be read.
-pub(crate) fn subject(tools: &Tools, image: &Image, start: &Start<'_>) -> Result<Subject> {
-    let start = Start { image: &image.img, elfs: std::slice::from_ref(&image.elf), ..*start };
-    let mut subject = Subject::image(tools, &start)?;
-    own(&mut subject, Loader::Kernel);
-    Ok(subject)
 }

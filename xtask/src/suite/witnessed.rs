@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, ensure};
 use breakwater_oracle::xen::Story;
 use breakwater_witness::order;
 use breakwater_witness::story::{self, Extent, Ours, Row};
-use breakwater_witness::watch::{self, Ends, Start, Testimony, Verdict};
+use breakwater_witness::watch::{self, Ends, Testimony, Verdict};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -64,21 +64,28 @@ pub(super) fn cases(repeats: u64) -> Vec<Case> {
 /// By every loader and on every board, and judged from the image's entry on.
 fn in_flight(flight: Flight) -> Case {
     Case::new(format!("witness/{}", flight.name()), move |context, scratch| {
-        let Image { img, elf, .. } = &context.image;
-        let line = format!("cargo xtask witness {}", flight.options().join(" "));
-        let flight = flight.patient()?;
-        let tools = witness::tools(&context.ready.qemu, scratch)?;
-        let Limits { timeout, marker, .. } = flight.limits(TIMEOUT);
-        let ends = Ends { timeout, marker, ..Ends::default() };
-        let mut subject = flight.subject(&tools, img, Some(elf))?;
-        witness::own(&mut subject, flight.loader);
-        let testimony = watch::watch(&subject, &ends, (None, false), |_, _| {})?;
-        let line = || format!("{line}\n{testimony}");
+        let testimony = judged(context, &context.image, &flight, None, scratch)?;
+        let line = || format!("cargo xtask witness {}\n{testimony}", flight.options().join(" "));
         ensure!(testimony.verdict == Verdict::Clean && testimony.entered.is_some(), "{}", line());
         let (started, smp) = (testimony.cpus.len(), flight.machine.smp);
         ensure!(started == smp as usize, "{started} CPUs started of {smp}: {}", line());
         Ok(())
     })
+}
+
+fn judged(
+    context: &Context,
+    image: &Image,
+    flight: &Flight,
+    trace: Option<&Path>,
+    scratch: &Path,
+) -> Result<Testimony> {
+    let flight = flight.patient()?;
+    let tools = witness::tools(&context.ready.qemu, scratch)?;
+    let mut subject = flight.subject(&tools, &image.img, Some(&image.elf))?;
+    witness::own(&mut subject, flight.loader);
+    let Limits { timeout, marker, .. } = flight.limits(TIMEOUT);
+    watch::watch(&subject, &Ends { timeout, marker, ..Ends::default() }, (trace, false), |_, _| {})
 }
 
 /// The trace that `--trace` keeps: small, and judged as the whole is, which thinning itself makes sure of.
@@ -139,11 +146,8 @@ pub(super) fn watched(
     (machine, load_address): (&Machine, Option<u64>),
     scratch: &Path,
 ) -> Result<Testimony> {
-    let append = &patient("exit=semihosting");
-    let start = Start { load_address, append, ..Start::of(&image.img, &[], machine) };
-    let subject = witness::subject(&witness::tools(&context.ready.qemu, scratch)?, image, &start)?;
-    let ends = Ends { timeout: TIMEOUT, ..Ends::default() };
-    watch::watch(&subject, &ends, (Some(&scratch.join(TRACE)), false), |_, _| {})
+    let flight = Flight { machine: machine.clone(), load_address, ..Flight::default() };
+    judged(context, image, &flight, Some(&scratch.join(TRACE)), scratch)
 }
 
 /// Nothing was found, on every CPU, and every figure was taken.
