@@ -123,8 +123,9 @@ enum Starts {
     Uefi,
 }
 
-/// Of the firmware, on the card.
+/// Of the firmware and of the device tree, on the card.
 const LICENCE: &str = "LICENCE.raspi-firmware.txt";
+const TREE_LICENCE: &str = "LICENCE.device-tree.txt";
 
 /// What UEFI starts of a disk that it knows nothing of.
 const REMOVABLE: &str = "EFI/BOOT/BOOTAA64.EFI";
@@ -217,25 +218,28 @@ pub(crate) fn built(board: Board, toolchain: &Toolchain) -> Result<Vec<u8>> {
 /// A package cannot be had, or the files do not fit.
 pub(crate) fn make(board: Board, image: &[u8], append: &str) -> Result<Vec<u8>> {
     let facts = facts(board)?;
-    let tree = match &facts.tree {
-        Some(tree) => fs::read(boards::of_suite(tree, facts.suite.as_deref())?)?,
-        None => Vec::new(),
-    };
-    with_tree(board, image, append, tree)
+    check(&facts, append)?;
+    let mut others = if facts.firmware.is_empty() { Vec::new() } else { firmware(&facts.firmware)? };
+    let Some(tree) = &facts.tree else { return assembled(&facts, image, append, Vec::new(), others) };
+    let tree = boards::of_suite(tree, facts.suite.as_deref())?;
+    // The package's folders: usr/lib/PACKAGE/VENDOR, and usr/share/doc/PACKAGE.
+    let [package, usr] = [2, 4].map(|above| tree.ancestors().nth(above).unwrap_or(&tree));
+    let licence = usr.join("share/doc").join(package.file_name().unwrap_or_default()).join("copyright");
+    others.push((TREE_LICENCE.to_owned(), fs::read(&licence).with_context(|| paths::shown(&licence))?));
+    assembled(&facts, image, append, fs::read(&tree)?, others)
 }
 
-/// The same with another device tree than the board's.
+/// The same with another device tree than the board's, and none of its firmware.
 ///
 /// # Errors
 /// As [`make`].
 pub(crate) fn with_tree(board: Board, image: &[u8], append: &str, tree: Vec<u8>) -> Result<Vec<u8>> {
     let facts = facts(board)?;
     check(&facts, append)?;
-    let firmware = if facts.firmware.is_empty() { Vec::new() } else { firmware(&facts.firmware)? };
-    assembled(&facts, image, append, tree, firmware)
+    assembled(&facts, image, append, tree, Vec::new())
 }
 
-fn assembled(facts: &Facts, image: &[u8], append: &str, tree: Vec<u8>, firmware: Files) -> Result<Vec<u8>> {
+fn assembled(facts: &Facts, image: &[u8], append: &str, tree: Vec<u8>, others: Files) -> Result<Vec<u8>> {
     let mut files: Files = vec![("README.TXT".to_owned(), readme(facts, &tree).into_bytes())];
     let mut add = |name: &str, contents: &[u8]| files.push((name.to_owned(), contents.to_vec()));
     let mut table = Table::Mbr;
@@ -259,7 +263,7 @@ fn assembled(facts: &Facts, image: &[u8], append: &str, tree: Vec<u8>, firmware:
         let name = facts.tree.as_ref().and_then(|tree| tree.rsplit('/').next());
         add(name.context("a Raspberry Pi's card has a tree")?, &tree);
     }
-    files.extend(firmware);
+    files.extend(others);
     let files: Vec<(&str, &[u8])> = files.iter().map(|(path, contents)| (path.as_str(), contents.as_slice())).collect();
     disk::with_files(table, &files)
 }

@@ -36,6 +36,7 @@ pub(super) fn cases() -> Vec<Case> {
     let raspberry = [rpi3, rpi4].map(|(board, machine, loader)| {
         Case::new(format!("card/{}", board.name()), move |context, scratch| {
             let card = made(board, "exit=semihosting", context, scratch)?;
+            disk::read(&fs::read(&card)?, "LICENCE.raspi-firmware.txt")?;
             let mut qemu = context.ready.qemu.command();
             qemu.args(machine.settle(&Machine::default(), |_| false)?.arguments()?);
             qemu.arg("-kernel").arg(setup::loader(loader)?);
@@ -77,6 +78,7 @@ pub(super) fn cases() -> Vec<Case> {
                 Board::Rpi5 => disk::read(&card, "breakwater.img")?,
                 _ => uboot::file_of_fit(&disk::read(&card, "breakwater.itb")?, "kernel").context("no kernel")?,
             };
+            disk::read(&card, "LICENCE.device-tree.txt")?;
             ensure!(kernel == fs::read(&context.image.img)?, "the card has another image");
             Ok(())
         })
