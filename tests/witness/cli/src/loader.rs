@@ -14,6 +14,8 @@ const IMAGE_SIZE: usize = 16;
 
 /// Where the shim stands; the others are far from it, in any machine with 256 MiB.
 const SHIM_AT: u64 = RAM_BASE + 0x10_0000;
+/// The start of memory: QEMU's own tree, then the shim, the pen and tables.
+const BELOW: (&str, u64, u64) = ("QEMU's tree and the shim", RAM_BASE, SHIM_AT + 0x3000 - RAM_BASE);
 /// Where the shim finds the image, for trees that must or must not meet it.
 pub const IMAGE_AT: u64 = RAM_BASE + 0x400_0000;
 /// A page where the other CPUs wait, if the tree says that they have spin tables: the code that polls is at its start.
@@ -201,6 +203,15 @@ fn check_address(address: u64, size: u64, ram_end_exclusive: u64) -> Result<()> 
     Ok(())
 }
 
+/// Of what overlaps QEMU would say which addresses, and not whose.
+fn check_apart(image_at: u64, image_bytes: u64, others: [(&str, u64, u64); 2]) -> Result<()> {
+    for (whose, at, bytes) in others {
+        let is_apart = at >= image_at.saturating_add(image_bytes) || image_at >= at.saturating_add(bytes);
+        ensure!(is_apart, "load address {image_at:#x}: {image_bytes:#x} bytes of image lie over {whose} at {at:#x}");
+    }
+    Ok(())
+}
+
 /// Three instructions, those of `state` among them, and two constants behind.
 fn shim(tree_at: u64, image_at: u64, state: State) -> Vec<u8> {
     const LDR_LITERAL: u32 = 0x5800_0000;
@@ -279,6 +290,8 @@ fn by_shim(
     if machine.level == Level::El1 {
         bail!("a shim starts at the highest level the machine has: enter EL1 with -kernel");
     }
+    let image_bytes = fs::metadata(img).with_context(|| img.display().to_string())?.len();
+    check_apart(image_at, image_bytes, [BELOW, ("the tree", tree_at, tree.len() as u64)])?;
     let has_spin_tables = tree.windows(10).any(|word| word == b"spin-table");
     let starts = (1..machine.smp).filter(|_| has_spin_tables).flat_map(start_in_pen);
     let code: Vec<u8> = starts.chain(shim(tree_at, image_at, state)).collect();
@@ -380,6 +393,18 @@ mod tests {
         assert!(why(0x4000_0000).contains("own loader"));
         assert!(why(0xbff0_1000).contains("end of memory"));
         assert!(why(0xffff_ffff_ffff_f000).contains("end of memory"));
+    }
+
+    #[test]
+    fn bad_an_image_over_the_shim_or_the_tree_is_named() {
+        let others = [BELOW, ("the tree", TREE_AT, 0x1000)];
+        let why = |at| check_apart(at, 0x8_0000, others).err().map(|error| error.to_string());
+        assert!(why(RAM_BASE - 0x8_0000).is_none() && why(SHIM_AT + 0x3000).is_none() && why(IMAGE_AT).is_none());
+        assert!(
+            why(RAM_BASE + 0x8_1000).is_some_and(|why| why.contains("over QEMU's tree and the shim at 0x40000000"))
+        );
+        assert!(why(TREE_AT + 0xfff).is_some_and(|why| why.contains("over the tree")));
+        assert!(why(u64::MAX - 0xfff).is_none());
     }
 
     #[test]
