@@ -1,6 +1,6 @@
 //! What a board's card holds and how it is written, whoever's image is on it.
 //!
-//! [`disk`] makes a card's bytes: FAT in a partition table; [`uboot`] what U-Boot finds there. [`target`] says which
+//! [`board`] says what is on it. [`disk`] makes a card's bytes: FAT in a partition table; [`uboot`] what U-Boot finds there. [`target`] says which
 //! disk of this machine may be written, and [`flash`] writes it.
 //!
 //! What must hold: nothing is written that a person has not been shown and has not named again, and only to a disk that
@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod board;
 pub mod disk;
 pub mod target;
 pub mod uboot;

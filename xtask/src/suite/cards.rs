@@ -66,7 +66,7 @@ pub(super) fn cases() -> Vec<Case> {
     let fit_script = Case::new("card/imx8mp-script-on-virt", |context, scratch| {
         let tree = trees::make("none-changed", &context.ready.qemu, &Machine::default(), "exit=park", scratch)?;
         let image = fs::read(&context.image.img)?;
-        let card = card::with_tree(Board::Imx8mp, &image, &patient("exit=semihosting"), tree.bytes)?;
+        let card = card::with_tree(Board::Imx8mp, &image, &patient("exit=semihosting"), &tree.bytes)?;
         let mut qemu = virt(&write(scratch, "card.img", &card)?, Loader::UBoot, context)?;
         all_online(verdict::judge(&run(&mut qemu, PROMPT)?)?)
     });
