@@ -107,6 +107,14 @@ pub fn header_size(bytes: &[u8]) -> Result<u32, Error> {
     structure::total_size(bytes)
 }
 
+/// Whether `tree` is whole and says nothing of the machine: it has no node but `/chosen`. GRUB's `linux` makes such a
+/// one where UEFI has ACPI alone, and Linux then goes by ACPI too (`dt_is_stub`). Looks at the structure alone, in one
+/// pass, and takes bytes that nothing has checked.
+#[must_use]
+pub fn is_stub(tree: &[u8]) -> bool {
+    structure::describes_machine(tree) == Some(false)
+}
+
 /// Reads `tree`, which stands at the physical address `tree_start`, into `machine`, which must be new. `firmware` is
 /// UEFI's memory map where there is one: it decides what is RAM, and the tree need not name any.
 ///

@@ -76,6 +76,34 @@ pub(super) fn total_size(bytes: &[u8]) -> Result<u32, Error> {
     Ok(total)
 }
 
+/// Whether nodes other than `/chosen` stand below the root, as far as the structure block of `tree` can be followed.
+/// For bytes that nothing has checked.
+pub(super) fn describes_machine(tree: &[u8]) -> Option<bool> {
+    let structure = tree.get(be32(tree, Field::StructOffset as usize)? as usize..)?;
+    let (mut at, mut depth) = (0, 0_u32);
+    loop {
+        match be32(structure, at)? {
+            BEGIN_NODE => {
+                let rest = structure.get(at + 4..)?;
+                let name = rest.get(..rest.iter().position(|byte| *byte == 0)?)?;
+                if depth == 1 && name != b"chosen" {
+                    return Some(true);
+                }
+                depth += 1;
+                at = (at + 4 + name.len() + 1).next_multiple_of(4);
+            }
+            END_NODE => {
+                depth = depth.checked_sub(1)?;
+                at += 4;
+            }
+            PROPERTY => at = (at + 12 + be32(structure, at + 4)? as usize).next_multiple_of(4),
+            NOP => at += 4,
+            END if at > 0 && depth == 0 => return Some(false),
+            _ => return None,
+        }
+    }
+}
+
 /// The bytes of `tree` up to its total size, once all that the module's head lists holds.
 pub(super) fn check(tree: &[u8]) -> Result<&[u8], Error> {
     let wanted = total_size(tree)? as usize;

@@ -15,11 +15,13 @@ const TREE_START: PhysAddr = PhysAddr::at(0x4000_0000);
 /// # Errors
 /// Why they are refused, after the message has been looked at.
 pub(crate) fn as_it_is(bytes: &[u8]) -> Result<Platform, Error> {
+    let is_stub = device_tree::is_stub(bytes);
     let size = device_tree::header_size(bytes).inspect_err(one_printable_line)?;
     assert!((HEADER_BYTES as u32..=MAX_BYTES).contains(&size));
     let mut machine = Platform::new();
     device_tree::parse(bytes, TREE_START, None, &mut machine).inspect_err(one_printable_line)?;
     assert!(size as usize <= bytes.len());
+    assert!(!is_stub, "a machine was read of it");
     cpus(&machine);
     memory(&machine.memory);
     command_line(machine.command_line(bytes));

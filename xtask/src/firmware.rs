@@ -37,7 +37,9 @@ pub(crate) enum Way {
     Shell,
     /// UEFI finds GRUB on a disk, whose devicetree and linux give the image a tree and a command line
     Grub,
-    /// The same with chainloader, and with the tree that UEFI has, or ACPI
+    /// The same with linux alone, and with the tree that UEFI has, or ACPI
+    Linux,
+    /// The same with chainloader
     Chainloader,
     /// The same with xen_hypervisor, and a file as xen_module
     Xen,
@@ -87,6 +89,7 @@ pub(crate) fn arguments(way: Way, img: &Path, append: &str, tree: &[u8], scratch
             with_disk(Loader::Uefi, &[("image.efi", &image), ("startup.nsh", script.as_bytes())])
         }
         Way::Grub => grub(&format!("devicetree /tree.dtb\nlinux /image {append}\n")),
+        Way::Linux => grub(&format!("linux /image {append}\n")),
         Way::Chainloader => grub(&format!("chainloader /image {append}\n")),
         Way::Xen => {
             grub(&format!("insmod /xen_boot.mod\nxen_hypervisor /image {append}\nxen_module /EFI/debian/grub.cfg\n"))

@@ -1,6 +1,6 @@
 //! The image as a UEFI application, up to the point where the firmware is gone: copies the device tree or, where there
-//! is none, ACPI's tables, keeps the load options and the memory map, leaves boot services. boot/efi.S calls
-//! [`prepare`] and then turns the firmware's MMU off.
+//! is none that says anything of the machine, ACPI's tables, keeps the load options and the memory map, leaves boot
+//! services. boot/efi.S calls [`prepare`] and then turns the firmware's MMU off.
 //!
 //! This runs where the firmware loaded the image, before any table of ours: no absolute address may be used, so no
 //! `fmt`, no `dyn`, no `&str`, nothing that can panic.
@@ -15,6 +15,7 @@ use super::firmware::{self, MAP_ROOM, OPTIONS_ROOM, keep_map, keep_options, map_
 use aarch64_cpu::registers::{CurrentEL, Readable};
 use breakwater::acpi;
 use breakwater::addr::{ADDRESS_BITS, PAGE_BYTES, PhysAddr, PhysSpan};
+use breakwater::device_tree;
 use breakwater::layout;
 use core::ffi::c_void;
 use core::ptr::null_mut;
@@ -27,7 +28,7 @@ use r_efi::protocols::loaded_image;
 /// The largest device tree that the ordinary path takes.
 const TREE_BYTES: u32 = layout::DEVICE_TREE_BYTES_MAX as u32;
 /// The smallest: its header.
-const HEADER_BYTES: u32 = breakwater::device_tree::HEADER_BYTES as u32;
+const HEADER_BYTES: u32 = device_tree::HEADER_BYTES as u32;
 /// The first word of a device tree, as it is stored.
 const TREE_MAGIC: u32 = 0xd00d_feed_u32.to_be();
 /// How often leaving is tried: each failure means that the map changed since its key was taken.
@@ -79,6 +80,7 @@ pub(super) unsafe extern "efiapi" fn prepare(image: Handle, system: *const Syste
     }
     let described = match (table(system, DTB_TABLE_GUID), table(system, ACPI_20_TABLE_GUID)) {
         (Some(tree), _) if !is_tree(tree.cast()) => return refuse(system, &BAD_TREE, Status::COMPROMISED_DATA),
+        (Some(tree), Some(rsdp)) if is_stub(tree.cast()) => acpi_tables(boot, rsdp),
         (Some(tree), _) => copied(boot, tree.cast()).ok_or(&NO_ROOM[..]),
         (None, Some(rsdp)) => acpi_tables(boot, rsdp),
         (None, None) => return refuse(system, &NO_TREE, Status::NOT_FOUND),
@@ -124,6 +126,14 @@ fn tree_bytes(tree: *const u32) -> u32 {
     // SAFETY: as for `is_tree`: a device tree's header is 40 bytes, of which this is the second word.
     let bytes = unsafe { tree.wrapping_add(1).read() };
     u32::from_be(bytes)
+}
+
+/// Whether the device tree leaves the machine to ACPI.
+fn is_stub(tree: *const u32) -> bool {
+    // SAFETY: as for `is_tree`, which has found the header and the size to be a device tree's: the firmware, whose
+    // memory is mapped flat, keeps as many bytes there and nobody writes them now.
+    let bytes = unsafe { core::slice::from_raw_parts(tree.cast::<u8>(), tree_bytes(tree) as usize) };
+    device_tree::is_stub(bytes)
 }
 
 /// A copy of the device tree in memory that is the image's to keep: the firmware's own may lie in memory that it keeps.

@@ -207,3 +207,30 @@ fn bad_flood_of_nested_nodes_is_refused_at_once() {
     let error = Error::TooDeep { offset: 56 + 8 * MAX_DEPTH, limit: MAX_DEPTH };
     assert_eq!(refusal(&raw(&cells(&[&[1, 0], flood.as_slice()].concat()), b"")), error);
 }
+
+#[test]
+fn good_a_tree_of_chosen_alone_leaves_the_machine_to_acpi() {
+    let chosen =
+        || node("chosen", &[("bootargs", text("x")), ("odd", vec![1; 5])], vec![node("module@0", &[], vec![])]);
+    for children in [vec![], vec![chosen()], vec![node("chosen", &[], vec![])]] {
+        assert!(is_stub(&bare(children).to_dtb()));
+    }
+    let padded = raw(&cells(&[4, 1, 0, 4, 2, 9]), b"");
+    assert!(is_stub(&padded), "NOPs say nothing");
+}
+
+#[test]
+fn bad_a_tree_with_anything_else_is_no_stub_and_neither_is_what_is_no_tree() {
+    for name in ["cpus", "memory@0", "chosen@0", "chose", "soc"] {
+        let chosen = node("chosen", &[], vec![]);
+        assert!(!is_stub(&bare(vec![chosen, node(name, &[], vec![])]).to_dtb()), "{name}");
+    }
+    let whole = bare(vec![node("chosen", &[("bootargs", text("x"))], vec![])]).to_dtb();
+    // What is cut off before its end, or leads on and on, is none.
+    let structure_ends = 8 + whole.windows(8).rposition(|window| window == [0, 0, 0, 2, 0, 0, 0, 9]).expect("it ends");
+    assert!(!is_stub(&whole[..structure_ends - 1]) && is_stub(&whole[..structure_ends]));
+    for words in [&[1, 0, 3, u32::MAX, 0][..], &[1, 0, 2, 2, 9], &[1, 0, 7], &[1, 0, 9], &[9], &[]] {
+        assert!(!is_stub(&raw(&cells(words), b"")), "{words:?}");
+    }
+    assert!(!is_stub(&[]) && !is_stub(&[0xff; 64]));
+}

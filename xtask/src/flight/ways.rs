@@ -68,7 +68,7 @@ fn loaders() -> Vec<(Loader, Option<&'static str>)> {
     let all = Loader::value_variants().iter().copied();
     let options = |loader| match loader {
         Loader::Kernel | Loader::Firmware(Way::Shell) => vec![],
-        Loader::Firmware(Way::Uefi | Way::Esp | Way::Chainloader) => vec![None, Some("acpi=off")],
+        Loader::Firmware(Way::Uefi | Way::Esp | Way::Linux | Way::Chainloader) => vec![None, Some("acpi=off")],
         // It describes the module in the tree that UEFI has.
         Loader::Firmware(Way::Xen) => vec![Some("acpi=off")],
         _ => vec![None],

@@ -54,7 +54,8 @@ pub(super) fn cases(repeats: u64) -> Vec<Case> {
     cases.extend((0..repeats).map(again));
     cases.push(kept());
     // UEFI takes some million instructions, all of which are recorded: by a tree once is enough.
-    let is_twice = |flight: &Flight| matches!(flight.loader, Loader::Firmware(Way::Esp | Way::Chainloader));
+    let is_twice =
+        |flight: &Flight| matches!(flight.loader, Loader::Firmware(Way::Esp | Way::Linux | Way::Chainloader));
     let loaders = ways::each_loader().into_iter();
     let loaders = loaders.filter(|flight| !is_twice(flight) || flight.machine.options.is_empty());
     cases.extend(loaders.chain(ways::each_board()).map(in_flight));
