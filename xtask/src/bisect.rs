@@ -6,7 +6,7 @@
 use crate::flight::Flight;
 use crate::image::Earlycon;
 use crate::setup::{self, Qemu};
-use crate::{child, exec, paths, ui};
+use crate::{exec, paths, ui};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,8 +71,7 @@ pub(crate) fn command(args: &Args) -> Result<()> {
 }
 
 fn fly(flight: &Flight, qemu: &Qemu, img: &Path, home: &Path, timeout: u64) -> Result<()> {
-    let mut command = flight.command(qemu, img, &home.join("scratch"))?;
-    let finished = child::run_until(&mut command, &flight.limits(Duration::from_secs(timeout)), false)?;
+    let finished = flight.fly(qemu, img, &home.join("scratch"), Duration::from_secs(timeout))?;
     Ok(flight.judge(&finished).map(drop)?)
 }
 
@@ -89,16 +88,19 @@ impl Builder<'_> {
         if let Some(seed) = self.flight.layout_seed {
             options.extend(["--layout-seed".to_owned(), seed.to_string()]);
         }
-        if let Earlycon::Uart(uart) = &self.flight.earlycon {
-            options.extend(["--earlycon".to_owned(), uart.clone()]);
+        if self.flight.earlycon != Earlycon::default() {
+            options.extend(["--earlycon".to_owned(), self.flight.earlycon.to_string()]);
         }
         let kept = self.home.join(format!("{commit}{}.img", options.concat().replace(['@', ','], "-")));
         if kept.is_file() {
             return Ok(Some(kept));
         }
         ui::step("Building", &format!("{commit:.12}"));
-        let mut cargo = paths::cargo();
-        // What Cargo told this xtask of its toolchain is not for the other commit's.
+        // By the toolchain that the commit pins, not by the one that runs this xtask.
+        let mut cargo = Command::new("cargo");
+        for told in ["CARGO", "CARGO_MANIFEST_DIR", "RUSTUP_TOOLCHAIN"] {
+            cargo.env_remove(told);
+        }
         cargo
             .current_dir(tree)
             .env("CARGO_TARGET_DIR", self.home.join("target"))

@@ -5,6 +5,7 @@ use crate::loader::{load, write};
 use crate::paths;
 use crate::setup::{self, Loader};
 use anyhow::{Context, Result};
+use breakwater_card::board::REMOVABLE;
 use breakwater_card::disk::{self, Table};
 use breakwater_card::uboot;
 use serde::Deserialize;
@@ -22,8 +23,6 @@ const ENVIRONMENT_BYTES: usize = 0x4_0000;
 const FLASH_BYTES: u64 = 64 << 20;
 /// UEFI does not wait for somebody who wants a menu.
 const AT_ONCE: [&str; 2] = ["-boot", "menu=on,splash-time=1"];
-/// What firmware starts of a disk that it knows nothing of.
-const REMOVABLE: &str = "EFI/BOOT/BOOTAA64.EFI";
 
 /// A way in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]

@@ -9,7 +9,7 @@ pub(crate) mod ways;
 pub(crate) use board::Board;
 
 use crate::boot::{self, Boot};
-use crate::child::{Finished, Limits};
+use crate::child::{self, Finished, Limits};
 use crate::firmware::{self, Way};
 use crate::image::{Earlycon, Recipe};
 use crate::loader::{self, Loading, State};
@@ -107,8 +107,8 @@ impl Flight {
     /// Its options exclude each other, or are not for its board or loader.
     pub(crate) fn settled(&self, given: impl Fn(&str) -> bool) -> Result<Self> {
         let mut flight = Self { machine: self.board.settle(&self.machine, &given)?, ..self.clone() };
-        if let (Some(uart), false) = (self.board.earlycon(), given("earlycon")) {
-            flight.earlycon = Earlycon::Uart(uart.to_owned());
+        if !given("earlycon") {
+            flight.earlycon = self.board.earlycon();
         }
         flight.machine.memory_bytes()?;
         let (board, loader) = (self.board.name(), spelled(&self.loader));
@@ -144,7 +144,12 @@ impl Flight {
     /// # Errors
     /// As [`Flight::settled`].
     pub(crate) fn patient(&self) -> Result<Self> {
-        let mut flight = self.settled(|id| id == "smp" || id == "memory" && self.board.memory_gib().is_some())?;
+        let mut flight = self.settled(|id| match id {
+            "smp" => true,
+            "memory" => self.board.memory_gib().is_some(),
+            "earlycon" => self.earlycon != Earlycon::default(),
+            _ => false,
+        })?;
         if flight.is_told() {
             flight.append = boot::patient(&flight.append);
         }
@@ -212,6 +217,14 @@ impl Flight {
         Limits { timeout, marker, ..Limits::default() }
     }
 
+    /// Flies it to its end, with `img`. What has to be made goes to `scratch`.
+    ///
+    /// # Errors
+    /// As [`Flight::command`], or QEMU cannot be started.
+    pub(crate) fn fly(&self, qemu: &Qemu, img: &Path, scratch: &Path, timeout: Duration) -> Result<Finished> {
+        child::run_until(&mut self.command(qemu, img, scratch)?, &self.limits(timeout), false)
+    }
+
     /// The report of a run of it that went well.
     ///
     /// # Errors
@@ -237,9 +250,7 @@ impl Flight {
         };
         say(self.board != Board::Virt, "machine", self.board.name());
         say(self.loader != Loader::Kernel, "loader", spelled(&self.loader));
-        if let (Earlycon::Uart(uart), true) = (&self.earlycon, self.board.earlycon().is_none()) {
-            say(true, "earlycon", uart.clone());
-        }
+        say(self.earlycon != self.board.earlycon(), "earlycon", self.earlycon.to_string());
         say(machine.cpu != usual.cpu, "cpu", machine.cpu.clone());
         say(machine.smp != self.board.most_cpus().unwrap_or(usual.smp), "smp", machine.smp.to_string());
         say(machine.memory != usual.memory, "memory", machine.memory.clone());
@@ -322,6 +333,7 @@ mod tests {
             "",
             "--loader raw --cpu max --smp 8 --memory 6G --gic 2 --load-address 0x140003000 --append exit=psci --numa",
             "--earlycon pl011@0x9000000 --layout-seed 7",
+            "--earlycon none",
             "--loader esp --machine-option acpi=off --machine-option secure=on --icount",
         ];
         let mut names = Vec::new();
@@ -332,7 +344,7 @@ mod tests {
             names.push(flight.name());
         }
         assert_eq!(names[0], "virt/kernel");
-        assert_eq!(names[3], "virt/esp/with-acpi=off/with-secure=on/icount");
+        assert_eq!(names[4], "virt/esp/with-acpi=off/with-secure=on/icount");
     }
 
     #[test]
@@ -349,6 +361,7 @@ mod tests {
         assert_eq!(own.recipe().earlycon, Earlycon::Uart("pl011@0x60000000".to_owned()));
         let asked = parsed(&words("--machine sbsa-ref --earlycon none")).settled(|id| id == "earlycon").expect("so");
         assert_eq!(asked.recipe().earlycon, Earlycon::None);
+        assert_eq!(asked.options(), words("--machine sbsa-ref --earlycon none"));
         assert_eq!(own.options(), words("--machine sbsa-ref"));
     }
 

@@ -8,6 +8,7 @@ use crate::{exec, paths, ui};
 use anyhow::{Context, Result};
 use breakwater::earlycon;
 use breakwater_image::{Elf, replace};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,6 +37,16 @@ impl FromStr for Earlycon {
             "none" => Self::None,
             "semihosting" => Self::Semihosting,
             uart => earlycon::Earlycon::parse(uart).map(|_| Self::Uart(uart.to_owned()))?,
+        })
+    }
+}
+
+impl fmt::Display for Earlycon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Semihosting => "semihosting",
+            Self::Uart(uart) => uart,
         })
     }
 }
@@ -311,6 +322,13 @@ mod tests {
         assert_eq!("none".parse(), Ok(Earlycon::None));
         assert_eq!("semihosting".parse(), Ok(Earlycon::default()));
         assert_eq!("pl011@0x9000000".parse(), Ok(Earlycon::Uart("pl011@0x9000000".to_owned())));
+        assert!(
+            ["none", "semihosting", "8250@1016,0,1"].iter().all(|text| text
+                .parse()
+                .map(|e: Earlycon| e.to_string())
+                .as_deref()
+                == Ok(text))
+        );
     }
 
     #[test]

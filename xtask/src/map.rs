@@ -5,7 +5,7 @@
 
 use crate::flight::Flight;
 use crate::image;
-use crate::{child, paths, setup, ui};
+use crate::{paths, setup, ui};
 use anyhow::{Context, Result, ensure};
 use maud::{Markup, PreEscaped, html};
 use serde_json::Value;
@@ -81,8 +81,8 @@ fn booted(args: &Args, given: &[String]) -> Result<Value> {
     let flight = args.flight.settled(|id| given.iter().any(|given| given == id))?;
     let ready = setup::ready(args.qemu.as_deref())?;
     let image = image::build(&ready.toolchain, &flight.recipe())?;
-    let mut command = flight.command(&ready.qemu, &image.img, &paths::out().join("map"))?;
-    let finished = child::run_until(&mut command, &flight.limits(Duration::from_secs(args.timeout)), false)?;
+    let scratch = paths::out().join("map");
+    let finished = flight.fly(&ready.qemu, &image.img, &scratch, Duration::from_secs(args.timeout))?;
     Ok(flight.judge(&finished)?)
 }
 
@@ -94,6 +94,8 @@ fn areas(report: &Value) -> Result<Vec<Area>> {
     let mut areas = Vec::new();
     for area in list("areas")? {
         let (va, bytes) = (number(area, "va")?, number(area, "bytes")?);
+        let fits = bytes > 0 && va.checked_add(bytes).is_some();
+        ensure!(fits, "area {} at {va:#x} cannot have {bytes} bytes", word(area, "name"));
         areas.push(Area { name: word(area, "name"), va, bytes, regions: Vec::new() });
     }
     for region in list("regions")? {
@@ -250,9 +252,10 @@ pub(crate) fn phases(report: &Value) -> Result<Markup> {
     let longest = counted.as_ref().and_then(|all| all.iter().max().copied()).unwrap_or(1).max(1);
     // The longest takes a thousand times as long as the shortest: as logarithms both can be seen.
     let length = |index: usize| {
-        counted
-            .as_ref()
-            .map_or(90, |all| 20 + (90 * (all[index] + 1).ilog2() as usize) / (longest + 1).ilog2().max(1) as usize)
+        counted.as_ref().map_or(90, |all| {
+            20 + (90 * all[index].saturating_add(1).ilog2() as usize)
+                / longest.saturating_add(1).ilog2().max(1) as usize
+        })
     };
     let starts = |index: usize| 80 + (0..index).map(length).sum::<usize>();
     let events = ["stores", "tlbis", "dsbs", "isbs", "frames"];
@@ -340,5 +343,10 @@ mod tests {
         let mut lost = report(0);
         lost["areas"] = json!([]);
         assert!(areas(&lost).err().is_some_and(|error| error.to_string().contains("is in no area")));
+        for bytes in [0, u64::MAX] {
+            let mut odd = report(0);
+            odd["areas"][0]["bytes"] = json!(bytes);
+            assert!(areas(&odd).err().is_some_and(|error| error.to_string().contains("cannot have")), "{bytes}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 mod page;
 
-use crate::child::{self, Limits};
+use crate::child::Limits;
 use crate::flight::{Flight, ways};
 use crate::image::{self, Image, Recipe, Relink};
 use crate::setup::{self, Qemu};
@@ -104,9 +104,9 @@ pub(crate) fn command(args: &Args) -> Result<()> {
         return Ok(());
     }
     let began = Instant::now();
-    let hangar = Hangar::open(args, &flights, &home)?;
+    let prepared = Prepared::new(args, &flights, &home)?;
     let jobs = args.jobs.map_or_else(pool::host_cpus, usize::from);
-    ui::step("Flying", &format!("{} flights under QEMU {}, {jobs} at a time", flights.len(), hangar.qemu.version));
+    ui::step("Flying", &format!("{} flights under QEMU {}, {jobs} at a time", flights.len(), prepared.qemu.version));
     let progress = Progress::new(flights.len() as u64);
     let has_failed = AtomicBool::new(false);
     let flown = pool::each(
@@ -114,7 +114,7 @@ pub(crate) fn command(args: &Args) -> Result<()> {
         &flights,
         |worker, flight| {
             progress.doing(&flight.name());
-            Ok(hangar.fly(args, flight, &home.join(format!("worker-{worker}"))))
+            Ok(prepared.fly(args, flight, &home.join(format!("worker-{worker}"))))
         },
         |_, flown| {
             let line = format!("{} ({:.1} s)", flown.flight.name(), flown.took.as_secs_f64());
@@ -163,8 +163,8 @@ fn line(args: &Args, flight: &Flight) -> String {
     exec::shown(cargo.args(flight.options()))
 }
 
-/// What flights take off with: the emulator, and our image in the layouts that they ask for.
-struct Hangar {
+/// What flights need: the emulator, and our image in the layouts that they ask for.
+struct Prepared {
     qemu: Qemu,
     image: Image,
     relink: Option<Relink>,
@@ -172,8 +172,8 @@ struct Hangar {
     home: PathBuf,
 }
 
-impl Hangar {
-    fn open(args: &Args, flights: &[Flight], home: &Path) -> Result<Self> {
+impl Prepared {
+    fn new(args: &Args, flights: &[Flight], home: &Path) -> Result<Self> {
         let seeds: BTreeMap<_, _> =
             flights.iter().filter_map(|flight| flight.layout_seed).map(|seed| (seed, OnceLock::new())).collect();
         let home = home.join("seeds");
@@ -224,9 +224,7 @@ impl Hangar {
     fn boot(&self, args: &Args, flight: &Flight, scratch: &Path, flown: &mut Flown) -> Result<()> {
         let flight = flight.patient()?;
         let image = self.image(flight.layout_seed)?;
-        let mut command = flight.command(&self.qemu, &image.img, scratch)?;
-        let limits = flight.limits(Duration::from_secs(args.timeout));
-        let finished = child::run_until(&mut command, &limits, false)?;
+        let finished = flight.fly(&self.qemu, &image.img, scratch, Duration::from_secs(args.timeout))?;
         flown.log = without_report(&finished.everything());
         flown.report = Some(flight.judge(&finished)?);
         Ok(())

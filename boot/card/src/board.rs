@@ -53,7 +53,7 @@ enum Starts {
 }
 
 /// What UEFI starts of a disk that it knows nothing of.
-const REMOVABLE: &str = "EFI/BOOT/BOOTAA64.EFI";
+pub const REMOVABLE: &str = "EFI/BOOT/BOOTAA64.EFI";
 const NO_COMMAND_LINE: &str =
     r"UEFI starts the image of a disk without a command line; at its shell: fs0:\EFI\BOOT\BOOTAA64.EFI LINE";
 

@@ -1,7 +1,7 @@
 //! What a board's card holds and how it is written, whoever's image is on it.
 //!
-//! [`board`] says what is on it. [`disk`] makes a card's bytes: FAT in a partition table; [`uboot`] what U-Boot finds there. [`target`] says which
-//! disk of this machine may be written, and [`flash`] writes it.
+//! [`board`] says what is on it. [`disk`] makes a card's bytes: FAT in a partition table; [`uboot`] what U-Boot finds
+//! there. [`target`] says which disk of this machine may be written, and [`flash`] writes it.
 //!
 //! What must hold: nothing is written that a person has not been shown and has not named again, and only to a disk that
 //! [`target`] lets through, asked twice; what was written is read back from the card.

@@ -2,6 +2,7 @@
 //! kernel has for it.
 
 use crate::boards;
+use crate::image::Earlycon;
 use crate::machine::Machine;
 use anyhow::{Result, ensure};
 use std::ops::RangeInclusive;
@@ -112,7 +113,7 @@ impl Board {
         }
         ensure!(
             known.cpus.contains(&machine.smp),
-            "--smp {}: {} runs {} CPUs",
+            "--smp {}: {} takes {}",
             machine.smp,
             self.name(),
             some(&known.cpus)
@@ -138,11 +139,11 @@ impl Board {
         Ok(machine)
     }
 
-    /// Where an image must speak by itself, since the tree names no console.
-    pub(crate) const fn earlycon(self) -> Option<&'static str> {
+    /// Where its image speaks before it knows its console, unless something is asked for: sbsa-ref's tree names none.
+    pub(crate) fn earlycon(self) -> Earlycon {
         match self {
-            Self::SbsaRef => Some("pl011@0x60000000"),
-            _ => None,
+            Self::SbsaRef => Earlycon::Uart("pl011@0x60000000".to_owned()),
+            _ => Earlycon::default(),
         }
     }
 
@@ -197,8 +198,8 @@ mod tests {
     #[test]
     fn bad_what_a_board_does_not_take_is_named() {
         let with = |smp, memory: &str| Machine { smp, memory: memory.to_owned(), ..Machine::default() };
-        assert_eq!(refusal(Board::XlnxVersalVirt, &with(4, "2G"), &["smp"]), "--smp 4: xlnx-versal-virt runs 2 CPUs");
-        assert_eq!(refusal(Board::XlnxZcu102, &with(8, "2G"), &["smp"]), "--smp 8: xlnx-zcu102 runs 1 to 4 CPUs");
+        assert_eq!(refusal(Board::XlnxVersalVirt, &with(4, "2G"), &["smp"]), "--smp 4: xlnx-versal-virt takes 2");
+        assert_eq!(refusal(Board::XlnxZcu102, &with(8, "2G"), &["smp"]), "--smp 8: xlnx-zcu102 takes 1 to 4");
         let large = refusal(Board::XlnxZcu102, &with(4, "4G"), &["memory"]);
         assert_eq!(large, "--memory 4G: xlnx-zcu102 takes 1 to 2 GiB");
         assert_eq!(

@@ -4,6 +4,7 @@
 
 use super::{Board, Flight, Loader};
 use crate::firmware::Way;
+use crate::image::Earlycon;
 use crate::machine::Machine;
 use clap::ValueEnum;
 use std::collections::BTreeSet;
@@ -88,7 +89,9 @@ pub(crate) fn each_loader() -> Vec<Flight> {
 
 /// Each board but the one that is another build.
 pub(crate) fn each_board() -> Vec<Flight> {
-    let boards = Board::value_variants().iter().filter(|board| **board != Board::Virt && board.earlycon().is_none());
+    let boards = Board::value_variants()
+        .iter()
+        .filter(|board| **board != Board::Virt && board.earlycon() == Earlycon::default());
     let flight = |board: &Board| {
         let machine = Machine { smp: board.most_cpus().unwrap_or(4), ..Machine::default() };
         Flight { board: *board, machine, ..Flight::default() }

@@ -7,7 +7,7 @@ use super::{Context, witnessed};
 use crate::boot::{Boot, patient};
 use crate::child::{self, Finished, Limits};
 use crate::flight::Board;
-use crate::image::{self, Image, Recipe};
+use crate::image::{self, Earlycon, Image, Recipe};
 use crate::loader::{self, Loading, State};
 use crate::machine::{Level, Machine};
 use crate::{boards, report, trees, ui, verdict};
@@ -17,22 +17,20 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// The first UART of QEMU's virt machine, and of its sbsa-ref.
+/// The first UART of QEMU's virt machine.
 const ON_VIRT: &str = "pl011@0x9000000";
-const ON_SBSA_REF: &str = "pl011@0x60000000";
 /// What a report begins with.
 const BOOTED: &str = "breakwater: booted at ";
 /// How much of memory is dumped: the image lies in it.
 const DUMPED: u64 = 32 << 20;
 
 pub(super) fn cases() -> Vec<Case> {
-    let built = |uart: Option<&str>, context: &Context| {
-        let earlycon = uart.unwrap_or("none").parse()?;
+    let built = |earlycon: Earlycon, context: &Context| {
         image::build(&context.ready.toolchain, &Recipe { earlycon, ..Recipe::default() })
     };
     vec![
         Case::new("early/virt", move |context, scratch| {
-            let image = built(Some(ON_VIRT), context)?;
+            let image = built(Earlycon::Uart(ON_VIRT.to_owned()), context)?;
             let virt = Virt { context, image: &image, scratch };
             virt.is_the_trees_console()?;
             virt.speaks_without_a_console()?;
@@ -42,10 +40,10 @@ pub(super) fn cases() -> Vec<Case> {
             witnessed::clean(&witnessed::watched(context, &image, (&machine, None), scratch)?, machine.smp)
         }),
         Case::new("early/sbsa-ref", move |context, scratch| {
-            on_sbsa_ref(context, &built(Some(ON_SBSA_REF), context)?, scratch)
+            on_sbsa_ref(context, &built(Board::SbsaRef.earlycon(), context)?, scratch)
         }),
         Case::new("early/report-from-memory", move |context, scratch| {
-            from_memory(context, &built(None, context)?, scratch)
+            from_memory(context, &built(Earlycon::None, context)?, scratch)
         }),
         Case::new("boards/one-tib-of-ram", one_tib),
         Case::new("boards/trees-of-debian", |_, _| boards::check()),

@@ -2,10 +2,8 @@
 
 use super::runner::Case;
 use super::{Context, figures};
-use crate::boot::{Boot, patient};
 use crate::child::{self, Finished};
 use crate::flight::{Flight, ways};
-use crate::loader::Loading;
 use crate::machine::Machine;
 use crate::paths;
 use crate::verdict::{self, Failure};
@@ -34,8 +32,7 @@ fn flown(name: String, flight: Flight) -> Case {
     Case::new(format!("flight/{name}"), move |context, scratch| {
         let line = format!("cargo xtask boot {}", flight.options().join(" "));
         let flight = flight.patient()?;
-        let mut command = flight.command(&context.ready.qemu, &context.image.img, scratch)?;
-        let finished = child::run_until(&mut command, &flight.limits(TIMEOUT), false)?;
+        let finished = flight.fly(&context.ready.qemu, &context.image.img, scratch, TIMEOUT)?;
         let report = keep(flight.judge(&finished), &finished, scratch).context(line)?;
         // A CPU that stays away is no failure of the image's own, but it is one here.
         let online = report.pointer("/cpus/online").and_then(Value::as_u64);
@@ -120,9 +117,8 @@ fn finished(
     load_address: Option<u64>,
     scratch: &Path,
 ) -> Result<Finished> {
-    let entry = Loading::Kernel { load_address, append: patient("exit=semihosting") };
-    let boot = Boot { qemu: &context.ready.qemu, img, machine, entry: &entry, scratch };
-    child::run(&mut boot.command()?, TIMEOUT, false)
+    let flight = Flight { machine: machine.clone(), load_address, ..Flight::default() };
+    flight.patient()?.fly(&context.ready.qemu, img, scratch, TIMEOUT)
 }
 
 /// Judges a boot and keeps what a failed one said.

@@ -275,13 +275,38 @@ mod tests {
     use super::*;
     use crate::qemu::Qemu;
 
+    fn tools(dir: &Path) -> Tools {
+        let qemu = Qemu { program: PathBuf::from("qemu"), version: "10.0".to_owned() };
+        Tools { qemu, plugin: PathBuf::new(), scratch: dir.into(), cache: dir.into() }
+    }
+
+    #[test]
+    fn good_where_nobody_says_where_an_image_lies_it_is_judged_from_its_entry_on() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let image = dir.path().join("image");
+        fs::write(&image, [0x1f; 64]).expect("it can be written");
+        let virt = Machine::default();
+        let board = Machine { board: Some(vec!["-M".to_owned(), "raspi3b".to_owned()]), ..Machine::default() };
+        for (machine, load_address, is_known) in
+            [(&virt, None, true), (&board, None, false), (&board, Some(0x8_0000), true)]
+        {
+            let start = Start { load_address, ..Start::of(&image, &[], machine) };
+            let subject = Subject::image(&tools(dir.path()), &start).expect("it is an image");
+            assert_eq!((matches!(subject.from, From::Reset), !subject.loaded.is_empty()), (is_known, is_known));
+            assert_eq!(subject.memory.is_empty(), machine.board.is_some());
+        }
+        let more = ["-kernel".to_owned(), "u-boot.bin".to_owned()];
+        let brought = Subject::brought(&tools(dir.path()), &Start { more: &more, ..Start::of(&image, &[], &virt) });
+        let brought = brought.expect("it is an image");
+        assert!(matches!(brought.from, From::Payload(_)) && brought.arguments.ends_with(&more));
+    }
+
     /// The arguments, or the error, with firmware of these `bytes` and a payload, after which `more` is given to QEMU.
     fn firmware(bytes: &[u8], more: &[&str]) -> Result<Subject> {
         let dir = tempfile::tempdir()?;
         let bios = dir.path().join("firmware");
         fs::write(&bios, bytes)?;
-        let qemu = Qemu { program: PathBuf::from("qemu"), version: "10.0".to_owned() };
-        let tools = Tools { qemu, plugin: PathBuf::new(), scratch: dir.path().into(), cache: dir.path().into() };
+        let tools = tools(dir.path());
         let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
         let (machine, image) = (Machine::default(), Path::new("payload"));
         let (load_address, append) = (None, "line");
