@@ -136,7 +136,8 @@ ROUTINE map_image_first, .init.text.boot
     b.lo .Lmap_section
     ret
 
-// What the image is made of, with final rights. Between these spans are the guard pages of the stacks: never mapped.
+// A row of the map that whoever assembles this file names as the macro FIRST_MAP: whole pages of the image, one of its
+// level 3 tables after the other, never with rights that are both W and X.
 .macro FIRST_SECTION start, end_exclusive, attributes
     .long \start - (. - 0)
     .long \end_exclusive - (. - 4)
@@ -144,11 +145,7 @@ ROUTINE map_image_first, .init.text.boot
 .endm
     .balign 8
 .Lfirst_map:
-    FIRST_SECTION _text_start, _text_end_exclusive, {LEAF_RX}
-    FIRST_SECTION _rodata_start, _rodata_end_exclusive, {LEAF_RO}
-    FIRST_SECTION _data_start, _data_end_exclusive, {LEAF_RW}
-    FIRST_SECTION _boot_stack_start, _boot_stack_end_exclusive, {LEAF_RW}
-    FIRST_SECTION _boot_exception_stack_start, _boot_exception_stack_end_exclusive, {LEAF_RW}
+    FIRST_MAP
 .Lfirst_map_end:
 END_ROUTINE map_image_first
 

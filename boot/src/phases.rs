@@ -173,7 +173,8 @@ impl Boot {
         let base = machine.memory.check(image, limits).unwrap_or_else(|error| refuse(Cause::Memory, error)).start();
         let directmap = Directmap::new(base);
         // Frames outside the image enter the supply only once they are mapped, so they may be promised as reached now.
-        self.bringup.machine_mut().reach_directmap(base);
+        let el2 = self.bringup.machine_mut();
+        el2.reach_by(el2.phys_to_virt().with_directmap(base));
         let ram = self.start.claim_ram(machine);
         directmap.map(&mut self.space(), ram).unwrap_or_else(mapping);
         self.close("directmap");
@@ -195,7 +196,8 @@ impl Boot {
         self.close("identity page");
         let init_end = self.start.physical(self.start.map().init).end_exclusive();
         let Self { bringup, tables, regions, .. } = &mut *self;
-        bringup.machine_mut().leave_init(init_end);
+        let el2 = bringup.machine_mut();
+        el2.reach_by(el2.phys_to_virt().without_init(init_end));
         bringup.free_init(tables, regions, directmap).unwrap_or_else(mapping);
         self.close("free init");
         self.bringup.seal(&mut self.tables, &mut self.regions).unwrap_or_else(mapping);

@@ -2,7 +2,7 @@
 
 use super::phys_to_virt::PhysToVirt;
 use super::{footing, instruction};
-use breakwater::addr::{Frame, PAGE_BYTES, PhysAddr, VirtSpan};
+use breakwater::addr::{Frame, PAGE_BYTES, VirtSpan};
 use breakwater::bbm::Permit;
 use breakwater::geometry::{Granule4K, Slot};
 use breakwater::machine::{Footing, Machine, Maintenance, Reach, Reached, Scope, Tlbi};
@@ -25,20 +25,10 @@ impl El2 {
         self.phys_to_virt
     }
 
-    /// Reaches what is not the image's through the directmap from here on, whose first byte is `base`: before anything
-    /// is mapped there.
-    ///
-    /// # Panics
-    /// When it does already.
-    pub(crate) fn reach_directmap(&mut self, base: PhysAddr) {
-        self.phys_to_virt = self.phys_to_virt.with_directmap(base);
-        self.phys_to_virt.publish();
-    }
-
-    /// Reaches the image's first pages, up to `start`, through the directmap from here on: they are about to be
+    /// Reaches memory by `phys_to_virt` from here on: what that adds is not mapped yet, what it leaves out is about to be
     /// unmapped.
-    pub(crate) fn leave_init(&mut self, start: PhysAddr) {
-        self.phys_to_virt = self.phys_to_virt.without_init(start);
+    pub(crate) fn reach_by(&mut self, phys_to_virt: PhysToVirt) {
+        self.phys_to_virt = phys_to_virt;
         self.phys_to_virt.publish();
     }
 }

@@ -7,6 +7,7 @@
 //! - tables are edited through [`breakwater::bbm::Protocol`] alone, of which the image makes one.
 
 mod assembly;
+mod control;
 pub mod cpu;
 mod efi;
 pub mod entry;

@@ -34,14 +34,14 @@ impl PhysToVirt {
     /// # Panics
     /// When it has one: what is mapped there would be taken for other memory.
     #[must_use]
-    pub(super) fn with_directmap(self, base: PhysAddr) -> Self {
+    pub(crate) fn with_directmap(self, base: PhysAddr) -> Self {
         assert!(self.directmap_offset == 0, "the directmap begins where it begins");
         Self { directmap_offset: layout::DIRECTMAP.start().raw().wrapping_sub(base.raw()), ..self }
     }
 
     /// The same after the image's first pages, up to `start`, were unmapped: they are reached through the directmap.
     #[must_use]
-    pub(super) fn without_init(self, start: PhysAddr) -> Self {
+    pub(crate) fn without_init(self, start: PhysAddr) -> Self {
         Self { image: PhysSpan::new(start, self.image.end_exclusive()).unwrap_or(self.image), ..self }
     }
 
