@@ -285,12 +285,12 @@ impl<M: Machine> Protocol<M> {
         }
     }
 
-    /// Takes a frame of a former table, to be one again.
+    /// Takes the free frame that came last: to be a table again, or for any other use. Its contents are unknown.
     pub fn take_free(&mut self, free: &mut FreeTables<M>) -> Option<FreeFrame<M>> {
         let frame = free.head?;
         let link = self.machine.load(first_word::<M>(frame));
         free.count -= 1;
-        // What is in the list was put there by `put_free`, and nobody else has the frame.
+        // What is in the list was put there by `push_free`, and nobody else has the frame.
         free.head = (free.count > 0).then(|| Frame::containing(PhysAddr::at(link)));
         Some(FreeFrame::new(frame))
     }
@@ -301,9 +301,19 @@ impl<M: Machine> Protocol<M> {
         core::iter::successors(free.head, next).take(free.count as usize)
     }
 
+    /// Adds a frame to those that are free.
+    pub fn add_free(&mut self, frame: FreeFrame<M>, free: &mut FreeTables<M>) {
+        self.push_free(frame.frame(), free);
+    }
+
+    /// Frees the frame of a former table.
     fn put_free(&mut self, frame: Frame, free: &mut FreeTables<M>) {
-        let link = free.head.map_or(0, |next| next.start().raw());
         self.machine.released(frame);
+        self.push_free(frame, free);
+    }
+
+    fn push_free(&mut self, frame: Frame, free: &mut FreeTables<M>) {
+        let link = free.head.map_or(0, |next| next.start().raw());
         self.machine.store(&self.permit, first_word::<M>(frame), link);
         free.head = Some(frame);
         free.count += 1;

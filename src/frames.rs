@@ -18,6 +18,75 @@ use crate::geometry::Geometry;
 use crate::machine::Machine;
 use crate::memory_map::{Full, SpanList};
 
+/// Where a mapper's frames come from, and where former tables go. [`FrameSupply`] has its own; a host that has an
+/// allocator is asked when a request needs more, and gets back what is a table no longer.
+///
+/// ```
+/// use breakwater::bbm::{FreeFrame, FreeTables};
+/// use breakwater::frames::{OwnedRam, Supply};
+/// use breakwater::machine::Machine;
+///
+/// /// A host that keeps no frame by itself.
+/// struct Host<M> {
+///     tables: FreeTables<M>,
+///     allocate: fn() -> Option<OwnedRam<M>>,
+///     free: fn(OwnedRam<M>),
+/// }
+///
+/// impl<M: Machine> Supply<M> for Host<M> {
+///     fn tables(&self) -> &FreeTables<M> {
+///         &self.tables
+///     }
+///     fn tables_mut(&mut self) -> &mut FreeTables<M> {
+///         &mut self.tables
+///     }
+///     fn ask(&mut self) -> Option<FreeFrame<M>> {
+///         (self.allocate)()?.into_frame().ok()
+///     }
+///     fn take_back(&mut self, frame: FreeFrame<M>) {
+///         (self.free)(frame.into_ram());
+///     }
+/// }
+/// ```
+pub trait Supply<M: Machine> {
+    /// Free frames that a mapper takes first, and to which it adds former tables, after their invalidation, and what it
+    /// asks for.
+    fn tables(&self) -> &FreeTables<M>;
+
+    /// The same, to take from and to add to.
+    fn tables_mut(&mut self) -> &mut FreeTables<M>;
+
+    /// One frame more, which the window reaches, if the host has one. A request asks before its first store, for as
+    /// many as it lacks.
+    fn ask(&mut self) -> Option<FreeFrame<M>>;
+
+    /// Takes a frame back: one that was asked for by a request that is refused because there are not enough, or one
+    /// that [`crate::mapper::Mapper::drain`] finds.
+    fn take_back(&mut self, frame: FreeFrame<M>);
+
+    /// Frames that are there without asking, those of [`Self::tables`] included.
+    #[must_use]
+    fn available(&self) -> u64 {
+        self.tables().count()
+    }
+
+    /// Whether at least `count` frames are there: [`Self::available`], perhaps without counting further than needed.
+    #[must_use]
+    fn has(&self, count: u64) -> bool {
+        self.available() >= count
+    }
+
+    /// Takes one frame that is there and not in [`Self::tables`]. Its contents are unknown.
+    fn take(&mut self) -> Option<FreeFrame<M>> {
+        None
+    }
+
+    /// All that is there but [`Self::tables`]: a request that would break the window to it is refused.
+    fn spans(&self) -> impl Iterator<Item = PhysSpan> + '_ {
+        core::iter::empty()
+    }
+}
+
 /// Spans of free RAM that the supply can hold.
 const RAM_SPANS: usize = 192;
 /// Spans of former table frames and freed image pages.
@@ -56,28 +125,6 @@ impl<M: Machine> FrameSupply<M> {
     pub fn available(&self) -> u64 {
         let listed = self.lists.as_ref().map_or(0, |lists| lists.returned.bytes() + lists.ram.bytes());
         ((self.pool.bytes() + listed) >> Geo::<M>::PAGE_SHIFT) + self.tables.count()
-    }
-
-    /// Whether at least `count` frames are left: [`Self::available`] without counting further than needed.
-    #[must_use]
-    pub fn has(&self, count: u64) -> bool {
-        self.pool.bytes() >> Geo::<M>::PAGE_SHIFT >= count || self.available() >= count
-    }
-
-    /// Former tables: what a mapper takes first, and returns to.
-    pub(crate) fn tables_mut(&mut self) -> &mut FreeTables<M> {
-        &mut self.tables
-    }
-
-    /// The same, to look at.
-    pub(crate) fn tables(&self) -> &FreeTables<M> {
-        &self.tables
-    }
-
-    /// All that is free but former tables, in the order in which it is taken.
-    pub(crate) fn spans(&self) -> impl Iterator<Item = PhysSpan> + '_ {
-        let lists = self.lists.iter().flat_map(|lists| lists.returned.iter().chain(lists.ram.iter()));
-        core::iter::once(self.pool).chain(lists)
     }
 
     /// Frames taken since the beginning, whether or not they came back.
@@ -156,6 +203,46 @@ impl<M: Machine> FrameSupply<M> {
     }
 }
 
+impl<M: Machine> Supply<M> for FrameSupply<M> {
+    fn tables(&self) -> &FreeTables<M> {
+        &self.tables
+    }
+
+    fn tables_mut(&mut self) -> &mut FreeTables<M> {
+        &mut self.tables
+    }
+
+    /// There is nobody to ask.
+    #[inline(always)]
+    fn ask(&mut self) -> Option<FreeFrame<M>> {
+        None
+    }
+
+    /// Should the list of separate spans be full, the frame stays unused for ever.
+    fn take_back(&mut self, frame: FreeFrame<M>) {
+        let _lost = self.give_back(frame.into_ram());
+    }
+
+    fn available(&self) -> u64 {
+        Self::available(self)
+    }
+
+    #[inline(always)]
+    fn has(&self, count: u64) -> bool {
+        self.pool.bytes() >> Geo::<M>::PAGE_SHIFT >= count || self.available() >= count
+    }
+
+    fn take(&mut self) -> Option<FreeFrame<M>> {
+        Self::take(self)
+    }
+
+    /// In the order in which it is taken.
+    fn spans(&self) -> impl Iterator<Item = PhysSpan> + '_ {
+        let lists = self.lists.iter().flat_map(|lists| lists.returned.iter().chain(lists.ram.iter()));
+        core::iter::once(self.pool).chain(lists)
+    }
+}
+
 fn pop<const N: usize>(list: &mut SpanList<N>, bytes: u64) -> Option<Frame> {
     let first = list.iter().next()?;
     let frame = Frame::containing(first.start());
@@ -170,7 +257,7 @@ mod tests {
     use crate::geometry::{Granule4K, Granule16K};
     use crate::machine::Nowhere;
 
-    type Supply<G = Granule4K> = FrameSupply<Nowhere<G>>;
+    type Pool<G = Granule4K> = FrameSupply<Nowhere<G>>;
 
     fn span(start: u64, bytes: u64) -> PhysSpan {
         PhysSpan::of(PhysAddr::at(start), bytes).unwrap()
@@ -180,13 +267,13 @@ mod tests {
         OwnedRam::simulated(span(start, bytes))
     }
 
-    fn taken<G: Geometry>(supply: &mut Supply<G>) -> Vec<u64> {
+    fn taken<G: Geometry>(supply: &mut Pool<G>) -> Vec<u64> {
         core::iter::from_fn(|| supply.take()).map(|frame| frame.frame().start().raw()).collect()
     }
 
     #[test]
     fn good_pool_first_then_ram() {
-        let mut supply = Supply::<Granule4K>::new(ram(0x10_0000, 2 * PAGE_BYTES));
+        let mut supply = Pool::<Granule4K>::new(ram(0x10_0000, 2 * PAGE_BYTES));
         supply.add_ram(ram(0x4000_0800, 3 * PAGE_BYTES)).unwrap();
         assert_eq!(taken(&mut supply), [0x10_0000, 0x10_1000, 0x4000_1000, 0x4000_2000]);
         assert_eq!((supply.available(), supply.taken()), (0, 4));
@@ -194,7 +281,7 @@ mod tests {
 
     #[test]
     fn good_aligned_piece_leaves_the_rest() {
-        let mut supply = Supply::<Granule4K>::new(OwnedRam::none());
+        let mut supply = Pool::<Granule4K>::new(OwnedRam::none());
         supply.add_ram(ram(0x1000, 0x40_0000)).unwrap();
         let piece = supply.take_ram(0x20_0000, 0x20_0000);
         assert_eq!(piece.map(|piece| piece.span()), Some(span(0x20_0000, 0x20_0000)));
@@ -205,7 +292,7 @@ mod tests {
 
     #[test]
     fn bad_a_frame_in_part() {
-        let mut supply = Supply::<Granule4K>::new(OwnedRam::none());
+        let mut supply = Pool::<Granule4K>::new(OwnedRam::none());
         supply.add_ram(ram(0x1000, 0x1000)).unwrap();
         for (bytes, align) in [(8, 0x1000), (0x1000, 8), (0x1000, 0), (0x1000, 0x3000), (0x1800, 0x1000)] {
             assert!(supply.take_ram(bytes, align).is_none(), "{bytes:#x} bytes at a multiple of {align:#x}");
@@ -217,7 +304,7 @@ mod tests {
     fn good_pieces_of_a_frame_are_no_frame() {
         let (low, high) = ram::<Granule4K>(0x1000, 0x3000).split_at(0x1800).unwrap();
         assert_eq!((low.span(), high.span()), (span(0x1000, 0x1800), span(0x2800, 0x1800)));
-        let mut supply = Supply::new(low);
+        let mut supply = Pool::new(low);
         supply.give_back(high).unwrap();
         assert_eq!(taken(&mut supply), [0x1000, 0x3000], "the frame of both is neither's");
         assert!(ram::<Granule4K>(0x1000, 0x1000).split_at(0x1001).is_err());
@@ -226,7 +313,7 @@ mod tests {
     #[test]
     fn good_frames_of_another_granule_do_not_overlap() {
         const BYTES: u64 = 16 << 10;
-        let mut supply = Supply::<Granule16K>::new(ram(0x10_0000, 2 * BYTES));
+        let mut supply = Pool::<Granule16K>::new(ram(0x10_0000, 2 * BYTES));
         supply.add_ram(ram(0x4000_1000, 4 * BYTES)).unwrap();
         let spans: Vec<PhysSpan> = supply.spans().collect();
         assert_eq!(spans, [span(0x10_0000, 2 * BYTES), span(0x4000_4000, 3 * BYTES)]);

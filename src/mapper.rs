@@ -52,7 +52,7 @@ use crate::addr::{Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use crate::bbm::{FreeFrame, Geo, Protocol, Tables};
 use crate::descriptor::{Access, Attributes};
 use crate::features::Features;
-use crate::frames::FrameSupply;
+use crate::frames::{FrameSupply, Supply};
 use crate::geometry::{Geometry, Slot};
 use crate::machine::Machine;
 
@@ -183,18 +183,18 @@ pub struct Cost {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct Mapper<'a, M, S> {
+pub struct Mapper<'a, M, S, F = FrameSupply<M>> {
     protocol: &'a mut Protocol<M>,
-    frames: &'a mut FrameSupply<M>,
+    frames: &'a mut F,
     tables: &'a mut Tables<M, S>,
 }
 
-impl<'a, M: Machine, S> Mapper<'a, M, S> {
+impl<'a, M: Machine, S, F: Supply<M>> Mapper<'a, M, S, F> {
     /// A mapper for `tables`, which takes table frames from `frames`.
     ///
     /// # Panics
     /// When the tables' root is of another level than the one at which walks begin.
-    pub fn new(protocol: &'a mut Protocol<M>, frames: &'a mut FrameSupply<M>, tables: &'a mut Tables<M, S>) -> Self {
+    pub fn new(protocol: &'a mut Protocol<M>, frames: &'a mut F, tables: &'a mut Tables<M, S>) -> Self {
         assert!(tables.level() == Geo::<M>::ROOT, "a root is a table of the level at which walks begin");
         Self { protocol, frames, tables }
     }
@@ -212,18 +212,46 @@ impl<'a, M: Machine, S> Mapper<'a, M, S> {
         Geo::<M>::slot(self.tables.root(), Geo::<M>::ROOT, virt)
     }
 
-    fn check_frames(&self, cost: &Cost) -> Result<(), Error> {
-        if self.frames.has(cost.frames) {
-            return Ok(());
+    /// Makes sure of the frames that a request takes. What is asked for comes to the list of former tables, or goes
+    /// back.
+    #[inline(always)]
+    fn check_frames(&mut self, cost: &Cost) -> Result<(), Error> {
+        let before = self.frames.tables().count();
+        while !self.frames.has(cost.frames) {
+            let Some(frame) = self.frames.ask() else { return self.too_few(cost, before) };
+            self.protocol.add_free(frame, self.frames.tables_mut());
         }
-        Err(Error::OutOfFrames { needed: cost.frames, available: self.frames.available() })
+        Ok(())
     }
 
-    /// Takes one frame, for any use: a former table before anything else. Its contents are unknown. [`FrameSupply::take`] knows no former
-    /// tables.
+    #[cold]
+    #[inline(never)]
+    fn too_few(&mut self, cost: &Cost, before: u64) -> Result<(), Error> {
+        let available = self.frames.available();
+        self.drain_to(before);
+        Err(Error::OutOfFrames { needed: cost.frames, available })
+    }
+
+    /// Takes one frame that is there, for any use: a former table before anything else. Its contents are unknown.
+    /// [`Supply::take`] knows no former tables.
     pub fn take(&mut self) -> Option<FreeFrame<M>> {
         let free = self.protocol.take_free(self.frames.tables_mut());
         free.or_else(|| self.frames.take())
+    }
+
+    /// Gives the supply its former tables back ([`Supply::take_back`]): a host's allocator, which has other uses for
+    /// them. What a request asked for that is refused for another reason, or a plan that was dropped, is among them.
+    pub fn drain(&mut self) {
+        self.drain_to(0);
+    }
+
+    /// The same down to `count` of them; those that came last go first.
+    fn drain_to(&mut self, count: u64) {
+        while self.frames.tables().count() > count
+            && let Some(frame) = self.protocol.take_free(self.frames.tables_mut())
+        {
+            self.frames.take_back(frame);
+        }
     }
 
     /// A frame for a table: the plan has made sure of it.

@@ -42,6 +42,7 @@ mod manager {
     mod rig;
     mod start;
     mod step;
+    mod supply;
     mod tokens;
     mod vmap;
     mod window;

@@ -8,8 +8,8 @@ use core::fmt;
 use core::marker::PhantomData;
 
 /// A frame that nobody uses: the only thing that becomes a table. It comes from a supply of its machine
-/// ([`crate::frames::FrameSupply::take`], [`crate::mapper::Mapper::take`]); one that is dropped is lost, which harms
-/// nobody.
+/// ([`crate::frames::FrameSupply::take`], [`crate::mapper::Mapper::take`]) or is memory that somebody claimed
+/// ([`OwnedRam::into_frame`]); one that is dropped is lost, which harms nobody.
 #[must_use = "a frame that is dropped is lost to the supply"]
 pub struct FreeFrame<M> {
     frame: Frame,
@@ -30,6 +30,14 @@ impl<M> FreeFrame<M> {
     }
 }
 
+impl<M: Machine> FreeFrame<M> {
+    /// The same as memory, for any use.
+    pub fn into_ram(self) -> OwnedRam<M> {
+        // The span of a frame ends within the physical addresses.
+        OwnedRam::new(PhysSpan::of(self.frame.start(), Geo::<M>::PAGE_BYTES).unwrap_or(PhysSpan::EMPTY))
+    }
+}
+
 impl<M> fmt::Debug for FreeFrame<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("FreeFrame").field(&self.frame).finish()
@@ -41,7 +49,8 @@ impl<M> fmt::Debug for FreeFrame<M> {
 ///
 /// All of it begins with a claim: [`Self::claim`], for a machine whose memory is real. From there it is split and given
 /// on by moves: to a supply, out of it again by [`crate::frames::FrameSupply::take_ram`], back by
-/// [`crate::regions::Space::give_back`]. Its holder may map it.
+/// [`crate::regions::Space::give_back`]; one frame of it by [`Self::into_frame`] and [`FreeFrame::into_ram`]. Its
+/// holder may map it.
 #[must_use = "memory that is dropped is lost"]
 pub struct OwnedRam<M> {
     span: PhysSpan,
@@ -59,7 +68,8 @@ impl<M> OwnedRam<M> {
     /// # Safety
     /// From here on nothing uses `span` but the holders of what is returned: no Rust object lives there, no device, no
     /// firmware and no other program writes there, no translation table in force stands there, and none of it is
-    /// claimed again.
+    /// claimed again. That ends for what its holder gives up: memory that is dropped as this, or as a [`FreeFrame`],
+    /// may be claimed again by whoever knows that nothing else uses it.
     #[expect(unsafe_code, reason = "who uses memory is a fact of the machine, which no type can check")]
     pub const unsafe fn claim(span: PhysSpan) -> Self {
         Self::new(span)
@@ -83,6 +93,15 @@ impl<M: Machine> OwnedRam<M> {
         let bytes = Geo::<M>::PAGE_BYTES;
         let (start, end_exclusive) = (self.span.start().align_up(bytes), self.span.end_exclusive().align_down(bytes));
         PhysSpan::new(start, end_exclusive).unwrap_or(PhysSpan::EMPTY)
+    }
+
+    /// The same as a frame.
+    ///
+    /// # Errors
+    /// The memory itself, when it is not exactly one whole frame.
+    pub fn into_frame(self) -> Result<FreeFrame<M>, Self> {
+        let is_frame = self.span.bytes() == Geo::<M>::PAGE_BYTES && self.whole_frames() == self.span;
+        if is_frame { Ok(FreeFrame::new(Frame::containing(self.span.start()))) } else { Err(self) }
     }
 }
 

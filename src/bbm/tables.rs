@@ -164,8 +164,8 @@ impl<M> FreshTable<M> {
     }
 }
 
-/// Frames of former tables, after their invalidation, ready to be tables again: a list without a place of its own, whose links stand in the
-/// frames' first words. [`super::Protocol`] alone adds and takes.
+/// Frames that are ready to be tables: former ones, after their invalidation, and what a supply adds. It is a list
+/// without a place of its own, whose links stand in the frames' first words. [`super::Protocol`] alone adds and takes.
 #[derive(Debug)]
 pub struct FreeTables<M> {
     pub(super) head: Option<Frame>,

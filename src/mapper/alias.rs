@@ -5,6 +5,7 @@
 use super::{Error, Mapper};
 use crate::addr::{PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use crate::descriptor::{Attributes, Entry, Leaf, Rights};
+use crate::frames::Supply;
 use crate::geometry::Slot;
 use crate::machine::Machine;
 
@@ -17,7 +18,7 @@ struct Wanted {
     except: VirtSpan,
 }
 
-impl<M: Machine, S> Mapper<'_, M, S> {
+impl<M: Machine, S, F: Supply<M>> Mapper<'_, M, S, F> {
     /// Refuses to give `virt`, which maps `frames`, attributes that make one of them both writable and executable.
     #[inline(always)]
     pub(super) fn check_alias(&self, virt: VirtSpan, frames: PhysSpan, attributes: Attributes) -> Result<(), Error> {

@@ -17,10 +17,11 @@ use crate::addr::VirtSpan;
 use crate::bbm::{Counts, Geo, Live};
 use crate::descriptor::{Attributes, Entry, Leaf};
 use crate::errata::Errata;
+use crate::frames::Supply;
 use crate::geometry::Slot;
 use crate::machine::Machine;
 
-impl<M: Machine> Mapper<'_, M, Live> {
+impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
     /// [`Self::unmap`], if it is as plain as that.
     #[inline(always)]
     pub(super) fn unmap_plainly(&mut self, virt: VirtSpan) -> Option<Unmapped> {

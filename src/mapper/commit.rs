@@ -10,6 +10,7 @@ use crate::addr::{Level, PhysSpan, VirtSpan};
 use crate::bbm::{After, Broken, Changed, Detached, Filled, FreshTable, Geo, Live, Resize, Settling};
 use crate::change::Needs;
 use crate::descriptor::Leaf;
+use crate::frames::Supply;
 use crate::geometry::Slot;
 use crate::machine::Machine;
 
@@ -21,7 +22,7 @@ struct Owed<'d> {
     detached: &'d mut Detached,
 }
 
-impl<M: Machine> ChangePlan<'_, '_, M> {
+impl<M: Machine, F: Supply<M>> ChangePlan<'_, '_, M, F> {
     /// Does what was planned. What comes back proves that no TLB holds anything of before.
     pub fn commit(self) -> Unmapped {
         let (mapper, change) = (self.mapper, &self.change);
@@ -56,7 +57,7 @@ impl<M: Machine> ChangePlan<'_, '_, M> {
     }
 }
 
-impl<M: Machine> Mapper<'_, M, Live> {
+impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
     fn apply(&mut self, change: &Change, unit: &Unit, decision: &Decision, owed: &mut Owed<'_>) {
         if *decision == Decision::KEEP {
             return;

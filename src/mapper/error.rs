@@ -118,7 +118,7 @@ pub enum Error {
     OutOfFrames {
         /// Frames needed.
         needed: u64,
-        /// Frames left.
+        /// Frames that there are, those that the supply got by asking included.
         available: u64,
     },
 }

@@ -6,6 +6,7 @@ use super::{Cost, Error, Mapper, Request, piece};
 use crate::addr::{Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use crate::bbm::{Filled, FreshTable, Geo, Laid, State};
 use crate::descriptor::{Attributes, BrokenBits, Entry, Leaf};
+use crate::frames::{FrameSupply, Supply};
 use crate::geometry::{Geometry, Slot};
 use crate::machine::Machine;
 
@@ -106,8 +107,8 @@ struct Sum {
 /// A fill that cannot fail any more. Dropping it does nothing.
 #[must_use = "a plan does nothing until it is committed"]
 #[derive(Debug)]
-pub struct FillPlan<'p, 'a, M, S> {
-    mapper: &'p mut Mapper<'a, M, S>,
+pub struct FillPlan<'p, 'a, M, S, F = FrameSupply<M>> {
+    mapper: &'p mut Mapper<'a, M, S, F>,
     fill: Fill,
     /// What is mapped, to note what may be written or executed.
     output: Option<PhysSpan>,
@@ -116,7 +117,7 @@ pub struct FillPlan<'p, 'a, M, S> {
     sum: Sum,
 }
 
-impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
+impl<'a, M: Machine, S: State, F: Supply<M>> Mapper<'a, M, S, F> {
     /// Maps a span that nothing is mapped in, with the largest leaves that alignment and the request allow.
     ///
     /// # Errors
@@ -143,7 +144,7 @@ impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
     ///
     /// # Errors
     /// As for [`Self::map`].
-    pub fn plan_map(&mut self, request: Request) -> Result<FillPlan<'_, 'a, M, S>, Error> {
+    pub fn plan_map(&mut self, request: Request) -> Result<FillPlan<'_, 'a, M, S, F>, Error> {
         let outputs = self.check_map(&request)?;
         let fill = Fill::of::<Geo<M>>(&request);
         self.plan_fill(fill, Some(outputs))
@@ -189,13 +190,13 @@ impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
     ///
     /// # Errors
     /// As for [`Self::map`].
-    pub fn plan_populate(&mut self, virt: VirtSpan, deepest: Level) -> Result<FillPlan<'_, 'a, M, S>, Error> {
+    pub fn plan_populate(&mut self, virt: VirtSpan, deepest: Level) -> Result<FillPlan<'_, 'a, M, S, F>, Error> {
         self.check_span(virt)?;
         let fill = Fill { whole: virt, leaves: None, deepest };
         self.plan_fill(fill, None)
     }
 
-    fn plan_fill(&mut self, fill: Fill, output: Option<PhysSpan>) -> Result<FillPlan<'_, 'a, M, S>, Error> {
+    fn plan_fill(&mut self, fill: Fill, output: Option<PhysSpan>) -> Result<FillPlan<'_, 'a, M, S, F>, Error> {
         let first = self.lowest_slot(&fill);
         let mut sum = Sum::default();
         self.sum_up(&fill, first, &mut sum)?;
@@ -204,7 +205,7 @@ impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
 
     /// Adds up what the whole fill costs, if it may be and there are frames.
     #[inline(always)]
-    fn sum_up(&self, fill: &Fill, first: Slot, sum: &mut Sum) -> Result<(), Error> {
+    fn sum_up(&mut self, fill: &Fill, first: Slot, sum: &mut Sum) -> Result<(), Error> {
         self.add_up_fill(fill, first, true, fill.whole, sum).map_err(|slot| self.occupied(fill, slot))?;
         self.check_frames(&sum.cost)?;
         if S::WALKED {
@@ -303,7 +304,7 @@ impl<'a, M: Machine, S: State> Mapper<'a, M, S> {
     }
 }
 
-impl<M: Machine, S: State> FillPlan<'_, '_, M, S> {
+impl<M: Machine, S: State, F: Supply<M>> FillPlan<'_, '_, M, S, F> {
     /// What the commit will cost.
     #[must_use]
     pub fn cost(&self) -> Cost {
@@ -317,7 +318,7 @@ impl<M: Machine, S: State> FillPlan<'_, '_, M, S> {
     }
 }
 
-impl<M: Machine, S: State> Mapper<'_, M, S> {
+impl<M: Machine, S: State, F: Supply<M>> Mapper<'_, M, S, F> {
     /// Does what the plan saw and added up.
     #[inline(always)]
     fn commit_sum(&mut self, fill: &Fill, first: Slot, output: Option<PhysSpan>, sum: Sum) -> Cost {

@@ -6,6 +6,7 @@ use super::{Mapper, piece};
 use crate::addr::{Level, PhysAddr, VirtAddr, VirtSpan};
 use crate::bbm::Geo;
 use crate::descriptor::{Attributes, Entry, Leaf};
+use crate::frames::Supply;
 use crate::geometry::{Geometry, Slot};
 use crate::machine::Machine;
 use core::fmt;
@@ -43,7 +44,7 @@ impl fmt::Display for Mapping {
     }
 }
 
-impl<M: Machine, S> Mapper<'_, M, S> {
+impl<M: Machine, S, F: Supply<M>> Mapper<'_, M, S, F> {
     /// The leaf that translates `virt` and its level, or `None` when nothing valid that the manager wrote does. Its output is the leaf's
     /// first byte.
     #[must_use]

@@ -10,6 +10,7 @@ use crate::addr::{Frame, Level, PhysAddr, PhysSpan, VirtSpan};
 use crate::bbm::{After, Geo, Invalidated, Live, Pending};
 use crate::change::{Needs, decide};
 use crate::descriptor::{Attributes, Entry, Leaf};
+use crate::frames::{FrameSupply, Supply};
 use crate::geometry::{Geometry, Slot};
 use crate::machine::{Machine, Maintenance};
 
@@ -25,15 +26,15 @@ pub struct Unmapped {
 /// A change that cannot fail any more. Dropping it does nothing.
 #[must_use = "a plan does nothing until it is committed"]
 #[derive(Debug)]
-pub struct ChangePlan<'p, 'a, M> {
-    pub(super) mapper: &'p mut Mapper<'a, M, Live>,
+pub struct ChangePlan<'p, 'a, M, F = FrameSupply<M>> {
+    pub(super) mapper: &'p mut Mapper<'a, M, Live, F>,
     pub(super) change: Change,
     pub(super) cost: Cost,
     /// What is done first: a request of one unit looks for it once.
     pub(super) first: Option<(Unit, Decision)>,
 }
 
-impl<M> ChangePlan<'_, '_, M> {
+impl<M, F> ChangePlan<'_, '_, M, F> {
     /// What the commit will cost.
     #[must_use]
     pub fn cost(&self) -> Cost {
@@ -41,7 +42,7 @@ impl<M> ChangePlan<'_, '_, M> {
     }
 }
 
-impl<'a, M: Machine> Mapper<'a, M, Live> {
+impl<'a, M: Machine, F: Supply<M>> Mapper<'a, M, Live, F> {
     /// Unmaps every page of `virt`: breaks, invalidates, and gives the slots back as unused. Tables that become empty are freed, but for those
     /// that [`Self::populate`] made.
     ///
@@ -59,7 +60,7 @@ impl<'a, M: Machine> Mapper<'a, M, Live> {
     ///
     /// # Errors
     /// As for [`Self::unmap`].
-    pub fn plan_unmap(&mut self, virt: VirtSpan) -> Result<ChangePlan<'_, 'a, M>, Error> {
+    pub fn plan_unmap(&mut self, virt: VirtSpan) -> Result<ChangePlan<'_, 'a, M, F>, Error> {
         self.plan(virt, Target::Nothing)
     }
 
@@ -80,7 +81,7 @@ impl<'a, M: Machine> Mapper<'a, M, Live> {
     ///
     /// # Errors
     /// As for [`Self::protect`].
-    pub fn plan_protect(&mut self, virt: VirtSpan, attributes: Attributes) -> Result<ChangePlan<'_, 'a, M>, Error> {
+    pub fn plan_protect(&mut self, virt: VirtSpan, attributes: Attributes) -> Result<ChangePlan<'_, 'a, M, F>, Error> {
         self.check_attributes(virt, attributes)?;
         self.plan(virt, Target::Attributes(attributes))
     }
@@ -103,7 +104,7 @@ impl<'a, M: Machine> Mapper<'a, M, Live> {
         virt: VirtSpan,
         output: PhysAddr,
         attributes: Attributes,
-    ) -> Result<ChangePlan<'_, 'a, M>, Error> {
+    ) -> Result<ChangePlan<'_, 'a, M, F>, Error> {
         self.check_span(virt)?;
         let outputs = self.check_output(virt, output)?;
         self.check_attributes(virt, attributes)?;
@@ -124,7 +125,7 @@ impl<'a, M: Machine> Mapper<'a, M, Live> {
     ///
     /// # Errors
     /// As for [`Self::unmap`].
-    pub fn plan_split(&mut self, virt: VirtSpan, largest: Level) -> Result<ChangePlan<'_, 'a, M>, Error> {
+    pub fn plan_split(&mut self, virt: VirtSpan, largest: Level) -> Result<ChangePlan<'_, 'a, M, F>, Error> {
         self.plan(virt, Target::Split(largest))
     }
 
@@ -147,7 +148,7 @@ impl<'a, M: Machine> Mapper<'a, M, Live> {
         virt: VirtSpan,
         largest: Level,
         contiguous: bool,
-    ) -> Result<ChangePlan<'_, 'a, M>, Error> {
+    ) -> Result<ChangePlan<'_, 'a, M, F>, Error> {
         self.plan(virt, Target::Merge { largest, contiguous })
     }
 }
@@ -175,7 +176,7 @@ impl Decision {
     }
 }
 
-impl<M: Machine> Mapper<'_, M, Live> {
+impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
     /// How `unit` changes.
     pub(super) fn decision(&self, change: &Change, unit: &Unit) -> Decision {
         match *unit {
@@ -261,8 +262,8 @@ struct Sum {
     makes: bool,
 }
 
-impl<'a, M: Machine> Mapper<'a, M, Live> {
-    pub(super) fn plan(&mut self, whole: VirtSpan, target: Target) -> Result<ChangePlan<'_, 'a, M>, Error> {
+impl<'a, M: Machine, F: Supply<M>> Mapper<'a, M, Live, F> {
+    pub(super) fn plan(&mut self, whole: VirtSpan, target: Target) -> Result<ChangePlan<'_, 'a, M, F>, Error> {
         self.check_span(whole)?;
         let change = Change { whole, target };
         let mut sum = Sum { cost: Cost::default(), broken: Pending::none(), changed: Pending::none(), makes: false };
@@ -280,6 +281,9 @@ impl<'a, M: Machine> Mapper<'a, M, Live> {
         if let Some(broken) = sum.broken.span() {
             self.check_window(broken)?;
         }
+        if target == Target::Nothing {
+            self.check_window(whole)?; // what goes from a block in place was never broken
+        }
         if let Target::Output { output, .. } = target {
             self.check_shows(whole, self.check_output(whole, output)?)?;
         }
@@ -290,7 +294,7 @@ impl<'a, M: Machine> Mapper<'a, M, Live> {
     }
 }
 
-impl<M: Machine> Mapper<'_, M, Live> {
+impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
     /// Adds what `unit` costs, and refuses what may not be done to it.
     fn add_up(&self, change: &Change, unit: &Unit, decision: &Decision, sum: &mut Sum) -> Result<(), Error> {
         if *decision == Decision::KEEP {

@@ -11,6 +11,7 @@ use crate::addr::{Frame, Level, VirtAddr, VirtSpan};
 use crate::bbm::{Geo, Live};
 use crate::change::Why;
 use crate::descriptor::{Entry, Leaf};
+use crate::frames::Supply;
 use crate::geometry::{Geometry, HighBits, Slot};
 use crate::machine::Machine;
 
@@ -38,7 +39,7 @@ impl Seen {
     }
 }
 
-impl<M: Machine> Mapper<'_, M, Live> {
+impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
     /// What `change` meets at `virt`, which lies in its span and behind all units before.
     pub(super) fn unit_at(&self, change: &Change, virt: VirtAddr, seen: &mut Seen) -> Result<Unit, Error> {
         let mut slot = self.root_slot(virt);

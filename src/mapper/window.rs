@@ -9,10 +9,11 @@ use super::{Error, Mapper};
 use crate::addr::{Frame, Level, PhysSpan, VirtAddr, VirtSpan};
 use crate::bbm::{Geo, Live};
 use crate::descriptor::{Access, Attributes, Entry, Leaf, Rights};
+use crate::frames::Supply;
 use crate::geometry::{Geometry, Slot};
 use crate::machine::{Footing, Machine, Reached};
 
-impl<M: Machine, S> Mapper<'_, M, S> {
+impl<M: Machine, S, F: Supply<M>> Mapper<'_, M, S, F> {
     /// Whether `span` is part of the window, or of what is never mapped.
     #[inline(always)]
     pub(super) fn is_window(&self, span: VirtSpan) -> bool {
@@ -49,7 +50,7 @@ const TABLES: Attributes = Attributes::Normal(Access::ReadWrite);
 /// The parts of the window that a request meets.
 type Met = [Option<Reached>; 2];
 
-impl<M: Machine> Mapper<'_, M, Live> {
+impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
     /// Refuses to break `broken`, or to take rights from it, where that is the window to a table or to a frame of the supply.
     pub(super) fn check_window(&self, broken: VirtSpan) -> Result<(), Error> {
         if !self.is_window(broken) {

@@ -22,7 +22,7 @@ pub mod addresses_are_checked {
 pub mod frames_are_moved {
     //! A table is made of a frame that the supply has given out, once; RAM and former tables return once.
     use breakwater::addr::{Frame, Level, PhysSpan, VirtAddr};
-    use breakwater::bbm::{Detached, FreshTable, Protocol, Released, Tables};
+    use breakwater::bbm::{Detached, FreeTables, FreshTable, Protocol, Released, Tables};
     use breakwater::frames::{FrameSupply, FreeFrame, OwnedRam};
     use breakwater::machine::Machine;
     use breakwater::regions::Space;
@@ -68,6 +68,25 @@ pub mod frames_are_moved {
 
     pub fn zeroed<M: Machine>(p: &mut Protocol<M>, ram: &OwnedRam<M>) {
         p.zero_frames(ram); //~ E0308: p.zero_frames(ram.span());
+    }
+
+    pub fn to_the_host<M: Machine>(one: FreeFrame<M>, two: FreeFrame<M>) -> [OwnedRam<M>; 2] {
+        let first = one.into_ram();
+        [first, two.into_ram()] //~ E0382: drop(two); [first, one.into_ram()]
+    }
+
+    pub fn of_the_host<M: Machine>(one: OwnedRam<M>, two: OwnedRam<M>) -> Option<[FreeFrame<M>; 2]> {
+        let first = one.into_frame().ok()?;
+        Some([first, two.into_frame().ok()?]) //~ E0382: drop(two); Some([first, one.into_frame().ok()?])
+    }
+
+    pub fn listed<M: Machine>(p: &mut Protocol<M>, list: &mut FreeTables<M>, one: FreeFrame<M>, two: FreeFrame<M>) {
+        p.add_free(one, list);
+        p.add_free(two, list); //~ E0382: p.add_free(one, list); drop(two);
+    }
+
+    pub fn listed_by_name<M: Machine>(p: &mut Protocol<M>, list: &mut FreeTables<M>, free: FreeFrame<M>) {
+        p.add_free(free, list); //~ E0308: p.add_free(free.frame(), list);
     }
 
     pub fn any_ram<M: Machine>(ram: OwnedRam<M>, _span: PhysSpan) -> OwnedRam<M> {

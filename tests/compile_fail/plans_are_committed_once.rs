@@ -4,7 +4,7 @@
 use breakwater::addr::{Level, VirtAddr, VirtSpan};
 use breakwater::bbm::{Live, Protocol, Tables};
 use breakwater::descriptor::Attributes;
-use breakwater::frames::FrameSupply;
+use breakwater::frames::{FrameSupply, Supply};
 use breakwater::machine::Machine;
 use breakwater::mapper::{Cost, Error, Mapper, Request};
 
@@ -60,6 +60,17 @@ pub fn frames_in_between<M: Machine>(
     let taken = _other.take(); //~ E0499: let taken = frames.take();
     let _done = plan.commit();
     Ok(taken.is_some())
+}
+
+pub fn drained_in_between<M: Machine, F: Supply<M>>(
+    (p, frames, tables, _other): (&mut Protocol<M>, &mut F, &mut Tables<M, Live>, &mut F),
+    virt: VirtSpan,
+) -> Result<u64, Error> {
+    let mut mapper = Mapper::new(p, frames, tables);
+    let plan = mapper.plan_populate(virt, Level::L3)?;
+    let list = _other.tables_mut(); //~ E0499: let list = frames.tables_mut();
+    let _done = plan.commit();
+    Ok(list.count())
 }
 
 pub fn forgotten<M: Machine>(mapper: &mut Mapper<'_, M, Live>, virt: VirtSpan) -> Result<(), Error> {

@@ -48,7 +48,7 @@ pub mod proofs_not_forged {
     }
 
     pub fn former<M: Machine>(frames: &FrameSupply<M>) -> u64 {
-        frames.available() //~ E0624: frames.tables().count()
+        frames.available() //~ E0616: frames.tables.count()
     }
 
     pub fn noted<M: Machine>(protocol: &mut Protocol<M>, span: PhysSpan) -> bool {

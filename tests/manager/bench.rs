@@ -7,7 +7,7 @@ use breakwater::bbm::{Counts, Detached, Live, Offline, Protocol, State, Tables};
 use breakwater::descriptor::{Access, Attributes, DataAccess, DeviceKind};
 use breakwater::errata::Errata;
 use breakwater::features::Features;
-use breakwater::frames::{FrameSupply, OwnedRam};
+use breakwater::frames::{FrameSupply, OwnedRam, Supply};
 use breakwater::geometry::Geometry;
 use breakwater::mapper::{Cost, Error, Mapper, Request};
 
@@ -86,7 +86,10 @@ impl Ask {
     }
 
     /// Asks a mapper of tables in force: what the plan says it costs, once it is committed.
-    fn planned<G: Geometry>(self, mapper: &mut Mapper<'_, Judged<G>, Live>) -> Result<Cost, Error> {
+    pub(crate) fn planned<G: Geometry, F: Supply<Judged<G>>>(
+        self,
+        mapper: &mut Mapper<'_, Judged<G>, Live, F>,
+    ) -> Result<Cost, Error> {
         match self {
             Self::Map(request) => {
                 let plan = mapper.plan_map(request)?;

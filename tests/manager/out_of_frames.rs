@@ -11,9 +11,9 @@ use breakwater::mapper::{Error, Request};
 const PAGE: u64 = 4096;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-const AT: u64 = 512 * GIB;
+pub(super) const AT: u64 = 512 * GIB;
 const OUT: u64 = 1 << 44;
-const FRAMES: u64 = 256;
+pub(super) const FRAMES: u64 = 256;
 
 type Desk = Bench<Granule4K, Live>;
 
@@ -27,18 +27,18 @@ enum Source {
 }
 
 /// A request, what it finds, and how many frames it needs.
-struct Case {
-    name: &'static str,
-    furniture: Vec<Request>,
-    ask: Ask,
-    frames: u64,
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    pub(super) furniture: Vec<Request>,
+    pub(super) ask: Ask,
+    pub(super) frames: u64,
 }
 
-fn request(start: u64, bytes: u64, largest: Level) -> Request {
+pub(super) fn request(start: u64, bytes: u64, largest: Level) -> Request {
     Request::new(virt(start, bytes), PhysAddr::at(OUT + start), DATA, largest)
 }
 
-fn fills() -> Vec<Case> {
+pub(super) fn fills() -> Vec<Case> {
     let case = |name, furniture, ask, frames| Case { name, furniture, ask, frames };
     let map = |start, bytes, largest| Ask::Map(request(start, bytes, largest));
     let beside = vec![request(AT + 3 * PAGE, PAGE, Level::L3)];
@@ -55,7 +55,7 @@ fn fills() -> Vec<Case> {
     ]
 }
 
-fn changes() -> Vec<Case> {
+pub(super) fn changes() -> Vec<Case> {
     let case = |name, furniture, ask, frames| Case { name, furniture, ask, frames };
     let small = || vec![request(AT, 4 * MIB, Level::L2)];
     let large = || vec![request(AT, 2 * GIB, Level::L1)];

@@ -123,6 +123,19 @@ fn bad_breaking_the_same_window_without_taking_a_frame() {
     misdirects(&mut bench, Ask::Remap(second, 2 * OUT, CONSTANTS));
 }
 
+/// A page that goes from a block in place is never broken, and gone all the same.
+#[test]
+fn bad_taking_a_page_of_the_window_out_of_its_block() {
+    let pool = request(WINDOW + POOL, 8 * MIB, POOL, DATA, Level::L2);
+    let mut bench = with(Features::RESIZE, &[pool]);
+    bench.protocol.machine_mut().window = Some(WINDOW);
+    let page = virt(window_of(&bench, Level::L2, WINDOW + POOL), PAGE);
+    refuses(&mut bench, Ask::Unmap(page), NAME);
+    refuses(&mut bench, Ask::Unmap(virt(WINDOW + POOL + 6 * MIB, PAGE)), FREE);
+    drain(&mut bench, 1);
+    bench.granted(Ask::Unmap(virt(WINDOW + POOL + 4 * MIB, PAGE)));
+}
+
 /// Other frames are never shown in the window: what the manager stores there would hit them.
 fn misdirects(bench: &mut Desk, ask: Ask) {
     match bench.refused(ask) {
