@@ -1,8 +1,9 @@
-//! `cargo xtask guest`: boot/examples/guest.rs, the example hypervisor, and what runs under it: Debian's arm64 kernel with a user space of
-//! one shell script, or ten instructions that try to get out.
+//! `cargo xtask guest`: boot/examples/guest.rs, the example hypervisor, and what runs under it: Debian's arm64 kernel
+//! with a user space of one shell script, or ten instructions that try to get out.
 //!
-//! The hypervisor and its guest share a machine of 2 GiB: the first is the hypervisor's, the second is the guest's. The guest's tree is QEMU's
-//! own, less what the hypervisor does not give: other CPUs, and devices that are not mapped in stage 2.
+//! The hypervisor and its guest share a machine of 2 GiB: the first is the hypervisor's, the second is the guest's. The
+//! guest's tree is QEMU's own, less what the hypervisor does not give: other CPUs, and devices that are not mapped in
+//! stage 2.
 
 use crate::boot::Boot;
 use crate::image;
@@ -112,11 +113,10 @@ pub(crate) fn arguments(
     if guest == Guest::Twin {
         return Ok(loader::load(&loader::write(scratch, "twin.bin", &twin())?, KERNEL_AT));
     }
-    let debian = fetch()?;
-    let initrd = initrd(&fs::read(debian.join(BUSYBOX))?)?;
+    let (kernel, initrd) = kernel_and_initrd(INIT)?;
     let line = format!("console=ttyAMA0 {append}");
-    let tree = tree(&trees::dump(qemu, machine, scratch)?, line.trim_end(), INITRD_AT + initrd.len() as u64)?;
-    let kernel = loader::load(&debian.join(KERNEL), KERNEL_AT);
+    let tree = tree(&machine.tree(qemu, scratch)?, line.trim_end(), INITRD_AT + initrd.len() as u64)?;
+    let kernel = loader::load(&kernel, KERNEL_AT);
     let tree = loader::load(&loader::write(scratch, "guest.dtb", &tree)?, TREE_AT);
     Ok([kernel, tree, loader::load(&loader::write(scratch, "initrd.cpio", &initrd)?, INITRD_AT)].concat())
 }
@@ -139,12 +139,22 @@ fn twin() -> Vec<u8> {
     code.into_iter().flat_map(u32::to_le_bytes).collect()
 }
 
+/// Debian's kernel, and a user space whose first process is the script `init`.
+///
+/// # Errors
+/// The packages cannot be had, or the archive cannot be made.
+pub(crate) fn kernel_and_initrd(init: &str) -> Result<(PathBuf, Vec<u8>)> {
+    let debian = fetch()?;
+    let initrd = initrd(&fs::read(debian.join(BUSYBOX))?, init)?;
+    Ok((debian.join(KERNEL), initrd))
+}
+
 /// The user space: one program that is many, and a script.
-fn initrd(busybox: &[u8]) -> Result<Vec<u8>> {
+fn initrd(busybox: &[u8], init: &str) -> Result<Vec<u8>> {
     const DIRECTORY: u32 = 0o040_755;
     const PROGRAM: u32 = 0o100_755;
     let files: [(&str, u32, &[u8]); 3] =
-        [("bin", DIRECTORY, &[]), ("bin/busybox", PROGRAM, busybox), ("init", PROGRAM, INIT.as_bytes())];
+        [("bin", DIRECTORY, &[]), ("bin/busybox", PROGRAM, busybox), ("init", PROGRAM, init.as_bytes())];
     let mut archive = Vec::new();
     for (name, mode, contents) in files {
         let size = u32::try_from(contents.len())?;
@@ -201,7 +211,8 @@ pub(crate) fn leave_out(tree: &Path, folders: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Debian's kernel and busybox for arm64, from `target/breakwater/debian-arm64` if they are there, otherwise fetched by a private apt.
+/// Debian's kernel and busybox for arm64, from `target/breakwater/debian-arm64` if they are there, otherwise fetched by
+/// a private apt.
 fn fetch() -> Result<PathBuf> {
     let _lock = paths::lock()?;
     let home = paths::out().join("debian-arm64");
@@ -250,7 +261,7 @@ mod tests {
 
     #[test]
     fn good_the_initrd_is_an_archive_of_three_files() {
-        let archive = initrd(b"a program").expect("an archive");
+        let archive = initrd(b"a program", INIT).expect("an archive");
         let files = archive.windows(6).filter(|window| window == b"070701").count();
         assert_eq!((files, &archive[..6]), (4, b"070701".as_slice())); // and its end
     }

@@ -22,6 +22,7 @@ mod suite;
 mod trees;
 mod verdict;
 mod witness;
+mod xen;
 
 use anyhow::Result;
 use breakwater_witness::{child, exec, judge, loader, machine, ui, watch};
@@ -67,10 +68,14 @@ enum Verb {
     /// Watch an image boot, ours or anyone's, and say where it breaks the architecture
     #[command(after_help = watch::EXIT_STATUSES)]
     Witness(Box<witness::Args>),
-    /// Take each barrier and maintenance instruction of our image away, one at a time, and weaken and swap those of boot/: all must be missed
+    /// Take each barrier and maintenance instruction of our image away, one at a time, and weaken and swap those of
+    /// boot/: all must be missed
     Mutate(mutants::Args),
     /// Tell the Xen story as a table: what is flagged, and which cores would have crashed, in Xen's boots and in ours
     Story(witness::StoryArgs),
+    /// Build Debian's Xen from its source, as it is and with our core, boot both and print them side by side
+    #[command(after_help = xen::AFTER_HELP)]
+    Xen(xen::Args),
     /// Time requests on this machine beside other page-table crates, and count what they cost on the target
     #[command(after_help = bench::AFTER_HELP)]
     Bench(bench::Args),
@@ -103,6 +108,7 @@ fn main() -> ExitCode {
         Verb::Witness(args) => witness::watch(args, &given),
         Verb::Mutate(args) => mutants::command(args),
         Verb::Story(args) => witness::story(args),
+        Verb::Xen(args) => xen::command(args),
         Verb::Bench(args) => bench::command(args),
         Verb::Trees(args) => boards::command(args),
         Verb::Report(args) => report::command(args),

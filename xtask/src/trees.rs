@@ -1,11 +1,10 @@
-//! Device trees that QEMU would repair or refuse, made from its own by name, for the loader shim to hand over as they are.
+//! Device trees that QEMU would repair or refuse, made from its own by name, for the loader shim to hand over as they
+//! are.
 
-use crate::exec;
 use crate::loader::{IMAGE_AT, LATE, PEN_AT, TREE_AT, release_address};
 use crate::machine::{Machine, RAM_BASE};
 use crate::setup::Qemu;
 use anyhow::{Context, Result, bail};
-use breakwater_witness::qemu::quiet_console;
 use dtoolkit::fdt::Fdt;
 use dtoolkit::memreserve::MemoryReservation;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
@@ -151,7 +150,7 @@ pub(crate) fn make(name: &str, qemu: &Qemu, machine: &Machine, append: &str, scr
         let names: Vec<&str> = MUTATIONS.iter().map(|mutation| mutation.name).collect();
         bail!("there is no tree named {name}; there are: {}", names.join(", "));
     };
-    mutate(mutation, &dump(qemu, machine, scratch)?, append)
+    mutate(mutation, &machine.tree(qemu, scratch)?, append)
 }
 
 fn mutate(mutation: &Mutation, base: &[u8], append: &str) -> Result<Tree> {
@@ -162,21 +161,6 @@ fn mutate(mutation: &Mutation, base: &[u8], append: &str) -> Result<Tree> {
     let mut tree = Tree { bytes: model.to_dtb(), at: TREE_AT };
     (mutation.damage)(&mut tree);
     Ok(tree)
-}
-
-/// The tree that QEMU makes for this machine.
-///
-/// # Errors
-/// QEMU does not write one.
-pub(crate) fn dump(qemu: &Qemu, machine: &Machine, scratch: &Path) -> Result<Vec<u8>> {
-    std::fs::create_dir_all(scratch)?;
-    let file = scratch.join("base.dtb");
-    let mut words = machine.arguments()?;
-    words[1].push_str(&format!(",dumpdtb={}", file.display()));
-    let mut command = qemu.command();
-    quiet_console(command.args(words), "stdio");
-    exec::ask(&mut command)?;
-    std::fs::read(&file).with_context(|| format!("QEMU did not write {}", file.display()))
 }
 
 fn resize(tree: &mut Tree, bytes: usize) {

@@ -1,5 +1,5 @@
-//! Debian packages without touching the system: a private apt configuration with lists and cache in a directory of its own, the mirror and the
-//! keys that the system's own sources name, and `dpkg-deb -x` instead of an installation.
+//! Debian packages without touching the system: a private apt configuration with lists and cache in a directory of its
+//! own, the mirror and the keys that the system's own sources name, and `dpkg-deb -x` instead of an installation.
 
 use crate::{exec, paths, ui};
 use anyhow::{Context, Result, bail};
@@ -123,7 +123,8 @@ pub struct Apt {
 }
 
 impl Apt {
-    /// Writes the configuration into `dir` and fetches the lists. `more_suites` are asked of the mirror that serves `codename` itself.
+    /// Writes the configuration into `dir` and fetches the lists. `more_suites` are asked of the mirror that serves
+    /// `codename` itself.
     ///
     /// # Errors
     /// The system names no source for this distribution, or the lists cannot be fetched.
@@ -137,7 +138,7 @@ impl Apt {
         };
         let more = Source { suites: more_suites.to_vec(), components: vec!["main".to_owned()], ..mirror.clone() };
         let more = (!more_suites.is_empty()).then_some(more);
-        let list: String = sources.iter().chain(&more).map(stanza).collect();
+        let list: String = sources.iter().chain(&more).map(|source| stanza("deb", source)).collect();
         fs::write(dir.join("private.sources"), list)?;
         fs::write(dir.join("apt.conf"), configuration(&dir))?;
         let apt = Self { dir };
@@ -145,16 +146,29 @@ impl Apt {
         Ok(apt)
     }
 
-    /// An apt in `dir` for packages of another machine: `architecture` alone, from `sources` alone, beside nothing that is installed. A
-    /// suite that a mirror does not have is no error; what apt said of it is returned.
+    /// An apt in `dir` for packages of another machine: `architecture` alone, from `sources` alone, beside nothing that
+    /// is installed. A suite that a mirror does not have is no error; what apt said of it is returned.
     ///
     /// # Errors
     /// Files cannot be written, or apt-get cannot be started.
     pub fn foreign(dir: PathBuf, architecture: &str, sources: &[Source]) -> Result<(Self, String)> {
+        Self::alone(dir, "deb", architecture, sources)
+    }
+
+    /// The same for source packages.
+    ///
+    /// # Errors
+    /// As [`Self::foreign`].
+    pub fn of_sources(dir: PathBuf, sources: &[Source]) -> Result<(Self, String)> {
+        Self::alone(dir, "deb-src", "all", sources)
+    }
+
+    /// From `sources` of this type alone.
+    fn alone(dir: PathBuf, packages: &str, architecture: &str, sources: &[Source]) -> Result<(Self, String)> {
         for part in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(dir.join(part))?;
         }
-        let list: String = sources.iter().map(stanza).collect();
+        let list: String = sources.iter().map(|source| stanza(packages, source)).collect();
         fs::write(dir.join("private.sources"), list)?;
         fs::write(dir.join("status"), "")?;
         let more = foreign_configuration(&dir, architecture, sources);
@@ -184,7 +198,8 @@ impl Apt {
         offers(&exec::ask(self.cache().args(["madison", package])).unwrap_or_default())
     }
 
-    /// Fetches packages alone, as `NAME=VERSION`, unpacks them into a directory as [`Self::unpack`] does, and forgets lists and archives.
+    /// Fetches packages alone, as `NAME=VERSION`, unpacks them into a directory as [`Self::unpack`] does, and forgets
+    /// lists and archives.
     ///
     /// # Errors
     /// A package cannot be fetched or unpacked.
@@ -197,6 +212,26 @@ impl Apt {
         let archives = self.dir.join("cache/archives");
         exec::run(self.get().current_dir(&archives).arg("download").args(packages))?;
         self.fill(&debs(&archives)?, into, complete)
+    }
+
+    /// The versions of a source package that the sources have.
+    pub fn source_versions(&self, package: &str) -> BTreeSet<String> {
+        let said = exec::ask(self.cache().args(["showsrc", "--only-source", package])).unwrap_or_default();
+        said.lines().filter_map(|line| line.strip_prefix("Version: ")).map(str::to_owned).collect()
+    }
+
+    /// Fetches one version of a source package, its files as they are, into a directory that appears when it is
+    /// complete, and forgets the lists. What is fetched is what the mirror's signed lists say.
+    ///
+    /// # Errors
+    /// It cannot be fetched.
+    pub fn fetch_source(&self, package: &str, version: &str, into: &Path) -> Result<()> {
+        paths::fill_whole(into, |partial| {
+            let mut command = self.get();
+            command.current_dir(partial).args(["source", "--download-only"]);
+            exec::run(command.arg(format!("{package}={version}")))
+        })?;
+        fs::remove_dir_all(&self.dir).context("cannot remove the private apt's lists")
     }
 
     fn cache(&self) -> Command {
@@ -218,8 +253,8 @@ impl Apt {
         (version != "(none)").then(|| version.to_owned())
     }
 
-    /// Fetches packages, with what of their dependencies the system lacks, and unpacks them into a directory that appears when it
-    /// is complete; `complete` adds what is not in a package.
+    /// Fetches packages, with what of their dependencies the system lacks, and unpacks them into a directory that
+    /// appears when it is complete; `complete` adds what is not in a package.
     ///
     /// # Errors
     /// A package cannot be had, fetched or unpacked.
@@ -261,9 +296,9 @@ impl Apt {
     }
 }
 
-fn stanza(source: &Source) -> String {
+fn stanza(packages: &str, source: &Source) -> String {
     let mut text = format!(
-        "Types: deb\nURIs: {}\nSuites: {}\nComponents: {}\n",
+        "Types: {packages}\nURIs: {}\nSuites: {}\nComponents: {}\n",
         source.uri,
         source.suites.join(" "),
         source.components.join(" ")
@@ -275,8 +310,8 @@ fn stanza(source: &Source) -> String {
     text
 }
 
-/// Overrides the places, nothing else: proxies, checks and keys stay the system's. Hooks are cleared, since they are meant for the
-/// system's own lists.
+/// Overrides the places, nothing else: proxies, checks and keys stay the system's. Hooks are cleared, since they are
+/// meant for the system's own lists.
 fn configuration(dir: &Path) -> String {
     let dir = dir.display();
     let user = if is_root() { "APT::Sandbox::User \"root\";\n" } else { "" };
@@ -288,8 +323,8 @@ fn configuration(dir: &Path) -> String {
     )
 }
 
-/// What another machine's packages need besides: its architecture, and no thought for what is installed here. Old lists are all
-/// that a snapshot has.
+/// What another machine's packages need besides: its architecture, and no thought for what is installed here. Old lists
+/// are all that a snapshot has.
 fn foreign_configuration(dir: &Path, architecture: &str, sources: &[Source]) -> String {
     let dated = sources.iter().any(|source| source.uri.contains("snapshot"));
     let dated = if dated { "Acquire::Check-Valid-Until \"false\";\n" } else { "" };

@@ -98,6 +98,32 @@ pub(crate) fn fetch(wanted: &str, home: &Path) -> Result<PathBuf> {
     Ok(tree)
 }
 
+/// The files of one version of a source package of `suite`, below `home` if they are there, otherwise fetched.
+///
+/// # Errors
+/// The machine has no apt, or no mirror of Debian among its sources; the suite does not have that version.
+pub fn fetch_source(package: &str, version: &str, suite: &str, home: &Path) -> Result<PathBuf> {
+    require_version(version)?;
+    let files = home.join(version).join("files");
+    if files.is_dir() {
+        return Ok(files);
+    }
+    ensure!(apt::usable(), "{package} is a Debian source package, and this machine has no apt-get to fetch it");
+    let mirror = sources(&apt::configured()).with_context(|| format!("{package} is a Debian source package"))?;
+    let of_suite = mirror.into_iter().take(1).map(|source| Source { suites: vec![suite.to_owned()], ..source });
+    let (apt, said) = Apt::of_sources(home.join("apt"), &of_suite.collect::<Vec<_>>())?;
+    let known = apt.source_versions(package);
+    ensure!(!known.is_empty(), "cannot fetch the list of {suite}'s sources: {}", apt::reason(&said));
+    ensure!(
+        known.contains(version),
+        "{suite} has no {package} {version}, but {}",
+        known.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    );
+    ui::step("Fetching", &format!("the source of {package} {version} from {suite}"));
+    apt.fetch_source(package, version, &files)?;
+    Ok(files)
+}
+
 fn parse(wanted: &str) -> Result<(&str, Option<&str>)> {
     let (package, exactly) = match wanted.split_once('=') {
         Some((package, exactly)) => (package, Some(exactly)),

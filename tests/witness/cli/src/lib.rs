@@ -1,10 +1,12 @@
-//! Breakwater's witness: watches an image boot at EL2, ours or anyone's, and says where it breaks the rules of the architecture.
+//! Breakwater's witness: watches an image boot at EL2, ours or anyone's, and says where it breaks the rules of the
+//! architecture.
 //!
-//! Why it exists: no emulator and hardly a board shows a missing barrier or TLBI. Whether one is missing can be seen from outside, in what
-//! an image does to its tables, registers and TLBs; QEMU with the recorder plugin writes that down, the oracle (`breakwater-oracle`) judges it.
+//! Why it exists: no emulator and hardly a board shows a missing barrier or TLBI. Whether one is missing can be seen
+//! from outside, in what an image does to its tables, registers and TLBs; QEMU with the recorder plugin writes that
+//! down, the oracle (`breakwater-oracle`) judges it.
 //!
-//! What must hold: nothing here knows the image that is watched, nor the repository that this command is developed in. What an image is
-//! asked besides (its own house rules, more features, mutants of it) comes by arguments.
+//! What must hold: nothing here knows the image that is watched, nor the repository that this command is developed in.
+//! What an image is asked besides (its own house rules, more features, mutants of it) comes by arguments.
 //!
 //! * [`run`] is the command; [`watch`] boots an image under the recorder and judges it; [`order`] weighs what rests on the order between CPUs, [`thin`] keeps a
 //!   trace, [`timeline`] draws it, [`xen`] fetches Debian's Xen.
@@ -19,7 +21,7 @@
 pub mod apt;
 pub mod baseline;
 pub mod child;
-mod debian;
+pub mod debian;
 pub mod elf;
 pub mod exec;
 pub mod finding;

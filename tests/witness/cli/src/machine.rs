@@ -1,9 +1,13 @@
 //! The emulated machine: what is asked for, and the QEMU options that say so.
 
 use std::ops::Range;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use breakwater_trace::{MOST_CPUS, MemoryKind, Record};
+
+use crate::exec;
+use crate::qemu::{Qemu, quiet_console};
 
 /// Where `virt` puts its memory.
 pub const RAM_BASE: u64 = 0x4000_0000;
@@ -130,6 +134,21 @@ impl Machine {
             ]
         };
         Ok([bank(0), bank(1)].concat())
+    }
+
+    /// The device tree that QEMU makes for it. A file goes to `scratch`, which is made.
+    ///
+    /// # Errors
+    /// The memory is no size, or QEMU does not write a tree.
+    pub fn tree(&self, qemu: &Qemu, scratch: &Path) -> Result<Vec<u8>> {
+        std::fs::create_dir_all(scratch)?;
+        let file = scratch.join("base.dtb");
+        let mut words = self.arguments()?;
+        words[1].push_str(&format!(",dumpdtb={}", file.display()));
+        let mut command = qemu.command();
+        quiet_console(command.args(words), "stdio");
+        exec::ask(&mut command)?;
+        std::fs::read(&file).with_context(|| format!("QEMU did not write {}", file.display()))
     }
 
     /// Refuses more CPUs than a trace has.

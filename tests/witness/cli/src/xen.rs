@@ -1,9 +1,10 @@
 //! Debian's Xen for arm64, as shipped, with the symbols that belong to it.
 //!
-//! Why it exists: a watcher of boots is worth what it finds in a hypervisor that it was not written for, and whoever doubts a finding has to
-//! be able to fetch the same bytes. What must hold: image and symbols are of one version of the package, to the last digit; the tree is
-//! there whole or not at all; nothing of the system changes, and no foreign architecture has to be enabled. Where packages come
-//! from, the system's own sources say. What it refuses: a version that no suite has, by the names of those that there are.
+//! Why it exists: a watcher of boots is worth what it finds in a hypervisor that it was not written for, and whoever
+//! doubts a finding has to be able to fetch the same bytes. What must hold: image and symbols are of one version of the
+//! package, to the last digit; the tree is there whole or not at all; nothing of the system changes, and no foreign
+//! architecture has to be enabled. Where packages come from, the system's own sources say. What it refuses: a version
+//! that no suite has, by the names of those that there are.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,10 +16,11 @@ use crate::apt::Offer;
 use crate::debian::{self, ARCHITECTURE, Mirrors, PROVENANCE};
 use crate::watch::{Start, Subject};
 
-/// What the serial line says when Xen has brought up every CPU, built dom0 and given back the memory that only its boot needed.
-pub(crate) const END: &str = "kB init memory.";
-/// Xen's command line, before what the user adds: its console is the serial line; a panic halts, where a restart would wait five seconds in
-/// a loop of a hundred million instructions.
+/// What the serial line says when Xen has brought up every CPU, built dom0 and given back the memory that only its boot
+/// needed.
+pub const END: &str = "kB init memory.";
+/// Xen's command line, before what the user adds: its console is the serial line; a panic halts, where a restart would
+/// wait five seconds in a loop of a hundred million instructions.
 const APPEND: &str = "dtuart=/pl011@9000000 console=dtuart noreboot dom0_mem=64M bootscrub=0";
 /// Where dom0's kernel lies until Xen copies it: above the device tree that QEMU makes for 1 GiB or more.
 const GUEST: u64 = 0x4900_0000;
@@ -37,22 +39,29 @@ pub(crate) struct Xen {
 }
 
 impl Xen {
-    /// What is watched: this Xen, with a dom0 that only waits, since without any Xen panics before its boot is over.
+    /// What is watched: this Xen, with a dom0 that only waits.
     ///
     /// # Errors
-    /// The guest's kernel cannot be written; [`Subject::image`]'s errors.
+    /// As [`waiting`].
     pub(crate) fn subject(&self, tools: &Tools, start: &Start<'_>) -> Result<Subject> {
-        let kernel = tools.scratch.join("dom0.img");
-        fs::write(&kernel, waiting_kernel()).with_context(|| kernel.display().to_string())?;
-        let loader = format!("guest-loader,addr={GUEST:#x},kernel={},bootargs=dom0", kernel.display());
-        let more = [&["-device".to_owned(), loader], start.more].concat();
-        let append = format!("{APPEND} {}", start.append);
         let elfs = std::slice::from_ref(&self.elf);
-        let start = Start { image: &self.image, elfs, append: append.trim_end(), more: &more, ..*start };
-        let mut subject = Subject::image(tools, &start)?;
+        let mut subject = waiting(tools, &Start { image: &self.image, elfs, ..*start })?;
         subject.name = format!("Debian's Xen {} ({})", self.package_version, self.suite);
         Ok(subject)
     }
+}
+
+/// The Xen of `start` with a dom0 that only waits, since without any Xen panics before its boot is over.
+///
+/// # Errors
+/// The guest's kernel cannot be written; [`Subject::image`]'s errors.
+pub fn waiting(tools: &Tools, start: &Start<'_>) -> Result<Subject> {
+    let kernel = tools.scratch.join("dom0.img");
+    fs::write(&kernel, waiting_kernel()).with_context(|| kernel.display().to_string())?;
+    let loader = format!("guest-loader,addr={GUEST:#x},kernel={},bootargs=dom0", kernel.display());
+    let more = [&["-device".to_owned(), loader], start.more].concat();
+    let append = format!("{APPEND} {}", start.append);
+    Subject::image(tools, &Start { append: append.trim_end(), more: &more, ..*start })
 }
 
 /// A Linux arm64 `Image` of one page: a branch over the header, then WFE and a branch to it.
@@ -109,8 +118,8 @@ impl<'a> Wanted<'a> {
 /// That Xen, from below `home` if it is there, otherwise fetched by a private apt.
 ///
 /// # Errors
-/// `version` is no version; the machine has no apt, or no mirror of Debian among its sources; nothing can be fetched; no suite has that
-/// version, or its symbols.
+/// `version` is no version; the machine has no apt, or no mirror of Debian among its sources; nothing can be fetched;
+/// no suite has that version, or its symbols.
 pub(crate) fn fetch(version: &str, home: &Path) -> Result<Xen> {
     let wanted = Wanted::parse(version)?;
     let tree = home.join(version).join("tree");
