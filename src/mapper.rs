@@ -9,6 +9,7 @@
 //! | map what is not | [`Mapper::map`] | fills |
 //! | make tables, to be kept | [`Mapper::populate`] | fills |
 //! | unmap | [`Mapper::unmap`] | breaks; emptied tables are freed |
+//! | unmap what is mapped, if anything | [`Mapper::clear`] | the same |
 //! | other rights or memory type | [`Mapper::protect`] | in place where that is allowed, else break and make |
 //! | other output address | [`Mapper::remap`] | break and make |
 //! | smaller leaves | [`Mapper::split`] | break and make, or in place with evidence |

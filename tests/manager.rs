@@ -13,6 +13,7 @@ mod manager {
     mod bringup;
     mod change;
     mod churn;
+    mod clear;
     mod deletion;
     mod demand;
     mod directmap;

@@ -11,11 +11,20 @@ use crate::geometry::{Geometry, Slot};
 /// What a request asks of a span.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Target {
-    Nothing,
+    /// That nothing is mapped; with `holes`, also where nothing is before.
+    Nothing {
+        holes: bool,
+    },
     Attributes(Attributes),
-    Output { output: PhysAddr, attributes: Attributes },
+    Output {
+        output: PhysAddr,
+        attributes: Attributes,
+    },
     Split(Level),
-    Merge { largest: Level, contiguous: bool },
+    Merge {
+        largest: Level,
+        contiguous: bool,
+    },
 }
 
 /// A span, and what is asked of it.
@@ -33,6 +42,8 @@ pub(super) enum Unit {
     Leaves { first: Slot, count: u64, leaf: Leaf },
     /// A block, or a contiguous run of `count` leaves, that the request covers in part.
     Part { first: Slot, count: u64, leaf: Leaf },
+    /// `count` slots side by side in one table that hold nothing, where the request lets that be.
+    Hole { first: Slot, count: u64 },
     /// A table all of whose contents the request covers, or that it leaves empty.
     Table { slot: Slot, child: Frame },
 }
@@ -41,7 +52,9 @@ impl Unit {
     /// What it translates.
     pub(super) fn span(&self) -> VirtSpan {
         match *self {
-            Self::Leaves { first, count, .. } | Self::Part { first, count, .. } => first.span_of(count),
+            Self::Leaves { first, count, .. } | Self::Part { first, count, .. } | Self::Hole { first, count } => {
+                first.span_of(count)
+            }
             Self::Table { slot, .. } => slot.span(),
         }
     }
@@ -75,6 +88,16 @@ impl Old {
 }
 
 impl Change {
+    /// Whether what is mapped goes.
+    pub(super) fn removes(&self) -> bool {
+        matches!(self.target, Target::Nothing { .. })
+    }
+
+    /// Whether it lets be that nothing is mapped.
+    pub(super) fn lets_holes_be(&self) -> bool {
+        self.target == Target::Nothing { holes: true }
+    }
+
     /// Whether leaves must map memory side by side to be of one unit: where the first says what the others become.
     pub(super) fn needs_order(&self) -> bool {
         matches!(self.target, Target::Output { .. } | Target::Split(_) | Target::Merge { .. })
@@ -111,7 +134,7 @@ impl Change {
 
     fn inside<G: Geometry>(&self, old: &Old, level: Level, virt: VirtAddr) -> Option<After> {
         let leaf = match self.target {
-            Target::Nothing => return Some(After::Nothing),
+            Target::Nothing { .. } => return Some(After::Nothing),
             Target::Attributes(attributes) => old.at::<G>(level, virt).map(|leaf| leaf.with(attributes)),
             Target::Output { output, attributes } => {
                 let output = output.checked_add(virt.raw() - self.whole.start().raw());

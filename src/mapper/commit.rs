@@ -84,6 +84,7 @@ impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
             (&(Unit::Leaves { first, count, leaf } | Unit::Part { first, count, leaf }), _) => {
                 self.apply_pieces(change, first, count, leaf, evidence, owed);
             }
+            (Unit::Hole { .. }, _) => {}
         }
     }
 

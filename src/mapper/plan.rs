@@ -1,5 +1,5 @@
-//! Requests that take away or change what is mapped, and their plans: unmap, protect, remap, split, merge. From unit to unit, what it becomes,
-//! what that costs, and whether it may be.
+//! Requests that take away or change what is mapped, and their plans: unmap, clear, protect, remap, split, merge. From
+//! unit to unit, what it becomes, what that costs, and whether it may be.
 
 #![forbid(unsafe_code)]
 
@@ -61,7 +61,28 @@ impl<'a, M: Machine, F: Supply<M>> Mapper<'a, M, Live, F> {
     /// # Errors
     /// As for [`Self::unmap`].
     pub fn plan_unmap(&mut self, virt: VirtSpan) -> Result<ChangePlan<'_, 'a, M, F>, Error> {
-        self.plan(virt, Target::Nothing)
+        self.plan(virt, Target::Nothing { holes: false })
+    }
+
+    /// Unmaps what is mapped in `virt`, as [`Self::unmap`] does, and lets be that nothing is: the holes may be
+    /// anywhere.
+    ///
+    /// # Errors
+    /// As for [`Self::unmap`], but for [`Error::NotMapped`].
+    pub fn clear(&mut self, virt: VirtSpan) -> Result<Unmapped, Error> {
+        self.check_span(virt)?;
+        match self.unmap_plainly(virt) {
+            Some(unmapped) => Ok(unmapped),
+            None => self.plan_clear(virt).map(ChangePlan::commit),
+        }
+    }
+
+    /// Plans [`Self::clear`].
+    ///
+    /// # Errors
+    /// As for [`Self::clear`].
+    pub fn plan_clear(&mut self, virt: VirtSpan) -> Result<ChangePlan<'_, 'a, M, F>, Error> {
+        self.plan(virt, Target::Nothing { holes: true })
     }
 
     /// Gives every page of `virt` these attributes. In place where memory type, errata and size allow it, otherwise by break-before-make.
@@ -188,6 +209,7 @@ impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
             },
             Unit::Leaves { first, count, leaf } => self.decision_of_leaves(change, first, count, leaf),
             Unit::Part { first, leaf, .. } => self.decision_of_part(change, first, leaf),
+            Unit::Hole { .. } => Decision::KEEP,
         }
     }
 
@@ -199,10 +221,10 @@ impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
                 attributes == leaf.attributes() && output.raw() == leaf.output().raw().wrapping_add(ahead)
             }
             Target::Split(largest) => first.level() >= largest && !leaf.contiguous(),
-            Target::Nothing => false,
+            Target::Nothing { .. } => false,
             Target::Merge { .. } => true,
         };
-        let removes_or_splits = matches!(change.target, Target::Nothing | Target::Split(_));
+        let removes_or_splits = change.removes() || matches!(change.target, Target::Split(_));
         match self.protocol.resize() {
             _ if same => Decision::KEEP,
             Some(_) if removes_or_splits => Decision::in_pieces(Needs::InPlace),
@@ -214,7 +236,7 @@ impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
         let level = first.level();
         let run_bytes = first.run_slots() << first.shift();
         let (new, after) = match change.target {
-            Target::Nothing => return Decision::of(Needs::Break, After::Nothing),
+            Target::Nothing { .. } => return Decision::of(Needs::Break, After::Nothing),
             Target::Attributes(attributes) => {
                 let contiguous = leaf.contiguous();
                 (leaf.with(attributes), After::Same { attributes, contiguous })
@@ -281,7 +303,7 @@ impl<'a, M: Machine, F: Supply<M>> Mapper<'a, M, Live, F> {
         if let Some(broken) = sum.broken.span() {
             self.check_window(broken)?;
         }
-        if target == Target::Nothing {
+        if change.removes() && sum.cost.stores > 0 {
             self.check_window(whole)?; // what goes from a block in place was never broken
         }
         if let Target::Output { output, .. } = target {
@@ -313,12 +335,13 @@ impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
             (&(Unit::Leaves { first, count, leaf } | Unit::Part { first, count, leaf }), _) => {
                 self.add_up_pieces(change, first, count, leaf, decision, sum);
             }
+            (Unit::Hole { .. }, _) => {}
         }
         Ok(())
     }
 
     fn check_unit(&self, change: &Change, unit: &Unit, decision: &Decision) -> Result<(), Error> {
-        let (span, removes) = (unit.span(), change.target == Target::Nothing);
+        let (span, removes) = (unit.span(), change.removes());
         match (decision.needs, decision.after, unit) {
             // Outside of the request nothing is mapped that would go.
             (Needs::InPlace, None, _) | (_, _, Unit::Table { .. }) if removes => {

@@ -7,7 +7,7 @@
 
 use super::change::{Change, Target, Unit};
 use super::{Error, Mapper};
-use crate::addr::{Frame, Level, VirtAddr, VirtSpan};
+use crate::addr::{Frame, Level, VirtAddr};
 use crate::bbm::{Geo, Live};
 use crate::change::Why;
 use crate::descriptor::{Entry, Leaf};
@@ -55,13 +55,24 @@ impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
             }
             slot = below;
         };
+        if raw == 0 && change.lets_holes_be() {
+            return Ok(self.hole(change, slot));
+        }
         let leaf = self.leaf_at(slot, raw)?;
-        if change.target == Target::Nothing
-            && let Some((slot, child)) = self.vacated(slot, virt, change.whole, seen)
+        if change.removes()
+            && let Some((slot, child)) = self.vacated(slot, virt, change, seen)
         {
             return Ok(Unit::Table { slot, child });
         }
         Ok(self.leaves(change, slot, raw, leaf))
+    }
+
+    /// The unused slots from `slot`, which is one, on, as far as the span goes and the table.
+    fn hole(&self, change: &Change, slot: Slot) -> Unit {
+        let in_table = slot.slots() - slot.index() as u64;
+        let in_span = (change.whole.end_exclusive().raw() - slot.virt().raw()).div_ceil(slot.bytes());
+        let most = in_table.min(in_span);
+        Unit::Hole { first: slot, count: self.protocol.first_used(slot, 1, most).unwrap_or(most) }
     }
 
     /// The leaf that `raw` in `slot` is.
@@ -102,14 +113,14 @@ impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
         Unit::Leaves { first: slot, count: count & !(run - 1), leaf }
     }
 
-    /// The highest table on the way to `lowest`, where the walk for `virt` ends, that an unmap of `span` leaves empty,
+    /// The highest table on the way to `lowest`, where the walk for `virt` ends, that `change`, an unmap, leaves empty,
     /// if there is one: the slot that leads to it.
-    fn vacated(&self, lowest: Slot, virt: VirtAddr, span: VirtSpan, seen: &mut Seen) -> Option<(Slot, Frame)> {
+    fn vacated(&self, lowest: Slot, virt: VirtAddr, change: &Change, seen: &mut Seen) -> Option<(Slot, Frame)> {
         let (mut highest, mut in_table) = (None, lowest.first());
         // Up again by a walk to each table: nearly always, the first one stays.
         while in_table.level() != Geo::<M>::ROOT && !seen.stays(in_table.level(), in_table.table()) {
             let goes = highest.map(|(slot, _)| slot);
-            let link = if self.becomes_empty(in_table, span, goes) { self.link_to(in_table, virt) } else { None };
+            let link = if self.becomes_empty(in_table, change, goes) { self.link_to(in_table, virt) } else { None };
             let Some(link) = link else {
                 seen.note(in_table.level(), in_table.table());
                 break;
@@ -132,9 +143,11 @@ impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
         }
     }
 
-    /// Whether nothing is left of the table of slot `zero` when `span` is unmapped; that nothing is left below `goes` is known. What is not mapped within, or
-    /// may not be unmapped, is no table that goes: the unit of that slot says so.
-    fn becomes_empty(&self, zero: Slot, span: VirtSpan, goes: Option<Slot>) -> bool {
+    /// Whether nothing is left of the table of slot `zero` when `change` has unmapped its span; that nothing is left
+    /// below `goes` is known. What is not mapped within, or may not be unmapped, is no table that goes: the unit of
+    /// that slot says so.
+    fn becomes_empty(&self, zero: Slot, change: &Change, goes: Option<Slot>) -> bool {
+        let span = change.whole;
         let (level, slots, shift) = (zero.level(), zero.slots(), zero.shift());
         let from = span.start().raw().saturating_sub(zero.virt().raw()) >> shift;
         let bytes = span.end_exclusive().raw() - zero.virt().raw();
@@ -149,9 +162,13 @@ impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
             let slot = zero.step(index);
             let raw = self.protocol.raw(slot);
             index += 1;
+            if raw == 0 && change.lets_holes_be() {
+                index = self.protocol.first_used(zero, index, to).unwrap_or(to);
+                continue;
+            }
             let below = Entry::table_in::<Geo<M>>(raw, level).and_then(|child| slot.below(child, slot.virt()));
             if let Some(below) = below {
-                if goes == Some(slot) || !Entry::keeps(raw) && self.becomes_empty(below, span, None) {
+                if goes == Some(slot) || !Entry::keeps(raw) && self.becomes_empty(below, change, None) {
                     continue;
                 }
                 return false;

@@ -45,6 +45,7 @@ pub(crate) enum Ask {
     Map(Request),
     Populate(VirtSpan, Level),
     Unmap(VirtSpan),
+    Clear(VirtSpan),
     Protect(VirtSpan, Attributes),
     Remap(VirtSpan, u64, Attributes),
     Split(VirtSpan, Level),
@@ -54,7 +55,7 @@ pub(crate) enum Ask {
 impl Ask {
     pub(crate) fn span(&self) -> VirtSpan {
         match *self {
-            Self::Map(Request { virt, .. }) | Self::Populate(virt, _) | Self::Unmap(virt) => virt,
+            Self::Map(Request { virt, .. }) | Self::Populate(virt, _) | Self::Unmap(virt) | Self::Clear(virt) => virt,
             Self::Protect(virt, _) | Self::Remap(virt, ..) | Self::Split(virt, _) | Self::Merge(virt, ..) => virt,
         }
     }
@@ -65,7 +66,7 @@ impl Ask {
         match *self {
             Self::Map(request) => pages.map(start, bytes, request.output.raw(), kind::<G>(request.attributes)),
             Self::Remap(_, output, attributes) => pages.map(start, bytes, output, kind::<G>(attributes)),
-            Self::Unmap(_) => pages.unmap(start, bytes),
+            Self::Unmap(_) | Self::Clear(_) => pages.unmap(start, bytes),
             Self::Protect(_, attributes) => pages.protect(start, bytes, kind::<G>(attributes)),
             Self::Populate(..) | Self::Split(..) | Self::Merge(..) => {}
         }
@@ -78,6 +79,7 @@ impl Ask {
             Self::Map(request) => mapper.map(request),
             Self::Populate(virt, deepest) => mapper.populate(virt, deepest),
             Self::Unmap(virt) => mapper.unmap(virt).map(|unmapped| unmapped.cost),
+            Self::Clear(virt) => mapper.clear(virt).map(|unmapped| unmapped.cost),
             Self::Protect(virt, attributes) => mapper.protect(virt, attributes),
             Self::Remap(virt, output, attributes) => mapper.remap(virt, PhysAddr::at(output), attributes),
             Self::Split(virt, largest) => mapper.split(virt, largest),
@@ -105,6 +107,7 @@ impl Ask {
             Self::Remap(virt, output, attributes) => mapper.plan_remap(virt, PhysAddr::at(output), attributes)?,
             Self::Split(virt, largest) => mapper.plan_split(virt, largest)?,
             Self::Merge(virt, largest, contiguous) => mapper.plan_merge(virt, largest, contiguous)?,
+            Self::Clear(virt) => mapper.plan_clear(virt)?,
             Self::Map(_) | Self::Populate(..) | Self::Unmap(_) => mapper.plan_unmap(self.span())?,
         };
         let planned = plan.cost();

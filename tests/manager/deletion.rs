@@ -31,7 +31,7 @@ fn span(pages: u64) -> VirtSpan {
 
 type Request = fn(&mut Rig<Live>);
 
-const REQUESTS: [(&str, Request); 30] = [
+const REQUESTS: [(&str, Request); 31] = [
     ("fill", |rig| ask(rig, |mut mapper| mapper.map(request(AT + 64 * PAGE, 3 * PAGE, 0, DATA, Level::L3)))),
     ("link", |rig| ask(rig, |mut mapper| mapper.map(request(GIB - PAGE, 2 * PAGE, 0, DATA, Level::L3)))),
     ("populate", |rig| ask(rig, |mut mapper| mapper.populate(virt(GIB, 4 * MIB), Level::L3))),
@@ -55,6 +55,7 @@ const REQUESTS: [(&str, Request); 30] = [
         ask(rig, |mut mapper| mapper.protect(virt(AT, PAGE), CONSTANTS));
         ask(rig, |mut mapper| mapper.protect(span(2), CONSTANTS));
     }),
+    ("clear with holes on both sides", |rig| ask(rig, |mut mapper| mapper.clear(virt(LONE - GIB, 2 * GIB)))),
     ("unmap a table", |rig| ask(rig, |mut mapper| mapper.unmap(virt(LONE, 2 * PAGE)))),
     ("unmap a page of a block", |rig| ask(rig, |mut mapper| mapper.unmap(virt(BLOCK + 5 * PAGE, PAGE)))),
     ("protect pages of a block in place", |rig| {

@@ -123,6 +123,17 @@ fn good_an_unmap_of_all_there_is_is_linear() {
 }
 
 #[test]
+fn good_a_clear_of_every_second_table_is_linear() {
+    is_linear(6, |gib| {
+        let mut bench = Bench::with_blocks(gib);
+        for table in (0..gib).step_by(2) {
+            bench.mapper().unmap(virt(AT + table * GIB, GIB)).unwrap();
+        }
+        bench.loads_of(|mapper| assert_eq!(mapper.clear(virt(0, 1 << 48)).unwrap().cost.freed, gib / 2 + 1))
+    });
+}
+
+#[test]
 fn good_a_merge_that_one_block_prevents_is_linear() {
     is_linear(12, |gib| {
         let mut bench = Bench::with_blocks(gib);

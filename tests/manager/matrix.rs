@@ -54,6 +54,7 @@ fn requests<G: Geometry>(base: u64, start: u64, bytes: u64) -> Vec<(&'static str
         ("populate level 2", Ask::Populate(span, Level::L2)),
         ("populate level 3", Ask::Populate(span, Level::L3)),
         ("unmap", Ask::Unmap(span)),
+        ("clear", Ask::Clear(span)),
         ("protect as it is", Ask::Protect(span, DATA)),
         ("protect as constants", Ask::Protect(span, CONSTANTS)),
         ("protect as code", Ask::Protect(span, CODE)),
@@ -216,7 +217,7 @@ fn one<G: Geometry>(beginning: &Beginning<G>, ask: &Ask, tally: &mut Tally) -> R
     tally.granted += u64::from(answer.is_ok());
     tally.steps += bench.machine().counted.steps - steps;
     before.check(&bench, ask, answer)?;
-    if matches!(ask, Ask::Unmap(_) | Ask::Protect(..) | Ask::Remap(..)) {
+    if matches!(ask, Ask::Unmap(_) | Ask::Clear(_) | Ask::Protect(..) | Ask::Remap(..)) {
         let mut brief = beginning.again();
         let answered = brief.ask_at_once(*ask)?;
         if answered != answer || brief.machine().memory() != bench.machine().memory() {

@@ -126,6 +126,17 @@ impl<G: Geometry> Rig<Live, G> {
         Ok(done)
     }
 
+    pub(crate) fn clear(&mut self, start: u64, bytes: u64) -> Answer {
+        let span = virt(start, bytes);
+        let done = self.ask(
+            |mapper, commits| mapper.plan_clear(span).map(|plan| changed(plan, commits)),
+            |mapper| mapper.clear(span).map(|unmapped| unmapped.cost),
+        )?;
+        self.reference.unmap(start, bytes);
+        self.check();
+        Ok(done)
+    }
+
     pub(crate) fn protect(&mut self, start: u64, bytes: u64, attributes: Attributes) -> Answer {
         let span = virt(start, bytes);
         let done = self.ask(

@@ -22,6 +22,7 @@ pub(crate) enum Wish {
     Map { at: Place, output: u8, attributes: Attributes, largest: Level, contiguous: bool },
     Populate { at: Place, deepest: Level },
     Unmap(Place),
+    Clear(Place),
     Protect(Place, Attributes),
     Remap { at: Place, output: u8, attributes: Attributes },
     Split(Place, Level),
@@ -29,7 +30,7 @@ pub(crate) enum Wish {
 }
 
 /// What requests ask for, by [`Wish::kind`].
-pub(crate) const KINDS: [&str; 7] = ["map", "populate", "unmap", "protect", "remap", "split", "merge"];
+pub(crate) const KINDS: [&str; 8] = ["map", "populate", "unmap", "protect", "remap", "split", "merge", "clear"];
 
 /// What a place is counted in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,6 +133,7 @@ impl Wish {
             Self::Remap { .. } => 4,
             Self::Split(..) => 5,
             Self::Merge { .. } => 6,
+            Self::Clear(_) => 7,
         }
     }
 
@@ -139,7 +141,7 @@ impl Wish {
     pub(crate) fn place(&self) -> Place {
         match *self {
             Self::Map { at, .. } | Self::Populate { at, .. } | Self::Remap { at, .. } | Self::Merge { at, .. } => at,
-            Self::Unmap(at) | Self::Protect(at, _) | Self::Split(at, _) => at,
+            Self::Unmap(at) | Self::Clear(at) | Self::Protect(at, _) | Self::Split(at, _) => at,
         }
     }
 }
@@ -198,6 +200,7 @@ pub(crate) fn wish() -> impl Strategy<Value = Wish> {
         8 => map,
         1 => populate,
         4 => place().prop_map(Wish::Unmap),
+        2 => place().prop_map(Wish::Clear),
         4 => (place(), attributes()).prop_map(|(at, attributes)| Wish::Protect(at, attributes)),
         3 => remap,
         2 => (place(), level).prop_map(|(at, largest)| Wish::Split(at, largest)),
@@ -295,6 +298,11 @@ pub(crate) fn asked<G: Geometry>(
     let answer = match wish {
         Wish::Map { .. } | Wish::Populate { .. } => return filled(rig, wish, distance),
         Wish::Unmap(_) => rig.unmap(at.start, at.bytes),
+        // A hole is no reason.
+        Wish::Clear(_) => {
+            let answer = rig.clear(at.start, at.bytes);
+            return changed(rig, at, true, DATA, answer);
+        }
         Wish::Protect(_, attributes) => {
             let answer = rig.protect(at.start, at.bytes, attributes);
             return changed(rig, at, was_mapped, attributes, answer);
@@ -362,6 +370,7 @@ fn at_once(mapper: &mut Mapper<'_, World, Live>, wish: Wish, distance: Distance)
         }
         Wish::Populate { deepest, .. } => mapper.populate(span, deepest.min(Level::L2)),
         Wish::Unmap(_) => mapper.unmap(span).map(|unmapped| unmapped.cost),
+        Wish::Clear(_) => mapper.clear(span).map(|unmapped| unmapped.cost),
         Wish::Protect(_, attributes) => mapper.protect(span, attributes),
         Wish::Remap { at, output, attributes } => {
             mapper.remap(span, PhysAddr::at(at.output::<Granule4K>(output)), attributes)
@@ -378,7 +387,7 @@ fn note(reference: &mut Reference, wish: Wish, distance: Distance) {
         Wish::Map { at, output, attributes, .. } => {
             reference.map(start, bytes, at.output::<Granule4K>(output), attributes);
         }
-        Wish::Unmap(_) => reference.unmap(start, bytes),
+        Wish::Unmap(_) | Wish::Clear(_) => reference.unmap(start, bytes),
         Wish::Protect(_, attributes) => reference.protect(start, bytes, attributes),
         Wish::Remap { at, output, attributes } => {
             reference.unmap(start, bytes);

@@ -60,7 +60,8 @@ impl Before {
                 if leaf || odd { Answer::Occupied } else { Answer::Granted }
             }
             _ => {
-                let hole = self.pages.first_hole(start, bytes);
+                let is_clear = matches!(ask, Ask::Clear(_));
+                let hole = self.pages.first_hole(start, bytes).filter(|_| !is_clear);
                 match (odd.map(|odd| (odd.virt.max(start), odd.broken)), hole) {
                     (Some((at, broken)), hole) if hole.is_none_or(|hole| at <= hole) => {
                         if broken {
