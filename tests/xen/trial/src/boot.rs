@@ -22,7 +22,6 @@ use breakwater_witness::child::{self, Finished, Limits};
 use breakwater_witness::loader::{self, IMAGE_AT, Loading, State, TREE_AT};
 use breakwater_witness::machine::Machine;
 use breakwater_witness::qemu::{Qemu, quiet_console};
-use breakwater_witness::xen;
 
 /// What the first process of a domain prints.
 pub const MARKER: &str = "user space of the domain";
@@ -41,7 +40,7 @@ const DOM0: &str = "console=hvc0";
 const AT_ONCE: [&str; 2] = ["-boot", "menu=on,splash-time=1"];
 
 /// Files that domains run, and firmware.
-pub trait Supply {
+pub trait Supply: Sync {
     /// Debian's arm64 kernel, and an archive whose first process is the script `init`.
     ///
     /// # Errors
@@ -88,19 +87,17 @@ pub struct Case {
     pub dom0_memory: &'static str,
     /// More of Xen's command line.
     pub append: &'static str,
-    /// All CPUs in one host thread.
-    pub one_thread: bool,
+}
+
+/// A machine whose time is the number of instructions: on a busy host its timers do not fire sooner than its CPUs can
+/// answer, and two boots are alike. Its CPUs take turns; those that are watched run side by side.
+pub(crate) fn counted() -> Machine {
+    Machine { smp: 1, icount: true, ..Machine::default() }
 }
 
 impl Default for Case {
     fn default() -> Self {
-        Self {
-            machine: Machine { smp: 1, ..Machine::default() },
-            way: Way::Kernel,
-            dom0_memory: "256M",
-            append: "",
-            one_thread: false,
-        }
+        Self { machine: counted(), way: Way::Kernel, dom0_memory: "256M", append: "" }
     }
 }
 
@@ -230,22 +227,20 @@ impl Case {
         }
         let mut command = qemu.command();
         command.args(machine.arguments()?);
-        if self.one_thread && !machine.icount {
-            command.args(["-accel", "tcg,thread=single"]);
-        }
         command.args(self.arguments(qemu, xen, supply, scratch)?);
         quiet_console(&mut command, "stdio");
         Ok(command)
     }
 
-    /// Boots it to its end, or until `timeout`.
+    /// Boots it to its end, or until QEMU has worked for `timeout`: who waits for a busy host does not hang.
     ///
     /// # Errors
     /// As [`Case::command`]; QEMU cannot be run; or what [`Case::judge`] says.
     pub fn run(&self, command: &mut Command, timeout: Duration) -> Result<Finished> {
         // Who has no first domain goes on when its domains have ended.
         let marker = (self.way == Way::Dom0less).then(|| MARKER.to_owned());
-        let finished = child::run_until(command, &Limits { timeout, marker, ..Limits::default() }, false)?;
+        let limits = Limits { timeout: 10 * timeout, work: Some(timeout), marker, ..Limits::default() };
+        let finished = child::run_until(command, &limits, false)?;
         self.judge(&finished)?;
         Ok(finished)
     }
@@ -269,18 +264,10 @@ impl Case {
         }
         Ok(())
     }
-
-    /// What the machine and Xen's way in are, in few words.
-    #[must_use]
-    pub fn subject_name(&self) -> String {
-        let Machine { cpu, smp, memory, gic, .. } = &self.machine;
-        format!("{cpu}, {smp} CPUs, {memory}, GIC {gic}, {:?}", self.way)
-    }
 }
 
 /// The script that a domain's user space is.
 fn init() -> String {
-    // Whoever reads the serial line takes no command line for it.
     format!("#!/bin/busybox sh\necho \"{MARKER}\"\nexec /bin/busybox poweroff -f\n")
 }
 
@@ -296,9 +283,6 @@ fn modules(supply: &dyn Supply, scratch: &Path, line: &'static str) -> Result<[M
     let after = (kernel.at + kernel.bytes).next_multiple_of(ALIGNMENT);
     Ok([kernel, of_file("ramdisk", initrd, after, "")?])
 }
-
-/// What ends a run whose domain does nothing: Xen has given back what only its boot needed.
-pub const INIT_FREED: &str = xen::END;
 
 #[cfg(test)]
 mod tests {

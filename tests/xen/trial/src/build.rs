@@ -55,7 +55,8 @@ pub const FLAVOURS: [Flavour; 4] = [
     Flavour { name: "debug", config: &["CONFIG_DEBUG=y"] },
     Flavour {
         name: "early",
-        config: &["CONFIG_EARLY_UART_CHOICE_PL011=y", "CONFIG_EARLY_UART_BASE_ADDRESS=0x9000000"],
+        // Experts alone are asked.
+        config: &["CONFIG_EXPERT=y", "CONFIG_EARLY_UART_CHOICE_PL011=y", "CONFIG_EARLY_UART_BASE_ADDRESS=0x9000000"],
     },
     Flavour { name: "livepatch", config: &["CONFIG_LIVEPATCH=y"] },
 ];
