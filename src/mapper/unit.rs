@@ -7,7 +7,7 @@
 
 use super::change::{Change, Target, Unit};
 use super::{Error, Mapper};
-use crate::addr::{Frame, Level, VirtAddr};
+use crate::addr::{Frame, Level, VirtAddr, VirtSpan};
 use crate::bbm::{Geo, Live};
 use crate::change::Why;
 use crate::descriptor::{Entry, Leaf};
@@ -120,7 +120,10 @@ impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
         // Up again by a walk to each table: nearly always, the first one stays.
         while in_table.level() != Geo::<M>::ROOT && !seen.stays(in_table.level(), in_table.table()) {
             let goes = highest.map(|(slot, _)| slot);
-            let link = if self.becomes_empty(in_table, change, goes) { self.link_to(in_table, virt) } else { None };
+            // A table that stays when it is empty is not looked through.
+            let stays = self.has_neighbour(in_table, change.whole);
+            let link = if stays { None } else { self.link_to(in_table, virt) };
+            let link = link.filter(|_| self.becomes_empty(in_table, change, goes));
             let Some(link) = link else {
                 seen.note(in_table.level(), in_table.table());
                 break;
@@ -143,6 +146,12 @@ impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
         }
     }
 
+    /// Whether the slot before `span` in the table of slot `zero` is used: then the table stays, and usually it tells.
+    fn has_neighbour(&self, zero: Slot, span: VirtSpan) -> bool {
+        let from = span.start().raw().saturating_sub(zero.virt().raw()) >> zero.shift();
+        self.protocol.first_used(zero, from.saturating_sub(1), from).is_some()
+    }
+
     /// Whether nothing is left of the table of slot `zero` when `change` has unmapped its span; that nothing is left
     /// below `goes` is known. What is not mapped within, or may not be unmapped, is no table that goes: the unit of
     /// that slot says so.
@@ -152,9 +161,8 @@ impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
         let from = span.start().raw().saturating_sub(zero.virt().raw()) >> shift;
         let bytes = span.end_exclusive().raw() - zero.virt().raw();
         let (to, whole) = (bytes.div_ceil(1 << shift).min(slots), (bytes >> shift).min(slots));
-        // The neighbour first: where a table stays, it usually tells.
         let is_used = |from, to| self.protocol.first_used(zero, from, to).is_some();
-        if is_used(from.saturating_sub(1), from) || is_used(to, slots) || is_used(0, from) {
+        if is_used(to, slots) || is_used(0, from) {
             return false;
         }
         let mut index = from;
