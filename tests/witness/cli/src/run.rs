@@ -267,6 +267,7 @@ impl Args {
             addresses,
             instructions: self.instructions,
             timeout: Duration::from_secs(self.timeout),
+            concludes: false,
         })
     }
 }

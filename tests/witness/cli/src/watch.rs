@@ -163,8 +163,8 @@ pub fn watch(
         each(line, record);
         Ok(())
     })?;
-    let judged = judge.finish(verdict::meant(&ran));
-    let weighed = recording.weigh(verdict::meant(&ran), &judged.violations, Effort::until(began + ends.timeout));
+    let judged = judge.finish(verdict::meant(&ran, ends));
+    let weighed = recording.weigh(verdict::meant(&ran, ends), &judged.violations, Effort::until(began + ends.timeout));
     // Where a loader put the image is known now.
     let symbols = match (&subject.from, judged.entered) {
         (From::Payload(payload), Some(pa)) => &payload.names(pa)?,
@@ -198,7 +198,7 @@ pub fn watch(
         cpus: judged.cpus,
         measured: judged.measured,
         declared: judged.declared,
-        end: verdict::meant(&ran),
+        end: verdict::meant(&ran, ends),
         serial: ran.finished.serial,
         events: judged.events,
         seconds: began.elapsed().as_secs_f64(),

@@ -5,8 +5,10 @@
 //! with the core in it, beside what it was. What must hold: none of Xen's text is in this repository, only names and
 //! the edits that our variant needs; everything fetched and built stays below one directory; nothing is built as root.
 //!
-//! * [`source`] fetches the tree; [`edit`] changes a copy by names, [`edits`] is what our variant changes; [`mod@build`]
-//!   makes both. [`boot`] boots one on a machine, [`matrix`] names the machines.
+//! * [`source`] fetches the tree; [`edit`] changes a copy by names, [`edits`] is what our variant changes;
+//!   [`mod@build`] makes both.
+//! * [`boot`] boots one on a machine, [`matrix`] names the machines.
+//! * [`judge`] watches one, [`report`] is both side by side, and what was promised of them.
 
 #![forbid(unsafe_code)]
 
@@ -14,20 +16,23 @@ pub mod boot;
 pub mod build;
 pub mod edit;
 pub mod edits;
+pub mod judge;
 pub mod matrix;
+pub mod report;
 pub mod source;
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use breakwater_witness::child::Finished;
-use breakwater_witness::{Tools, pool, ui};
+use anyhow::{Context, Result, ensure};
+use breakwater_witness::{Tools, paths, pool, ui};
 
 use boot::Supply;
-use build::{Bench, Built, Recipe, Variant};
+use build::{Bench, Built, FLAVOURS, Flavour, Recipe, Variant};
+use judge::{Run, Seen};
 use matrix::Row;
+use report::Report;
 
 /// Shown by `--help`.
 pub const AFTER_HELP: &str = "Everything is fetched and built below target/breakwater/xen. Exit status: 0 all is as it \
@@ -40,13 +45,16 @@ pub struct Args {
     /// Only Xen as Debian has it
     #[arg(long)]
     stock_only: bool,
-    /// Print the names of the boots, and do nothing
+    /// Fail when a promise of the comparison is broken, not only when a boot fails
+    #[arg(long, conflicts_with = "stock_only")]
+    check: bool,
+    /// Print the names of the boots and of what is watched, and do nothing
     #[arg(long)]
     list: bool,
-    /// Only boots whose name contains this; once more for each further one
+    /// Only those whose name contains this; once more for each further one
     #[arg(long = "filter", value_name = "TEXT")]
     filters: Vec<String>,
-    /// Boots at a time
+    /// How many at a time
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: u16,
     /// Use this QEMU
@@ -69,53 +77,131 @@ pub struct Ground<'a> {
     pub library: &'a (dyn Fn() -> Result<PathBuf> + Sync),
 }
 
-/// Fetches, builds, boots.
+/// One thing to do with one Xen.
+#[derive(Clone, Debug)]
+enum Task {
+    Boot(Box<Row>),
+    Watch(Run),
+}
+
+impl Task {
+    /// All of them, those that take longest first.
+    fn all() -> Vec<Self> {
+        let watches = [Run::Domain, Run::Several, Run::Idle].map(Self::Watch);
+        watches.into_iter().chain(matrix::rows().into_iter().map(Box::new).map(Self::Boot)).collect()
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Boot(row) => &row.name,
+            Self::Watch(run) => run.short(),
+        }
+    }
+
+    const fn flavour(&self) -> Flavour {
+        match self {
+            Self::Boot(row) => row.flavour,
+            Self::Watch(_) => FLAVOURS[0],
+        }
+    }
+}
+
+/// What came of it; a failure is shown and told, and does not end the rest.
+enum Outcome {
+    Booted(Result<f64, String>),
+    Watched(Box<Result<Seen, String>>),
+}
+
+impl Outcome {
+    fn error(&self) -> Option<&str> {
+        match self {
+            Self::Booted(outcome) => outcome.as_ref().err(),
+            Self::Watched(outcome) => outcome.as_ref().as_ref().err(),
+        }
+        .map(String::as_str)
+    }
+}
+
+/// Fetches, builds, boots, watches and compares. The table is printed, and kept beside what was built.
 ///
 /// # Errors
-/// Something cannot be had or built, or a boot is not what it should be.
+/// Something cannot be had or built; a boot failed; with `--check`, a promise is broken.
 pub fn command(args: &Args, ground: &Ground<'_>) -> Result<()> {
-    let is_wanted = |row: &Row| args.filters.is_empty() || args.filters.iter().any(|text| row.name.contains(text));
-    let rows: Vec<Row> = matrix::rows().into_iter().filter(is_wanted).collect();
-    ensure!(!rows.is_empty(), "no boot has such a name: --list prints them");
+    let is_wanted = |task: &Task| args.filters.is_empty() || args.filters.iter().any(|text| task.name().contains(text));
+    let tasks: Vec<Task> = Task::all().into_iter().filter(is_wanted).collect();
+    ensure!(!tasks.is_empty(), "nothing has such a name: --list prints them");
     if args.list {
-        rows.iter().for_each(|row| anstream::println!("{}", row.name));
+        tasks.iter().for_each(|task| anstream::println!("{}", task.name()));
         return Ok(());
     }
     let variants: &[Variant] = if args.stock_only { &[Variant::Stock] } else { &[Variant::Stock, Variant::Ours] };
-    let bench = Bench::new(&ground.home)?;
-    let failed = boots(args, ground, &bench, variants, &rows)?;
-    ensure!(failed == 0, "{failed} boots of {} failed", variants.len() * rows.len());
+    let report = carried_out(args, ground, &tasks, variants)?;
+    anstream::println!("{report}");
+    let table = ground.home.join("side-by-side.md");
+    fs::write(&table, format!("{report}\n")).with_context(|| paths::shown(&table))?;
+    let broken = report.broken_promises();
+    broken.iter().for_each(|promise| ui::failure(promise));
+    let failed = report.columns.values().flat_map(|column| column.boots.values()).filter(|boot| boot.is_err()).count();
+    ensure!(failed == 0, "{failed} boots failed");
+    ensure!(!args.check || broken.is_empty(), "{} promises are broken", broken.len());
     Ok(())
 }
 
-/// Builds what the rows need, and boots each; how many failed.
-fn boots(args: &Args, ground: &Ground<'_>, bench: &Bench, variants: &[Variant], rows: &[Row]) -> Result<usize> {
+/// Builds what the tasks need, and does them.
+fn carried_out(args: &Args, ground: &Ground<'_>, tasks: &[Task], variants: &[Variant]) -> Result<Report> {
+    let bench = Bench::new(&ground.home)?;
     let mut all = Vec::new();
     for variant in variants {
         let library = (*variant == Variant::Ours).then(|| (ground.library)()).transpose()?;
-        for row in rows {
-            all.push((row, bench.build(&Recipe::of(*variant, row.flavour), library.as_deref())?));
+        for task in tasks {
+            all.push((*variant, task, bench.build(&Recipe::of(*variant, task.flavour()), library.as_deref())?));
         }
     }
     let progress = ui::Progress::new(all.len() as u64);
-    let done = |(row, built): &(&Row, Built), outcome: &Result<Finished>| match outcome {
-        Ok(finished) => {
-            progress.done(true, Some(&format!("{}/{} in {:.1} s", built.name, row.name, finished.took.as_secs_f64())));
-        }
-        Err(error) => progress.done(false, Some(&format!("{}/{}: {error:#}", built.name, row.name))),
-    };
     let outcomes = pool::each(
         args.jobs.into(),
         &all,
-        |_, (row, built)| {
-            let scratch = ground.tools.scratch.join(format!("{}-{}", built.name, row.name));
-            let mut command = row.case.command(&ground.tools.qemu, &built.image, ground.supply, &scratch)?;
-            let outcome = row.case.run(&mut command, Duration::from_secs(args.timeout));
-            // Disks, above all.
-            fs::remove_dir_all(&scratch)?;
-            Ok(outcome)
+        |_, (_, task, built)| {
+            let began = Instant::now();
+            let outcome = one(task, built, args, ground)?;
+            Ok((outcome, began.elapsed().as_secs_f64()))
         },
-        |item, outcome| done(item, outcome),
+        |(_, task, built), (outcome, seconds)| {
+            let line = format!("{}/{} in {seconds:.1} s", built.name, task.name());
+            let line = outcome.error().map_or(line, |why| format!("{}/{}: {why}", built.name, task.name()));
+            progress.done(outcome.error().is_none(), Some(&line));
+        },
     )?;
-    Ok(outcomes.iter().filter(|outcome| outcome.is_err()).count())
+    let mut report = Report::default();
+    for ((variant, task, _), (outcome, _)) in all.iter().zip(outcomes) {
+        let column = report.columns.entry(*variant).or_default();
+        match (task, outcome) {
+            (Task::Watch(run), Outcome::Watched(seen)) => drop(column.seen.insert(*run, *seen)),
+            (_, Outcome::Booted(boot)) => drop(column.boots.insert(task.name().to_owned(), boot)),
+            (Task::Boot(_), Outcome::Watched(_)) => {}
+        }
+    }
+    Ok(report)
+}
+
+fn one(task: &Task, built: &Built, args: &Args, ground: &Ground<'_>) -> Result<Outcome> {
+    let scratch = ground.tools.scratch.join(format!("{}-{}", built.name, task.name()));
+    fs::create_dir_all(&scratch).with_context(|| paths::shown(&scratch))?;
+    let timeout = Duration::from_secs(args.timeout);
+    let outcome = match task {
+        Task::Boot(row) => {
+            let mut command = row.case.command(&ground.tools.qemu, &built.image, ground.supply, &scratch)?;
+            let finished = row.case.run(&mut command, timeout);
+            Outcome::Booted(finished.map(|finished| finished.took.as_secs_f64()).map_err(|why| format!("{why:#}")))
+        }
+        Task::Watch(run) => {
+            let tools = Tools { scratch: scratch.clone(), ..ground.tools.clone() };
+            let said = ground.home.join("findings").join(format!("{}-{}.txt", built.name, task.name()));
+            let seen = judge::watch(*run, built, &tools, ground.supply, (10 * timeout, &said));
+            Outcome::Watched(Box::new(seen.map_err(|why| format!("{why:#}"))))
+        }
+    };
+    // Disks, above all.
+    fs::remove_dir_all(&scratch).with_context(|| paths::shown(&scratch))?;
+    Ok(outcome)
 }

@@ -28,6 +28,7 @@ pub(crate) struct Replay {
     /// The trees below all roots in force.
     trees: FxHashMap<Root, Tree>,
     live: Live,
+    live_stores: u64,
     /// Until the boot CPU's first switch, where stores to tables are asked for.
     history: Option<History>,
     first_tables: TableStores,
@@ -230,6 +231,7 @@ impl Replay {
             let place = |tree: &Tree| Some((*tree.format(), tree.level_of(change.pa)?));
             if let Some((format, level)) = self.trees.values().find_map(place) {
                 self.live.changed(step, *change, &format, level);
+                self.live_stores += 1;
             }
             for tree in self.trees.values_mut() {
                 touched |= tree.follow(*change);
@@ -326,6 +328,7 @@ impl Replay {
             to_runtime_root: self.runtime_root.map(|switch| switch.in_force),
             first_tables: self.first_tables,
             runtime_tables: self.runtime_tables,
+            live_stores: self.live_stores,
             milestones,
             profile: Vec::new(),
             stored_twice: self.stored_twice,

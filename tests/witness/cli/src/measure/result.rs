@@ -113,6 +113,8 @@ pub struct Measurement {
     pub first_tables: TableStores,
     /// Stores to the runtime tables, until they were in force.
     pub runtime_tables: TableStores,
+    /// Stores to words of tables in force.
+    pub live_stores: u64,
     /// The boot CPU's way to the runtime root, in order.
     pub milestones: Vec<Milestone>,
     /// The same instructions by symbol, most first, when fetches were recorded.

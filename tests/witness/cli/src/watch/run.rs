@@ -39,6 +39,8 @@ pub struct Ends {
     pub instructions: Option<u64>,
     /// Time is up.
     pub timeout: Duration,
+    /// With that the boot is over, and not only the recording: what a boot owes at its end is asked.
+    pub concludes: bool,
 }
 
 impl Ends {

@@ -104,9 +104,11 @@ impl Outcome {
     }
 }
 
-/// What the last record of the trace means: one that the machine was made to write claims nothing.
-pub(crate) fn meant(ran: &Ran) -> Option<End> {
+/// What the last record of the trace means: one that the machine was made to write claims nothing, unless the boot was to
+/// be over with it.
+pub(crate) fn meant(ran: &Ran, ends: &Ends) -> Option<End> {
     match ran.end {
+        Some(End::Exit | End::Limit) if ends.concludes && !ran.finished.timed_out => Some(End::Exit),
         Some(End::Exit) if ran.finished.marked || ran.finished.timed_out => Some(End::Limit),
         end => end,
     }
