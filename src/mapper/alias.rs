@@ -4,9 +4,10 @@
 
 use super::{Error, Mapper};
 use crate::addr::{PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+use crate::bbm::Geo;
 use crate::descriptor::{Attributes, Entry, Leaf, Rights};
 use crate::frames::Supply;
-use crate::geometry::Slot;
+use crate::geometry::{Geometry, Slot};
 use crate::machine::Machine;
 
 /// What another mapping may not be.
@@ -16,6 +17,8 @@ struct Wanted {
     opposite: Rights,
     /// What the request replaces: mappings there go, or become the same.
     except: VirtSpan,
+    /// The only place to look at.
+    within: VirtSpan,
 }
 
 impl<M: Machine, S, F: Supply<M>> Mapper<'_, M, S, F> {
@@ -32,8 +35,12 @@ impl<M: Machine, S, F: Supply<M>> Mapper<'_, M, S, F> {
     fn look_for_alias(&self, virt: VirtSpan, frames: PhysSpan, attributes: Attributes) -> Result<(), Error> {
         let executes = attributes.rights().contains(Rights::EXECUTE);
         let opposite = if executes { Rights::WRITE } else { Rights::EXECUTE };
-        let wanted = Wanted { frames, opposite, except: virt };
-        match self.find_alias(&wanted, self.root_slot(VirtAddr::at(0))) {
+        let mut places = self.protocol.aliases().opposite(frames, attributes.rights());
+        let found = places.find_map(|within| {
+            let wanted = Wanted { frames, opposite, except: virt, within };
+            self.find_alias(&wanted, self.root_slot(VirtAddr::at(0)))
+        });
+        match found {
             None => Ok(()),
             Some((slot, frames)) => {
                 Err(Error::Aliased { virt, frames, slot, descriptor: self.protocol.raw(slot), attributes })
@@ -44,26 +51,45 @@ impl<M: Machine, S, F: Supply<M>> Mapper<'_, M, S, F> {
     /// The first leaf outside of `except` that maps one of `frames`, and which of them.
     #[must_use]
     pub fn maps(&self, frames: PhysSpan, except: VirtSpan) -> Option<(Slot, PhysSpan)> {
-        let wanted = Wanted { frames, opposite: Rights::empty(), except };
+        let within = VirtSpan::of(VirtAddr::at(0), 1 << Geo::<M>::INPUT_BITS)?;
+        let wanted = Wanted { frames, opposite: Rights::empty(), except, within };
         self.find_alias(&wanted, self.root_slot(VirtAddr::at(0)))
     }
 
     /// The first leaf of the subtree that is what it must not be, and the frames that it shares.
     fn find_alias(&self, wanted: &Wanted, first: Slot) -> Option<(Slot, PhysSpan)> {
-        (0..first.slots()).map(|index| first.step(index)).find_map(|slot| {
-            if self.protocol.raw(slot) & 1 == 0 || wanted.except.covers(slot.span()) {
-                return None;
+        let (mut index, end) = wanted.slots_of(first);
+        while let Some(used) = self.protocol.first_used(first, index, end) {
+            let slot = first.step(used);
+            index = used + 1;
+            if wanted.except.covers(slot.span()) {
+                continue;
             }
-            match self.protocol.read(slot) {
-                Entry::Table { frame, .. } => self.find_alias(wanted, slot.below(frame, slot.virt())?),
+            let found = match self.protocol.read(slot) {
+                Entry::Table { frame, .. } => {
+                    slot.below(frame, slot.virt()).and_then(|below| self.find_alias(wanted, below))
+                }
                 Entry::Leaf(leaf) => wanted.shared(slot, leaf).map(|frames| (slot, frames)),
                 _ => None,
+            };
+            if found.is_some() {
+                return found;
             }
-        })
+        }
+        None
     }
 }
 
 impl Wanted {
+    /// Which slots of the table of slot `first` translate some of where to look, counted from there.
+    fn slots_of(&self, first: Slot) -> (u64, u64) {
+        let base = first.virt().raw();
+        let ahead = |at: VirtAddr| at.raw().saturating_sub(base);
+        let from = ahead(self.within.start()) >> first.shift();
+        let end = ahead(self.within.end_exclusive()).div_ceil(first.bytes()).min(first.slots());
+        (from, end)
+    }
+
     /// The frames that `leaf` shares, of its part outside of what the request replaces.
     fn shared(&self, slot: Slot, leaf: Leaf) -> Option<PhysSpan> {
         if !leaf.attributes().rights().contains(self.opposite) {

@@ -161,7 +161,8 @@ impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
             _ => return,
         };
         if let Some(frames) = frames {
-            self.protocol.aliases_mut().note(frames, attributes.rights());
+            let virt = unit.span().intersection(change.whole).unwrap_or(change.whole);
+            self.protocol.aliases_mut().note(frames, virt, attributes.rights());
         }
     }
 }

@@ -130,7 +130,7 @@ impl<'a, M: Machine, S: State, F: Supply<M>> Mapper<'a, M, S, F> {
         match fill.run::<Geo<M>>(first, request.virt.start(), request.virt) {
             Some(run) if run.end_exclusive == request.virt.end_exclusive() => {
                 self.plan_run(first, run.count).map_err(|slot| self.occupied(&fill, slot))?;
-                Ok(self.map_run(first, &run, outputs))
+                Ok(self.map_run(first, &run, request.virt, outputs))
             }
             _ => {
                 let mut sum = Sum::default();
@@ -164,10 +164,10 @@ impl<'a, M: Machine, S: State, F: Supply<M>> Mapper<'a, M, S, F> {
         Ok(outputs)
     }
 
-    /// Maps `run`, which maps `outputs`, from `first` on, where nothing is.
+    /// Maps `run`, which is all of `virt` and maps `outputs`, from `first` on, where nothing is.
     #[inline(always)]
-    fn map_run(&mut self, first: Slot, run: &LeafRun, outputs: PhysSpan) -> Cost {
-        self.protocol.aliases_mut().note(outputs, run.leaf.attributes().rights());
+    fn map_run(&mut self, first: Slot, run: &LeafRun, virt: VirtSpan, outputs: PhysSpan) -> Cost {
+        self.protocol.aliases_mut().note(outputs, virt, run.leaf.attributes().rights());
         let mut filled = Filled::<S>::none();
         let slots = self.protocol.seen_unused(self.tables, first, run.count);
         self.protocol.fill(slots, run.leaf, &mut filled);
@@ -323,7 +323,7 @@ impl<M: Machine, S: State, F: Supply<M>> Mapper<'_, M, S, F> {
     #[inline(always)]
     fn commit_sum(&mut self, fill: &Fill, first: Slot, output: Option<PhysSpan>, sum: Sum) -> Cost {
         if let (Some(span), Some(leaves)) = (output, fill.leaves) {
-            self.protocol.aliases_mut().note(span, leaves.attributes.rights());
+            self.protocol.aliases_mut().note(span, fill.whole, leaves.attributes.rights());
         }
         let laid = (S::WALKED && sum.links > 1).then(Laid::none);
         let mut doing = Doing::<S> { filled: Filled::none(), laid };

@@ -1,13 +1,13 @@
 //! Requests over large spans look at each table a few times, not once for each table beside it: loads are counted.
 
-use super::rig::{DATA, GIB, MIB, request, virt};
+use super::rig::{CODE, DATA, GIB, MIB, PAGE, request, virt};
 use breakwater::addr::{Frame, Level, PhysAddr, PhysSpan};
 use breakwater::bbm::{Detached, Live, Permit, Protocol, Tables};
 use breakwater::errata::Errata;
 use breakwater::frames::{FrameSupply, OwnedRam};
 use breakwater::geometry::{Granule4K, Slot};
 use breakwater::machine::{Machine, Maintenance, Simulated, Tlbi};
-use breakwater::mapper::Mapper;
+use breakwater::mapper::{Error, Mapper};
 use std::cell::Cell;
 use std::collections::HashMap;
 
@@ -131,6 +131,33 @@ fn good_a_clear_of_every_second_table_is_linear() {
         }
         bench.loads_of(|mapper| assert_eq!(mapper.clear(virt(0, 1 << 48)).unwrap().cost.freed, gib / 2 + 1))
     });
+}
+
+/// A request that meets frames that were noted as code looks where they were, and not at all that is mapped.
+#[test]
+fn good_a_look_for_an_alias_reads_what_is_near_the_other_mapping() {
+    const CODE_AT: u64 = 1 << 46;
+    let loads = |gib| {
+        let mut bench = Bench::with_blocks(gib);
+        let code = |page: u64| request(CODE_AT + page * PAGE, PAGE, MIB + page * PAGE, CODE, Level::L3);
+        bench.mapper().map(code(0)).unwrap();
+        bench.mapper().map(code(2)).unwrap();
+        bench.mapper().map(request(AT / 2, PAGE, 1 << 36, DATA, Level::L3)).unwrap();
+        // Between the two is a frame that nobody executes; the second is an alias, from an address far away.
+        let writable = |page: u64| request(AT / 2 + PAGE, PAGE, MIB + page * PAGE, DATA, Level::L3);
+        let refused = bench.loads_of(|mapper| {
+            let refused = mapper.map(writable(2)).unwrap_err();
+            assert!(
+                matches!(refused, Error::Aliased { slot, .. } if slot.virt().raw() == CODE_AT + 2 * PAGE),
+                "{refused}"
+            );
+        });
+        let granted = bench.loads_of(|mapper| assert_eq!(mapper.map(writable(1)).unwrap().stores, 1));
+        (refused, granted)
+    };
+    let (few, many) = (loads(2), loads(64));
+    assert_eq!(few, many, "what else is mapped is not read");
+    assert!(many.0 < 32 && many.1 < 64, "{many:?}");
 }
 
 #[test]
