@@ -114,12 +114,14 @@ fn touches(one: PhysSpan, other: PhysSpan) -> bool {
 pub struct Aliases {
     writable: Cover,
     executable: Cover,
+    /// Where frames may be written, by declaration, although they are executed elsewhere.
+    declared: Option<(VirtSpan, PhysSpan)>,
 }
 
 impl Aliases {
     /// Nothing yet.
     pub(crate) const fn none() -> Self {
-        Self { writable: Cover::none(), executable: Cover::none() }
+        Self { writable: Cover::none(), executable: Cover::none(), declared: None }
     }
 
     /// Whether `span`, mapped with `rights`, may be writable through one address and executable through another.
@@ -135,6 +137,22 @@ impl Aliases {
     pub(crate) fn opposite(&self, span: PhysSpan, rights: Rights) -> impl Iterator<Item = VirtSpan> + '_ {
         let cover = if rights.contains(Rights::EXECUTE) { &self.writable } else { &self.executable };
         cover.places(span)
+    }
+
+    /// The alias that is declared, if one is.
+    #[must_use]
+    pub fn declared(&self) -> Option<(VirtSpan, PhysSpan)> {
+        self.declared
+    }
+
+    /// Declares one, or none.
+    pub(crate) fn declare(&mut self, alias: Option<(VirtSpan, PhysSpan)>) {
+        self.declared = alias;
+    }
+
+    /// Whether `virt`, which maps `span`, may be written by declaration.
+    pub(crate) fn is_declared(&self, span: PhysSpan, virt: VirtSpan) -> bool {
+        self.declared.is_some_and(|(place, frames)| place.covers(virt) && frames.covers(span))
     }
 
     /// Notes that `virt` maps `span` with `rights`.

@@ -34,7 +34,9 @@ pub use free::{FreeFrame, OwnedRam};
 pub use live::{After, Settling};
 pub(crate) use pending::Pending;
 pub use tables::{FreeTables, FreshTable, Live, Offline, Place, State, Tables};
-pub use tokens::{Broken, Changed, Detached, Filled, Invalidated, Laid, Published, Released, Resize, UnusedSlots};
+pub use tokens::{
+    Broken, Changed, Detached, Filled, Invalidated, Laid, OpenAlias, Published, Released, Resize, UnusedSlots,
+};
 
 pub use crate::machine::{Permit, Reach};
 

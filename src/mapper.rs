@@ -14,6 +14,8 @@
 //! | other output address | [`Mapper::remap`] | break and make |
 //! | smaller leaves | [`Mapper::split`] | break and make, or in place with evidence |
 //! | larger leaves | [`Mapper::merge`] | the same |
+//! | write for a while what is executed elsewhere | [`Mapper::open_alias`], [`Mapper::close_alias`] | nothing: maps
+//! then do |
 //! | look | [`Mapper::query`], [`Mapper::walk`], [`Mapper::dump`] | loads |
 //!
 //! Blocks and contiguous runs that a request covers in part are split on the way, in the same invalidation.
@@ -23,7 +25,7 @@
 //!
 //! What it refuses: to map over anything, to change what is not mapped, to touch descriptors that it never writes, to break what a CPU
 //! or the manager itself stands on ([`Machine::footing`], [`Machine::reached`]) or to take rights from it, and to make a frame writable through
-//! one address and executable through another.
+//! one address and executable through another, unless that was declared.
 //!
 //! What is the caller's: that no frame is mapped with two memory types at once ([`crate::regions::alias`] sees to it for what goes by way of
 //! the regions); and cache maintenance where a frame's memory type changes or code was written.

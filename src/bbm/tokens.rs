@@ -2,7 +2,7 @@
 
 use super::pending::Pending;
 use super::tables::{Debt, State, Tables};
-use crate::addr::{Frame, VirtSpan};
+use crate::addr::{Frame, PhysSpan, VirtSpan};
 use crate::geometry::Slot;
 use core::marker::PhantomData;
 
@@ -196,6 +196,39 @@ impl Invalidated {
 /// part, or level 3, and no erratum against it ([`super::Protocol::resize`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Resize(pub(super) ());
+
+/// Permission to write, within a span, frames that are executed elsewhere: until
+/// [`crate::mapper::Mapper::close_alias`], which is owed.
+#[derive(Debug)]
+#[must_use = "a declared alias is closed"]
+pub struct OpenAlias<M> {
+    virt: VirtSpan,
+    frames: PhysSpan,
+    debt: Debt,
+    machine: PhantomData<fn() -> M>,
+}
+
+impl<M> OpenAlias<M> {
+    pub(crate) fn of(virt: VirtSpan, frames: PhysSpan) -> Self {
+        Self { virt, frames, debt: Debt("a declared alias that is not closed"), machine: PhantomData }
+    }
+
+    /// Where.
+    #[must_use]
+    pub fn virt(&self) -> VirtSpan {
+        self.virt
+    }
+
+    /// Of what.
+    #[must_use]
+    pub fn frames(&self) -> PhysSpan {
+        self.frames
+    }
+
+    pub(crate) fn settle(self) {
+        self.debt.settle();
+    }
+}
 
 /// Most frames that one root switch detaches.
 const DETACHED_MAX: usize = 8;

@@ -105,6 +105,16 @@ pub enum Error {
         /// What was asked for.
         attributes: Attributes,
     },
+    /// A declared alias is open where another was to be opened; or what was declared is still mapped, where it was to
+    /// be closed.
+    AliasOpen {
+        /// Where it is declared.
+        virt: VirtSpan,
+        /// Of what.
+        frames: PhysSpan,
+        /// The slot that still maps some of them there, and what it holds.
+        mapped: Option<(Slot, u64)>,
+    },
     /// Frames that were to be free again are mapped.
     InUse {
         /// Which.
@@ -140,6 +150,7 @@ impl Error {
             Self::Misdirected { .. } => "the window shows what the manager takes it for",
             Self::Guarded { .. } => "guard pages fault",
             Self::Aliased { .. } => "W^X by physical address",
+            Self::AliasOpen { .. } => "one declared alias, and nothing is left of it",
             Self::InUse { .. } => "what is mapped is not free",
             Self::OutOfFrames { .. } => "every frame before the first store",
         }
@@ -177,6 +188,10 @@ impl fmt::Display for Error {
             Self::Aliased { virt, frames, slot, descriptor, attributes } => {
                 write!(f, "{virt} cannot be {attributes}: {slot} maps {frames} by {descriptor:#x}")?;
             }
+            Self::AliasOpen { virt, frames, mapped: Some((slot, descriptor)) } => {
+                write!(f, "the alias of {frames} at {virt} is not over: {slot} maps it by {descriptor:#x}")?;
+            }
+            Self::AliasOpen { virt, frames, mapped: None } => write!(f, "an alias of {frames} at {virt} is open")?,
             Self::InUse { frames, slot, descriptor } => {
                 write!(f, "{frames} cannot be free: {slot} maps it by {descriptor:#x}")?;
             }

@@ -56,6 +56,37 @@ pub mod proofs_not_forged {
     }
 }
 
+pub mod aliases_are_declared_once {
+    //! What is written by declaration is declared to a mapper, by its machine, and closed once.
+    use breakwater::addr::{PhysSpan, VirtSpan};
+    use breakwater::bbm::{Live, OpenAlias, Protocol};
+    use breakwater::machine::Machine;
+    use breakwater::mapper::Mapper;
+
+    type Closed<M> = Result<(), (OpenAlias<M>, breakwater::mapper::Error)>;
+
+    pub fn twice<M: Machine>(mapper: &mut Mapper<'_, M, Live>, one: OpenAlias<M>, two: OpenAlias<M>) -> [Closed<M>; 2] {
+        let first = mapper.close_alias(one);
+        [first, mapper.close_alias(two)] //~ E0382: core::mem::forget(two); [first, mapper.close_alias(one)]
+    }
+
+    pub fn of_another<M: Machine, N: Machine>(
+        mapper: &mut Mapper<'_, M, Live>,
+        alias: OpenAlias<M>,
+        _other: OpenAlias<N>,
+    ) -> Closed<M> {
+        mapper.close_alias(alias) //~ E0308: mapper.close_alias(_other)
+    }
+
+    pub fn forged<M: Machine>(alias: OpenAlias<M>, _virt: VirtSpan) -> OpenAlias<M> {
+        alias //~ E0451: OpenAlias { virt: _virt, ..alias }
+    }
+
+    pub fn undeclared<M: Machine>(p: &Protocol<M>, _virt: VirtSpan, _frames: PhysSpan) -> bool {
+        p.aliases().declared().is_some() //~ E0624: p.aliases().is_declared(_frames, _virt)
+    }
+}
+
 pub mod store_with_permit {
     //! Nobody stores to a table, zeroes a frame or invalidates without a permit, and nobody but `bbm` makes one.
     use breakwater::addr::Frame;
