@@ -56,6 +56,7 @@ pub mod log;
 pub mod machine;
 pub mod mapper;
 pub mod memory_map;
+pub mod record;
 pub mod refusal;
 pub mod regions;
 pub mod report;

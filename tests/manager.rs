@@ -38,6 +38,7 @@ mod manager {
     mod places;
     mod properties;
     mod raw;
+    mod record;
     mod reference;
     mod regions;
     mod resize;

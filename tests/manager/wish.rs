@@ -107,7 +107,7 @@ impl Place {
     /// What it may map to: aligned alike for blocks, for smaller blocks, for pages only, or across the highest bits of an address where a
     /// descriptor keeps those elsewhere. So far apart that no two places ever share a frame, which with different memory types would be an
     /// error of whoever asks (mismatched attributes).
-    fn output<G: Geometry>(&self, which: u8) -> u64 {
+    pub(crate) fn output<G: Geometry>(&self, which: u8) -> u64 {
         let (start, block) = (self.fixed::<G>().start, G::slot_bytes(Level::L2));
         let which = if self.is_large::<G>() { which & 2 } else { which % 4 };
         match (G::HIGH_BITS, which) {
