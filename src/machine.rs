@@ -91,17 +91,18 @@ pub trait Machine {
         None
     }
 
-    /// What this machine reaches through `span` of the tables that it edits: all frames whose contents it would load or store there. By
-    /// default, as on a host, nothing: it reaches memory by other ways.
+    /// What this machine reaches through `span` of the tables that it edits, in as many parts as its window has there:
+    /// all frames whose contents it would load or store. By default, as on a host, nothing: it reaches memory by other
+    /// ways. Asked once for each table where a request meets the window.
     #[inline(always)]
-    fn reached(&self, _span: VirtSpan) -> [Option<Reached>; 2] {
-        [None, None]
+    fn reached(&self, _span: VirtSpan) -> impl Iterator<Item = Reached> + '_ {
+        core::iter::empty()
     }
 
     /// Whether [`Self::reached`] or [`Self::guard`] finds something: asked by every request. It may be true of more.
     #[inline(always)]
     fn is_reached(&self, span: VirtSpan) -> bool {
-        self.reached(span).iter().any(Option::is_some) || self.guard(span).is_some()
+        self.reached(span).next().is_some() || self.guard(span).is_some()
     }
 
     /// What of `span` is never mapped, because a CPU relies on the fault: the pages below stacks. By default, as on a

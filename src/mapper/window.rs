@@ -34,7 +34,7 @@ impl<M: Machine, S, F: Supply<M>> Mapper<'_, M, S, F> {
         if let Some(guard) = machine.guard(virt) {
             return Err(Error::Guarded { virt, guard });
         }
-        for Reached { virt: at, phys } in machine.reached(virt).into_iter().flatten() {
+        for Reached { virt: at, phys } in machine.reached(virt) {
             let ahead = at.raw() - virt.start().raw();
             if outputs.start().checked_add(ahead) != Some(phys.start()) {
                 return Err(Error::Misdirected { virt, output: outputs.start(), shows: (at, phys) });
@@ -47,36 +47,39 @@ impl<M: Machine, S, F: Supply<M>> Mapper<'_, M, S, F> {
 /// As what the window shows tables: walks read them so, too.
 const TABLES: Attributes = Attributes::Normal(Access::ReadWrite);
 
-/// The parts of the window that a request meets.
-type Met = [Option<Reached>; 2];
-
 impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
     /// Refuses to break `broken`, or to take rights from it, where that is the window to a table or to a frame of the supply.
     pub(super) fn check_window(&self, broken: VirtSpan) -> Result<(), Error> {
         if !self.is_window(broken) {
             return Ok(());
         }
-        let met = self.protocol.machine().reached(broken);
-        self.check_tables(&met, broken, self.root_slot(VirtAddr::at(0)))?;
+        self.check_tables(broken, self.root_slot(VirtAddr::at(0)))?;
         let former = self.protocol.upcoming_free(self.frames.tables()).map(|frame| self.table_span(frame));
         self.frames
             .spans()
             .chain(former)
-            .try_for_each(|free| check_reached(&met, broken, free, "the window to a free frame"))
+            .try_for_each(|free| self.check_reached(broken, free, "the window to a free frame"))
     }
 
     /// The same for the table of slot `zero` and those below it.
-    fn check_tables(&self, met: &Met, broken: VirtSpan, zero: Slot) -> Result<(), Error> {
-        check_reached(met, broken, self.table_span(zero.table()), "the window to a table")?;
+    fn check_tables(&self, broken: VirtSpan, zero: Slot) -> Result<(), Error> {
+        self.check_reached(broken, self.table_span(zero.table()), "the window to a table")?;
         let (mut at, has_tables) = (0, zero.level() != Level::L3);
         while has_tables && let Some(used) = self.protocol.first_used(zero, at, zero.slots()) {
             let slot = zero.step(used);
             if let Some(below) = self.protocol.child(slot).and_then(|child| slot.below(child, slot.virt())) {
-                self.check_tables(met, broken, below)?;
+                self.check_tables(broken, below)?;
             }
             at = used + 1;
         }
         Ok(())
+    }
+
+    fn check_reached(&self, broken: VirtSpan, frames: PhysSpan, name: &'static str) -> Result<(), Error> {
+        let shown = |part: Reached| Some((part, part.phys.intersection(frames)?));
+        let Some((part, frames)) = self.protocol.machine().reached(broken).find_map(shown) else { return Ok(()) };
+        let virt = VirtSpan::of(part.virt_of(frames), frames.bytes()).unwrap_or(broken);
+        Err(Error::WouldBreakSelf { virt: broken, footing: Footing { name, virt } })
     }
 
     fn table_span(&self, table: Frame) -> PhysSpan {
@@ -88,7 +91,7 @@ impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
     /// # Errors
     /// [`Error::NotMapped`] with the slot where the walk for the first of them ends.
     pub(crate) fn check_shown(&self, frames: PhysSpan, window: VirtSpan) -> Result<(), Error> {
-        for part in self.protocol.machine().reached(window).into_iter().flatten() {
+        for part in self.protocol.machine().reached(window) {
             let Some(shown) = part.phys.intersection(frames) else { continue };
             let start = part.virt_of(shown);
             let end = start.raw() + shown.bytes();
@@ -105,11 +108,4 @@ impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
         }
         Ok(())
     }
-}
-
-fn check_reached(met: &Met, broken: VirtSpan, frames: PhysSpan, name: &'static str) -> Result<(), Error> {
-    let shown = |part: Reached| Some((part, part.phys.intersection(frames)?));
-    let Some((part, frames)) = met.iter().copied().flatten().find_map(shown) else { return Ok(()) };
-    let virt = VirtSpan::of(part.virt_of(frames), frames.bytes()).unwrap_or(broken);
-    Err(Error::WouldBreakSelf { virt: broken, footing: Footing { name, virt } })
 }

@@ -63,6 +63,8 @@ pub(crate) struct Judged<G> {
     pub(crate) guards: Vec<Footing>,
     /// What is added to a frame's address to give its window, where that is through these tables.
     pub(crate) window: Option<u64>,
+    /// The window to physical memory, through these tables, where it is not one offset.
+    pub(crate) parts: Vec<Reached>,
     geometry: PhantomData<G>,
 }
 
@@ -135,6 +137,7 @@ impl<G: Geometry> Judged<G> {
             footings: Vec::new(),
             guards: Vec::new(),
             window: None,
+            parts: Vec::new(),
             geometry: PhantomData,
         }
     }
@@ -292,8 +295,9 @@ impl<G: Geometry> Machine for Judged<G> {
         self.footings.iter().copied().find(|footing| footing.virt.intersection(span).is_some())
     }
 
-    fn reached(&self, span: VirtSpan) -> [Option<Reached>; 2] {
-        [self.window.and_then(|offset| super::machine::shown(offset, span)), None]
+    fn reached(&self, span: VirtSpan) -> impl Iterator<Item = Reached> + '_ {
+        let one = self.window.and_then(|offset| super::machine::shown(offset, span));
+        one.into_iter().chain(self.parts.iter().filter_map(move |part| Reached::of(part.virt, part.phys, span)))
     }
 
     fn guard(&self, span: VirtSpan) -> Option<Footing> {

@@ -85,8 +85,8 @@ impl<G: Geometry> Machine for World<G> {
         self.footings.iter().copied().find(|footing| footing.virt.intersection(span).is_some())
     }
 
-    fn reached(&self, span: VirtSpan) -> [Option<Reached>; 2] {
-        [self.window.and_then(|offset| shown(offset, span)), None]
+    fn reached(&self, span: VirtSpan) -> impl Iterator<Item = Reached> + '_ {
+        self.window.and_then(|offset| shown(offset, span)).into_iter()
     }
 
     fn released(&mut self, frame: Frame) {

@@ -143,7 +143,7 @@ impl Machine for El2 {
         footing::of(span)
     }
 
-    fn reached(&self, span: VirtSpan) -> [Option<Reached>; 2] {
+    fn reached(&self, span: VirtSpan) -> impl Iterator<Item = Reached> + '_ {
         self.phys_to_virt.reached(span)
     }
 

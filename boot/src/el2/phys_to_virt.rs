@@ -66,14 +66,15 @@ impl PhysToVirt {
     }
 
     /// What is reached through `span`: of the image, and of the directmap, to which the image's own frames are counted, too.
-    pub(super) fn reached(self, span: VirtSpan) -> [Option<Reached>; 2] {
+    pub(super) fn reached(self, span: VirtSpan) -> impl Iterator<Item = Reached> {
         let image = VirtAddr::new(self.image.start().raw().wrapping_add(self.link_offset));
         let image = image.and_then(|image| Reached::of(image, self.image, span));
         let directmap = layout::DIRECTMAP.start();
         let base = directmap.raw().wrapping_sub(self.directmap_offset);
         let shown = PhysAddr::new(base).and_then(|base| PhysSpan::of(base, layout::DIRECTMAP.bytes()));
         let shown = shown.filter(|_| self.directmap_offset != 0);
-        [image, shown.and_then(|shown| Reached::of(directmap, shown, span))]
+        let directmap = shown.and_then(|shown| Reached::of(directmap, shown, span));
+        image.into_iter().chain(directmap)
     }
 
     /// Whether `span` meets the image or the directmap, whether or not there is one yet.

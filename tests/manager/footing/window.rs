@@ -1,6 +1,8 @@
 //! The window to tables and to free frames, through the tables themselves.
 
 use super::*;
+use breakwater::addr::VirtAddr;
+use breakwater::machine::Reached;
 
 const NAME: &str = "the window to a table";
 const FREE: &str = "the window to a free frame";
@@ -190,4 +192,67 @@ fn bad_breaking_the_window_to_a_former_table_about_to_be_taken() {
     drain(&mut bench, 3 + 2048 - 1600); // the pool goes on in the last
     refuses(&mut bench, Ask::Unmap(virt(WINDOW + POOL + 2 * MIB, PAGE)), FREE);
     bench.granted(Ask::Unmap(virt(WINDOW + POOL + 4 * MIB, PAGE)));
+}
+
+/// Where the quarters of the pool are reached, each by itself: apart, and in another order.
+const QUARTERS: [u64; 4] =
+    [3 * WINDOW, WINDOW + 64 * MIB, 2 * WINDOW + GIB - 2 * MIB, WINDOW + 64 * MIB - 2 * MIB - PAGE];
+
+/// Tables that are reached through a window of four parts, two of which nearly touch.
+fn in_quarters(features: Features) -> Desk {
+    let part = |index: usize| Reached {
+        virt: VirtAddr::at(QUARTERS[index]),
+        phys: PhysSpan::of(PhysAddr::at(POOL + index as u64 * 2 * MIB), 2 * MIB).expect("a quarter"),
+    };
+    let parts = [0, 1, 2, 3].map(part);
+    let shown = |part: Reached| request(part.virt.raw(), 2 * MIB, part.phys.start().raw(), DATA, Level::L3);
+    let mut bench = with(features, &parts.map(shown));
+    bench.protocol.machine_mut().parts = parts.to_vec();
+    bench
+}
+
+#[test]
+fn bad_breaking_any_part_of_a_window_in_parts() {
+    for features in [Features::empty(), Features::RESIZE] {
+        let mut bench = in_quarters(features);
+        // The tables are in the first quarter, the rest of the pool in all four.
+        for level in [Level::L0, Level::L1, Level::L2, Level::L3] {
+            let table = slot_in(bench.machine(), bench.tables.root(), level, QUARTERS[2]).table();
+            let page = virt(QUARTERS[0] + table.start().raw() - POOL, PAGE);
+            assert_eq!(refuses(&mut bench, Ask::Unmap(page), NAME).virt, page, "{level:?}");
+            refuses(&mut bench, Ask::Protect(page, CONSTANTS), NAME);
+        }
+        for quarter in QUARTERS {
+            let last = virt(quarter + 2 * MIB - PAGE, PAGE);
+            for ask in [Ask::Unmap(last), Ask::Clear(last), Ask::Remap(last, 2 * OUT, DATA)] {
+                assert_eq!(refuses(&mut bench, ask, FREE).virt, last, "{quarter:#x}");
+            }
+        }
+        refuses(&mut bench, Ask::Clear(virt(0, 1 << 48)), NAME);
+        drain(&mut bench, 0);
+        for quarter in &QUARTERS[1..] {
+            bench.granted(Ask::Unmap(virt(*quarter, 2 * MIB))); // nobody needs them
+        }
+        refuses(&mut bench, Ask::Clear(virt(0, 1 << 48)), NAME);
+    }
+}
+
+#[test]
+fn bad_showing_other_frames_in_any_part_of_a_window_in_parts() {
+    let mut bench = in_quarters(Features::empty());
+    drain(&mut bench, 64);
+    for (quarter, own) in QUARTERS.into_iter().zip((POOL..).step_by(2 << 20)).skip(1) {
+        let (page, own) = (quarter + MIB, own + MIB);
+        bench.granted(Ask::Unmap(virt(page, PAGE)));
+        for output in [OUT, own + PAGE, POOL, own ^ (2 * MIB)] {
+            let refused = bench.refused(map(page, PAGE, output, DATA));
+            let Error::Misdirected { shows: (at, frames), .. } = refused else { panic!("{refused}") };
+            assert_eq!((at.raw(), frames.start().raw(), frames.bytes()), (page, own, PAGE));
+        }
+        bench.granted(map(page, PAGE, own, DATA));
+    }
+    // The page between two parts is anybody's.
+    bench.granted(map(QUARTERS[1] - PAGE, PAGE, OUT, DATA));
+    let both = bench.refused(map(QUARTERS[1] - 2 * PAGE, 3 * PAGE, OUT, DATA));
+    assert!(matches!(both, Error::Misdirected { .. } | Error::Occupied { .. }), "{both}");
 }
