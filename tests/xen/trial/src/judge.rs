@@ -10,14 +10,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use breakwater_oracle::obligations::Rule;
 use breakwater_trace::{Event, Family, Record};
 use breakwater_witness::machine::Machine;
 use breakwater_witness::watch::{self, Ends, Outcome, Start, Subject, Testimony};
 use breakwater_witness::{Tools, xen};
+use object::{Object as _, ObjectSection as _};
 
 use crate::boot::{Case, MARKER, Supply};
 use crate::build::Built;
@@ -66,6 +69,9 @@ pub type Broken = (String, String);
 pub struct Seen {
     /// Violations by rule and function.
     pub findings: BTreeMap<Broken, u64>,
+    /// Violations of `MismatchedAttributes` by the function of Xen that asked for the mapping; without a name where
+    /// nobody is known.
+    pub mismatched: BTreeMap<String, u64>,
     /// Findings, folded by cause.
     pub causes: usize,
     /// By CPU: instructions while something was writable and executable.
@@ -124,11 +130,50 @@ pub fn watch(
         }
     };
     let mut seen = Seen::default();
-    let testimony = watch::watch(&subject, &ends, (None, false), |_, record| seen.count(record))?;
+    let mut callers = Callers::new(&built.elf)?;
+    let testimony = watch::watch(&subject, &ends, (None, false), |line, record| {
+        seen.count(record);
+        callers.record(line, record);
+    })?;
     let dir = said.parent().context("what is said goes to a directory")?;
     fs::create_dir_all(dir).and_then(|()| fs::write(said, format!("{testimony}\n"))).context("what was said")?;
     seen.add(&testimony)?;
+    for violation in testimony.violations.iter().filter(|violation| violation.rule == Rule::MismatchedAttributes) {
+        *seen.mismatched.entry(callers.before(violation.line, &subject)).or_default() += 1;
+    }
     Ok(seen)
+}
+
+/// Which of Xen's init functions ran last: whoever asks the editor for something while Xen boots is one. A recording
+/// tells of a function when control comes to it from another page, as it does when the editor returns.
+struct Callers {
+    init: Range<u64>,
+    /// By line of the recording.
+    ran: BTreeMap<u64, u64>,
+}
+
+impl Callers {
+    fn new(elf: &Path) -> Result<Self> {
+        let bytes = fs::read(elf).with_context(|| elf.display().to_string())?;
+        let section = object::File::parse(&*bytes)?.section_by_name(".init.text").map(|section| {
+            let start = section.address();
+            start..start + section.size()
+        });
+        Ok(Self { init: section.context("Xen has no .init.text")?, ran: BTreeMap::new() })
+    }
+
+    fn record(&mut self, line: u64, record: &Record) {
+        let Record::Step(step) = record else { return };
+        if matches!(step.event, Event::Fetch { .. }) && self.init.contains(&step.pc) {
+            self.ran.insert(line, step.pc);
+        }
+    }
+
+    /// The name of the one that ran last before this line; empty if there is none.
+    fn before(&self, line: u64, subject: &Subject) -> String {
+        let last = self.ran.range(..line).next_back().and_then(|(_, pc)| subject.symbols.place(*pc));
+        last.map(|(name, _)| name.to_owned()).unwrap_or_default()
+    }
 }
 
 impl Seen {

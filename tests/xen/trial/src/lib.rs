@@ -77,6 +77,16 @@ pub struct Ground<'a> {
     pub library: &'a (dyn Fn() -> Result<PathBuf> + Sync),
 }
 
+impl Ground<'_> {
+    /// What a variant links: ours our library, built if need be.
+    ///
+    /// # Errors
+    /// It does not build.
+    pub(crate) fn library_of(&self, variant: Variant) -> Result<Option<PathBuf>> {
+        (variant == Variant::Ours).then(|| (self.library)()).transpose()
+    }
+}
+
 /// One thing to do with one Xen.
 #[derive(Clone, Debug)]
 enum Task {
@@ -152,7 +162,7 @@ fn carried_out(args: &Args, ground: &Ground<'_>, tasks: &[Task], variants: &[Var
     let bench = Bench::new(&ground.home)?;
     let mut all = Vec::new();
     for variant in variants {
-        let library = (*variant == Variant::Ours).then(|| (ground.library)()).transpose()?;
+        let library = ground.library_of(*variant)?;
         for task in tasks {
             all.push((*variant, task, bench.build(&Recipe::of(*variant, task.flavour()), library.as_deref())?));
         }

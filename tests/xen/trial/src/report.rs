@@ -129,6 +129,13 @@ impl Report {
                     Some(grouped(column.seen(run)?.findings.get(broken).copied().unwrap_or_default()))
                 });
             }
+            let of_run = self.columns.values().filter_map(|column| column.seen(run));
+            let callers: BTreeSet<_> = of_run.flat_map(|seen| seen.mismatched.keys()).collect();
+            for caller in callers {
+                row(format!("  {BY_DESIGN} asked for by {}", named(caller)), &|column| {
+                    Some(grouped(column.seen(run)?.mismatched.get(caller).copied().unwrap_or_default()))
+                });
+            }
         }
         let boots: BTreeSet<_> = self.columns.values().flat_map(|column| column.boots.keys()).collect();
         for boot in boots {
@@ -150,6 +157,9 @@ fn promised(seen: &Seen) -> Vec<String> {
     for ((rule, function), violations) in seen.findings.iter().filter(|((rule, _), _)| rule != BY_DESIGN) {
         broken.push(format!("{} of {rule} in {function}", grouped(*violations)));
     }
+    if let Some(violations) = seen.mismatched.get("") {
+        broken.push(format!("{} of {BY_DESIGN} that nobody is known to have asked for", grouped(*violations)));
+    }
     match seen.protected {
         None => broken.push("no runtime root was ever in force".to_owned()),
         Some(instructions) if instructions > MOST_TO_PROTECTED => broken.push(format!(
@@ -162,10 +172,14 @@ fn promised(seen: &Seen) -> Vec<String> {
     broken
 }
 
+fn has_both(stock: &Column) -> bool {
+    [Run::Idle, Run::Several].iter().all(|run| stock.seen(*run).is_some())
+}
+
 /// In what stock differs from the build that XEN.md is about; asked of a stock that was watched in both ways that show
 /// something of their own.
 fn unlike_known(stock: &Column) -> Vec<String> {
-    if ![Run::Idle, Run::Several].iter().all(|run| stock.seen(*run).is_some()) {
+    if !has_both(stock) {
         return Vec::new();
     }
     let (known, broken) = (BTreeSet::from(KNOWN), stock.broken());
@@ -173,6 +187,10 @@ fn unlike_known(stock: &Column) -> Vec<String> {
     let more = broken.difference(&known).map(spelled).map(|what| format!("stock: {what}, which 4.17.7 does not have"));
     let less = known.difference(&broken).map(spelled).map(|what| format!("stock: no {what}, which 4.17.7 has"));
     more.chain(less).collect()
+}
+
+const fn named(caller: &str) -> &str {
+    if caller.is_empty() { "nobody known" } else { caller }
 }
 
 /// A number with a comma after each three digits.
@@ -211,6 +229,15 @@ impl fmt::Display for Report {
                 widths.iter().try_for_each(|width| write!(text, "{}:|", "-".repeat(width + 1)))?;
                 text.push('\n');
             }
+        }
+        if let Some(stock) = self.columns.get(&Variant::Stock).filter(|stock| has_both(stock)) {
+            let count = unlike_known(stock).len();
+            let same = if count == 0 { "all of them".to_owned() } else { format!("but for {count} differences") };
+            write!(
+                text,
+                "\nStock breaks {} rules in functions, {same} as XEN.md has it of 4.17.7.",
+                stock.broken().len()
+            )?;
         }
         f.write_str(text.trim_end())
     }
@@ -281,7 +308,12 @@ mod tests {
         assert!(line("runtime root in force").ends_with("|110,179|80,000|"), "{text}");
         assert!(line("CPU 0").ends_with("|107,504|0|"), "{text}");
         assert!(line("boots plain").ends_with("|2.0|3.0|"), "{text}");
-        assert!(text.lines().all(|line| line.chars().count() == text.lines().next().map_or(0, |l| l.chars().count())));
+        let widths: BTreeSet<_> = text.lines().filter(|line| line.starts_with('|')).map(|line| line.len()).collect();
+        assert_eq!(widths.len(), 1, "{text}");
+        assert!(
+            text.ends_with("Stock breaks 10 rules in functions, all of them as XEN.md has it of 4.17.7."),
+            "{text}"
+        );
     }
 
     #[test]
