@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use breakwater_card::board::REMOVABLE;
 use breakwater_card::disk::{self, Table};
 use breakwater_witness::child::{self, Finished, Limits};
@@ -258,12 +258,30 @@ impl Case {
         ensure!(panic.is_empty(), "{}", panic.join(" "));
         ensure!(!finished.timed_out, "it hangs after {:.0} s: {last}", finished.took.as_secs_f64());
         ensure!(serial.contains(MARKER), "it ended without its domain: {last}, {}", finished.ended());
+        let (smp, up) = (self.machine.smp, serial.lines().find_map(brought_up));
+        ensure!(up == Some(smp), "of {smp} CPUs {} came up", up.unwrap_or(0));
         if self.way != Way::Dom0less {
             ensure!(finished.status == Some(0), "it did not switch off: {}", finished.ended());
             ensure!(serial.contains(HALTED), "it ended otherwise than by its first domain: {last}");
         }
         Ok(())
     }
+}
+
+/// Requires that the core has audited its tables when init was done, and found what was declared.
+///
+/// # Errors
+/// It did not, or it found something else: its line.
+pub fn require_audit(serial: &str) -> Result<()> {
+    let said = serial.lines().find_map(|line| line.split_once("breakwater: audit: ")).map(|(_, said)| said.trim());
+    let said = said.context("the core has audited nothing")?;
+    ensure!(said.split(", ").any(|part| part == "0 mismatches"), "the audit says: {said}");
+    Ok(())
+}
+
+/// How many CPUs run, if that is what this line of Xen's says.
+fn brought_up(line: &str) -> Option<u32> {
+    line.split_once("Brought up ")?.1.split_whitespace().next()?.parse().ok()
 }
 
 /// The script that a domain's user space is.
@@ -288,16 +306,18 @@ fn modules(supply: &dyn Supply, scratch: &Path, line: &'static str) -> Result<[M
 mod tests {
     use super::*;
 
+    const UP: &str = "(XEN) Brought up 1 CPUs\n";
+
     fn ended(serial: &str, status: Option<i32>) -> Finished {
         Finished { serial: serial.to_owned(), status, ..Finished::default() }
     }
 
     #[test]
     fn good_a_domain_that_switches_off_is_a_boot() {
-        let serial = format!("(XEN) Xen version\n{MARKER}\n(XEN) {HALTED}\n");
+        let serial = format!("(XEN) Brought up 1 CPUs\n{MARKER}\n(XEN) {HALTED}\n");
         assert!(Case::default().judge(&ended(&serial, Some(0))).is_ok());
         let alone = Case { way: Way::Dom0less, ..Case::default() };
-        assert!(alone.judge(&ended(&format!("(XEN) DOM1: {MARKER}\n"), None)).is_ok());
+        assert!(alone.judge(&ended(&format!("{UP}(XEN) DOM1: {MARKER}\n"), None)).is_ok());
     }
 
     #[test]
@@ -305,8 +325,12 @@ mod tests {
         let refused = |serial: &str, status| {
             Case::default().judge(&ended(serial, status)).expect_err("it is no boot").to_string()
         };
-        let said = format!("{MARKER}\n");
-        assert!(refused("(XEN) so far\n", Some(0)).starts_with("it ended without its domain: (XEN) so far"));
+        let said = format!("{UP}{MARKER}\n");
+        assert!(
+            refused(&format!("{UP}(XEN) so far\n"), Some(0)).starts_with("it ended without its domain: (XEN) so far")
+        );
+        assert_eq!(refused(&format!("(XEN) Brought up 2 CPUs\n{MARKER}"), Some(0)), "of 1 CPUs 2 came up");
+        assert_eq!(refused(MARKER, Some(0)), "of 1 CPUs 0 came up");
         assert!(refused(&said, Some(1)).starts_with("it did not switch off"));
         assert!(refused(&said, Some(0)).starts_with("it ended otherwise"));
         let panic = "(XEN) Panic on CPU 0:\n(XEN) Unable to do so\n(XEN) ***\n";
@@ -319,6 +343,21 @@ mod tests {
                 .to_string()
                 .starts_with("it hangs after 0 s: (XEN) here")
         );
+    }
+
+    #[test]
+    fn good_an_audit_without_mismatches() {
+        assert!(require_audit("x\n(XEN) breakwater: audit: 5 pages in 2 parts, 3 tables, 0 mismatches\r\n").is_ok());
+    }
+
+    #[test]
+    fn bad_an_audit_that_found_something_or_none() {
+        let refused = |serial: &str| require_audit(serial).expect_err("it is refused").to_string();
+        assert_eq!(
+            refused("(XEN) breakwater: audit: 5 pages, 10 mismatches\n"),
+            "the audit says: 5 pages, 10 mismatches"
+        );
+        assert_eq!(refused("(XEN) audit\n"), "the core has audited nothing");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! * [`Run::Several`]: four CPUs side by side, until the memory of the boot alone is given back.
 //! * [`Run::Domain`]: one CPU, until Debian's kernel's user space as the first domain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -67,11 +67,11 @@ pub type Broken = (String, String);
 /// What was seen of one run.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Seen {
-    /// Violations by rule and function.
+    /// How often each rule was broken by which function, repetitions included.
     pub findings: BTreeMap<Broken, u64>,
-    /// Violations of `MismatchedAttributes` by the function of Xen that asked for the mapping; without a name where
-    /// nobody is known.
-    pub mismatched: BTreeMap<String, u64>,
+    /// The functions of Xen that asked for mappings that break `MismatchedAttributes`; an empty name where nobody is
+    /// known.
+    pub mismatched: BTreeSet<String>,
     /// Findings, folded by cause.
     pub causes: usize,
     /// By CPU: instructions while something was writable and executable.
@@ -137,9 +137,9 @@ pub fn watch(
     })?;
     let dir = said.parent().context("what is said goes to a directory")?;
     fs::create_dir_all(dir).and_then(|()| fs::write(said, format!("{testimony}\n"))).context("what was said")?;
-    seen.add(&testimony)?;
+    seen.add(&testimony, &subject)?;
     for violation in testimony.violations.iter().filter(|violation| violation.rule == Rule::MismatchedAttributes) {
-        *seen.mismatched.entry(callers.before(violation.line, &subject)).or_default() += 1;
+        seen.mismatched.insert(callers.before(violation.line, &subject));
     }
     Ok(seen)
 }
@@ -187,7 +187,7 @@ impl Seen {
         }
     }
 
-    fn add(&mut self, testimony: &Testimony) -> Result<()> {
+    fn add(&mut self, testimony: &Testimony, subject: &Subject) -> Result<()> {
         if !matches!(testimony.outcome, Outcome::Reached(_)) {
             let last = testimony.serial.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
             bail!("{}, after: {}", testimony.outcome.says(), last.trim());
@@ -195,11 +195,17 @@ impl Seen {
         if let Some(unknown) = testimony.unknowns.first() {
             bail!("no verdict: {unknown}");
         }
+        // A CPU that never came breaks nothing.
+        let up = testimony.cpus.values().filter(|cpu| cpu.started && cpu.mmu_was_on).count();
+        ensure!(up == subject.cpus as usize, "of {} CPUs {up} came up", subject.cpus);
         for finding in &testimony.findings {
             for symptom in &finding.symptoms {
-                let broken = (format!("{:?}", symptom.rule), finding.cause.function.clone());
-                *self.findings.entry(broken).or_default() += symptom.violations;
+                self.broke(symptom.rule, &finding.cause.function, symptom.times);
             }
+        }
+        for more in &testimony.not_kept {
+            let function = subject.symbols.place(more.pc).map_or("?", |(name, _)| name);
+            self.broke(more.rule, function, more.times);
         }
         self.causes = testimony.findings.len();
         self.events = testimony.events;
@@ -213,9 +219,59 @@ impl Seen {
         Ok(())
     }
 
-    /// Violations of a rule, wherever.
+    fn broke(&mut self, rule: Rule, function: &str, times: u64) {
+        *self.findings.entry((format!("{rule:?}"), without_paths(function))).or_default() += times;
+    }
+
+    /// How often a rule was broken, wherever.
     #[must_use]
     pub fn of_rule(&self, rule: &str) -> u64 {
         self.findings.iter().filter(|((broken, _), _)| broken == rule).map(|(_, violations)| violations).sum()
+    }
+}
+
+/// A function of Rust's by its own name and those of its types, without the modules that they are in.
+fn without_paths(name: &str) -> String {
+    let mut text = String::new();
+    for (index, part) in name.split("::").enumerate() {
+        let is_path = |letter: char| letter.is_alphanumeric() || letter == '_';
+        let kept = text.trim_end_matches(is_path).len();
+        if index > 0 && kept < text.len() {
+            text.truncate(kept);
+        } else if index > 0 {
+            text.push_str("::");
+        }
+        text.push_str(part);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_a_rust_function_is_named_without_its_modules() {
+        assert_eq!(without_paths("xen_pt_update"), "xen_pt_update");
+        assert_eq!(without_paths("core::fmt::write"), "write");
+        assert_eq!(
+            without_paths("<xen::el2::El2 as core::machine::Machine>::store_run"),
+            "<El2 as Machine>::store_run"
+        );
+    }
+
+    #[test]
+    fn good_how_often_a_rule_was_broken_is_a_sum() {
+        let mut seen = Seen::default();
+        for (rule, function, times) in [
+            (Rule::FillSync, "map", 2),
+            (Rule::FillSync, "unmap", 3),
+            (Rule::FillSync, "map", 4),
+            (Rule::RootSwitch, "map", 1),
+        ] {
+            seen.broke(rule, function, times);
+        }
+        assert_eq!((seen.of_rule("FillSync"), seen.of_rule("RootSwitch"), seen.of_rule("LineAfter")), (9, 1, 0));
+        assert_eq!(seen.findings.len(), 3);
     }
 }

@@ -171,9 +171,9 @@ fn carried_out(args: &Args, ground: &Ground<'_>, tasks: &[Task], variants: &[Var
     let outcomes = pool::each(
         args.jobs.into(),
         &all,
-        |_, (_, task, built)| {
+        |_, (variant, task, built)| {
             let began = Instant::now();
-            let outcome = one(task, built, args, ground)?;
+            let outcome = one(*variant, task, built, args, ground)?;
             Ok((outcome, began.elapsed().as_secs_f64()))
         },
         |(_, task, built), (outcome, seconds)| {
@@ -194,14 +194,19 @@ fn carried_out(args: &Args, ground: &Ground<'_>, tasks: &[Task], variants: &[Var
     Ok(report)
 }
 
-fn one(task: &Task, built: &Built, args: &Args, ground: &Ground<'_>) -> Result<Outcome> {
+fn one(variant: Variant, task: &Task, built: &Built, args: &Args, ground: &Ground<'_>) -> Result<Outcome> {
     let scratch = ground.tools.scratch.join(format!("{}-{}", built.name, task.name()));
     fs::create_dir_all(&scratch).with_context(|| paths::shown(&scratch))?;
     let timeout = Duration::from_secs(args.timeout);
     let outcome = match task {
         Task::Boot(row) => {
             let mut command = row.case.command(&ground.tools.qemu, &built.image, ground.supply, &scratch)?;
-            let finished = row.case.run(&mut command, timeout);
+            let finished = row.case.run(&mut command, timeout).and_then(|finished| {
+                if variant == Variant::Ours {
+                    boot::require_audit(&finished.serial)?;
+                }
+                Ok(finished)
+            });
             Outcome::Booted(finished.map(|finished| finished.took.as_secs_f64()).map_err(|why| format!("{why:#}")))
         }
         Task::Watch(run) => {
