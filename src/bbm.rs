@@ -22,6 +22,7 @@
 //! completed invalidation covered it ([`Invalidated`]). A broken slot remembers meanwhile, with bit 0 clear, what was there or what comes,
 //! so that a request needs no list of what it does.
 
+mod adopt;
 mod fill;
 mod free;
 mod invalidate;
@@ -30,6 +31,7 @@ mod pending;
 mod tables;
 mod tokens;
 
+pub use adopt::{Adopted, Foreign, Ignored, Oddity};
 pub use free::{FreeFrame, OwnedRam};
 pub use live::{After, Settling};
 pub(crate) use pending::Pending;

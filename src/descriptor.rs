@@ -278,6 +278,32 @@ impl Entry {
         (is_ours && (!contiguous || G::run_slots(level) > 1)).then_some(leaf.with_contiguous(contiguous))
     }
 
+    /// What `raw`, a valid descriptor of a table of `level`, says but for bits that the manager never writes so, and
+    /// those bits. `None` for what no attributes of ours say. The mark of a table that stays is nobody else's.
+    pub(crate) fn nearest_in<G: Geometry>(raw: u64, level: Level) -> Option<(Self, u64)> {
+        let nearest = if raw & TABLE_BITS == TABLE_BITS && level != Level::L3 {
+            Self::table(output_frame::<G>(raw))
+        } else {
+            let (attributes, _) = Attributes::of_bits(raw)?;
+            let leaf = Leaf::new_in::<G>(level, PhysAddr::within(G::decode_output(raw)), attributes)?;
+            let run = raw & DESCRIPTOR::CONTIGUOUS::SET.value != 0 && G::run_slots(level) > 1;
+            Self::Leaf(leaf.with_contiguous(run))
+        };
+        Some((nearest, raw ^ nearest.encode_in::<G>(level)))
+    }
+
+    /// Bits beside the address that the architecture ignores, or has as RES0, in such a descriptor of EL2's stage 1 in
+    /// Non-secure state with E2H = 0: of a leaf NS, nG, bit 53 and software's; of a table those that only leaves have,
+    /// and software's.
+    pub(crate) const fn ignored_bits(self) -> u64 {
+        const SOFTWARE: u64 = 0xf << 55;
+        match self {
+            Self::Table { .. } => 0x3ff << 2 | 0xf << 51 | SOFTWARE,
+            Self::Leaf(_) => 1 << 5 | 1 << 11 | 1 << 53 | SOFTWARE,
+            _ => 0,
+        }
+    }
+
     /// The descriptor that says this in a table of `level`.
     #[must_use]
     pub fn encode(self, level: Level) -> u64 {

@@ -7,6 +7,7 @@
 //! model must complain each time. `properties` does all of it at random, `matrix` one request at a time on everything that a slot may hold.
 
 mod manager {
+    mod adopt;
     mod aliases;
     mod bench;
     mod bits;

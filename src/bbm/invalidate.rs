@@ -5,7 +5,23 @@
 use super::pending::Owed;
 use super::{Broken, Changed, Geo, Invalidated, Pending, Protocol, Reach};
 use crate::errata::Errata;
+use crate::features::Features;
+use crate::geometry::Geometry;
 use crate::machine::{Machine, Maintenance, Scope};
+
+/// All that there is.
+pub(super) struct Everything;
+
+impl Owed for Everything {
+    fn is_nothing(&self) -> bool {
+        false
+    }
+
+    fn each<G: Geometry>(&self, _: Features, mut issue: impl FnMut(Scope)) -> Option<Scope> {
+        issue(Scope::All);
+        Some(Scope::All)
+    }
+}
 
 impl<M: Machine> Protocol<M> {
     /// Settles what breaks owe. What comes back proves that no TLB translates through any slot that was broken.

@@ -57,6 +57,13 @@ impl<M> Tables<M, Offline> {
     }
 }
 
+impl<M> Tables<M, Live> {
+    /// Tables that are in force already, whose root's first slot is `root`.
+    pub(super) fn in_force(root: Slot) -> Self {
+        Self { root, of: PhantomData }
+    }
+}
+
 impl<M, S> Tables<M, S> {
     /// The root's frame: what TTBR0_EL2 takes.
     #[must_use]

@@ -3,7 +3,7 @@
 #![deny(unsafe_code)]
 use breakwater::addr::{Level, VirtAddr};
 use breakwater::bbm::{
-    After, Broken, Detached, Filled, FreeTables, FreshTable, Live, Offline, Place, Protocol, Released, Tables,
+    After, Broken, Detached, Filled, FreeTables, FreshTable, Ignored, Live, Offline, Place, Protocol, Released, Tables,
     UnusedSlots,
 };
 use breakwater::bringup::{Bringup, Editor};
@@ -34,6 +34,11 @@ pub fn brought_up_by_unsafe<M: Machine>(bringup: Bringup<M>, _machine: M, _image
 
 pub fn brought_up_made_up<M: Machine>(bringup: Bringup<M>, _machine: M, _image: Image) -> Bringup<M> {
     bringup //~ E0277: Bringup::simulated(_machine, Errata::empty(), _image)
+}
+
+/// Whose frames they lie in, only who brought the machine up can know.
+pub fn adopted<M: Machine>(_p: &mut Protocol<M>, tables: Tables<M, Live>) -> Option<Tables<M, Live>> {
+    Some(tables) //~ E0133: Some(_p.adopt(tables.root(), Ignored::Mend, &mut []).ok()?.0)
 }
 
 /// Below the mapper nobody asks what a CPU stands on.
