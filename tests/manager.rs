@@ -52,4 +52,5 @@ mod manager {
     mod window;
     mod wish;
     mod world;
+    mod xen;
 }

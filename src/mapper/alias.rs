@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Error, Mapper};
-use crate::addr::{PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+use crate::addr::{Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use crate::bbm::{Geo, OpenAlias};
 use crate::descriptor::{Attributes, Entry, Leaf, Rights};
 use crate::frames::Supply;
@@ -112,7 +112,12 @@ impl<M: Machine, S, F: Supply<M>> Mapper<'_, M, S, F> {
             if wanted.except.covers(slot.span()) {
                 continue;
             }
-            let found = match self.protocol.read(slot) {
+            let raw = self.protocol.raw(slot);
+            // Most leaves map something else, which their address alone tells.
+            if first.level() == Level::L3 && !wanted.meets(Geo::<M>::decode_output(raw), slot) {
+                continue;
+            }
+            let found = match Entry::decode_in::<Geo<M>>(raw, slot.level()) {
                 Entry::Table { frame, .. } => {
                     slot.below(frame, slot.virt()).and_then(|below| self.find_alias(wanted, below))
                 }
@@ -135,6 +140,12 @@ impl Wanted {
         let from = ahead(self.within.start()) >> first.shift();
         let end = ahead(self.within.end_exclusive()).div_ceil(first.bytes()).min(first.slots());
         (from, end)
+    }
+
+    /// Whether a page at `output`, in `slot`, is one of the frames.
+    #[inline(always)]
+    fn meets(&self, output: u64, slot: Slot) -> bool {
+        output < self.frames.end_exclusive().raw() && self.frames.start().raw() < output + slot.bytes()
     }
 
     /// The frames that `leaf` shares, of its part where to look and outside of what the request replaces.

@@ -3,7 +3,7 @@
 
 use crate::setup::{self, Loader};
 use crate::{image, linux, paths};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use breakwater_witness::Tools;
 use breakwater_xen_trial::Ground;
 use breakwater_xen_trial::boot::Supply;
@@ -39,10 +39,24 @@ impl Supply for Brought {
     }
 }
 
-/// Builds the library that our Xen links.
-fn library() -> Result<PathBuf> {
+/// Builds the library that our Xen links; for one that speaks on the UART at `early_uart`, if there is one.
+fn library(early_uart: Option<&str>) -> Result<PathBuf> {
     let toolchain = setup::ready(None)?.toolchain;
     let mut cargo = image::cargo(&toolchain, "build", None);
+    early_uart.map(|registers| cargo.env("BREAKWATER_XEN_EARLY_UART", registers));
     crate::exec::run(cargo.args(["--package", "breakwater-xen"])).context("our library for Xen does not build")?;
     Ok(paths::target().join(paths::TARGET).join("release").join("libbreakwater_xen.a"))
+}
+
+/// Builds that library, and sees that it has all that Xen's C files declare.
+///
+/// # Errors
+/// It does not build, or lacks a function.
+pub(crate) fn check_library() -> Result<()> {
+    let bytes = std::fs::read(library(None)?)?;
+    for name in breakwater_xen_trial::edits::functions() {
+        let symbol = [b"\0", name.as_bytes(), b"\0"].concat();
+        ensure!(bytes.windows(symbol.len()).any(|word| word == symbol), "our library for Xen has no {name}");
+    }
+    Ok(())
 }

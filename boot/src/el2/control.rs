@@ -19,6 +19,7 @@ pub(super) const TCR_WITHOUT_PS: u64 = bits(&TCR_RES1)
 const TCR_RES1: [u32; 2] = [23, 31];
 /// The most that TCR_EL2.PS takes without FEAT_LPA2.
 pub(super) const PS_MAX: u64 = TCR_EL2::PS::Bits_48.value >> PS_SHIFT;
+/// Where PS is in it.
 pub(super) const PS_SHIFT: u32 = TCR_EL2::PS.shift as u32;
 
 /// SCTLR_EL2 with nothing on: its RES1 bits with E2H=0.
@@ -27,6 +28,7 @@ pub(super) const SCTLR_RESET: u64 = bits(&[4, 5, 11, 16, 18, 22, 23, 28, 29]);
 pub(super) const SCTLR_OFF: u64 = SCTLR_RESET | SCTLR_EL2::WXN::Enable.value | SCTLR_EL2::SA::Enable.value;
 /// The MMU and the caches.
 pub(super) const SCTLR_MMU_AND_CACHES: u64 = SCTLR_M | SCTLR_EL2::C::Cacheable.value | SCTLR_EL2::I::Cacheable.value;
+/// SCTLR_EL2.M: the MMU.
 pub(super) const SCTLR_M: u64 = SCTLR_EL2::M::Enable.value;
 /// SCTLR_EL2.EE: data is big-endian.
 pub(super) const SCTLR_EE: u64 = SCTLR_EL2::EE::SET.value;
@@ -73,6 +75,9 @@ const_assert_eq!(SCTLR_ON, 0x30cd_183d);
 const_assert_eq!(SCR, 0x5b1);
 const_assert_eq!(SPSR, 0x3c9);
 
+/// Code.
 pub(super) const CODE: u64 = leaf_bits(Attributes::Normal(Access::ReadExecute), Level::L3);
+/// Constants.
 pub(super) const CONSTANT_DATA: u64 = leaf_bits(Attributes::Normal(Access::ReadOnly), Level::L3);
+/// Data.
 pub(super) const DATA: u64 = leaf_bits(Attributes::Normal(Access::ReadWrite), Level::L3);

@@ -1,5 +1,5 @@
 //! Machines where nobody listens yet, or ever: early consoles, and what a debugger reads from memory. And machines that
-//! are vast, or on paper: 1 TiB of RAM, and the trees of Debian's boards.
+//! are vast, or on paper: 1 TiB of RAM, the trees of Debian's boards, and the library for Xen.
 
 use super::runner::Case;
 use super::variety::{TIMEOUT, judged};
@@ -10,7 +10,7 @@ use crate::flight::Board;
 use crate::image::{self, Earlycon, Image, Recipe};
 use crate::loader::{self, Loading, State};
 use crate::machine::{Level, Machine};
-use crate::{boards, report, trees, ui, verdict};
+use crate::{boards, report, trees, ui, verdict, xen};
 use anyhow::{Context as _, Result, ensure};
 use std::io::Write;
 use std::path::Path;
@@ -47,6 +47,7 @@ pub(super) fn cases() -> Vec<Case> {
         }),
         Case::new("boards/one-tib-of-ram", one_tib),
         Case::new("boards/trees-of-debian", |_, _| boards::check()),
+        Case::new("xen/library", |_, _| xen::check_library()),
     ]
 }
 

@@ -49,6 +49,14 @@ pub struct Flavour {
     pub config: &'static [&'static str],
 }
 
+impl Flavour {
+    /// The registers of the UART on which it speaks before it has read anything, in hexadecimal digits.
+    #[must_use]
+    pub fn early_uart(&self) -> Option<&'static str> {
+        self.config.iter().find_map(|line| line.strip_prefix("CONFIG_EARLY_UART_BASE_ADDRESS=0x"))
+    }
+}
+
 /// The configurations that are built, the plain one first.
 pub const FLAVOURS: [Flavour; 4] = [
     Flavour { name: "plain", config: &[] },
@@ -334,7 +342,7 @@ impl Log {
 /// The first error in what a build said.
 fn complaint(said: &str) -> &str {
     let is_error =
-        |line: &&str| line.contains("error:") || line.contains("undefined reference") || line.contains("***");
+        |line: &&str| line.contains("error:") || line.contains("undefined reference") || line.contains("*** [");
     said.lines().find(is_error).or_else(|| said.lines().next_back()).unwrap_or("make said nothing").trim()
 }
 

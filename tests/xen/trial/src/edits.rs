@@ -3,10 +3,229 @@
 //! Why it exists: the repository holds no text of Xen, so what is taken out is named and what is put in is ours. What
 //! must hold: the list is applied in order, and each edit matches as often as it says, or the build ends with its name.
 
-use crate::edit::Edit;
+use crate::edit::{
+    Edit, add_file, append, cut_function, cut_label, cut_lines, insert_after, insert_before, replace_line,
+    replace_lines,
+};
+
+const HEAD: &str = "xen/arch/arm/arm64/head.S";
+const MM: &str = "xen/arch/arm/mm.c";
+const CONFIG: &str = "xen/arch/arm/include/asm/config.h";
+const SCRIPT: &str = "xen/arch/arm/xen.lds.S";
+const SMPBOOT: &str = "xen/arch/arm/smpboot.c";
+
+/// Functions of mm.c that c/breakwater.c or the core has, or that only those called.
+const REPLACED: [&str; 27] = [
+    "build_assertions",
+    "dump_hyp_walk",
+    "mfn_to_xen_entry",
+    "pte_of_xenaddr",
+    "early_fdt_map",
+    "xen_pt_enforce_wnx",
+    "clear_table",
+    "setup_pagetables",
+    "clear_boot_pagetables",
+    "mmu_init_secondary_cpu",
+    "xen_map_table",
+    "xen_unmap_table",
+    "create_xen_table",
+    "xen_pt_next_level",
+    "xen_pt_check_entry",
+    "xen_pt_update_entry",
+    "xen_pt_mapping_level",
+    "xen_pt_check_contig",
+    "xen_pt_update",
+    "map_pages_to_xen",
+    "populate_pt_range",
+    "destroy_xen_mappings",
+    "modify_xen_mappings",
+    "free_init_memory",
+    "init_secondary_pagetables",
+    "setup_directmap_mappings",
+    "setup_frametable_mappings",
+];
+/// Those of them of which arm32 has its own.
+const TWICE: [&str; 2] = ["init_secondary_pagetables", "setup_directmap_mappings"];
+
+const HEADER: &str = include_str!("../../c/breakwater.h");
+
+/// The functions of our library that Xen calls.
+pub fn functions() -> impl Iterator<Item = &'static str> {
+    // What follows the last comment is of breakwater.c.
+    let declared = HEADER.rsplit_once("/*").map_or(HEADER, |(before, _)| before);
+    declared.lines().filter_map(|line| {
+        let (before, _) = line.split_once('(')?;
+        let name = before.rsplit(' ').next()?;
+        name.starts_with("bw_").then_some(name)
+    })
+}
 
 /// The edits, in their order.
 #[must_use]
 pub fn all() -> Vec<Edit> {
-    Vec::new()
+    [layout(), script(), head(), mm(), cpus(), declarations(), library()].concat()
+}
+
+/// The map of Xen since 4.18: L0 slot 20, so that no identity page can fall into it.
+fn layout() -> Vec<Edit> {
+    let at = |name: &'static str, address: &str| {
+        replace_line(CONFIG, &["#define", name, "vaddr_t"], format!("#define {name} _AT(vaddr_t, {address})\n"))
+    };
+    vec![
+        at("XEN_VIRT_START", "0x00000a0000200000"),
+        replace_line(
+            CONFIG,
+            &["#define", "FIXMAP_ADDR", "PAGE_SIZE"],
+            "#define FIXMAP_ADDR(n) (_AT(vaddr_t, 0x00000a0000a00000) + (n) * PAGE_SIZE)\n",
+        ),
+        at("BOOT_FDT_VIRT_START", "0x00000a0000c00000"),
+        at("LIVEPATCH_VMAP_START", "0x00000a0001000000"),
+        replace_line(CONFIG, &["#define", "VMAP_VIRT_START", "GB"], "#define VMAP_VIRT_START (SLOT0(20) + GB(1))\n"),
+        replace_line(
+            CONFIG,
+            &["#define", "FRAMETABLE_VIRT_START", "GB"],
+            "#define FRAMETABLE_VIRT_START (SLOT0(20) + GB(32))\n",
+        ),
+    ]
+}
+
+/// Room for the sections of the core, and the bounds that it asks for.
+fn script() -> Vec<Edit> {
+    vec![
+        insert_after(SCRIPT, &["*(.text.header)"], "       *(.idmap.text.*)\n       bw_idmap_end_exclusive = .;\n"),
+        // Sections of Rust's functions are named so whatever Xen's compiler does.
+        cut_lines(SCRIPT, &["CONFIG_CC_SPLIT_SECTIONS"], &["#endif"]),
+        insert_after(SCRIPT, &["*(.text)"], "       *(.text.*)\n"),
+        insert_after(SCRIPT, &["*(.init.text)"], "       *(.init.text.*)\n"),
+        insert_after(
+            SCRIPT,
+            &["__bss_end", "="],
+            "       . = ALIGN(PAGE_SIZE);
+       _tables_start = .;
+       *(.tables.*)
+       first_image_l3 = .;
+       . += PAGE_SIZE;
+       first_image_l3_end_exclusive = .;
+       _tables_end_exclusive = .;
+       bw_pool_start = .;
+       *(.pool.*)
+       bw_pool_end_exclusive = .;
+",
+        ),
+        append(
+            SCRIPT,
+            "bw_text_end_exclusive = ALIGN(_etext, PAGE_SIZE);
+bw_init_text_end_exclusive = ALIGN(_einittext, PAGE_SIZE);
+bw_image_end_exclusive = ALIGN(_end, PAGE_SIZE);
+ASSERT(bw_text_end_exclusive == _srodata, \"nothing lies between text and rodata\")
+ASSERT(ALIGN(_erodata, PAGE_SIZE) == __ro_after_init_start, \"nothing lies between rodata and data\")
+ASSERT(bw_idmap_end_exclusive - _start <= PAGE_SIZE, \"what runs while M changes is in the image's first page\")
+ASSERT(bw_image_end_exclusive - _start <= 0x200000, \"the first tables map 2 MiB\")
+",
+        ),
+    ]
+}
+
+fn head() -> Vec<Edit> {
+    let paging = |from: &'static str| replace_lines(HEAD, &["bl", "create_page_tables"], &["br", "x0"], from);
+    vec![
+        paging("        b     bw_primary\n").in_function("real_start"),
+        replace_line(HEAD, &["primary_switched:"], "GLOBAL(primary_switched)\n"),
+        cut_lines(HEAD, &["bl", "remove_identity_mapping"], &["bl", "setup_fixmap"]),
+        replace_line(HEAD, &["bl", "zero_bss"], ""),
+        paging("        b     bw_secondary\n").in_function("init_secondary"),
+        replace_line(HEAD, &["secondary_switched:"], "GLOBAL(secondary_switched)\n"),
+        cut_lines(HEAD, &["ldr", "init_ttbr"], &["isb"]).in_function("init_secondary"),
+        cut_lines(HEAD, &["tlbi", "alle2"], &["isb"]).in_function("init_secondary"),
+        cut_label(HEAD, "zero_bss"),
+        cut_label(HEAD, "create_page_tables"),
+        cut_label(HEAD, "enable_mmu"),
+        cut_label(HEAD, "remove_identity_mapping"),
+        cut_label(HEAD, "setup_fixmap"),
+        cut_label(HEAD, "switch_ttbr"),
+    ]
+}
+
+fn mm() -> Vec<Edit> {
+    let cut = |name: &'static str| {
+        let once = cut_function(MM, name);
+        if TWICE.contains(&name) { vec![once.clone().nth(1, 2), once] } else { vec![once] }
+    };
+    let tables = ["boot_pgtable", "boot_first", "boot_first_id", "boot_second_id", "boot_third_id", "boot_second"];
+    let tables = tables.into_iter().chain(["boot_third", "xen_first", "xen_second", "xen_fixmap", "xen_xenmap"]);
+    let table = |name: &'static str| replace_line(MM, &["(", name, ")", ";"], "");
+    let mut edits: Vec<Edit> = REPLACED.into_iter().flat_map(cut).chain(tables.map(table)).collect();
+    edits.extend([
+        replace_line(MM, &["static", "DEFINE_PAGE_TABLE", "xen_pgtable"], ""),
+        replace_line(MM, &["static", "paddr_t", "phys_offset"], ""),
+        replace_line(MM, &["extern", "switch_ttbr"], ""),
+        replace_line(MM, &["DEFINE_SPINLOCK", "xen_pt_lock"], ""),
+        replace_line("xen/arch/arm/Kconfig", &["select", "HAS_PMAP"], ""),
+    ]);
+    edits
+}
+
+fn cpus() -> Vec<Edit> {
+    vec![
+        insert_after(SMPBOOT, &["#include", "asm", "psci"], "#include <asm/breakwater.h>\n"),
+        insert_before(SMPBOOT, &["return", "0", ";"], "    bw_cpu_is_up();\n\n").in_function("__cpu_up"),
+    ]
+}
+
+/// Who writes Xen's text says so, and init ends with the audit.
+fn declarations() -> Vec<Edit> {
+    const HEADER: &str = "#include <asm/breakwater.h>\n";
+    let (alternative, livepatch, setup) =
+        ("xen/arch/arm/alternative.c", "xen/arch/arm/livepatch.c", "xen/arch/arm/setup.c");
+    vec![
+        insert_after(alternative, &["#include", "asm", "page.h"], HEADER),
+        insert_before(alternative, &["xenmap", "=", "__vmap"], "    bw_patch_xen(xen_mfn, 1UL << xen_order);\n"),
+        insert_after(alternative, &["vunmap", "xenmap"], "    bw_xen_is_patched();\n"),
+        insert_after(livepatch, &["#include", "asm", "livepatch.h"], HEADER),
+        insert_before(
+            livepatch,
+            &["vmap_of_xen_text", "=", "__vmap"],
+            "    bw_patch_xen(text_mfn, 1UL << text_order);\n",
+        ),
+        insert_before(livepatch, &["printk", "XENLOG_ERR", "LIVEPATCH"], "        bw_xen_is_patched();\n")
+            .in_function("arch_livepatch_quiesce"),
+        replace_line(
+            livepatch,
+            &["vunmap", "vmap_of_xen_text"],
+            "    {\n        vunmap(vmap_of_xen_text);\n        bw_xen_is_patched();\n    }\n",
+        ),
+        insert_after(setup, &["#include", "asm", "platform.h"], HEADER),
+        insert_before(setup, &["startup_cpu_idle_loop", "(", ")", ";"], "    bw_boot_is_over();\n\n")
+            .in_function("init_done"),
+    ]
+}
+
+fn library() -> Vec<Edit> {
+    vec![
+        add_file("xen/arch/arm/breakwater.c", include_str!("../../c/breakwater.c")),
+        add_file("xen/arch/arm/include/asm/breakwater.h", HEADER),
+        insert_after("xen/arch/arm/Makefile", &["obj-y", "+=", "mm.o"], "obj-y += breakwater.o\n"),
+        insert_after("xen/Makefile", &["ALL_LIBS-y", ":="], "ALL_LIBS-y += $(BREAKWATER_LIB)\n"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_xen_calls_what_the_library_has() {
+        let functions: Vec<_> = functions().collect();
+        assert!(functions.contains(&"bw_setup") && functions.contains(&"bw_audit"));
+        assert!(!functions.contains(&"bw_boot_is_over"), "that is breakwater.c's");
+    }
+
+    #[test]
+    fn good_no_function_is_cut_twice() {
+        let mut names = REPLACED.to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), REPLACED.len());
+        assert!(TWICE.iter().all(|name| names.contains(name)));
+    }
 }

@@ -17,9 +17,11 @@ pub mod build;
 pub mod edit;
 pub mod edits;
 pub mod judge;
+pub mod layouts;
 pub mod matrix;
 pub mod report;
 pub mod source;
+pub mod starve;
 
 use std::fs;
 use std::path::PathBuf;
@@ -73,17 +75,17 @@ pub struct Ground<'a> {
     pub tools: Tools,
     /// What domains run, and firmware.
     pub supply: &'a dyn Supply,
-    /// Builds our library for Xen.
-    pub library: &'a (dyn Fn() -> Result<PathBuf> + Sync),
+    /// Builds our library for Xen; one that speaks on the UART at this address, in hexadecimal digits, if there is one.
+    pub library: &'a (dyn Fn(Option<&str>) -> Result<PathBuf> + Sync),
 }
 
 impl Ground<'_> {
-    /// What a variant links: ours our library, built if need be.
+    /// What a variant links in a configuration: ours our library, built if need be.
     ///
     /// # Errors
     /// It does not build.
-    pub(crate) fn library_of(&self, variant: Variant) -> Result<Option<PathBuf>> {
-        (variant == Variant::Ours).then(|| (self.library)()).transpose()
+    pub(crate) fn library_of(&self, variant: Variant, flavour: Flavour) -> Result<Option<PathBuf>> {
+        (variant == Variant::Ours).then(|| (self.library)(flavour.early_uart())).transpose()
     }
 }
 
@@ -162,8 +164,8 @@ fn carried_out(args: &Args, ground: &Ground<'_>, tasks: &[Task], variants: &[Var
     let bench = Bench::new(&ground.home)?;
     let mut all = Vec::new();
     for variant in variants {
-        let library = ground.library_of(*variant)?;
         for task in tasks {
+            let library = ground.library_of(*variant, task.flavour())?;
             all.push((*variant, task, bench.build(&Recipe::of(*variant, task.flavour()), library.as_deref())?));
         }
     }
