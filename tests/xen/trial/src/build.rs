@@ -113,6 +113,22 @@ pub struct Built {
     pub elf: PathBuf,
 }
 
+impl Built {
+    /// A copy below `dir`, by another name: what it was built in is built in again.
+    ///
+    /// # Errors
+    /// A file cannot be copied.
+    pub fn kept(&self, dir: &Path, name: &str) -> Result<Self> {
+        let dir = dir.join(name);
+        fs::create_dir_all(&dir).with_context(|| paths::shown(&dir))?;
+        let kept = Self { name: name.to_owned(), image: dir.join("xen"), elf: dir.join("xen-syms") };
+        for (from, to) in [(&self.image, &kept.image), (&self.elf, &kept.elf)] {
+            fs::copy(from, to).with_context(|| paths::shown(from))?;
+        }
+        Ok(kept)
+    }
+}
+
 /// What builds stand on.
 #[derive(Clone, Debug)]
 pub struct Bench {

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use breakwater_witness::{Tools, paths, pool, ui};
 
-use boot::Supply;
+use boot::{Case, Supply};
 use build::{Bench, Built, FLAVOURS, Flavour, Recipe, Variant};
 use judge::{Run, Seen};
 use matrix::Row;
@@ -56,6 +56,9 @@ pub struct Args {
     /// Only those whose name contains this; once more for each further one
     #[arg(long = "filter", value_name = "TEXT")]
     filters: Vec<String>,
+    /// Orders of our Xen's functions that are booted and watched
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    layouts: u64,
     /// How many at a time
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: u16,
@@ -94,7 +97,13 @@ impl Ground<'_> {
 enum Task {
     Boot(Box<Row>),
     Watch(Run),
+    /// Our functions in this order: it boots, and is watched.
+    Layout(u64),
 }
+
+/// What is asked for besides, by name: layouts, and requests that run out of frames.
+const LAYOUTS: &str = "layouts";
+const STARVED: &str = "starved";
 
 impl Task {
     /// All of them, those that take longest first.
@@ -103,17 +112,18 @@ impl Task {
         watches.into_iter().chain(matrix::rows().into_iter().map(Box::new).map(Self::Boot)).collect()
     }
 
-    fn name(&self) -> &str {
+    fn name(&self) -> String {
         match self {
-            Self::Boot(row) => &row.name,
-            Self::Watch(run) => run.short(),
+            Self::Boot(row) => row.name.clone(),
+            Self::Watch(run) => run.short().to_owned(),
+            Self::Layout(seed) => format!("layout-{seed}"),
         }
     }
 
     const fn flavour(&self) -> Flavour {
         match self {
             Self::Boot(row) => row.flavour,
-            Self::Watch(_) => FLAVOURS[0],
+            Self::Watch(_) | Self::Layout(_) => FLAVOURS[0],
         }
     }
 }
@@ -139,15 +149,15 @@ impl Outcome {
 /// # Errors
 /// Something cannot be had or built; a boot failed; with `--check`, a promise is broken.
 pub fn command(args: &Args, ground: &Ground<'_>) -> Result<()> {
-    let is_wanted = |task: &Task| args.filters.is_empty() || args.filters.iter().any(|text| task.name().contains(text));
-    let tasks: Vec<Task> = Task::all().into_iter().filter(is_wanted).collect();
-    ensure!(!tasks.is_empty(), "nothing has such a name: --list prints them");
+    let tasks: Vec<Task> = Task::all().into_iter().filter(|task| args.want(&task.name())).collect();
+    let more: Vec<&str> = [LAYOUTS, STARVED].into_iter().filter(|name| args.want(name)).collect();
+    ensure!(!tasks.is_empty() || !more.is_empty(), "nothing has such a name: --list prints them");
     if args.list {
-        tasks.iter().for_each(|task| anstream::println!("{}", task.name()));
+        let names = tasks.iter().map(Task::name).chain(more.iter().map(|name| (*name).to_owned()));
+        names.for_each(|name| anstream::println!("{name}"));
         return Ok(());
     }
-    let variants: &[Variant] = if args.stock_only { &[Variant::Stock] } else { &[Variant::Stock, Variant::Ours] };
-    let report = carried_out(args, ground, &tasks, variants)?;
+    let report = carried_out(args, ground, tasks)?;
     anstream::println!("{report}");
     let table = ground.home.join("side-by-side.md");
     fs::write(&table, format!("{report}\n")).with_context(|| paths::shown(&table))?;
@@ -159,15 +169,39 @@ pub fn command(args: &Args, ground: &Ground<'_>) -> Result<()> {
     Ok(())
 }
 
+impl Args {
+    fn want(&self, name: &str) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|text| name.contains(text))
+    }
+
+    const fn variants(&self) -> &[Variant] {
+        if self.stock_only { &[Variant::Stock] } else { &[Variant::Stock, Variant::Ours] }
+    }
+}
+
 /// Builds what the tasks need, and does them.
-fn carried_out(args: &Args, ground: &Ground<'_>, tasks: &[Task], variants: &[Variant]) -> Result<Report> {
+fn carried_out(args: &Args, ground: &Ground<'_>, tasks: Vec<Task>) -> Result<Report> {
     let bench = Bench::new(&ground.home)?;
+    let mut report = Report::default();
     let mut all = Vec::new();
-    for variant in variants {
-        for task in tasks {
+    for variant in args.variants() {
+        for task in &tasks {
             let library = ground.library_of(*variant, task.flavour())?;
-            all.push((*variant, task, bench.build(&Recipe::of(*variant, task.flavour()), library.as_deref())?));
+            all.push((*variant, task.clone(), bench.build(&Recipe::of(*variant, task.flavour()), library.as_deref())?));
         }
+        if args.want(STARVED) {
+            let tries = starve::tries(*variant, &bench, ground, Duration::from_secs(args.timeout));
+            report.columns.entry(*variant).or_default().starved = Some(tries.map_err(|why| format!("{why:#}")));
+        }
+    }
+    let kept = ground.home.join("layouts");
+    if args.want(LAYOUTS) && !args.stock_only {
+        // They are built in one directory, one after the other.
+        layouts::each(Variant::Ours, args.layouts, &bench, ground, |seed, built| {
+            let name = format!("{}-{seed}", built.name);
+            all.push((Variant::Ours, Task::Layout(seed), built.kept(&kept, &name)?));
+            Ok(())
+        })?;
     }
     let progress = ui::Progress::new(all.len() as u64);
     let outcomes = pool::each(
@@ -184,14 +218,17 @@ fn carried_out(args: &Args, ground: &Ground<'_>, tasks: &[Task], variants: &[Var
             progress.done(outcome.error().is_none(), Some(&line));
         },
     )?;
-    let mut report = Report::default();
     for ((variant, task, _), (outcome, _)) in all.iter().zip(outcomes) {
         let column = report.columns.entry(*variant).or_default();
         match (task, outcome) {
             (Task::Watch(run), Outcome::Watched(seen)) => drop(column.seen.insert(*run, *seen)),
-            (_, Outcome::Booted(boot)) => drop(column.boots.insert(task.name().to_owned(), boot)),
+            (Task::Layout(seed), Outcome::Watched(seen)) => drop(column.layouts.insert(*seed, *seen)),
+            (_, Outcome::Booted(boot)) => drop(column.boots.insert(task.name(), boot)),
             (Task::Boot(_), Outcome::Watched(_)) => {}
         }
+    }
+    if kept.exists() {
+        fs::remove_dir_all(&kept).with_context(|| paths::shown(&kept))?;
     }
     Ok(report)
 }
@@ -200,22 +237,25 @@ fn one(variant: Variant, task: &Task, built: &Built, args: &Args, ground: &Groun
     let scratch = ground.tools.scratch.join(format!("{}-{}", built.name, task.name()));
     fs::create_dir_all(&scratch).with_context(|| paths::shown(&scratch))?;
     let timeout = Duration::from_secs(args.timeout);
-    let outcome = match task {
-        Task::Boot(row) => {
-            let mut command = row.case.command(&ground.tools.qemu, &built.image, ground.supply, &scratch)?;
-            let finished = row.case.run(&mut command, timeout).and_then(|finished| {
-                if variant == Variant::Ours {
-                    boot::require_audit(&finished.serial)?;
-                }
-                Ok(finished)
-            });
-            Outcome::Booted(finished.map(|finished| finished.took.as_secs_f64()).map_err(|why| format!("{why:#}")))
+    let boot = |case: &Case| {
+        let mut command = case.command(&ground.tools.qemu, &built.image, ground.supply, &scratch)?;
+        let finished = case.run(&mut command, timeout)?;
+        if variant == Variant::Ours {
+            boot::require_audit(&finished.serial)?;
         }
-        Task::Watch(run) => {
-            let tools = Tools { scratch: scratch.clone(), ..ground.tools.clone() };
-            let said = ground.home.join("findings").join(format!("{}-{}.txt", built.name, task.name()));
-            let seen = judge::watch(*run, built, &tools, ground.supply, (10 * timeout, &said));
-            Outcome::Watched(Box::new(seen.map_err(|why| format!("{why:#}"))))
+        Ok(finished.took.as_secs_f64())
+    };
+    let watch = |run: Run| {
+        let tools = Tools { scratch: scratch.clone(), ..ground.tools.clone() };
+        let said = ground.home.join("findings").join(format!("{}-{}.txt", built.name, run.short()));
+        judge::watch(run, built, &tools, ground.supply, (10 * timeout, &said))
+    };
+    let worded = |why: anyhow::Error| format!("{why:#}");
+    let outcome = match task {
+        Task::Boot(row) => Outcome::Booted(boot(&row.case).map_err(worded)),
+        Task::Watch(run) => Outcome::Watched(Box::new(watch(*run).map_err(worded))),
+        Task::Layout(_) => {
+            Outcome::Watched(Box::new(boot(&Case::default()).and_then(|_| watch(Run::Idle)).map_err(worded)))
         }
     };
     // Disks, above all.

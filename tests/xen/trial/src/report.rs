@@ -9,6 +9,7 @@ use std::fmt::{self, Write};
 
 use crate::build::Variant;
 use crate::judge::{Run, Seen};
+use crate::starve::{Try, most_left, require_all_or_nothing};
 
 /// Most instructions of ours until the runtime root is in force and nothing writable is executable.
 const MOST_TO_PROTECTED: u64 = 90_000;
@@ -36,6 +37,10 @@ pub struct Column {
     pub seen: BTreeMap<Run, Result<Seen, String>>,
     /// Boots by name: seconds, or what went wrong.
     pub boots: BTreeMap<String, Result<f64, String>>,
+    /// Orders of its functions by seed: what was watched of one that boots, or what went wrong.
+    pub layouts: BTreeMap<u64, Result<Seen, String>>,
+    /// Requests that ran out of frames, if it was asked.
+    pub starved: Option<Result<Vec<Try>, String>>,
 }
 
 impl Column {
@@ -68,6 +73,9 @@ impl Report {
             broken.extend(boots.map(|(boot, why)| format!("{name} does not boot {boot}: {why}")));
             let runs = column.seen.iter().filter_map(|(run, seen)| Some((run, seen.as_ref().err()?)));
             broken.extend(runs.map(|(run, why)| format!("{name}, {}: {why}", run.name())));
+            broken.extend(
+                column.starved.iter().filter_map(|tries| Some(format!("{name}, starved: {}", tries.as_ref().err()?))),
+            );
         }
         if let Some(stock) = self.columns.get(&Variant::Stock) {
             broken.extend(unlike_known(stock));
@@ -77,6 +85,12 @@ impl Report {
                 let seen = seen.iter();
                 broken.extend(seen.flat_map(promised).map(|what| format!("ours, {}: {what}", run.name())));
             }
+            for (seed, seen) in &ours.layouts {
+                let what = seen.as_ref().map_or_else(|why| vec![why.clone()], promised);
+                broken.extend(what.into_iter().map(|what| format!("ours, layout {seed}: {what}")));
+            }
+            let tries = ours.starved.iter().flatten();
+            broken.extend(tries.filter_map(|tries| Some(format!("ours: {:#}", require_all_or_nothing(tries).err()?))));
             broken.extend(self.slower());
         }
         broken
@@ -117,6 +131,17 @@ impl Report {
         row("DSBs".to_owned(), &|column| idle(column, |seen| seen.dsbs));
         row("ISBs".to_owned(), &|column| idle(column, |seen| seen.isbs));
         row("stores to tables in force".to_owned(), &|column| idle(column, |seen| seen.table_stores));
+        row("pages that a request left behind when frames ran out, the most".to_owned(), &|column| match column
+            .starved
+            .as_ref()?
+        {
+            Ok(tries) => Some(grouped(most_left(tries))),
+            Err(why) => Some(why.clone()),
+        });
+        row("orders of its functions that boot and break no promise".to_owned(), &|column| {
+            let good = column.layouts.values().flatten().filter(|seen| promised(seen).is_empty()).count();
+            (!column.layouts.is_empty()).then(|| format!("{good} of {}", column.layouts.len()))
+        });
         for run in Run::ALL {
             row(format!("findings, {}", run.name()), &|column| match column.seen.get(&run)? {
                 Ok(seen) => Some(seen.causes.to_string()),
@@ -256,7 +281,7 @@ mod tests {
     }
 
     fn column(seen: &Seen) -> Column {
-        Column { seen: Run::ALL.map(|run| (run, Ok(seen.clone()))).into(), boots: BTreeMap::new() }
+        Column { seen: Run::ALL.map(|run| (run, Ok(seen.clone()))).into(), ..Column::default() }
     }
 
     fn report(stock: &Seen, ours: &Seen) -> Report {
@@ -292,9 +317,20 @@ mod tests {
         if let Some(ours) = report.columns.get_mut(&Variant::Ours) {
             ours.boots.insert("smp4".to_owned(), Err("it hangs".to_owned()));
             ours.seen.insert(Run::Domain, Err("timeout".to_owned()));
+            ours.layouts = [(1, Ok(seen(&[], 0, 1, 1))), (2, Ok(seen(&[], 6, 1, 1))), (3, Err("no".to_owned()))].into();
+            ours.starved = Some(Ok(vec![Try { frames: 1, rc: -12, mapped: 7, pages: 9 }]));
         }
-        let broken = report.broken_promises();
-        assert_eq!(broken, ["ours does not boot smp4: it hangs", "ours, 1 CPU, to the domain's user space: timeout"]);
+        let broken = report.broken_promises().join("\n");
+        for what in [
+            "ours does not boot smp4: it hangs",
+            "ours, 1 CPU, to the domain's user space: timeout",
+            "ours, layout 2: CPU 0 runs 6 instructions with writable code",
+            "ours, layout 3: no",
+            "ours: with frames enough, it mapped not all",
+        ] {
+            assert!(broken.contains(what), "{what}: {broken}");
+        }
+        assert!(!broken.contains("layout 1") && report.to_string().contains("1 of 3"), "{broken}");
     }
 
     #[test]

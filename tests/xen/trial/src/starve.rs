@@ -75,7 +75,8 @@ fn parse(line: &str) -> Option<Try> {
     Some(Try { frames: count(frames)?, rc, mapped: count(mapped)?, pages: count(pages)? })
 }
 
-/// Refuses tries of which one left something behind, or did not say -ENOMEM; the last one, with frames enough, maps all.
+/// Refuses tries of which one left something behind, or did not say -ENOMEM; the last one, with frames enough, maps
+/// all.
 ///
 /// # Errors
 /// The first such try.
