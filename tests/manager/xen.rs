@@ -109,7 +109,7 @@ fn good_from_the_first_tables_to_the_end_of_init() {
     xen.admit().expect("the identity page");
     let root = xen.root().raw();
     xen.machine_mut().start_second(root);
-    xen.drop_identity().expect("nobody is in it");
+    xen.admitted().expect("nobody is in it");
     is_clean(&xen);
 
     let alias = virt(VMAP + MIB, 2 * MIB);
@@ -144,6 +144,25 @@ fn good_the_directmap_leaves_the_image_out_and_gets_init_back() {
     assert!(shown(IMAGE + INIT.0) && shown(IMAGE + INIT.0 + INIT.1 - PAGE));
     assert!(!shown(IMAGE + INIT.0 - PAGE) && !shown(IMAGE + INIT.0 + INIT.1));
     assert_eq!(audited(&xen), (0, None));
+}
+
+#[test]
+fn good_the_identity_page_stays_for_a_cpu_that_may_come_late() {
+    let mut xen = with_ram();
+    let is_mapped = |xen: &mut Xen| {
+        let mut last = None;
+        xen.walk(VirtAddr::at(IMAGE), |step| last = Some(step.descriptor & 1));
+        last == Some(1)
+    };
+    assert!(!is_mapped(&mut xen), "the boot CPU is out of it");
+    xen.admit().expect("the first");
+    xen.admit().expect("the second, and the first has not come");
+    xen.admitted().expect("the second is there");
+    assert!(is_mapped(&mut xen));
+    xen.admitted().expect("the first, late");
+    assert!(!is_mapped(&mut xen));
+    assert_eq!(audited(&xen), (0, None));
+    is_clean(&xen);
 }
 
 #[test]

@@ -159,10 +159,10 @@ extern "C" fn bw_admit() -> i32 {
     with(|host| answer(host.admit()))
 }
 
-/// The CPU is there: the identity page goes.
+/// The CPU is there: the identity page goes, unless another CPU may still come.
 #[unsafe(no_mangle)]
 extern "C" fn bw_admitted() -> i32 {
-    with(|host| answer(host.drop_identity()))
+    with(|host| answer(host.admitted()))
 }
 
 /// Called by the CPU that has come: 0, or what it lacks, after a line that says so, and it must stop.

@@ -98,8 +98,10 @@ pub(crate) struct Host<M> {
     ram: [PhysSpan; BANKS],
     /// Where the image lies, which the directmap leaves out.
     image: PhysSpan,
-    /// The page that is mapped where it lies while a CPU turns its MMU on.
+    /// The page that is mapped where it lies while a CPU may turn its MMU on.
     identity: PhysAddr,
+    /// CPUs that were told to come and have not come yet.
+    awaited: u32,
     /// Xen writes its own text just now.
     patching: Option<OpenAlias<M>>,
 }
@@ -160,8 +162,8 @@ impl<M: Machine> Host<M> {
         mapper.populate(layout::FIXMAP, Level::L3)?;
         let (tables, _) = protocol.switch_root(tables, Detached::none());
         let ram = [PhysSpan::EMPTY; BANKS];
-        let mut host = Self { protocol, frames, tables, record, ram, image, identity, patching: None };
-        host.drop_identity()?;
+        let mut host = Self { protocol, frames, tables, record, ram, image, identity, awaited: 1, patching: None };
+        host.admitted()?;
         Ok(host)
     }
 
@@ -204,16 +206,22 @@ impl<M: Machine> Host<M> {
     /// As for a request.
     pub(crate) fn admit(&mut self) -> Result<(), Error> {
         self.protocol.share(Errata::empty());
-        let Piece { virt, phys, attributes } = Piece::identity(self.identity);
-        self.map(Request::new(virt, phys, attributes, Level::L3))
+        if self.awaited == 0 {
+            let Piece { virt, phys, attributes } = Piece::identity(self.identity);
+            self.map(Request::new(virt, phys, attributes, Level::L3))?;
+        }
+        self.awaited += 1;
+        Ok(())
     }
 
-    /// That CPU has left the identity page, or never came to it.
+    /// That CPU has left the identity page. It goes, unless another is still awaited: one that did not come in time may
+    /// come later.
     ///
     /// # Errors
     /// As for a request.
-    pub(crate) fn drop_identity(&mut self) -> Result<(), Error> {
-        self.clear(Piece::identity(self.identity).virt)
+    pub(crate) fn admitted(&mut self) -> Result<(), Error> {
+        self.awaited = self.awaited.saturating_sub(1);
+        if self.awaited > 0 { Ok(()) } else { self.clear(Piece::identity(self.identity).virt) }
     }
 
     /// A CPU has come. It may stay if it has what requests use; what it gets wrong is made up for from here on.

@@ -14,6 +14,9 @@
 // build_first_tables with the registers that macros.S names. Keeps x19-x22; x23 and x26, which head.S and tables.S use
 // for different things, in x13 and x14. MMU: off.
 ROUTINE bw_primary, .init.text.boot
+    CONSTANT x0, {IDENTITY_LIMIT}
+    cmp x19, x0
+    b.hs .Ltoo_high
     mov x13, x23
     mov x14, x26
     mrs x23, tcr_el2
@@ -22,6 +25,9 @@ ROUTINE bw_primary, .init.text.boot
     mov x27, #0
     mov x28, #0
     b build_first_tables
+.Ltoo_high:                     // the identity page would fall into Xen's own map
+    wfe
+    b .Ltoo_high
 END_ROUTINE bw_primary
 
 // First code at the link address: zeroes .bss, unless UEFI has (x26 of head.S), and goes back to head.S. Clobbers x0,

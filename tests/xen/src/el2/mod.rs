@@ -52,6 +52,7 @@ global_asm!(
     SCTLR_ON = const SCTLR_ON,
     SCTLR_M = const SCTLR_M,
     MAIR = const MAIR,
+    IDENTITY_LIMIT = const layout::IDENTITY.end_exclusive().raw(),
     LINK_ADDRESS = const layout::LINK_ADDRESS,
     IMAGE_L0_SLOT = const layout::IMAGE.start().slot(Level::L0),
     IMAGE_L1_SLOT = const layout::IMAGE.start().slot(Level::L1),
