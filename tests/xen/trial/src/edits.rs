@@ -177,10 +177,24 @@ fn declarations() -> Vec<Edit> {
     const HEADER: &str = "#include <asm/breakwater.h>\n";
     let (alternative, livepatch, setup) =
         ("xen/arch/arm/alternative.c", "xen/arch/arm/livepatch.c", "xen/arch/arm/setup.c");
+    let vectors = "xen/arch/arm/cpuerrata.c";
     vec![
         insert_after(alternative, &["#include", "asm", "page.h"], HEADER),
         insert_before(alternative, &["xenmap", "=", "__vmap"], "    bw_patch_xen(xen_mfn, 1UL << xen_order);\n"),
         insert_after(alternative, &["vunmap", "xenmap"], "    bw_xen_is_patched();\n"),
+        insert_after(vectors, &["#include", "asm", "psci.h"], HEADER),
+        insert_before(
+            vectors,
+            &["dst_remapped", "=", "__vmap"],
+            "    bw_patch_xen(dst_mfn, 1UL << get_order_from_bytes(VECTOR_TABLE_SIZE));\n",
+        ),
+        replace_line(
+            vectors,
+            &["return", "false"],
+            "    {\n        bw_xen_is_patched();\n        return false;\n    }\n",
+        )
+        .in_function("copy_hyp_vect_bpi"),
+        insert_after(vectors, &["vunmap", "dst_remapped"], "    bw_xen_is_patched();\n"),
         insert_after(livepatch, &["#include", "asm", "livepatch.h"], HEADER),
         insert_before(
             livepatch,
