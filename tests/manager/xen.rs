@@ -264,7 +264,7 @@ fn bad_what_changes_behind_its_back_is_found() {
 #[test]
 fn bad_more_than_the_record_holds_is_never_clean() {
     let mut xen = with_ram();
-    for index in 0..200 {
+    for index in 0..300 {
         let page = virt(VMAP + 2 * index * PAGE, PAGE);
         ask(&mut xen, page, 0x5000_0000 + 3 * index * PAGE, PAGES).expect("granted");
     }

@@ -107,9 +107,9 @@ pub(crate) struct Host<M> {
 }
 
 /// What Xen maps, counted in parts that go on side by side.
-const PARTS: usize = 128;
-/// Banks of RAM that the audit can tell apart.
-const BANKS: usize = 64;
+const PARTS: usize = 256;
+/// Banks of RAM that the audit can tell apart: as many as Xen has.
+const BANKS: usize = 256;
 
 /// A piece of the image as it is mapped for good.
 #[derive(Clone, Copy, Debug)]
