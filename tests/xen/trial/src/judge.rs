@@ -69,8 +69,8 @@ pub type Broken = (String, String);
 pub struct Seen {
     /// How often each rule was broken by which function, repetitions included.
     pub findings: BTreeMap<Broken, u64>,
-    /// The functions of Xen that asked for mappings that break `MismatchedAttributes`; an empty name where nobody is
-    /// known.
+    /// The functions of Xen that asked for mappings that break `MismatchedAttributes`, of those that the oracle keeps; an
+    /// empty name where nobody is known.
     pub mismatched: BTreeSet<String>,
     /// Findings, folded by cause.
     pub causes: usize,

@@ -158,7 +158,7 @@ impl Report {
             let callers: BTreeSet<_> = of_run.flat_map(|seen| &seen.mismatched).collect();
             for caller in callers {
                 row(format!("  {BY_DESIGN}, asked for by {}", named(caller)), &|column| {
-                    Some(if column.seen(run)?.mismatched.contains(caller) { "yes" } else { "no" }.to_owned())
+                    Some(if column.seen(run)?.mismatched.contains(caller) { "yes" } else { "-" }.to_owned())
                 });
             }
         }
