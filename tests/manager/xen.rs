@@ -21,7 +21,7 @@ use breakwater::geometry::Granule4K;
 use breakwater::layout;
 use breakwater::mapper::Error;
 use flags::Wish;
-use host::{Allocator, Frames, Host, NoAudit, Piece};
+use host::{Allocator, Frames, Host, NoAudit, Notes, Piece};
 use std::cell::RefCell;
 
 type Xen = Host<Judged<Granule4K>>;
@@ -55,11 +55,15 @@ fn pieces() -> impl Iterator<Item = Piece> {
     })
 }
 
+fn notes() -> &'static mut Notes {
+    Box::leak(Box::new(Notes::none()))
+}
+
 /// Xen in its runtime tables, with `pool` frames in its image.
 fn started_with(pool: u64) -> Result<Xen, Error> {
     let protocol = Protocol::simulated(Judged::new(Features::empty(), Errata::empty()), Errata::empty());
     let frames = Frames::new(OwnedRam::simulated(phys(POOL, pool * PAGE)));
-    Host::start(protocol, frames, phys(IMAGE, IMAGE_BYTES), pieces(), None)
+    Host::start(protocol, frames, phys(IMAGE, IMAGE_BYTES), pieces(), None, notes())
 }
 
 fn started() -> Xen {
@@ -282,7 +286,8 @@ fn bad_a_cpu_that_lacks_what_requests_use_may_not_stay() {
     protocol.use_features(has.features);
     protocol.limit_output(has.output_bits);
     let frames = Frames::new(OwnedRam::simulated(phys(POOL, 64 * PAGE)));
-    let mut xen = Host::start(protocol, frames, phys(IMAGE, IMAGE_BYTES), pieces(), None).expect("runtime tables");
+    let mut xen =
+        Host::start(protocol, frames, phys(IMAGE, IMAGE_BYTES), pieces(), None, notes()).expect("runtime tables");
     assert_eq!(xen.join(&has), Ok(()));
     assert!(matches!(xen.join(&lacks), Err(Unsuited::Features { missing }) if missing.contains(Features::TLBIRANGE)));
     assert!(matches!(xen.join(&cpu(2 << 56, 0)), Err(Unsuited::OutputBits { .. })));

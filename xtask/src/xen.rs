@@ -3,10 +3,11 @@
 
 use crate::setup::{self, Loader};
 use crate::{image, linux, paths};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use breakwater_witness::Tools;
 use breakwater_xen_trial::Ground;
 use breakwater_xen_trial::boot::Supply;
+use breakwater_xen_trial::library;
 pub(crate) use breakwater_xen_trial::{AFTER_HELP, Args};
 use std::path::PathBuf;
 
@@ -48,15 +49,10 @@ fn library(early_uart: Option<&str>) -> Result<PathBuf> {
     Ok(paths::target().join(paths::TARGET).join("release").join("libbreakwater_xen.a"))
 }
 
-/// Builds that library, and sees that it has all that Xen's C files declare.
+/// Builds that library, and checks it.
 ///
 /// # Errors
-/// It does not build, or lacks a function.
+/// It does not build, or see [`library::check`].
 pub(crate) fn check_library() -> Result<()> {
-    let bytes = std::fs::read(library(None)?)?;
-    for name in breakwater_xen_trial::edits::functions() {
-        let symbol = [b"\0", name.as_bytes(), b"\0"].concat();
-        ensure!(bytes.windows(symbol.len()).any(|word| word == symbol), "our library for Xen has no {name}");
-    }
-    Ok(())
+    library::check(&std::fs::read(library(None)?)?)
 }

@@ -4,7 +4,7 @@
 
 use crate::el2::{self, El2, PhysToVirt, bounds};
 use crate::flags::{INVALID_MFN, Wish};
-use crate::host::{Allocator, Frames, Host, NoAudit, Piece};
+use crate::host::{Allocator, Frames, Host, NoAudit, Notes, Piece};
 use crate::{EARLY_UART, FIXMAP_CONSOLE};
 use breakwater::addr::{PAGE_BYTES, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use breakwater::audit::{Audit, Scratch};
@@ -13,7 +13,7 @@ use breakwater::features::CpuFeatures;
 use breakwater::frames::OwnedRam;
 use breakwater::mapper::Error;
 use core::fmt::{self, Write};
-use spin::Mutex;
+use spin::{Mutex, MutexGuard};
 
 unsafe extern "C" {
     /// Prints `bytes` bytes of `text`.
@@ -31,6 +31,8 @@ const NO_MEMORY: i32 = -12;
 const INVALID: i32 = -22;
 
 static HOST: Mutex<Option<Host<El2>>> = Mutex::new(None);
+/// What the audit is told: lent to the host when it starts, for good.
+static NOTES: Mutex<Notes> = Mutex::new(Notes::none());
 /// For the audit: one for each run of leaves and for each table.
 static SCRATCH: Mutex<[Scratch; 1024]> = Mutex::new([Scratch::EMPTY; 1024]);
 
@@ -89,7 +91,7 @@ extern "C" fn bw_setup(offset: u64) {
         attributes: section.attributes,
     });
     let console = EARLY_UART.map(|registers| (FIXMAP_CONSOLE, registers.align_down(PAGE_BYTES)));
-    match Host::start(protocol, frames, physical(bounds.image), pieces, console) {
+    match Host::start(protocol, frames, physical(bounds.image), pieces, console, MutexGuard::leak(NOTES.lock())) {
         Ok(host) => *HOST.lock() = Some(host),
         Err(error) => panic!("the runtime tables: {error}"),
     }

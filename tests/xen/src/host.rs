@@ -92,10 +92,7 @@ pub(crate) struct Host<M> {
     protocol: Protocol<M>,
     frames: Frames<M>,
     tables: Tables<M, Live>,
-    /// What was asked for, for the audit.
-    record: Record<PARTS>,
-    /// RAM, as the directmap shows it.
-    ram: [PhysSpan; BANKS],
+    notes: &'static mut Notes,
     /// Where the image lies, which the directmap leaves out.
     image: PhysSpan,
     /// The page that is mapped where it lies while a CPU may turn its MMU on.
@@ -104,6 +101,22 @@ pub(crate) struct Host<M> {
     awaited: u32,
     /// Xen writes its own text just now.
     patching: Option<OpenAlias<M>>,
+}
+
+/// What the audit is told. It stays where it is: Xen's stacks have 32 KiB.
+#[derive(Debug)]
+pub(crate) struct Notes {
+    /// What was asked for.
+    record: Record<PARTS>,
+    /// RAM, as the directmap shows it.
+    ram: [PhysSpan; BANKS],
+}
+
+impl Notes {
+    /// None.
+    pub(crate) const fn none() -> Self {
+        Self { record: Record::new("Xen"), ram: [PhysSpan::EMPTY; BANKS] }
+    }
 }
 
 /// What Xen maps, counted in parts that go on side by side.
@@ -148,21 +161,20 @@ impl<M: Machine> Host<M> {
         image: PhysSpan,
         pieces: impl Iterator<Item = Piece>,
         console: Option<(VirtSpan, PhysAddr)>,
+        notes: &'static mut Notes,
     ) -> Result<Self, Error> {
         let Some(root) = frames.take() else { return Err(Error::OutOfFrames { needed: 1, available: 0 }) };
         let mut tables: Tables<M, Offline> = protocol.new_root(root);
-        let mut record = Record::new("Xen");
         let identity = image.start();
         let mut mapper = Mapper::new(&mut protocol, &mut frames, &mut tables);
         let console = console.map(|(virt, phys)| Piece { virt, phys, attributes: REGISTERS });
         for Piece { virt, phys, attributes } in pieces.chain(console).chain([Piece::identity(identity)]) {
             mapper.map(Request::new(virt, phys, attributes, Level::L3))?;
-            record.map(virt, phys, attributes);
+            notes.record.map(virt, phys, attributes);
         }
         mapper.populate(layout::FIXMAP, Level::L3)?;
         let (tables, _) = protocol.switch_root(tables, Detached::none());
-        let ram = [PhysSpan::EMPTY; BANKS];
-        let mut host = Self { protocol, frames, tables, record, ram, image, identity, awaited: 1, patching: None };
+        let mut host = Self { protocol, frames, tables, notes, image, identity, awaited: 1, patching: None };
         host.admitted()?;
         Ok(host)
     }
@@ -173,13 +185,13 @@ impl<M: Machine> Host<M> {
 
     fn map(&mut self, request: Request) -> Result<(), Error> {
         self.mapper().map(request)?;
-        self.record.map(request.virt, request.output, request.attributes);
+        self.notes.record.map(request.virt, request.output, request.attributes);
         Ok(())
     }
 
     fn clear(&mut self, virt: VirtSpan) -> Result<(), Error> {
         self.mapper().clear(virt)?;
-        self.record.unmap(virt);
+        self.notes.record.unmap(virt);
         self.mapper().drain();
         Ok(())
     }
@@ -253,7 +265,7 @@ impl<M: Machine> Host<M> {
             let Some(span) = VirtSpan::of(at, part.bytes()) else { continue };
             self.map(Request::new(span, part.start(), DATA, Level::L1).with_contiguous())?;
         }
-        if let Some(place) = self.ram.iter_mut().find(|bank| bank.is_empty()) {
+        if let Some(place) = self.notes.ram.iter_mut().find(|bank| bank.is_empty()) {
             *place = ram;
         }
         Ok(())
@@ -308,7 +320,7 @@ impl<M: Machine> Host<M> {
                 self.map(Request { contiguous: blocks, ..Request::new(virt, output, attributes, largest) })
             }
             Wish::Modify(attributes) => {
-                self.mapper().protect(virt, attributes).map(|_| self.record.protect(virt, attributes))
+                self.mapper().protect(virt, attributes).map(|_| self.notes.record.protect(virt, attributes))
             }
             Wish::Populate => self.mapper().populate(virt, Level::L3).map(drop),
             Wish::Destroy => self.clear(virt),
@@ -325,10 +337,10 @@ impl<M: Machine> Host<M> {
     /// # Errors
     /// There is no telling what was.
     pub(crate) fn audit(&self, scratch: &mut [Scratch]) -> Result<(Audit, usize), NoAudit> {
-        let banks = self.ram.iter().position(|bank| bank.is_empty()).ok_or(NoAudit::Banks)?;
-        let declared = self.record.as_declared().map_err(NoAudit::Full)?;
+        let banks = self.notes.ram.iter().position(|bank| bank.is_empty()).ok_or(NoAudit::Banks)?;
+        let declared = self.notes.record.as_declared().map_err(NoAudit::Full)?;
         let reader = Tablewise(self.protocol.machine());
-        Ok((audit(self.tables.root(), &reader, declared, &self.ram[..banks], &[], scratch), declared.len()))
+        Ok((audit(self.tables.root(), &reader, declared, &self.notes.ram[..banks], &[], scratch), declared.len()))
     }
 
     pub(crate) fn machine_mut(&mut self) -> &mut M {

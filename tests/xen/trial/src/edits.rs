@@ -7,6 +7,7 @@ use crate::edit::{
     Edit, add_file, append, cut_function, cut_label, cut_lines, insert_after, insert_before, replace_line,
     replace_lines,
 };
+use crate::library;
 
 const HEAD: &str = "xen/arch/arm/arm64/head.S";
 const MM: &str = "xen/arch/arm/mm.c";
@@ -46,19 +47,6 @@ const REPLACED: [&str; 27] = [
 ];
 /// Those of them of which arm32 has its own.
 const TWICE: [&str; 2] = ["init_secondary_pagetables", "setup_directmap_mappings"];
-
-const HEADER: &str = include_str!("../../c/breakwater.h");
-
-/// The functions of our library that Xen calls.
-pub fn functions() -> impl Iterator<Item = &'static str> {
-    // What follows the last comment is of breakwater.c.
-    let declared = HEADER.rsplit_once("/*").map_or(HEADER, |(before, _)| before);
-    declared.lines().filter_map(|line| {
-        let (before, _) = line.split_once('(')?;
-        let name = before.rsplit(' ').next()?;
-        name.starts_with("bw_").then_some(name)
-    })
-}
 
 /// The edits, in their order.
 #[must_use]
@@ -217,7 +205,7 @@ fn declarations() -> Vec<Edit> {
 fn library() -> Vec<Edit> {
     vec![
         add_file("xen/arch/arm/breakwater.c", include_str!("../../c/breakwater.c")),
-        add_file("xen/arch/arm/include/asm/breakwater.h", HEADER),
+        add_file("xen/arch/arm/include/asm/breakwater.h", library::HEADER),
         insert_after("xen/arch/arm/Makefile", &["obj-y", "+=", "mm.o"], "obj-y += breakwater.o\n"),
         insert_after("xen/Makefile", &["ALL_LIBS-y", ":="], "ALL_LIBS-y += $(BREAKWATER_LIB)\n"),
     ]
@@ -226,13 +214,6 @@ fn library() -> Vec<Edit> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn good_xen_calls_what_the_library_has() {
-        let functions: Vec<_> = functions().collect();
-        assert!(functions.contains(&"bw_setup") && functions.contains(&"bw_audit"));
-        assert!(!functions.contains(&"bw_boot_is_over"), "that is breakwater.c's");
-    }
 
     #[test]
     fn good_no_function_is_cut_twice() {

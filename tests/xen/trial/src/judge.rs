@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use breakwater_oracle::obligations::Rule;
 use breakwater_trace::{Event, Family, Record};
 use breakwater_witness::machine::Machine;
+use breakwater_witness::timeline::Timeline;
 use breakwater_witness::watch::{self, Ends, Outcome, Start, Subject, Testimony};
 use breakwater_witness::{Tools, xen};
 use object::{Object as _, ObjectSection as _};
@@ -131,12 +132,15 @@ pub fn watch(
     };
     let mut seen = Seen::default();
     let mut callers = Callers::new(&built.elf)?;
+    let mut timeline = Timeline::new(&subject.loaded);
     let testimony = watch::watch(&subject, &ends, (None, false), |line, record| {
         seen.count(record);
+        timeline.record(line, record);
         callers.record(line, record);
     })?;
     let dir = said.parent().context("what is said goes to a directory")?;
     fs::create_dir_all(dir).and_then(|()| fs::write(said, format!("{testimony}\n"))).context("what was said")?;
+    testimony.draw(&mut timeline, &said.with_extension("svg"))?;
     seen.add(&testimony, &subject)?;
     for violation in testimony.violations.iter().filter(|violation| violation.rule == Rule::MismatchedAttributes) {
         seen.mismatched.insert(callers.before(violation.line, &subject));

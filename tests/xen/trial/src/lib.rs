@@ -18,6 +18,7 @@ pub mod edit;
 pub mod edits;
 pub mod judge;
 pub mod layouts;
+pub mod library;
 pub mod matrix;
 pub mod report;
 pub mod source;
@@ -161,6 +162,10 @@ pub fn command(args: &Args, ground: &Ground<'_>) -> Result<()> {
     anstream::println!("{report}");
     let table = ground.home.join("side-by-side.md");
     fs::write(&table, format!("{report}\n")).with_context(|| paths::shown(&table))?;
+    ui::step(
+        "Wrote",
+        &format!("{}; what was watched, in words and drawn, is beside it in findings/", paths::shown(&table)),
+    );
     let broken = report.broken_promises();
     broken.iter().for_each(|promise| ui::failure(promise));
     let failed = report.columns.values().flat_map(|column| column.boots.values()).filter(|boot| boot.is_err()).count();
