@@ -140,6 +140,8 @@ fn good_the_directmap_leaves_the_image_out_and_gets_init_back() {
     assert!(shown(IMAGE - PAGE) && shown(IMAGE + IMAGE_BYTES) && shown(RAM + RAM_BYTES - PAGE));
     assert!(!shown(IMAGE) && !shown(IMAGE + IMAGE_BYTES - PAGE));
     xen.free_init(link(INIT.0, INIT.1), at(IMAGE + INIT.0)).expect("init goes");
+    let again = xen.free_init(link(INIT.0, INIT.1), at(IMAGE + INIT.0));
+    assert!(matches!(again, Err(Error::NotMapped { .. })), "it is gone");
     let mut shown = |phys| {
         let mut last = None;
         xen.walk(at(phys), |step| last = Some(step.descriptor & 1));

@@ -20,7 +20,6 @@
 #include <asm/setup.h>
 #include <asm/smp.h>
 
-extern char __init_begin[], __init_end[];
 extern uint64_t init_ttbr;
 
 static DEFINE_SPINLOCK(bw_lock);
@@ -53,7 +52,10 @@ paddr_t bw_xen_frame(void)
 /* Such a frame comes back: no table any more. The boot allocator's may, too. */
 void bw_xen_frame_back(paddr_t frame)
 {
-    init_domheap_pages(frame, frame + PAGE_SIZE);
+    if ( system_state == SYS_STATE_early_boot )
+        init_boot_pages(frame, frame + PAGE_SIZE);
+    else
+        init_domheap_pages(frame, frame + PAGE_SIZE);
 }
 
 /* Boot. */
@@ -95,79 +97,41 @@ void *__init early_fdt_map(paddr_t fdt_paddr)
     return fdt;
 }
 
-void __init setup_directmap_mappings(unsigned long base_mfn,
-                                     unsigned long nr_mfns)
+/* setup_directmap_mappings asks for a bank of RAM in its place. */
+int __init bw_map_ram(unsigned long virt, mfn_t mfn, unsigned long nr_mfns,
+                      unsigned int flags)
 {
     int rc;
 
-    if ( mfn_eq(directmap_mfn_start, INVALID_MFN) )
-    {
-        /* Blocks of 1 GiB want virtual and machine addresses aligned alike. */
-        unsigned long ahead = base_mfn & (PFN_DOWN(GB(1)) - 1);
-
-        directmap_mfn_start = _mfn(base_mfn);
-        directmap_base_pdx = mfn_to_pdx(_mfn(base_mfn));
-        directmap_virt_start = DIRECTMAP_VIRT_START + pfn_to_paddr(ahead);
-    }
-
-    if ( base_mfn < mfn_x(directmap_mfn_start) )
-        panic("RAM at page %#lx lies below the start of the directmap\n",
-              base_mfn);
-
     spin_lock(&bw_lock);
-    rc = bw_directmap((vaddr_t)__mfn_to_virt(base_mfn), pfn_to_paddr(base_mfn),
-                      pfn_to_paddr(nr_mfns));
+    rc = bw_directmap(virt, mfn_to_maddr(mfn), pfn_to_paddr(nr_mfns));
     spin_unlock(&bw_lock);
-    if ( rc )
-        panic("Cannot map RAM at page %#lx (rc = %d)\n", base_mfn, rc);
+
+    return rc;
 }
 
-/* One struct page_info for each frame from ps to pe, holes included. */
-void __init setup_frametable_mappings(paddr_t ps, paddr_t pe)
+/* setup_frametable_mappings: all RAM is shown, whatever frame may be a table. */
+void __init bw_ram_is_mapped(void)
 {
-    unsigned long first = mfn_to_pdx(maddr_to_mfn(ps));
-    unsigned long count = mfn_to_pdx(maddr_to_mfn(pe - 1)) - first + 1;
-    unsigned long used = count * sizeof(struct page_info);
-    /* Blocks of 2 MiB, as contiguous runs where there are enough of them. */
-    unsigned long unit = used < MB(32) ? MB(2) : MB(32);
-    unsigned long bytes = ROUNDUP(used, unit);
-    mfn_t mfn;
-
     spin_lock(&bw_lock);
     bw_directmap_is_whole();
     spin_unlock(&bw_lock);
-
-    frametable_base_pdx = first;
-    mfn = alloc_boot_pages(PFN_DOWN(bytes), PFN_DOWN(MB(32)));
-    if ( map_pages_to_xen(FRAMETABLE_VIRT_START, mfn, PFN_DOWN(bytes),
-                          PAGE_HYPERVISOR_RW | _PAGE_BLOCK) )
-        panic("Cannot map the frametable\n");
-
-    /* What stands for no frame is no valid page_info. */
-    memset(frame_table, 0, used);
-    memset((void *)frame_table + used, 0xff, bytes - used);
-    frametable_virt_end = FRAMETABLE_VIRT_START + used;
 }
 
 /*
- * The init sections go, and their frames come back as RAM that the directmap
- * shows. Whoever still runs there faults; nothing has to be written for that.
+ * free_init_memory: the init sections go, and their frames are RAM, shown by
+ * the directmap. Whoever still runs there faults; nothing is written for that.
  */
-void free_init_memory(void)
+int bw_drop_init(paddr_t pa)
 {
-    paddr_t pa = virt_to_maddr(__init_begin);
-    unsigned long len = __init_end - __init_begin;
     int rc;
 
     spin_lock(&bw_lock);
     rc = bw_free_init((vaddr_t)maddr_to_virt(pa));
     spin_unlock(&bw_lock);
-    if ( rc )
-        panic("Cannot free the init sections (rc = %d)\n", rc);
-
     invalidate_icache();
-    init_domheap_pages(pa, pa + len);
-    printk("Freed %ldkB init memory.\n", (long)len >> 10);
+
+    return rc;
 }
 
 /* Other CPUs. */

@@ -21,6 +21,10 @@ int bw_audit(void);
 void bw_walk(uint64_t virt);
 
 /* Of breakwater.c, for Xen's other files. */
+int bw_map_ram(unsigned long virt, mfn_t mfn, unsigned long nr_mfns,
+               unsigned int flags);
+void bw_ram_is_mapped(void);
+int bw_drop_init(paddr_t pa);
 void bw_cpu_is_up(void);
 void bw_patch_xen(mfn_t mfn, unsigned long count);
 void bw_xen_is_patched(void);

@@ -13,6 +13,8 @@ const READ_ONLY: u32 = 1 << 4;
 const PRESENT: u32 = 1 << 5;
 const POPULATE: u32 = 1 << 6;
 const BLOCK: u32 = 1 << 7;
+/// What callers may say.
+const KNOWN: u32 = 0xff;
 
 /// No frame at all, as Xen says it.
 pub(crate) const INVALID_MFN: u64 = u64::MAX;
@@ -37,8 +39,11 @@ pub(crate) enum Wish {
 
 impl Wish {
     /// What `flags` and the frame say; `None` for what Xen's own editor refuses too: writable and executable, devices
-    /// and non-cacheable memory that can be executed, types that Xen never uses.
+    /// and non-cacheable memory that can be executed, types that Xen never uses, flags that are not for callers.
     pub(crate) fn of(mfn: u64, flags: u32) -> Option<Self> {
+        if flags & !KNOWN != 0 {
+            return None;
+        }
         if flags & POPULATE != 0 {
             return Some(Self::Populate);
         }
@@ -94,7 +99,10 @@ mod tests {
 
     #[test]
     fn bad_rights_and_types_that_nobody_may_have() {
-        for flags in [NORMAL, NORMAL_NON_CACHEABLE, DEVICE_NGNRE | READ_ONLY, 2 | EXECUTE_NEVER, 5 | EXECUTE_NEVER] {
+        let internal = NORMAL | EXECUTE_NEVER | 1 << 8;
+        for flags in
+            [internal, NORMAL, NORMAL_NON_CACHEABLE, DEVICE_NGNRE | READ_ONLY, 2 | EXECUTE_NEVER, 5 | EXECUTE_NEVER]
+        {
             assert_eq!(Wish::of(1, flags | PRESENT), None, "{flags:#x}");
         }
     }

@@ -262,7 +262,8 @@ impl<M: Machine> Host<M> {
         let after = PhysSpan::new(ram.start().max(image.end_exclusive()).min(ram.end_exclusive()), ram.end_exclusive());
         for part in [before, after].into_iter().flatten().filter(|part| !part.is_empty()) {
             let at = VirtAddr::at(virt.raw() + (part.start().raw() - ram.start().raw()));
-            let Some(span) = VirtSpan::of(at, part.bytes()) else { continue };
+            let beyond = Error::BeyondInput { virt: layout::DIRECTMAP };
+            let span = VirtSpan::of(at, part.bytes()).ok_or(beyond)?;
             self.map(Request::new(span, part.start(), DATA, Level::L1).with_contiguous())?;
         }
         if let Some(place) = self.notes.ram.iter_mut().find(|bank| bank.is_empty()) {
@@ -276,10 +277,11 @@ impl<M: Machine> Host<M> {
     /// # Errors
     /// As for a request.
     pub(crate) fn free_init(&mut self, init: VirtSpan, virt: VirtAddr) -> Result<(), Error> {
+        let span = VirtSpan::of(virt, init.bytes()).ok_or(Error::BeyondInput { virt: init })?;
         let first = self.mapper().query(init.start()).map(|(_, leaf)| leaf.output());
-        self.clear(init)?;
-        let span = VirtSpan::of(virt, init.bytes());
-        let (Some(output), Some(span)) = (first, span) else { return Ok(()) };
+        self.mapper().unmap(init)?;
+        self.notes.record.unmap(init);
+        let Some(output) = first else { return Ok(()) }; // unmapped just now, so there was one
         self.map(Request::new(span, output, DATA, Level::L3))
     }
 

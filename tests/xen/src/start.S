@@ -11,13 +11,12 @@
 .endm
 
 // From real_start of head.S, once its cpu_init has set TCR_EL2. In: x19 physical address of the image. Out: goes on in
-// build_first_tables with the registers that macros.S names. Keeps x19-x22; x23 and x26, which head.S and tables.S use
-// for different things, in x13 and x14. MMU: off.
+// build_first_tables with the registers that macros.S names. Keeps x19-x22, and x26, which head.S and tables.S use for
+// different things, in x14; x23 head.S sets anew. MMU: off.
 ROUTINE bw_primary, .init.text.boot
     CONSTANT x0, {IDENTITY_LIMIT}
     cmp x19, x0
     b.hs .Ltoo_high
-    mov x13, x23
     mov x14, x26
     mrs x23, tcr_el2
     mov x24, x19                // the identity page is the image's first
@@ -33,7 +32,6 @@ END_ROUTINE bw_primary
 // First code at the link address: zeroes .bss, unless UEFI has (x26 of head.S), and goes back to head.S. Clobbers x0,
 // x1. MMU: on.
 ROUTINE start_on_link_address, .init.text.boot
-    mov x23, x13
     mov x26, x14
     cbnz x26, .Lbss_is_zero
     ADDRESS_OF x0, __bss_start

@@ -175,7 +175,8 @@ impl Edit {
             What::Label { label, with } => (self.chosen(source.routines(label))?, with.as_ref()),
             What::Lines { from, to, with } => {
                 let first = self.line(&source, from, text)?;
-                let last = source.lines_with(&(first.start..text.len()), &borrowed(to)).into_iter().next();
+                let rest = first.start..self.where_to_look(&source, text)?.end;
+                let last = source.lines_with(&rest, &borrowed(to)).into_iter().next();
                 (first.start..last.context("its last line is not there")?.end, with.as_ref())
             }
             What::Line { tokens, with } => (self.line(&source, tokens, text)?, with.as_ref()),
@@ -197,16 +198,16 @@ impl Edit {
     }
 
     fn line(&self, source: &Source<'_>, tokens: &[Text], text: &str) -> Result<Range<usize>> {
-        let within = match &self.within {
-            None => 0..text.len(),
-            Some(name) => {
-                let functions = source.functions(name).into_iter().map(|function| function.lines);
-                let all: Vec<_> = functions.chain(source.routines(name)).collect();
-                ensure!(all.len() == 1, "{} functions {name}, not 1", all.len());
-                all.into_iter().next().unwrap_or_default()
-            }
-        };
-        self.chosen(source.lines_with(&within, &borrowed(tokens)))
+        self.chosen(source.lines_with(&self.where_to_look(source, text)?, &borrowed(tokens)))
+    }
+
+    /// The function or routine that is named, or all of the file.
+    fn where_to_look(&self, source: &Source<'_>, text: &str) -> Result<Range<usize>> {
+        let Some(name) = &self.within else { return Ok(0..text.len()) };
+        let functions = source.functions(name).into_iter().map(|function| function.lines);
+        let all: Vec<_> = functions.chain(source.routines(name)).collect();
+        ensure!(all.len() == 1, "{} functions {name}, not 1", all.len());
+        all.into_iter().next().context("one function")
     }
 
     fn chosen(&self, all: Vec<Range<usize>>) -> Result<Range<usize>> {

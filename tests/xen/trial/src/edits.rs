@@ -5,18 +5,22 @@
 
 use crate::edit::{
     Edit, add_file, append, cut_function, cut_label, cut_lines, insert_after, insert_before, replace_line,
-    replace_lines,
+    replace_lines, replace_token,
 };
 use crate::library;
+use breakwater::addr::VirtSpan;
+use breakwater::layout;
 
 const HEAD: &str = "xen/arch/arm/arm64/head.S";
 const MM: &str = "xen/arch/arm/mm.c";
 const CONFIG: &str = "xen/arch/arm/include/asm/config.h";
 const SCRIPT: &str = "xen/arch/arm/xen.lds.S";
+/// What c/breakwater.h declares, for a file of Xen's.
+const HEADER: &str = "#include <asm/breakwater.h>\n";
 const SMPBOOT: &str = "xen/arch/arm/smpboot.c";
 
 /// Functions of mm.c that c/breakwater.c or the core has, or that only those called.
-const REPLACED: [&str; 27] = [
+const REPLACED: [&str; 24] = [
     "build_assertions",
     "dump_hyp_walk",
     "mfn_to_xen_entry",
@@ -40,13 +44,10 @@ const REPLACED: [&str; 27] = [
     "populate_pt_range",
     "destroy_xen_mappings",
     "modify_xen_mappings",
-    "free_init_memory",
     "init_secondary_pagetables",
-    "setup_directmap_mappings",
-    "setup_frametable_mappings",
 ];
-/// Those of them of which arm32 has its own.
-const TWICE: [&str; 2] = ["init_secondary_pagetables", "setup_directmap_mappings"];
+/// That of them of which arm32 has its own.
+const TWICE: &str = "init_secondary_pagetables";
 
 /// The edits, in their order.
 #[must_use]
@@ -56,24 +57,26 @@ pub fn all() -> Vec<Edit> {
 
 /// The map of Xen since 4.18: L0 slot 20, so that no identity page can fall into it.
 fn layout() -> Vec<Edit> {
-    let at = |name: &'static str, address: &str| {
-        replace_line(CONFIG, &["#define", name, "vaddr_t"], format!("#define {name} _AT(vaddr_t, {address})\n"))
+    let at = |name: &'static str, span: VirtSpan| {
+        let address = span.start().raw();
+        replace_line(CONFIG, &["#define", name, "vaddr_t"], format!("#define {name} _AT(vaddr_t, {address:#x})\n"))
     };
+    let of_gib = |name: &'static str, span: VirtSpan| {
+        let address = span.start().raw();
+        replace_line(CONFIG, &["#define", name, "GB"], format!("#define {name} _AT(vaddr_t, {address:#x})\n"))
+    };
+    let fixmap = layout::FIXMAP.start().raw();
     vec![
-        at("XEN_VIRT_START", "0x00000a0000200000"),
+        at("XEN_VIRT_START", layout::IMAGE),
         replace_line(
             CONFIG,
             &["#define", "FIXMAP_ADDR", "PAGE_SIZE"],
-            "#define FIXMAP_ADDR(n) (_AT(vaddr_t, 0x00000a0000a00000) + (n) * PAGE_SIZE)\n",
+            format!("#define FIXMAP_ADDR(n) (_AT(vaddr_t, {fixmap:#x}) + (n) * PAGE_SIZE)\n"),
         ),
-        at("BOOT_FDT_VIRT_START", "0x00000a0000c00000"),
-        at("LIVEPATCH_VMAP_START", "0x00000a0001000000"),
-        replace_line(CONFIG, &["#define", "VMAP_VIRT_START", "GB"], "#define VMAP_VIRT_START (SLOT0(20) + GB(1))\n"),
-        replace_line(
-            CONFIG,
-            &["#define", "FRAMETABLE_VIRT_START", "GB"],
-            "#define FRAMETABLE_VIRT_START (SLOT0(20) + GB(32))\n",
-        ),
+        at("BOOT_FDT_VIRT_START", layout::DEVICE_TREE),
+        at("LIVEPATCH_VMAP_START", layout::LIVEPATCH),
+        of_gib("VMAP_VIRT_START", layout::VMAP),
+        of_gib("FRAMETABLE_VIRT_START", layout::FRAMETABLE),
     ]
 }
 
@@ -137,13 +140,31 @@ fn head() -> Vec<Edit> {
 fn mm() -> Vec<Edit> {
     let cut = |name: &'static str| {
         let once = cut_function(MM, name);
-        if TWICE.contains(&name) { vec![once.clone().nth(1, 2), once] } else { vec![once] }
+        if name == TWICE { vec![once.clone().nth(1, 2), once] } else { vec![once] }
     };
     let tables = ["boot_pgtable", "boot_first", "boot_first_id", "boot_second_id", "boot_third_id", "boot_second"];
     let tables = tables.into_iter().chain(["boot_third", "xen_first", "xen_second", "xen_fixmap", "xen_xenmap"]);
     let table = |name: &'static str| replace_line(MM, &["(", name, ")", ";"], "");
     let mut edits: Vec<Edit> = REPLACED.into_iter().flat_map(cut).chain(tables.map(table)).collect();
+    let (ram, init) = ("setup_directmap_mappings", "free_init_memory");
     edits.extend([
+        insert_after(MM, &["#include", "asm", "setup.h"], HEADER),
+        // arm32's.
+        cut_function(MM, ram).nth(1, 2),
+        replace_token(MM, &["rc", "=", "map_pages_to_xen"], "map_pages_to_xen", "bw_map_ram").in_function(ram),
+        insert_before(MM, &["frametable_base_pdx", "="], "    bw_ram_is_mapped();\n")
+            .in_function("setup_frametable_mappings"),
+        replace_line(MM, &["uint32_t", "insn", ";"], "").in_function(init),
+        replace_line(MM, &["unsigned", "int", "i", ",", "nr"], "").in_function(init),
+        replace_line(MM, &["uint32_t", "*", "p", ";"], "").in_function(init),
+        replace_lines(
+            MM,
+            &["rc", "=", "modify_xen_mappings"],
+            &["__init_end", ")", ";"],
+            "    rc = bw_drop_init(pa);\n",
+        )
+        .in_function(init),
+        cut_lines(MM, &["invalidate_icache_local"], &["__init_end", ")", ";"]).in_function(init),
         replace_line(MM, &["static", "DEFINE_PAGE_TABLE", "xen_pgtable"], ""),
         replace_line(MM, &["static", "paddr_t", "phys_offset"], ""),
         replace_line(MM, &["extern", "switch_ttbr"], ""),
@@ -155,14 +176,17 @@ fn mm() -> Vec<Edit> {
 
 fn cpus() -> Vec<Edit> {
     vec![
-        insert_after(SMPBOOT, &["#include", "asm", "psci"], "#include <asm/breakwater.h>\n"),
+        insert_after(SMPBOOT, &["#include", "asm", "psci"], HEADER),
+        // Before what it has counts for all.
+        replace_line(SMPBOOT, &["mmu_init_secondary_cpu"], ""),
+        insert_before(SMPBOOT, &["update_system_features"], "    mmu_init_secondary_cpu();\n")
+            .in_function("start_secondary"),
         insert_before(SMPBOOT, &["return", "0", ";"], "    bw_cpu_is_up();\n\n").in_function("__cpu_up"),
     ]
 }
 
 /// Who writes Xen's text says so, and init ends with the audit.
 fn declarations() -> Vec<Edit> {
-    const HEADER: &str = "#include <asm/breakwater.h>\n";
     let (alternative, livepatch, setup) =
         ("xen/arch/arm/alternative.c", "xen/arch/arm/livepatch.c", "xen/arch/arm/setup.c");
     let vectors = "xen/arch/arm/cpuerrata.c";
@@ -221,6 +245,6 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), REPLACED.len());
-        assert!(TWICE.iter().all(|name| names.contains(name)));
+        assert!(names.contains(&TWICE));
     }
 }

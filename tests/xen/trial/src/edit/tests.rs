@@ -96,6 +96,14 @@ fn bad_a_word_is_not_known_by_its_half() {
 }
 
 #[test]
+fn bad_lines_end_in_the_function_in_which_they_begin() {
+    const TWO: &str = "void a(void)\n{\n    first();\n}\n\nvoid b(void)\n{\n    last();\n}\n";
+    let beyond = cut_lines("a.c", &["first"], &["last"]);
+    assert!(refused(&beyond.clone().in_function("a"), TWO).contains("its last line is not there"));
+    assert_eq!(applied(&beyond, TWO), "void a(void)\n{\n}\n");
+}
+
+#[test]
 fn good_lines_go_in_before_after_and_at_the_start() {
     let before = applied(&insert_before("a.c", &["one", "="], "    zero = 0;\n"), C);
     let after = applied(&insert_after("a.c", &["one", "="], "    two = 2;\n"), C);
