@@ -42,14 +42,13 @@ pub struct Edit {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum What {
-    Function { name: Text, with: Text },
-    Label { label: Text, with: Text },
+    Function(Text),
+    Label(Text),
     Lines { from: Vec<Text>, to: Vec<Text>, with: Text },
     Line { tokens: Vec<Text>, with: Text },
     Token { tokens: Vec<Text>, token: Text, with: Text },
     Before { tokens: Vec<Text>, text: Text },
     After { tokens: Vec<Text>, text: Text },
-    FunctionStart { name: Text, text: Text },
     Append(Text),
     Add(Text),
 }
@@ -64,22 +63,12 @@ fn owned(tokens: &[&'static str]) -> Vec<Text> {
 
 /// Takes the definition of a C function out, with the comment right above it.
 pub fn cut_function(file: impl Into<Text>, name: impl Into<Text>) -> Edit {
-    replace_function(file, name, "")
-}
-
-/// Puts `with`, whole lines, where the definition of a C function and the comment right above it stood.
-pub fn replace_function(file: impl Into<Text>, name: impl Into<Text>, with: impl Into<Text>) -> Edit {
-    edit(file, What::Function { name: name.into(), with: with.into() })
+    edit(file, What::Function(name.into()))
 }
 
 /// Takes a routine of assembly out, from its label to its `ENDPROC`, with the comment right above it.
 pub fn cut_label(file: impl Into<Text>, label: impl Into<Text>) -> Edit {
-    replace_label(file, label, "")
-}
-
-/// Puts `with`, whole lines, where a routine of assembly stood.
-pub fn replace_label(file: impl Into<Text>, label: impl Into<Text>, with: impl Into<Text>) -> Edit {
-    edit(file, What::Label { label: label.into(), with: with.into() })
+    edit(file, What::Label(label.into()))
 }
 
 /// Takes lines out, from the one with the tokens `from` to the first after it with the tokens `to`; it may be the same.
@@ -116,11 +105,6 @@ pub fn insert_before(file: impl Into<Text>, tokens: &[&'static str], text: impl 
 /// Puts `text`, whole lines, after the line with these tokens.
 pub fn insert_after(file: impl Into<Text>, tokens: &[&'static str], text: impl Into<Text>) -> Edit {
     edit(file, What::After { tokens: owned(tokens), text: text.into() })
-}
-
-/// Puts `text`, whole lines, after the opening brace of a C function.
-pub fn insert_in_function_start(file: impl Into<Text>, name: impl Into<Text>, text: impl Into<Text>) -> Edit {
-    edit(file, What::FunctionStart { name: name.into(), text: text.into() })
 }
 
 /// Puts `text` at the end of a file.
@@ -161,18 +145,8 @@ impl Edit {
         let (span, with) = match &self.what {
             What::Append(more) => (text.len()..text.len(), more.as_ref()),
             What::Add(_) => bail!("the file is there already"),
-            What::Function { name, with } => {
-                let all = source.functions(name).into_iter().map(|function| function.lines).collect();
-                (self.chosen(all)?, with.as_ref())
-            }
-            What::FunctionStart { name, text: more } => {
-                let all = source.functions(name).into_iter().map(|function| function.body).collect();
-                let brace = self.chosen(all)?.start;
-                let line_end = text[brace..].find('\n').map_or(text.len(), |at| brace + at + 1);
-                ensure!(text[brace + 1..line_end].trim().is_empty(), "its first statement is on the line of its brace");
-                (line_end..line_end, more.as_ref())
-            }
-            What::Label { label, with } => (self.chosen(source.routines(label))?, with.as_ref()),
+            What::Function(name) => (self.chosen(source.functions(name))?, ""),
+            What::Label(label) => (self.chosen(source.routines(label))?, ""),
             What::Lines { from, to, with } => {
                 let first = self.line(&source, from, text)?;
                 let rest = first.start..self.where_to_look(&source, text)?.end;
@@ -204,8 +178,7 @@ impl Edit {
     /// The function or routine that is named, or all of the file.
     fn where_to_look(&self, source: &Source<'_>, text: &str) -> Result<Range<usize>> {
         let Some(name) = &self.within else { return Ok(0..text.len()) };
-        let functions = source.functions(name).into_iter().map(|function| function.lines);
-        let all: Vec<_> = functions.chain(source.routines(name)).collect();
+        let all = [source.functions(name), source.routines(name)].concat();
         ensure!(all.len() == 1, "{} functions {name}, not 1", all.len());
         all.into_iter().next().context("one function")
     }
@@ -227,16 +200,13 @@ impl fmt::Display for Edit {
         let spelled = |tokens: &[Text]| borrowed(tokens).join(" .. ");
         write!(f, "{}: ", self.file)?;
         match &self.what {
-            What::Function { name, with } if with.is_empty() => write!(f, "cut function {name}"),
-            What::Function { name, .. } => write!(f, "replace function {name}"),
-            What::Label { label, with } if with.is_empty() => write!(f, "cut routine {label}"),
-            What::Label { label, .. } => write!(f, "replace routine {label}"),
+            What::Function(name) => write!(f, "cut function {name}"),
+            What::Label(label) => write!(f, "cut routine {label}"),
             What::Lines { from, to, .. } => write!(f, "lines from `{}` to `{}`", spelled(from), spelled(to)),
             What::Line { tokens, .. } => write!(f, "replace line `{}`", spelled(tokens)),
             What::Token { tokens, token, .. } => write!(f, "replace `{token}` on line `{}`", spelled(tokens)),
             What::Before { tokens, .. } => write!(f, "insert before `{}`", spelled(tokens)),
             What::After { tokens, .. } => write!(f, "insert after `{}`", spelled(tokens)),
-            What::FunctionStart { name, .. } => write!(f, "insert at the start of function {name}"),
             What::Append(_) => write!(f, "append"),
             What::Add(_) => write!(f, "add the file"),
         }?;

@@ -57,12 +57,6 @@ fn good_a_function_goes_with_its_comment_and_nothing_else_does() {
 }
 
 #[test]
-fn good_a_function_is_replaced_where_it_stood() {
-    let text = applied(&replace_function("a.c", "setup_more", "int ours;\n"), C);
-    assert!(text.contains("other(a);\n}\n\nint ours;\n\n#ifdef ONE"), "{text}");
-}
-
-#[test]
 fn good_of_two_branches_one_is_meant() {
     let second = applied(&cut_function("a.c", "twice").nth(2, 2), C);
     assert!(second.ends_with("void twice(void) { }\n#else\n#endif\n"), "{second}");
@@ -104,20 +98,12 @@ fn bad_lines_end_in_the_function_in_which_they_begin() {
 }
 
 #[test]
-fn good_lines_go_in_before_after_and_at_the_start() {
+fn good_lines_go_in_before_and_after_and_at_the_end() {
     let before = applied(&insert_before("a.c", &["one", "="], "    zero = 0;\n"), C);
     let after = applied(&insert_after("a.c", &["one", "="], "    two = 2;\n"), C);
-    let start = applied(&insert_in_function_start("a.c", "setup_more", "    ours();\n"), C);
     assert!(before.contains("{\n    zero = 0;\n    one = 1;\n"));
     assert!(after.contains("    one = 1;\n    two = 2;\n}"));
-    assert!(start.contains("setup_more(void)\n{\n    ours();\n    return"));
     assert!(applied(&append("a.c", "end\n"), C).ends_with("#endif\nend\n"));
-}
-
-#[test]
-fn bad_a_body_on_the_line_of_its_brace_has_no_start_for_lines() {
-    let edit = insert_in_function_start("a.c", "twice", "x;\n").nth(1, 2);
-    assert!(refused(&edit, C).contains("on the line of its brace"));
 }
 
 #[test]

@@ -50,16 +50,16 @@ impl<'a> Source<'a> {
     }
 
     /// The definitions of C functions of this name: each a span of whole lines, with the comment that stands right
-    /// above, and its body.
-    pub(super) fn functions(&self, name: &str) -> Vec<Function> {
+    /// above.
+    pub(super) fn functions(&self, name: &str) -> Vec<Range<usize>> {
         let (mut found, mut depth, mut after) = (Vec::new(), 0_u32, 0);
         for (at, byte) in self.code.iter().copied().enumerate() {
             match byte {
                 b'{' => depth += 1,
                 b'}' => depth = depth.saturating_sub(1),
                 _ if depth == 0 && is_word_at(&self.code, at, name) => {
-                    let body = self.body_of(at + name.len());
-                    found.extend(body.map(|body| self.function(after, body)));
+                    let end = self.end_of_body(at + name.len());
+                    found.extend(end.map(|end| self.function(after, end)));
                 }
                 _ => {}
             }
@@ -70,8 +70,9 @@ impl<'a> Source<'a> {
         found
     }
 
-    /// The braces after the arguments that begin at `at`, if that is a definition: between them stand attributes alone.
-    fn body_of(&self, at: usize) -> Option<Range<usize>> {
+    /// Where the braces after the arguments that begin at `at` end, if that is a definition: between them stand
+    /// attributes alone.
+    fn end_of_body(&self, at: usize) -> Option<usize> {
         let open = self.code_from(at).filter(|at| self.code[*at] == b'(')?;
         let mut next = self.code_from(closing(&self.code, open, b'(', b')')? + 1)?;
         while self.code[next] != b'{' {
@@ -81,7 +82,7 @@ impl<'a> Source<'a> {
                 _ => return None,
             };
         }
-        Some(next..closing(&self.code, next, b'{', b'}')? + 1)
+        Some(closing(&self.code, next, b'{', b'}')? + 1)
     }
 
     /// The first byte of code from `at` on.
@@ -90,10 +91,10 @@ impl<'a> Source<'a> {
         Some(at + self.code.get(at..)?.iter().position(is_code)?)
     }
 
-    /// The one whose code begins anywhere after `after`.
-    fn function(&self, after: usize, body: Range<usize>) -> Function {
+    /// The one whose code begins anywhere after `after` and ends at `end`.
+    fn function(&self, after: usize, end: usize) -> Range<usize> {
         let start = self.code_from(after).unwrap_or(after);
-        Function { lines: self.with_comment(self.whole_lines(start..body.end)), body }
+        self.with_comment(self.whole_lines(start..end))
     }
 
     /// Routines of assembly: from the line with this label, or the macro that makes one, to the line that ends it.
@@ -172,14 +173,6 @@ impl<'a> Source<'a> {
         }
         span
     }
-}
-
-/// A function's place in a file.
-pub(super) struct Function {
-    /// All of it.
-    pub(super) lines: Range<usize>,
-    /// From the opening brace to the closing one, both included.
-    pub(super) body: Range<usize>,
 }
 
 const fn is_of_word(byte: u8) -> bool {
