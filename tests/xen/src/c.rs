@@ -2,10 +2,9 @@
 //!
 //! What must hold: Xen calls on one CPU at a time, with its page-table lock held (c/breakwater.c).
 
-use crate::el2::{self, El2, PhysToVirt, bounds};
+use crate::el2::{self, EARLY_UART, El2, FIXMAP_CONSOLE, PhysToVirt, bounds};
 use crate::flags::{INVALID_MFN, Wish};
 use crate::host::{Allocator, Frames, Host, NoAudit, Notes, Piece};
-use crate::{EARLY_UART, FIXMAP_CONSOLE};
 use breakwater::addr::{PAGE_BYTES, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use breakwater::audit::{Audit, Scratch};
 use breakwater::bbm::Protocol;

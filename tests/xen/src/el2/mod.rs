@@ -27,12 +27,34 @@ pub(crate) use memory::El2;
 pub(crate) use phys_to_virt::PhysToVirt;
 pub(crate) use registers::id_registers;
 
-use crate::{EARLY_UART, FIXMAP_CONSOLE, POOL_FRAMES};
-use breakwater::addr::{Level, PAGE_BYTES};
+use breakwater::addr::{Level, PAGE_BYTES, PhysAddr, VirtAddr, VirtSpan};
 use breakwater::descriptor::{Attributes, DataAccess, DeviceKind, MAIR, TABLE_BITS, leaf_bits};
 use breakwater::layout;
 use control::{CODE, CONSTANT_DATA, DATA, HCR, SCTLR_M, SCTLR_OFF, SCTLR_ON};
 use core::arch::global_asm;
+
+/// The fixmap slot of the early console: Xen's first.
+pub(crate) const FIXMAP_CONSOLE: VirtSpan = page(layout::FIXMAP.start());
+/// Table frames in the image: the runtime root with the paths to image, fixmap and identity page (8), and the directmap
+/// until all of it is mapped: for each bank two ragged ends of two levels, and the hole of the image, of two more.
+const POOL_FRAMES: usize = 64;
+
+/// The registers on which an early-printk build of Xen speaks: the environment variable `BREAKWATER_XEN_EARLY_UART` when
+/// this crate is compiled, in hexadecimal digits.
+pub(crate) const EARLY_UART: Option<PhysAddr> = match option_env!("BREAKWATER_XEN_EARLY_UART") {
+    None => None,
+    Some(digits) => match u64::from_str_radix(digits, 16) {
+        Ok(registers) => Some(PhysAddr::at(registers)),
+        Err(_) => panic!("BREAKWATER_XEN_EARLY_UART is an address in hexadecimal digits"),
+    },
+};
+
+const fn page(virt: VirtAddr) -> VirtSpan {
+    match VirtSpan::of(virt, PAGE_BYTES) {
+        Some(page) => page,
+        None => panic!("a page of the map"),
+    }
+}
 
 /// The machine, whose memory is reached by `phys_to_virt`.
 pub(crate) fn machine(phys_to_virt: PhysToVirt) -> El2 {
