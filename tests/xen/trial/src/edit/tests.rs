@@ -37,7 +37,17 @@ void twice(void)
 #endif
 "#;
 
-const S: &str = "/* head */\n/* Starts.\n * In: x0 */\nENTRY(begin)\n        mov x0, #1   /* begin: */\n1:      b 1b\nENDPROC(begin)\n\nnext:   ret\nENDPROC(next)\n";
+const S: &str = "/* head */
+/* Starts.
+ * In: x0 */
+ENTRY(begin)
+        mov x0, #1   /* begin: */
+1:      b 1b
+ENDPROC(begin)
+
+next:   ret
+ENDPROC(next)
+";
 
 fn applied(edit: &Edit, text: &str) -> String {
     edit.apply(text).unwrap_or_else(|error| panic!("{edit}: {error:#}"))
