@@ -14,8 +14,7 @@
 //! | other output address | [`Mapper::remap`] | break and make |
 //! | smaller leaves | [`Mapper::split`] | break and make, or in place with evidence |
 //! | larger leaves | [`Mapper::merge`] | the same |
-//! | write for a while what is executed elsewhere | [`Mapper::open_alias`], [`Mapper::close_alias`] | nothing: maps
-//! then do |
+//! | write what is executed elsewhere | [`Mapper::open_alias`], [`Mapper::close_alias`] | nothing: maps then do |
 //! | look | [`Mapper::query`], [`Mapper::walk`], [`Mapper::dump`] | loads |
 //!
 //! Blocks and contiguous runs that a request covers in part are split on the way, in the same invalidation.

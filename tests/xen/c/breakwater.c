@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What of Xen's arch/arm/mm.c is Breakwater's, in Xen's words: every function
- * here takes the place of one of the same name, asks the core (bw_*), and says
- * the same to its callers. The edits of Xen's tree put this file beside mm.c.
+ * What of Xen's arch/arm/mm.c is Breakwater's, in Xen's words. A function with
+ * a name of Xen's takes that one's place and says the same to its callers; one
+ * called bw_* is what the edits of Xen's tree call. The core's own, which they
+ * ask, stand in asm/breakwater.h. The edits put this file beside mm.c.
  *
  * The core is called on one CPU at a time: bw_lock.
  */

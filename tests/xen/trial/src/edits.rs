@@ -55,7 +55,7 @@ pub fn all() -> Vec<Edit> {
     [layout(), script(), head(), mm(), cpus(), declarations(), library()].concat()
 }
 
-/// The map of Xen since 4.18: L0 slot 20, so that no identity page can fall into it.
+/// The map of newer Xen, which the core has: L0 slot 20, so that no identity page can fall into it.
 fn layout() -> Vec<Edit> {
     let at = |name: &'static str, span: VirtSpan| {
         let address = span.start().raw();

@@ -32,18 +32,16 @@ const NO_MEMORY: i64 = -12;
 
 fn edits(variant: Variant) -> Vec<Edit> {
     let declared = "extern bool starved(void);\n";
-    let (file, include, function, give_up) = match variant {
+    let (file, function, give_up) = match variant {
         Variant::Stock => {
-            ("xen/arch/arm/mm.c", "setup.h", "create_xen_table", "    if ( starved() )\n        return -ENOMEM;\n\n")
+            ("xen/arch/arm/mm.c", "create_xen_table", "    if ( starved() )\n        return -ENOMEM;\n\n")
         }
-        Variant::Ours => {
-            ("xen/arch/arm/breakwater.c", "setup.h", "bw_xen_frame", "    if ( starved() )\n        return 0;\n\n")
-        }
+        Variant::Ours => ("xen/arch/arm/breakwater.c", "bw_xen_frame", "    if ( starved() )\n        return 0;\n\n"),
     };
     vec![
         add_file(FILE, include_str!("../../c/starve.c")),
         insert_after("xen/arch/arm/Makefile", &["obj-y", "+=", "mm.o"], "obj-y += starve.o\n"),
-        insert_after(file, &["#include", "asm", include], declared),
+        insert_after(file, &["#include", "asm", "setup.h"], declared),
         insert_before(file, &["if", "system_state"], give_up).in_function(function),
     ]
 }
