@@ -283,10 +283,8 @@ impl<M: Machine> Protocol<M> {
     /// Zeroes the whole frames of `ram`: for data, not for tables.
     pub fn zero_frames(&mut self, ram: &OwnedRam<M>) {
         let whole = ram.whole_frames();
-        let starts = (0..whole.bytes()).step_by(Geo::<M>::PAGE_BYTES as usize);
-        for start in starts.filter_map(|offset| whole.start().checked_add(offset)) {
-            self.machine.zero_frame(&self.permit, Frame::containing(start));
-        }
+        let count = whole.bytes() >> Geo::<M>::PAGE_SHIFT;
+        self.machine.zero_frames(&self.permit, Frame::containing(whole.start()), count);
     }
 
     /// Takes the free frame that came last: to be a table again, or for any other use. Its contents are unknown.

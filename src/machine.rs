@@ -12,7 +12,7 @@ mod tlbi;
 
 pub use tlbi::{RangeOperand, Reach, Scope, Tlbi, VaOperand};
 
-use crate::addr::{Frame, PhysSpan, VirtAddr, VirtSpan};
+use crate::addr::{Frame, PAGE_BYTES, PhysSpan, VirtAddr, VirtSpan};
 use crate::geometry::{Geometry, Slot};
 use core::fmt;
 
@@ -65,6 +65,13 @@ pub trait Machine {
 
     /// Zeroes a frame, a table of [`Self::Geometry`], that no table links to.
     fn zero_frame(&mut self, permit: &Permit, frame: Frame);
+
+    /// Zeroes `count` such frames from `first` on, side by side.
+    #[inline]
+    fn zero_frames(&mut self, permit: &Permit, first: Frame, count: u64) {
+        let step = Self::Geometry::PAGE_BYTES / PAGE_BYTES;
+        (0..count).filter_map(|index| first.checked_add(index * step)).for_each(|frame| self.zero_frame(permit, frame));
+    }
 
     /// DSB ISHST: stores before are visible to every walk of the domain.
     fn dsb_ishst(&mut self);

@@ -53,6 +53,21 @@ fn bad_unsupported_granule_is_refused_by_name() {
 }
 
 #[test]
+fn good_dc_zva_by_the_block_that_the_cpu_says() {
+    // Cortex-A57 64 bytes, A64FX 256, the largest 2 KiB; what is RES0 may mean something one day.
+    for (dczid, bytes) in [(0, 4), (4, 64), (6, 256), (7, 512), (9, 2048), (0xff00_0000_0000_0024, 64)] {
+        assert_eq!(zeroed_block_bytes(dczid), Some(bytes), "DCZID_EL0 {dczid:#x}");
+    }
+}
+
+#[test]
+fn bad_dc_zva_where_it_is_prohibited_or_larger_than_any_is() {
+    for dczid in [0x10, 0x14, 0x16, 0x19, 0xa, 0xf] {
+        assert_eq!(zeroed_block_bytes(dczid), None, "DCZID_EL0 {dczid:#x}");
+    }
+}
+
+#[test]
 fn good_physical_sizes_are_capped_at_48_bits() {
     for (range, bits) in [32, 36, 40, 42, 44, 48, 52, 56].into_iter().enumerate() {
         let cpu = decode(IdRegisters { mmfr0: range as u64, ..PLAIN });

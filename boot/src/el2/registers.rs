@@ -63,7 +63,7 @@ macro_rules! read {
     ($($(#[$doc:meta])* $name:ident = $register:literal;)*) => {$(
         $(#[$doc])*
         #[inline(always)]
-        fn $name() -> u64 {
+        pub(super) fn $name() -> u64 {
             let value;
             // SAFETY: reads a register that exists at EL2 (ID space reads 0 where nothing is defined) and changes
             // nothing.
@@ -80,6 +80,8 @@ read! {
     id_aa64mmfr4 = "S3_0_C0_C7_4";
     /// CTR_EL0.
     ctr = "ctr_el0";
+    /// DCZID_EL0.
+    dczid = "dczid_el0";
     /// Which common events the PMU can count, 0 to 31 in bits 31:0.
     pmceid0 = "pmceid0_el0";
     /// Event counter 0, which head.S set to INST_RETIRED.

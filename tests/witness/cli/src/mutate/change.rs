@@ -74,7 +74,8 @@ pub(super) fn mutants(site: &Site, weakened: bool) -> Vec<Mutant> {
 pub(super) fn is_sequenced(word: u32) -> bool {
     let matters = |decoded: Decoded| match decoded {
         Decoded::Msr { register, .. } => register.name().is_some_and(|name| SEQUENCED.contains(&name)),
-        Decoded::Mrs { register } => register.name() == Some("hcr_el2"),
+        Decoded::Mrs { register, .. } => register.name() == Some("hcr_el2"),
+        Decoded::Maintain { operation, .. } if operation.zeroes() => false,
         Decoded::Maintain { operation, .. } => matches!(operation.family(), Some(Family::Tlbi | Family::Dc)),
         Decoded::Dsb(_) | Decoded::Dmb(_) | Decoded::Isb => true,
         Decoded::Eret | Decoded::Call { .. } => false,

@@ -1,5 +1,5 @@
 //! Where the image has a barrier or a maintenance instruction: every DSB, ISB, TLBI, DC and IC of its executable sections, wherever the
-//! compiler has inlined it to. Data among the code (literal pools, headers) is told apart by the mapping symbols of the ELF file.
+//! compiler has inlined it to. DC ZVA is none of them: it is a store. Data among the code (literal pools, headers) is told apart by the mapping symbols of the ELF file.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -46,7 +46,7 @@ impl fmt::Display for Site {
 pub(super) fn spell(word: u32) -> Option<String> {
     Some(match decode(word)? {
         Decoded::Msr { register, .. } => format!("msr {register}"),
-        Decoded::Mrs { register } => format!("mrs {register}"),
+        Decoded::Mrs { register, .. } => format!("mrs {register}"),
         Decoded::Maintain { operation, .. } => match operation.family()? {
             Family::Tlbi => format!("tlbi {operation}"),
             Family::Dc => format!("dc {operation}"),
@@ -65,6 +65,7 @@ pub(super) fn spell(word: u32) -> Option<String> {
 pub(super) fn is_everywhere(word: u32) -> bool {
     match decode(word) {
         Some(Decoded::Dsb(_) | Decoded::Isb) => true,
+        Some(Decoded::Maintain { operation, .. }) if operation.zeroes() => false,
         Some(Decoded::Maintain { operation, .. }) => operation.family().is_some_and(|family| family != Family::At),
         _ => false,
     }
