@@ -1,9 +1,12 @@
 // The first tables: the image in 4 KiB pages with its final rights, and one identity page. Never an RWX mapping: each
 // leaf is W^X by itself, without leaning on WXN. They are written once, with the MMU off, and never edited while live;
 // the root switch retires them.
+//
+// Their zeros are in the file: the boot protocol has the loaded file clean to the point of coherency, so that memory and
+// caches agree on a line that nobody stores to. Only the lines that get a descriptor are maintained.
 
 .macro FIRST_TABLE name
-    .section .tables.\name, "aw", %nobits
+    .section .tables.\name, "aw", %progbits
     .balign 4096
     .type first_\name, %object
     .global first_\name
@@ -22,37 +25,19 @@ first_\name:
     FIRST_TABLE fixmap_l3
 .endif
 
-// In: x19, x23, x24, x25. Out: goes on in enable_first_mmu with x26. Clobbers x0-x11. MMU: off.
+// In: x19, x23, x24, x25. Out: goes on in enable_first_mmu with x26. Clobbers x0-x10, x30. MMU: off.
 //
-// RULES.md, LineBefore, LineAfter and LineCleaned: lines of the tables that a loader left in the data cache are
-// invalidated before the stores (a dirty one could be evicted over them) and after (a stale clean one could hide them).
-// Never cleaned: that would push stale data over what is written here.
+// RULES.md, LineBefore, LineAfter and LineCleaned: lines that a loader left in the data cache are invalidated before the
+// stores (a dirty one could be evicted over them) and after (a stale clean one could hide them). Never cleaned: that
+// would push stale data over what is written here.
 ROUTINE build_first_tables, .init.text.boot
     mrs x9, ctr_el0
     ubfx x9, x9, #16, #4        // DminLine: log2 of words
     mov x10, #4
     lsl x9, x10, x9             // bytes in the smallest data-cache line
-    ADDRESS_OF x10, _tables_start
-    ADDRESS_OF x11, _tables_end_exclusive
-
-    mov x0, x10
-.Linvalidate_before:
-    .rept 8                     // a 4 KiB table is a whole number of eight lines, of 512 bytes at most
-    dc ivac, x0
-    add x0, x0, x9
-    .endr
-    cmp x0, x11
-    b.lo .Linvalidate_before
-    dsb sy                      // no line of the tables is cached before the first store to them
+    bl invalidate_first_lines
+    dsb sy                      // no line of a descriptor is cached before the first store to it
     COUNT_DSB
-
-    mov x0, x10
-.Lzero_tables:
-    .rept 32
-    stp xzr, xzr, [x0], #16
-    .endr
-    cmp x0, x11
-    b.lo .Lzero_tables
 
     bl map_image_first
     bl map_identity_first
@@ -61,18 +46,70 @@ ROUTINE build_first_tables, .init.text.boot
 .endif
 
     dmb sy                      // the stores above are before the maintenance below, in memory order
-    mov x0, x10
-.Linvalidate_after:
-    .rept 8
-    dc ivac, x0
-    add x0, x0, x9
-    .endr
-    cmp x0, x11
-    b.lo .Linvalidate_after
+    bl invalidate_first_lines
     dsb sy                      // no stale line hides a descriptor from the walker, which reads through the caches
     COUNT_DSB
     b enable_first_mmu
 END_ROUTINE build_first_tables
+
+// x0 = address of slot \index of \table. Clobbers x1. \index is a number or a register.
+.macro SLOT table, index
+    mov x1, \index
+    ADDRESS_OF x0, \table
+    add x0, x0, x1, lsl #3
+.endm
+
+// Invalidates the lines that get a descriptor, to the point of coherency. In: x9, x19, x24. Keeps x9-x11, x19-x28.
+// Clobbers x0-x2, x7, x30. MMU: off.
+ROUTINE invalidate_first_lines, .init.text.boot
+    mov x7, x30
+    ADDRESS_OF x0, first_root
+    add x1, x0, #({IMAGE_L0_SLOT} * 8 + 8)      // the identity page's slot is below the image's
+    bl invalidate_lines
+    SLOT first_image_l1, #{IMAGE_L1_SLOT}
+    dc ivac, x0
+    ADDRESS_OF x1, first_image_l3_end_exclusive
+    ADDRESS_OF x0, first_image_l3
+    sub x2, x1, x0
+    SLOT first_image_l2, #{IMAGE_L2_SLOT}
+    add x1, x0, x2, lsr #9      // 8 bytes for each level 3 table
+    bl invalidate_lines
+    adr x2, .Lfirst_map_end - 16
+    ldrsw x1, [x2, #4]          // where the last section ends, from there
+    add x1, x1, x2
+    sub x1, x1, x19
+    ADDRESS_OF x0, first_image_l3
+    add x1, x0, x1, lsr #9      // 8 bytes for each page
+    bl invalidate_lines
+    ubfx x2, x24, #30, #9
+    SLOT first_identity_l1, x2
+    dc ivac, x0
+    ubfx x2, x24, #21, #9
+    SLOT first_identity_l2, x2
+    dc ivac, x0
+    ubfx x2, x24, #12, #9
+    SLOT first_identity_l3, x2
+    dc ivac, x0
+.if {EARLYCON_UART}
+    SLOT first_image_l2, #{FIXMAP_L2_SLOT}
+    dc ivac, x0
+    SLOT first_fixmap_l3, #{EARLYCON_L3_SLOT}
+    dc ivac, x0
+.endif
+    ret x7
+END_ROUTINE invalidate_first_lines
+
+// In: x0 start, x1 end exclusive, x9 bytes in a line. Clobbers x0, x2. MMU: off.
+ROUTINE invalidate_lines, .init.text.boot
+    sub x2, x9, #1
+    bic x0, x0, x2
+.Linvalidate_line:
+    dc ivac, x0
+    add x0, x0, x9
+    cmp x0, x1
+    b.lo .Linvalidate_line
+    ret
+END_ROUTINE invalidate_lines
 
 // Stores a table descriptor: slot \index of \table := \next. Clobbers x0, x1. \index is a number or a register.
 .macro LINK table, index, next

@@ -88,16 +88,21 @@ fn script() -> Vec<Edit> {
         cut_lines(SCRIPT, &["CONFIG_CC_SPLIT_SECTIONS"], &["#endif"]),
         insert_after(SCRIPT, &["*(.text)"], "       *(.text.*)\n"),
         insert_after(SCRIPT, &["*(.init.text)"], "       *(.init.text.*)\n"),
+        // In the file, for their zeros (boot/tables.S).
         insert_after(
             SCRIPT,
-            &["__bss_end", "="],
+            &["*(.data.page_aligned)"],
             "       . = ALIGN(PAGE_SIZE);
-       _tables_start = .;
        *(.tables.*)
        first_image_l3 = .;
        . += PAGE_SIZE;
        first_image_l3_end_exclusive = .;
-       _tables_end_exclusive = .;
+",
+        ),
+        insert_after(
+            SCRIPT,
+            &["__bss_end", "="],
+            "       . = ALIGN(PAGE_SIZE);
        bw_pool_start = .;
        *(.pool.*)
        bw_pool_end_exclusive = .;
