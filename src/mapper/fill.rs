@@ -270,10 +270,20 @@ impl<'a, M: Machine, S: State, F: Supply<M>> Mapper<'a, M, S, F> {
     fn add_up_part(&self, fill: &Fill, slot: Slot, exists: bool, part: VirtSpan, sum: &mut Sum) -> Result<(), Slot> {
         let raw = if exists { self.protocol.raw(slot) } else { 0 };
         let child = Entry::table_in::<Geo<M>>(raw, slot.level());
-        let Some(below) = slot.below(child.unwrap_or(slot.table()), part.start()) else { return Ok(()) };
+        let Some(mut below) = slot.below(child.unwrap_or(slot.table()), part.start()) else { return Ok(()) };
         if raw == 0 {
             (sum.cost.stores, sum.cost.frames) = (sum.cost.stores + 1, sum.cost.frames + 1);
             sum.links += u64::from(exists);
+            // Nothing has to be looked at in new tables: one after the other, as long as one slot leads on to all of it.
+            let last = VirtAddr::within(part.end_exclusive().raw() - 1);
+            while fill.descends_from(below)
+                && below.translates(last)
+                && fill.run::<Geo<M>>(below, part.start(), part).is_none()
+                && let Some(next) = below.below(below.table(), part.start())
+            {
+                (sum.cost.stores, sum.cost.frames) = (sum.cost.stores + 1, sum.cost.frames + 1);
+                below = next;
+            }
         } else if child.is_none() {
             return Err(slot);
         } else if fill.keeps(below.level()) && !Entry::keeps(raw) {

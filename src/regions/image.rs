@@ -80,13 +80,14 @@ impl Image {
 
     /// The parts as few requests: neighbours with the same attributes together.
     fn runs(&self) -> impl Iterator<Item = Declared> + '_ {
-        let mut parts = self.declared().peekable();
-        core::iter::from_fn(move || {
-            let mut run = parts.next()?;
-            while let Some(next) = parts.next_if(|next| follows(&run, next)) {
-                run.virt = VirtSpan::new(run.virt.start(), next.virt.end_exclusive())?;
-            }
-            Some(run)
+        let follows = |part: &Part, next: &Part| {
+            part.virt.end_exclusive() == next.virt.start() && part.attributes == next.attributes
+        };
+        self.parts.chunk_by(follows).filter_map(|run| {
+            let (first, last) = (run.first()?, run.last()?);
+            let virt = VirtSpan::new(first.virt.start(), last.virt.end_exclusive())?;
+            let output = Some(self.physical(virt.start()));
+            (!virt.is_empty()).then_some(Declared { name: first.name, virt, output, attributes: first.attributes })
         })
     }
 
@@ -131,8 +132,4 @@ impl Image {
         }
         Ok(())
     }
-}
-
-fn follows(run: &Declared, next: &Declared) -> bool {
-    run.virt.end_exclusive() == next.virt.start() && run.attributes == next.attributes
 }

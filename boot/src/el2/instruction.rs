@@ -154,6 +154,34 @@ pub(super) unsafe fn store(address: usize, value: u64) {
     unsafe { asm!("str {}, [{}]", in(reg) value, in(reg) address, options(nostack, preserves_flags)) }
 }
 
+/// Loads 64 bits at `address + OFFSET`, and the 64 behind them: two accesses by one instruction.
+///
+/// # Safety
+/// As for [`load`], for both words.
+#[inline(always)]
+pub(super) unsafe fn load_pair<const OFFSET: usize>(address: usize) -> (u64, u64) {
+    let (first, second);
+    // SAFETY: the caller vouches for the addresses.
+    unsafe {
+        asm!("ldp {}, {}, [{}, #{}]", out(reg) first, out(reg) second, in(reg) address, const OFFSET,
+            options(nostack, preserves_flags, readonly));
+    }
+    (first, second)
+}
+
+/// Stores 64 bits at `address + OFFSET`, and 64 behind them: two accesses by one instruction.
+///
+/// # Safety
+/// As for [`store`], for both words.
+#[inline(always)]
+pub(super) unsafe fn store_pair<const OFFSET: usize>(address: usize, first: u64, second: u64) {
+    // SAFETY: the caller vouches for the addresses.
+    unsafe {
+        asm!("stp {}, {}, [{}, #{}]", in(reg) first, in(reg) second, in(reg) address, const OFFSET,
+            options(nostack, preserves_flags));
+    }
+}
+
 /// Stores 16 zero bytes at `address + OFFSET`.
 ///
 /// # Safety
