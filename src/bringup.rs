@@ -174,7 +174,7 @@ impl<M: Machine> Bringup<M> {
         let mut space = self.space(tables, regions);
         space.unmap(init.name, init.virt)?;
         directmap.map_span(&mut space, frames)?;
-        let given = space.give_back(OwnedRam::new(frames));
+        let given = space.give_back_declared(OwnedRam::new(frames));
         self.has_init = false;
         given.map_err(|(failure, _)| failure)
     }

@@ -287,6 +287,26 @@ impl<'a, M: Machine> Space<'a, M> {
             let error = Error::InUse { frames, slot, descriptor: self.protocol.raw(slot) };
             return Err((Failure::Mapping { name, error }, ram));
         }
+        self.give_back_unmapped(name, ram)
+    }
+
+    /// The same where the declarations say what maps the RAM, and no table is read: for boot, whose audit holds the
+    /// tables against the declarations before anyone else comes by.
+    ///
+    /// # Errors
+    /// As for [`Self::give_back`].
+    pub(crate) fn give_back_declared(&mut self, ram: OwnedRam<M>) -> Result<(), (Failure, OwnedRam<M>)> {
+        let name = "free frames";
+        let elsewhere = self.regions.iter().filter(|region| !layout::DIRECTMAP.covers(region.virt));
+        let mapped = elsewhere.filter_map(|region| alias::alias(region, ram.span())).next();
+        if let Some(step) = mapped.and_then(|mapped| self.mapper().walk(mapped.virt).last()) {
+            let error = Error::InUse { frames: ram.span(), slot: step.slot, descriptor: step.descriptor };
+            return Err((Failure::Mapping { name, error }, ram));
+        }
+        self.give_back_unmapped(name, ram)
+    }
+
+    fn give_back_unmapped(&mut self, name: &'static str, ram: OwnedRam<M>) -> Result<(), (Failure, OwnedRam<M>)> {
         if let Err(error) = self.mapper().check_shown(ram.span(), layout::DIRECTMAP) {
             return Err((Failure::Mapping { name, error }, ram));
         }

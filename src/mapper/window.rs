@@ -8,7 +8,7 @@
 use super::{Error, Mapper};
 use crate::addr::{Frame, Level, PhysSpan, VirtAddr, VirtSpan};
 use crate::bbm::{Geo, Live};
-use crate::descriptor::{Access, Attributes, Entry, Leaf, Rights};
+use crate::descriptor::{Access, Attributes, Entry, Leaf, Rights, TABLE_BITS};
 use crate::frames::Supply;
 use crate::geometry::{Geometry, Slot};
 use crate::machine::{Footing, Machine, Reached};
@@ -67,10 +67,14 @@ impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
         let (mut at, has_tables) = (0, zero.level() != Level::L3);
         while has_tables && let Some(used) = self.protocol.first_used(zero, at, zero.slots()) {
             let slot = zero.step(used);
-            if let Some(below) = self.protocol.child(slot).and_then(|child| slot.below(child, slot.virt())) {
-                self.check_tables(broken, below)?;
-            }
+            let raw = self.protocol.raw(slot);
             at = used + 1;
+            let child = Entry::table_in::<Geo<M>>(raw, slot.level());
+            match child.and_then(|child| slot.below(child, slot.virt())) {
+                Some(below) => self.check_tables(broken, below)?,
+                // A leaf, and the leaves that follow: no tables.
+                None => at += self.protocol.alike(zero, at, zero.slots(), (TABLE_BITS, raw & TABLE_BITS)),
+            }
         }
         Ok(())
     }

@@ -144,7 +144,7 @@ pub(super) fn output_span(region: &Declared) -> Option<PhysSpan> {
 }
 
 /// The part of `phys` that `region` maps.
-fn alias(region: &Declared, phys: PhysSpan) -> Option<Alias> {
+pub(super) fn alias(region: &Declared, phys: PhysSpan) -> Option<Alias> {
     let span = output_span(region)?;
     let shared = span.intersection(phys)?;
     let virt = region.virt.start().checked_add(shared.start().raw() - span.start().raw())?;

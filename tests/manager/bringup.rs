@@ -5,11 +5,14 @@ use super::expansion::mrs;
 use super::raw;
 use super::rig::{CODE, CONSTANTS, DATA, DEVICE, GIB, MIB, PAGE, phys};
 use super::step::{is_marker, stored_word};
-use breakwater::addr::{Level, PhysAddr, PhysSpan, VirtAddr};
+use breakwater::addr::{Level, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
+use breakwater::audit::Declared;
 use breakwater::errata::Errata;
 use breakwater::geometry::{Geometry, Granule4K};
 use breakwater::layout;
+use breakwater::mapper::Error;
 use breakwater::memory_map::{Module, ModuleKind};
+use breakwater::regions::Failure;
 use breakwater::regions::image::{INIT, SEALED};
 use breakwater::regions::stacks;
 use breakwater::walk::walk;
@@ -200,6 +203,22 @@ fn good_freed_init_comes_back_through_the_directmap() {
     let before_ram: u64 = booted.bringup.frames().available();
     let ram: u64 = booted.bringup.frames().ram().map(PhysSpan::bytes).sum::<u64>() / PAGE;
     assert!(before_ram - ram >= init.bytes() / PAGE, "they are in the supply");
+}
+
+#[test]
+fn bad_init_that_is_mapped_elsewhere_is_not_free() {
+    let mut booted = Booted::switched(&virt_machine()).unwrap();
+    booted.map_fixed().unwrap();
+    booted.map_memory().unwrap();
+    let output = booted.image.start();
+    let elsewhere = VirtSpan::of(layout::LIVEPATCH.start(), PAGE).unwrap();
+    let region = Declared { name: "patch", virt: elsewhere, output: Some(output), attributes: CONSTANTS };
+    booted.space().map(region, Level::L3).unwrap();
+    let free = booted.bringup.frames().available();
+    let refused = booted.free().unwrap_err();
+    assert!(matches!(refused, Failure::Mapping { error: Error::InUse { .. }, .. }), "{refused}");
+    let back = 3; // tables of the identity page
+    assert_eq!(booted.bringup.frames().available(), free + back, "none of init's frames");
 }
 
 #[test]
