@@ -157,17 +157,27 @@ ROUTINE map_image_first, .init.text.boot
     add x27, x27, x3, lsr #12
     add x0, x0, x2
     add x1, x1, x2
-    tbz x3, #12, .Lmap_pair     // an odd page first, then two at a time: nothing walks these tables yet
+    tbz x3, #12, .Lmap_pairs    // an odd page first, then by pairs: nothing walks these tables yet
     str x0, [x4], #8
     add x0, x0, #4096
+.Lmap_pairs:
     cmp x0, x1
     b.hs .Lmapped_section
-.Lmap_pair:
+    tbz x3, #13, .Lmap_four     // an odd pair first, then two at a time
     add x3, x0, #4096
     stp x0, x3, [x4], #16
     add x0, x0, #8192
     cmp x0, x1
-    b.lo .Lmap_pair
+    b.hs .Lmapped_section
+.Lmap_four:
+    add x3, x0, #4096
+    stp x0, x3, [x4], #16
+    add x0, x0, #8192
+    add x3, x3, #8192
+    stp x0, x3, [x4], #16
+    add x0, x0, #8192
+    cmp x0, x1
+    b.lo .Lmap_four
 .Lmapped_section:
     cmp x6, x5
     b.lo .Lmap_section
