@@ -278,7 +278,7 @@ impl MemoryMap {
 
     /// The boot modules in the device tree's order.
     pub fn modules(&self) -> impl Iterator<Item = Module> + Clone + '_ {
-        self.modules.iter().copied().flatten()
+        self.modules.iter().map_while(|module| *module)
     }
 
     /// Whole pages that may be mapped as Normal memory, ascending: RAM without the pages that `no-map` regions touch.
