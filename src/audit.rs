@@ -108,10 +108,10 @@ impl Audit {
         self.first.get_or_insert(finding);
     }
 
-    fn count_leaf(&mut self, level: crate::addr::Level) {
-        self.pages += level.slot_bytes() / PAGE_BYTES;
-        if let Some(count) = self.leaves.get_mut(level as usize) {
-            *count += 1;
+    fn count_leaves(&mut self, level: crate::addr::Level, count: u64) {
+        self.pages += count * (level.slot_bytes() / PAGE_BYTES);
+        if let Some(leaves) = self.leaves.get_mut(level as usize) {
+            *leaves += count;
         }
     }
 }

@@ -15,6 +15,12 @@ use core::fmt;
 pub trait ReadTable {
     /// Descriptor `index`, 0 to 511, of the table in frame `table`, by one 64-bit access.
     fn descriptor(&self, table: Frame, index: usize) -> u64;
+
+    /// Descriptors `first` to `first + 7` of that table, each by one 64-bit access. `first` is a multiple of eight.
+    #[inline]
+    fn eight(&self, table: Frame, first: usize) -> [u64; 8] {
+        core::array::from_fn(|number| self.descriptor(table, first + number))
+    }
 }
 
 /// One level of a walk: a descriptor and where it stood.

@@ -52,6 +52,11 @@ pub(super) const fn first_of_run(raw: u64, place: usize, level: Level) -> Option
     if first & ADDRESS & (run_bytes - 1) & !(level.slot_bytes() - 1) == 0 { Some(first) } else { None }
 }
 
+/// How many leaves from `raw` on have an address, counting upwards: the next would carry into the bits above it.
+pub(super) const fn leaves_from(raw: u64, level: Level) -> usize {
+    (((ADDRESS - address(raw, level.slot_bytes())) >> level.shift()) + 1) as usize
+}
+
 /// Bits of a leaf of `level` that are not as this image writes them, whatever it maps. Whether a contiguous run is whole is another question.
 pub(super) const fn wrong_in_leaf(raw: u64, level: Level) -> u64 {
     let known = address(u64::MAX, level.slot_bytes()) | TYPE | ALWAYS | VARIES | CONTIGUOUS;

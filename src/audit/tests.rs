@@ -7,6 +7,7 @@ use crate::layout;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
+mod by_slot;
 mod world;
 
 use world::{FIRST_TABLE, TABLES, World};

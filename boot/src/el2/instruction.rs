@@ -144,6 +144,28 @@ pub(super) unsafe fn load(address: usize) -> u64 {
     value
 }
 
+/// Loads eight times 64 bits, each in one access, which is what LDP does where they are aligned (Arm ARM DDI 0487, Requirements for
+/// single-copy atomicity).
+///
+/// # Safety
+/// As for [`load`], for all eight.
+#[inline(always)]
+pub(super) unsafe fn load_eight(address: usize) -> [u64; 8] {
+    let (w0, w1, w2, w3, w4, w5, w6, w7);
+    // SAFETY: the caller vouches for the addresses.
+    unsafe {
+        asm!(
+            "ldp {}, {}, [{address}]",
+            "ldp {}, {}, [{address}, #16]",
+            "ldp {}, {}, [{address}, #32]",
+            "ldp {}, {}, [{address}, #48]",
+            out(reg) w0, out(reg) w1, out(reg) w2, out(reg) w3, out(reg) w4, out(reg) w5, out(reg) w6, out(reg) w7,
+            address = in(reg) address, options(nostack, preserves_flags, readonly)
+        );
+    }
+    [w0, w1, w2, w3, w4, w5, w6, w7]
+}
+
 /// Stores 64 bits in one access.
 ///
 /// # Safety

@@ -111,13 +111,26 @@ pub(crate) fn tables_in_force() -> Option<(Frame, PhysToVirt)> {
     Some((Frame::containing(root), PhysToVirt::published()?))
 }
 
+impl PhysToVirt {
+    /// The address of a slot of `table`. What cannot be reached has none: the exception path must not fault on a corrupt table.
+    #[inline(always)]
+    fn slot_of(&self, table: Frame, index: usize) -> Option<usize> {
+        let is_reached = self.directmap_offset != 0 || self.image.contains(table.start());
+        is_reached.then(|| self.address(table) + 8 * (index % SLOTS))
+    }
+}
+
 impl ReadTable for PhysToVirt {
+    /// What cannot be reached reads as no descriptor.
+    #[inline]
     fn descriptor(&self, table: Frame, index: usize) -> u64 {
-        if self.directmap_offset == 0 && !self.image.contains(table.start()) {
-            return 0; // what cannot be reached reads as no descriptor: the exception path must not fault on a corrupt one
-        }
-        let address = self.address(table) + 8 * (index % SLOTS);
         // SAFETY: walks start at the root in force, whose tables are all reached; 8-byte aligned within its frame.
-        unsafe { instruction::load(address) }
+        self.slot_of(table, index).map_or(0, |address| unsafe { instruction::load(address) })
+    }
+
+    #[inline]
+    fn eight(&self, table: Frame, first: usize) -> [u64; 8] {
+        // SAFETY: as above; from a multiple of eight on, eight slots lie within the frame.
+        self.slot_of(table, first & !7).map_or([0; 8], |address| unsafe { instruction::load_eight(address) })
     }
 }

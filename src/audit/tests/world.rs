@@ -131,15 +131,15 @@ impl World {
         walker.walk(Frame::containing(PhysAddr::at(FIRST_TABLE)));
         let (walked, runs, tables) = walker.into_parts();
         let mut lines: Vec<String> = walked.first.iter().map(ToString::to_string).collect();
-        let mut judge = |judge: &dyn Fn(&mut Audit)| {
+        let mut judge = |judge: &mut dyn FnMut(&mut Audit)| {
             let mut audit = Audit::default();
             judge(&mut audit);
             lines.extend(audit.first.iter().map(ToString::to_string));
         };
-        judge(&|audit| judge::against_declarations(audit, runs, &self.declared));
-        judge(&|audit| judge::rights_and_memory(audit, runs, memory));
-        judge(&|audit| judge::aliases(audit, runs));
-        judge(&|audit| judge::tables(audit, runs, tables));
+        judge(&mut |audit| judge::against_declarations(audit, runs, &self.declared));
+        judge(&mut |audit| judge::rights_and_memory(audit, runs, memory));
+        judge(&mut |audit| judge::aliases(audit, runs));
+        judge(&mut |audit| judge::tables(audit, runs, tables));
         lines
     }
 }
