@@ -4,7 +4,7 @@ use super::{Audit, Declared, Finding, Memory, Scratch, Seen};
 use crate::addr::{Frame, PAGE_BYTES, PhysSpan, VirtAddr, VirtSpan};
 use crate::descriptor::Rights;
 
-/// Each declaration against the runs, which are in ascending order, and each run against the declarations.
+/// Each declaration against the runs, which are in ascending virtual order, and each run against the declarations.
 pub(super) fn against_declarations(audit: &mut Audit, runs: &[Scratch], declared: &[Declared]) {
     for declaration in declared {
         match declaration.output {
@@ -12,25 +12,34 @@ pub(super) fn against_declarations(audit: &mut Audit, runs: &[Scratch], declared
             None => is_hole(audit, runs, declaration),
         }
     }
+    // Declarations follow each other much as the runs do: after the one that covers a run comes the one that covers the next.
+    let mut next = 0;
     for run in runs {
-        is_declared(audit, run, declared);
+        let (behind, ahead) = declared.split_at(next);
+        match ahead.iter().chain(behind).position(|declaration| declaration.virt.covers(run.virt)) {
+            Some(after) => next = (next + after) % declared.len(),
+            None => is_declared(audit, run, declared),
+        }
     }
 }
 
+/// The runs, which are in ascending order, that have a part in `virt`, and which part.
+fn parts(runs: &[Scratch], virt: VirtSpan) -> impl Iterator<Item = (&Scratch, VirtSpan)> {
+    let first = runs.partition_point(|run| run.virt.end_exclusive() <= virt.start());
+    runs.iter().skip(first).map_while(move |run| Some((run, run.virt.intersection(virt)?)))
+}
+
 fn is_hole(audit: &mut Audit, runs: &[Scratch], declaration: &Declared) {
-    for run in runs {
-        if let Some(virt) = run.virt.intersection(declaration.virt) {
-            let phys = run.phys_of(virt.start());
-            audit.report(Finding::HoleMapped { name: declaration.name, virt, phys, found: run.seen });
-        }
+    for (run, virt) in parts(runs, declaration.virt) {
+        let phys = run.phys_of(virt.start());
+        audit.report(Finding::HoleMapped { name: declaration.name, virt, phys, found: run.seen });
     }
 }
 
 fn is_mapped(audit: &mut Audit, runs: &[Scratch], declaration: &Declared) {
     let Declared { name, virt, .. } = *declaration;
     let mut position = virt.start();
-    for run in runs {
-        let Some(part) = run.virt.intersection(virt) else { continue };
+    for (run, part) in parts(runs, virt) {
         report_gap(audit, name, position, part.start());
         is_as_declared(audit, run, part, declaration);
         position = part.end_exclusive();
@@ -101,13 +110,15 @@ pub(super) fn rights_and_memory(audit: &mut Audit, runs: &[Scratch], memory: Mem
     }
 }
 
-/// What must hold of each pair of runs that share frames.
-pub(super) fn aliases(audit: &mut Audit, runs: &[Scratch]) {
+/// What must hold of each pair of runs that share frames. Leaves the runs in ascending physical order.
+pub(super) fn aliases(audit: &mut Audit, runs: &mut [Scratch]) {
+    runs.sort_unstable_by_key(|run| run.phys);
     for (index, one) in runs.iter().enumerate() {
-        for other in runs.iter().skip(index + 1) {
-            if let Some(phys) = one.phys().intersection(other.phys()) {
-                judge_alias(audit, phys, one, other);
-            }
+        for (other, phys) in
+            runs.iter().skip(index + 1).map_while(|other| Some((other, one.phys().intersection(other.phys())?)))
+        {
+            let (one, other) = if one.virt.start() < other.virt.start() { (one, other) } else { (other, one) };
+            judge_alias(audit, phys, one, other);
         }
     }
 }
@@ -124,11 +135,12 @@ fn judge_alias(audit: &mut Audit, phys: PhysSpan, one: &Scratch, other: &Scratch
     }
 }
 
-/// What must hold of the frames that the tables themselves lie in.
+/// What must hold of the frames that the tables themselves lie in. The runs are in ascending physical order.
 pub(super) fn tables(audit: &mut Audit, runs: &[Scratch], tables: &[Scratch]) {
     for table in tables {
         let frame = Frame::containing(table.phys);
-        for run in runs.iter().filter(|run| run.phys().contains(table.phys)) {
+        let reach = runs.iter().take_while(|run| run.phys <= table.phys);
+        for run in reach.filter(|run| run.phys().contains(table.phys)) {
             let virt = run.virt_of(table.phys);
             if run.seen.rights().contains(Rights::EXECUTE) {
                 audit.report(Finding::TableExecutable { table: frame, virt });
