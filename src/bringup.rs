@@ -132,6 +132,12 @@ impl<M: Machine> Bringup<M> {
         &mut self.frames
     }
 
+    /// Runs of leaves, and tables, that an audit has to note where `regions` are declared, with some to spare for what is not.
+    #[must_use]
+    pub fn audit_runs(&self, regions: &RegionMap) -> usize {
+        2 * regions.count() + self.frames.taken_singly() as usize + 64
+    }
+
     /// A mapper for the tables in force.
     pub fn mapper<'a>(&'a mut self, tables: &'a mut Tables<M, Live>) -> Mapper<'a, M, Live> {
         Mapper::new(&mut self.protocol, &mut self.frames, tables)
@@ -228,13 +234,7 @@ impl<M: Machine> Editor<M> {
     }
 }
 
-/// Runs of leaves, and tables, that an audit has to note where `regions` are declared, with some to spare.
-#[must_use]
-pub fn audit_runs(regions: &RegionMap) -> usize {
-    2 * regions.count() + 896
-}
-
-/// Holds the tables in force against the declarations, with `runs` to note leaves and tables in ([`audit_runs`]).
+/// Holds the tables in force against the declarations, with `runs` to note leaves and tables in ([`Bringup::audit_runs`]).
 #[must_use]
 pub fn audit(
     root: Frame,

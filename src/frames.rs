@@ -100,7 +100,8 @@ pub struct FrameSupply<M> {
     tables: FreeTables<M>,
     pool: PhysSpan,
     lists: Option<Lists>,
-    taken: u64,
+    /// Frames taken one by one, and frames taken in pieces of RAM.
+    taken: (u64, u64),
     machine: PhantomData<fn() -> M>,
 }
 
@@ -117,7 +118,7 @@ impl<M: Machine> FrameSupply<M> {
     /// A supply of the whole frames of `pool`.
     #[must_use]
     pub fn new(pool: OwnedRam<M>) -> Self {
-        Self { tables: FreeTables::none(), pool: pool.whole_frames(), lists: None, taken: 0, machine: PhantomData }
+        Self { tables: FreeTables::none(), pool: pool.whole_frames(), lists: None, taken: (0, 0), machine: PhantomData }
     }
 
     /// Frames left, former tables included.
@@ -130,7 +131,13 @@ impl<M: Machine> FrameSupply<M> {
     /// Frames taken since the beginning, whether or not they came back.
     #[must_use]
     pub fn taken(&self) -> u64 {
-        self.taken
+        self.taken.0 + self.taken.1
+    }
+
+    /// Those of [`Self::taken`] that were taken one by one, as every table is: there are no more tables than these.
+    #[must_use]
+    pub fn taken_singly(&self) -> u64 {
+        self.taken.0
     }
 
     /// Free RAM, in ascending order.
@@ -151,7 +158,7 @@ impl<M: Machine> FrameSupply<M> {
             self.pool = PhysSpan::new(next, self.pool.end_exclusive())?;
             frame
         };
-        self.taken += 1;
+        self.taken.0 += 1;
         Some(FreeFrame::new(frame))
     }
 
@@ -168,7 +175,7 @@ impl<M: Machine> FrameSupply<M> {
             span.covers(piece).then_some(piece)
         })?;
         ram.remove(piece).ok()?;
-        self.taken += bytes >> Geo::<M>::PAGE_SHIFT;
+        self.taken.1 += bytes >> Geo::<M>::PAGE_SHIFT;
         Some(OwnedRam::new(piece))
     }
 
@@ -276,7 +283,7 @@ mod tests {
         let mut supply = Pool::<Granule4K>::new(ram(0x10_0000, 2 * PAGE_BYTES));
         supply.add_ram(ram(0x4000_0800, 3 * PAGE_BYTES)).unwrap();
         assert_eq!(taken(&mut supply), [0x10_0000, 0x10_1000, 0x4000_1000, 0x4000_2000]);
-        assert_eq!((supply.available(), supply.taken()), (0, 4));
+        assert_eq!((supply.available(), supply.taken(), supply.taken_singly()), (0, 4, 4));
     }
 
     #[test]
@@ -285,7 +292,7 @@ mod tests {
         supply.add_ram(ram(0x1000, 0x40_0000)).unwrap();
         let piece = supply.take_ram(0x20_0000, 0x20_0000);
         assert_eq!(piece.map(|piece| piece.span()), Some(span(0x20_0000, 0x20_0000)));
-        assert_eq!(supply.available(), 0x200);
+        assert_eq!((supply.available(), supply.taken(), supply.taken_singly()), (0x200, 0x200, 0));
         assert!(supply.take_ram(0x20_0000, 0x20_0000).is_none());
         assert_eq!(supply.available(), 0x200, "a refusal takes nothing");
     }

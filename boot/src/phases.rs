@@ -206,7 +206,7 @@ impl Boot {
 
     fn audit(&mut self, machine: &Platform) -> Audit {
         let phys_to_virt = self.bringup.protocol().machine().phys_to_virt();
-        let count = bringup::audit_runs(&self.regions);
+        let count = self.bringup.audit_runs(&self.regions);
         let mut runs =
             Room::take(self.bringup.frames_mut(), "audit", count, |_| Scratch::EMPTY).unwrap_or_else(mapping);
         let (root, memory) = (self.tables.root(), &machine.memory);

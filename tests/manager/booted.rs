@@ -227,7 +227,7 @@ impl Booted {
     }
 
     pub(crate) fn audit(&self) -> Audit {
-        let mut runs = vec![Scratch::EMPTY; bringup::audit_runs(&self.regions)];
+        let mut runs = vec![Scratch::EMPTY; self.bringup.audit_runs(&self.regions)];
         bringup::audit(self.tables.root(), self.world(), &self.regions, &self.memory, &mut runs)
     }
 

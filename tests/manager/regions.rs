@@ -52,6 +52,7 @@ fn good_frametable_of_two_far_banks_exactly() {
     assert_eq!(declared.map(|region| region.virt.bytes()).sum::<u64>(), 4 * 2 * MIB);
     // The hole of 3 TiB costs no frame: all that is taken are tables and these four blocks.
     assert_eq!(booted.bringup.frames().taken(), tables.len() as u64 + 4 * 512);
+    assert_eq!(booted.bringup.frames().taken_singly(), tables.len() as u64, "what the audit has room for");
     assert_eq!(booted.audit().mismatches, 0);
 }
 
