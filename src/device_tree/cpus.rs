@@ -2,12 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use dtoolkit::Node;
-use dtoolkit::fdt::FdtNode;
-use dtoolkit::standard::NodeStandard;
-
-use super::node::{children, is_available, number, reg, string};
-use super::{Error, NodeName};
+use super::Error;
+use super::names::Name;
+use super::node::{Cells, Node};
+use super::structure::Walk;
 use crate::layout::MAX_CPUS;
 
 /// The affinity fields of MPIDR_EL1 (Aff3 and Aff2..Aff0), which is all that a CPU's `reg` may hold.
@@ -115,51 +113,62 @@ pub enum Conduit {
     Hvc,
 }
 
-/// Adds the CPUs of /cpus to `cpus`.
-pub(super) fn read(root: FdtNode<'_>, cpus: &mut CpuList) -> Result<(), Error> {
-    let Some(parent) = root.child("cpus") else { return Ok(()) };
-    for node in children(parent)?.filter(is_cpu) {
-        cpus.push(read_cpu(node)?)?;
+/// Adds the CPUs that are children of `parent`, which `walk` is in, to `cpus`.
+pub(super) fn read<'a>(parent: &Node<'a>, walk: &mut Walk<'a>, cpus: &mut CpuList) -> Result<(), Error> {
+    let cells = Cells::of_reg(parent)?;
+    let (depth, mut node) = (walk.depth(), Node::new());
+    while node.read_next(depth, walk) {
+        if node.is_called("cpu") || node.string(Name::DeviceType) == Some(b"cpu") {
+            cpus.push(read_cpu(&node, cells)?)?;
+        }
     }
     Ok(())
 }
 
-fn is_cpu(node: &FdtNode<'_>) -> bool {
-    node.name_without_address() == "cpu" || string(*node, "device_type") == Some(b"cpu")
-}
-
-fn read_cpu(node: FdtNode<'_>) -> Result<CpuNode, Error> {
+fn read_cpu(node: &Node<'_>, cells: Cells) -> Result<CpuNode, Error> {
     // A CPU's reg may hold one identity per thread, but Arm gives every thread a node: the first is the CPU's.
-    let first = reg(node)?.next().transpose()?;
+    let first = node.reg(cells)?.next().transpose()?;
     let mpidr = first.map(|(mpidr, _)| mpidr).filter(|mpidr| mpidr & !AFFINITY_MASK == 0);
-    let mpidr = mpidr.ok_or(Error::MalformedReg { node: NodeName::new(node.name()) })?;
-    Ok(CpuNode { mpidr, enable_method: enable_method(node), enabled: is_available(node) })
+    let mpidr = mpidr.ok_or(node.malformed(Name::Reg))?;
+    Ok(CpuNode { mpidr, enable_method: enable_method(node), enabled: node.is_available() })
 }
 
 /// A method that cannot be followed costs this CPU, not the machine.
-fn enable_method(node: FdtNode<'_>) -> EnableMethod {
-    match string(node, "enable-method") {
+fn enable_method(node: &Node<'_>) -> EnableMethod {
+    match node.string(Name::EnableMethod) {
         Some(b"psci") => EnableMethod::Psci,
         Some(b"spin-table") => {
-            EnableMethod::SpinTable { release_address: number(node, "cpu-release-addr").ok().flatten() }
+            EnableMethod::SpinTable { release_address: node.number(Name::CpuReleaseAddr).ok().flatten() }
         }
         Some(_) => EnableMethod::Unknown,
         None => EnableMethod::None,
     }
 }
 
-/// How PSCI 0.2 or later is called; `None` when there is none. PSCI 0.1 has function numbers of its own: not supported.
-pub(super) fn psci(root: FdtNode<'_>) -> Option<Conduit> {
-    let firmware = root.child("firmware");
-    let node = find_psci(root).or_else(|| find_psci(firmware?))?;
-    match string(node, "method") {
+/// Nothing, where a node is not about PSCI 0.2 or later, or may not be used; else how it is called, if that is known.
+/// PSCI 0.1 has function numbers of its own: not supported.
+pub(super) type Psci = Option<Option<Conduit>>;
+
+/// What `node` says of PSCI.
+pub(super) fn psci(node: &Node<'_>) -> Psci {
+    if !node.is_compatible(&["arm,psci-0.2", "arm,psci-1.0"]) || !node.is_available() {
+        return None;
+    }
+    Some(match node.string(Name::Method) {
         Some(b"smc") => Some(Conduit::Smc),
         Some(b"hvc") => Some(Conduit::Hvc),
         _ => None,
-    }
+    })
 }
 
-fn find_psci(parent: FdtNode<'_>) -> Option<FdtNode<'_>> {
-    let speaks_0_2 = |node: &FdtNode<'_>| node.is_compatible("arm,psci-0.2") || node.is_compatible("arm,psci-1.0");
-    parent.children().find(|node| speaks_0_2(node) && is_available(*node))
+/// What the children of the node that `walk` is in say of PSCI: the first of them that does.
+pub(super) fn psci_in<'a>(walk: &mut Walk<'a>) -> Psci {
+    let (depth, mut node) = (walk.depth(), Node::new());
+    while node.read_next(depth, walk) {
+        let said = psci(&node);
+        if said.is_some() {
+            return said;
+        }
+    }
+    None
 }

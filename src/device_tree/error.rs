@@ -20,10 +20,10 @@ impl NodeName {
 
     /// Keeps what fits of `name`; the root's empty name becomes `/`.
     #[must_use]
-    pub fn new(name: &str) -> Self {
-        let name = if name.is_empty() { "/" } else { name };
+    pub fn new(name: impl AsRef<[u8]>) -> Self {
+        let name = if name.as_ref().is_empty() { b"/" } else { name.as_ref() };
         let mut bytes = [0; Self::CAPACITY];
-        let len = bytes.iter_mut().zip(name.bytes()).map(|(to, from)| *to = from).count();
+        let len = bytes.iter_mut().zip(name).map(|(to, from)| *to = *from).count();
         Self { bytes, len: len as u8 }
     }
 }

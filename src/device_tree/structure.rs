@@ -1,16 +1,18 @@
-//! Whether the bytes are a device tree at all.
+//! The structure block, checked and handed out in one pass.
 //!
-//! Why it exists: the crate that reads the tree for us can check it too, but it holds names to the specification's 31 characters, which
-//! 313 of the 577 trees of Debian's arm64 kernel (6.1.0-56) exceed, and lets through what makes reading slow without bound (170,000
-//! nested nodes, names of a megabyte). So the check is ours and the reading is its: a tree that passes here cannot make it panic.
+//! Why it exists: a tree is read while it is checked, so that its structure is passed over once, whatever it holds. A
+//! crate that reads trees cannot serve here. It wants them whole before it begins, its own check holds names to the
+//! specification's 31 characters, which 313 of the 577 trees of Debian's arm64 kernel (6.1.0-56) exceed, and it lets
+//! through what makes reading slow without bound (170,000 nested nodes, names of a megabyte).
 //!
-//! What must hold after [`check`], for every function of the crate that we call: the header and the memory reservations lie in the
-//! tree and end; the structure block starts with the root's token, is balanced, closed, and has properties before children
-//! only; every name is printable ASCII, not empty (the root's apart), of bounded length, and ends where it should.
+//! What must hold: [`Walk`] gives nothing of a token that it has not checked; [`Walk::finish`] is `Ok` only when the
+//! structure block starts with the root's token, is balanced, closed, and has properties before children only, and when
+//! every name is printable ASCII, not empty (the root's apart), of bounded length, and ends where it should.
 
 #![forbid(unsafe_code)]
 
 use super::Error;
+use super::names::{Checked, Name, Names};
 
 /// The bytes of a version 17 header.
 pub(super) const HEADER_BYTES: usize = 40;
@@ -104,15 +106,27 @@ pub(super) fn describes_machine(tree: &[u8]) -> Option<bool> {
     }
 }
 
-/// The bytes of `tree` up to its total size, once all that the module's head lists holds.
-pub(super) fn check(tree: &[u8]) -> Result<&[u8], Error> {
+/// The bytes of `tree` up to its total size, once its header and its memory reservations are good, and the walk through
+/// its structure. Gives every reservation, an address and a size, to `reservation`.
+pub(super) fn open(tree: &[u8], reservation: impl FnMut(u64, u64)) -> Result<(&[u8], Walk<'_>), Error> {
     let wanted = total_size(tree)? as usize;
     let tree = tree.get(..wanted).ok_or(Error::Truncated { bytes: tree.len(), wanted })?;
-    check_reservations(tree)?;
+    read_reservations(tree, reservation)?;
     let strings = Block::find(tree, "strings", Field::StringsOffset, Field::StringsBytes, 1)?;
     let structure = Block::find(tree, "structure", Field::StructOffset, Field::StructBytes, 4)?;
-    Walk { structure, strings }.run()?;
-    Ok(tree)
+    Ok((
+        tree,
+        Walk {
+            structure,
+            strings,
+            names: Names::new(),
+            at: 0,
+            node: 0,
+            depth: 0,
+            properties_allowed: false,
+            state: Ok(()),
+        },
+    ))
 }
 
 /// A block of the tree.
@@ -137,18 +151,34 @@ impl<'a> Block<'a> {
 
     /// The name at `at`, without the NUL that ends it.
     fn name(self, at: usize, what: &'static str) -> Result<&'a [u8], Error> {
-        let unterminated = Error::Unterminated { what, offset: self.start + at };
-        let rest = self.bytes.get(at..).ok_or(unterminated)?;
+        let rest = self.bytes.get(at..).unwrap_or(&[]);
         let rest = rest.get(..=MAX_NAME_BYTES).unwrap_or(rest);
-        match rest.iter().position(|byte| !matches!(byte, b' '..=b'~')) {
+        match first_unprintable(rest) {
             Some(end) if rest[end] == 0 => Ok(&rest[..end]),
-            None if rest.len() <= MAX_NAME_BYTES => Err(unterminated),
+            None if rest.len() <= MAX_NAME_BYTES => Err(Error::Unterminated { what, offset: self.start + at }),
             _ => Err(Error::BadName { offset: self.start + at }),
         }
     }
 }
 
-fn check_reservations(tree: &[u8]) -> Result<(), Error> {
+/// The place of the first byte that is no printable ASCII. Looks at eight at a time.
+fn first_unprintable(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 0xff;
+    let (words, rest) = bytes.as_chunks();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // Bit 7 of each byte below ' ', above '~', or that has it. Carries come from such bytes alone, so the lowest is
+        // right.
+        let odd = (word.wrapping_sub(ONES * 0x20) | word.wrapping_add(ONES) | word) & (ONES * 0x80);
+        if odd != 0 {
+            return Some(8 * index + odd.trailing_zeros() as usize / 8);
+        }
+    }
+    let odd = rest.iter().position(|byte| !matches!(byte, b' '..=b'~'))?;
+    Some(8 * words.len() + odd)
+}
+
+fn read_reservations(tree: &[u8], mut reservation: impl FnMut(u64, u64)) -> Result<(), Error> {
     const ENTRY_BYTES: usize = 16;
     let offset = field(tree, Field::ReservationsOffset)?;
     let start = offset as usize;
@@ -158,75 +188,194 @@ fn check_reservations(tree: &[u8]) -> Result<(), Error> {
     for entry in (start..tree.len()).step_by(ENTRY_BYTES) {
         match (be64(tree, entry), be64(tree, entry + 8)) {
             (Some(0), Some(0)) => return Ok(()),
-            (Some(_), Some(_)) => {}
+            (Some(address), Some(bytes)) => reservation(address, bytes),
             _ => break,
         }
     }
     Err(Error::Unterminated { what: "memory reservation block", offset: start })
 }
 
-/// One pass over the structure block's tokens.
-struct Walk<'a> {
-    structure: Block<'a>,
-    strings: Block<'a>,
+/// What [`Walk::step`] has passed.
+enum Step<'a> {
+    Begin(&'a [u8]),
+    Property,
+    End,
+    Over,
 }
 
-impl Walk<'_> {
-    fn run(&self) -> Result<(), Error> {
-        let mut depth = 0;
-        let mut at = 0;
-        // Properties stand between their node's name and its first child.
-        let mut properties_allowed = false;
+/// A property, as the walk comes upon it.
+pub(super) struct Property<'a> {
+    /// Which it is, if somebody reads it.
+    pub(super) name: Option<Name>,
+    /// Where in the strings block its name begins, and how long it is.
+    text: (u32, u8),
+    /// Its value.
+    pub(super) value: &'a [u8],
+}
+
+/// One pass over the structure block's tokens.
+///
+/// What is wrong with the structure stays in the walk, which then comes upon nothing more: a reader of nodes need not
+/// care.
+pub(super) struct Walk<'a> {
+    structure: Block<'a>,
+    strings: Block<'a>,
+    names: Names,
+    at: usize,
+    /// Where the node begins that was come upon last.
+    node: usize,
+    depth: usize,
+    /// Properties stand between their node's name and its first child.
+    properties_allowed: bool,
+    state: Result<(), Error>,
+}
+
+impl<'a> Walk<'a> {
+    /// How deep the node is that the walk is in; the root is at 1.
+    pub(super) const fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Where the node begins that it has come upon last.
+    pub(super) const fn place(&self) -> usize {
+        self.node
+    }
+
+    /// Whether the node at `place`, which this walk came upon before, is called `name`, which may leave out the unit
+    /// address.
+    pub(super) fn is_called(&self, place: usize, name: &str) -> bool {
+        let rest = self.structure.bytes.get(place + 4..).and_then(|rest| rest.strip_prefix(name.as_bytes()));
+        rest.and_then(<[u8]>::first).is_some_and(|&next| next == 0 || next == b'@' && !name.contains('@'))
+    }
+
+    /// Goes back: the walk will come upon the child of the root at `place` next, as it did before.
+    pub(super) const fn go_back(&mut self, place: usize) {
+        (self.at, self.depth) = (place, 1);
+    }
+
+    /// The name of the next child of the node at `depth`, which the walk is in; `None` when that node is over. What was
+    /// not read of the child before is passed over.
+    pub(super) fn next_child(&mut self, depth: usize) -> Option<&'a [u8]> {
+        while self.depth >= depth {
+            match self.step()? {
+                Step::Begin(name) if self.depth == depth + 1 => return Some(name),
+                Step::Over => break,
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// The next property of the node that the walk is in; `None` when there are no more.
+    pub(super) fn next_property(&mut self) -> Option<Property<'a>> {
         loop {
-            let token = self.word(at)?;
-            let bad_token = Err(Error::BadToken { token, offset: self.structure.start + at });
-            match token {
-                // Exactly one root, and nothing before it: the crate looks for it at the block's first byte.
-                BEGIN_NODE if depth > 0 || at == 0 => {
-                    if depth == MAX_DEPTH {
-                        return Err(Error::TooDeep { offset: self.structure.start + at, limit: MAX_DEPTH });
-                    }
-                    at = self.node_name(at + 4, depth == 0)?;
-                    depth += 1;
-                    properties_allowed = true;
-                }
-                END_NODE if depth > 0 => {
-                    depth -= 1;
-                    at += 4;
-                    properties_allowed = false;
-                }
-                PROPERTY if properties_allowed => at = self.property(at)?,
-                NOP if at > 0 => at += 4,
-                END if depth == 0 && at > 0 => return Ok(()),
-                _ => return bad_token,
+            match self.token()? {
+                NOP => self.at += 4,
+                PROPERTY if self.properties_allowed => return self.property(),
+                _ => return None,
             }
         }
     }
 
-    fn word(&self, at: usize) -> Result<u32, Error> {
-        be32(self.structure.bytes, at)
-            .ok_or(Error::Unterminated { what: "structure block", offset: self.structure.start })
+    /// What `property` is called.
+    pub(super) fn text(&self, property: &Property<'_>) -> &'a [u8] {
+        let (offset, bytes) = property.text;
+        self.strings.bytes.get(offset as usize..).and_then(|rest| rest.get(..bytes.into())).unwrap_or(&[])
     }
 
-    /// Checks the node name at `at`; gives the offset of what follows.
-    fn node_name(&self, at: usize, root: bool) -> Result<usize, Error> {
-        let name = self.structure.name(at, "node name")?;
-        if name.is_empty() && !root {
-            return Err(Error::BadName { offset: self.structure.start + at });
-        }
-        Ok((at + name.len() + 1).next_multiple_of(4))
+    /// Passes over what is left.
+    ///
+    /// # Errors
+    /// What is wrong with the structure, here or where it was met.
+    pub(super) fn finish(&mut self) -> Result<(), Error> {
+        while !matches!(self.step(), None | Some(Step::Over)) {}
+        self.state
     }
 
-    /// Checks the property whose token is at `at`; gives the offset of what follows.
-    fn property(&self, at: usize) -> Result<usize, Error> {
-        let (bytes, name_offset) = (self.word(at + 4)? as usize, self.word(at + 8)? as usize);
-        let value = at + 12;
-        if self.structure.bytes.get(value..).and_then(|rest| rest.get(..bytes)).is_none() {
-            return Err(Error::Unterminated { what: "property", offset: self.structure.start + at });
+    fn step(&mut self) -> Option<Step<'a>> {
+        loop {
+            let token = self.token()?;
+            match token {
+                // Exactly one root, and nothing before it.
+                BEGIN_NODE if self.depth > 0 || self.at == 0 => return self.node().map(Step::Begin),
+                END_NODE if self.depth > 0 => {
+                    self.depth -= 1;
+                    self.at += 4;
+                    self.properties_allowed = false;
+                    return Some(Step::End);
+                }
+                PROPERTY if self.properties_allowed => return self.property().map(|_| Step::Property),
+                NOP if self.at > 0 => self.at += 4,
+                END if self.depth == 0 && self.at > 0 => return Some(Step::Over),
+                _ => return self.fail(Error::BadToken { token, offset: self.structure.start + self.at }),
+            }
         }
-        if self.strings.name(name_offset, "property name")?.is_empty() {
-            return Err(Error::BadName { offset: self.strings.start + name_offset });
+    }
+
+    /// The name of the node whose token is next.
+    fn node(&mut self) -> Option<&'a [u8]> {
+        if self.depth == MAX_DEPTH {
+            return self.fail(Error::TooDeep { offset: self.structure.start + self.at, limit: MAX_DEPTH });
         }
-        Ok((value + bytes).next_multiple_of(4))
+        let name = match self.structure.name(self.at + 4, "node name") {
+            Ok([]) if self.depth > 0 => {
+                return self.fail(Error::BadName { offset: self.structure.start + self.at + 4 });
+            }
+            Ok(name) => name,
+            Err(error) => return self.fail(error),
+        };
+        self.node = self.at;
+        self.at = (self.at + 4 + name.len() + 1).next_multiple_of(4);
+        self.depth += 1;
+        self.properties_allowed = true;
+        Some(name)
+    }
+
+    /// The property whose token is next.
+    fn property(&mut self) -> Option<Property<'a>> {
+        let Some(words) = be64(self.structure.bytes, self.at + 4) else { return self.no_word() };
+        let (bytes, name_offset) = ((words >> 32) as usize, words as u32);
+        let start = self.at + 12;
+        let Some(value) = self.structure.bytes.get(start..).and_then(|rest| rest.get(..bytes)) else {
+            return self.fail(Error::Unterminated { what: "property", offset: self.structure.start + self.at });
+        };
+        let Checked { name, bytes: name_bytes, .. } = match self.names.get(name_offset) {
+            Some(known) => known,
+            None => self.new_name(name_offset)?,
+        };
+        self.at = (start + bytes).next_multiple_of(4);
+        Some(Property { name, text: (name_offset, name_bytes), value })
+    }
+
+    /// Checks the name of a property at `offset` of the strings block.
+    #[cold] // out of the way of all the others
+    fn new_name(&mut self, offset: u32) -> Option<Checked> {
+        match self.strings.name(offset as usize, "property name") {
+            Ok([]) => self.fail(Error::BadName { offset: self.strings.start + offset as usize }),
+            Ok(name) => Some(self.names.note(offset, name)),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// The token that is next.
+    fn token(&mut self) -> Option<u32> {
+        match be32(self.structure.bytes, self.at) {
+            None => self.no_word(),
+            token => token,
+        }
+    }
+
+    fn no_word<T>(&mut self) -> Option<T> {
+        self.fail(Error::Unterminated { what: "structure block", offset: self.structure.start })
+    }
+
+    /// Keeps why the structure is refused, and goes where there are no more tokens.
+    #[cold]
+    fn fail<T>(&mut self, error: Error) -> Option<T> {
+        if self.state.is_ok() {
+            self.state = Err(error);
+        }
+        self.at = self.structure.bytes.len();
+        None
     }
 }

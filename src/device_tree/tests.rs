@@ -2,6 +2,8 @@
 
 use dtoolkit::memreserve::MemoryReservation;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 use super::*;
 use crate::memory_map::{self, Claim, Limits, Module, ModuleKind};
@@ -10,6 +12,7 @@ mod console;
 mod cpus;
 mod memory;
 mod structure;
+mod witness;
 
 const TREE_START: PhysAddr = PhysAddr::at(0x4800_0000);
 
@@ -61,16 +64,26 @@ fn read(tree: &DeviceTree) -> Result<Platform, Error> {
 }
 
 fn read_bytes(tree: &[u8]) -> Result<Platform, Error> {
+    read_with(tree, None)
+}
+
+/// What is read of `tree`, which is what the witness reads of it.
+fn read_with(tree: &[u8], firmware: Option<uefi::Map<'_>>) -> Result<Platform, Error> {
     let mut machine = Platform::new();
-    parse(tree, TREE_START, None, &mut machine).map(|()| machine)
+    let read = parse(tree, TREE_START, firmware, &mut machine).map(|()| machine);
+    if super::structure::open(tree, |_, _| {}).and_then(|(_, mut walk)| walk.finish()).is_ok() {
+        let mut machine = Platform::new();
+        let by_witness = witness::read(tree, firmware, &mut machine).map(|()| machine);
+        assert_eq!(format!("{read:?}"), format!("{by_witness:?}"));
+    }
+    read
 }
 
 /// The same under UEFI, whose map has these descriptors: type, start, pages. All may be mapped write-back.
 fn read_under_uefi(tree: &DeviceTree, descriptors: &[[u64; 3]]) -> Result<Platform, Error> {
     let words = descriptors.iter().flat_map(|&[kind, start, pages]| [kind, start, 0, pages, 8, 0]);
     let map: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
-    let mut machine = Platform::new();
-    parse(&tree.to_dtb(), TREE_START, Some(uefi::Map::read(&map, 48).unwrap()), &mut machine).map(|()| machine)
+    read_with(&tree.to_dtb(), Some(uefi::Map::read(&map, 48).unwrap()))
 }
 
 fn refusal(tree: &DeviceTree) -> Error {
@@ -161,8 +174,111 @@ fn good_messages_are_one_printable_line() {
     let hostile = Error::MalformedReg { node: NodeName::new("a\n\u{1b}[2J\u{e9}") };
     assert_eq!(hostile.to_string(), "device tree node a??[2J?? has a malformed reg");
     assert!(format!("{hostile:?}").contains("a??[2J??"));
-    let long = Error::MalformedReg { node: NodeName::new(&"x".repeat(200)) };
+    let long = Error::MalformedReg { node: NodeName::new("x".repeat(200)) };
     assert!(long.to_string().len() < 100);
     let root = malformed("", "#address-cells");
     assert_eq!(root.to_string(), "device tree node / has a malformed #address-cells");
+}
+
+#[test]
+fn good_of_nodes_and_properties_with_one_name_the_first_counts() {
+    let module = |at: u32| {
+        node("module@1", &[("compatible", text("multiboot,module")), ("reg", cells(&[0, at, 0, 0x1000]))], vec![])
+    };
+    // The model keeps one of two with one name, so the second gets its name afterwards.
+    let lines = [("bootargs", text("first")), ("bootargz", text("second"))];
+    let chosen = |name, at| node(name, &lines, vec![module(at)]);
+    let mut tree = machine(vec![chosen("chosen", 0x5000_0000), chosen("chosez", 0x6000_0000)]).to_dtb();
+    for (from, to) in [(b"bootargz\0", b"bootargs\0"), (b"\0\0\x01chosez", b"\0\0\x01chosen")] {
+        let at = tree.windows(from.len()).position(|window| window == from).unwrap();
+        tree[at..][..to.len()].copy_from_slice(to);
+    }
+    let machine = read_bytes(&tree).unwrap();
+    assert_eq!(machine.command_line(&tree), b"first");
+    assert_eq!(machine.memory.modules().map(|module| module.span).collect::<Vec<_>>(), [span(0x5000_0000, 0x1000)]);
+}
+
+#[test]
+fn good_a_node_may_be_several_things() {
+    let cpu = node("cpu@1", &[("reg", cells(&[1]))], vec![]);
+    let also_memory = [("device_type", text("memory")), ("reg", cells(&[0, 0x4000_0000, 0, 0x4000_0000]))];
+    let also_psci = [("compatible", text("arm,psci-1.0")), ("method", text("smc"))];
+    let all = [&also_memory[..], &also_psci, &cell_counts(1, 0)].concat();
+    let machine = read(&bare(vec![node("cpus", &all, vec![cpu])])).unwrap();
+    assert_eq!(machine.memory.banks.as_slice(), [span(0x4000_0000, 0x4000_0000)]);
+    assert_eq!((machine.psci, machine.cpus.as_slice().len()), (Some(Conduit::Smc), 1));
+}
+
+#[test]
+fn bad_of_several_faults_the_same_is_named_wherever_they_stand() {
+    let bank = memory("memory@1", &[0]);
+    let reserved = node("reserved-memory", &cell_counts(2, 2), vec![node("x", &[("reg", cells(&[0]))], vec![])]);
+    let module = node("module", &[("compatible", text("multiboot,module"))], vec![]);
+    let chosen = node("chosen", &[("linux,initrd-end", cells(&[1]))], vec![module]);
+    let cpus = node("cpus", &[], vec![node("cpu", &[], vec![])]);
+    let mut faults = vec![(bank, "memory@1"), (reserved, "x"), (chosen, "module"), (cpus, "cpu")];
+    while let Some((_, name)) = faults.first() {
+        let nodes = || faults.iter().map(|(node, _)| node.clone());
+        assert_eq!(refusal(&machine(nodes().collect())), malformed_reg(name));
+        assert_eq!(refusal(&machine(nodes().rev().collect())), malformed_reg(name));
+        faults.remove(0);
+    }
+}
+
+#[test]
+fn good_names_are_told_apart_however_many_there_are() {
+    let names: Vec<String> = (0..300).map(|i| format!("vendor,property-{i}")).collect();
+    for start in 0..70 {
+        // Whatever of them has been seen where a name that counts belongs.
+        let others = names[..start + 200].iter().map(|name| (name.as_str(), vec![]));
+        let bank = [("device_type", text("memory")), ("reg", cells(&[0, 0x4000_0000, 0, 0x1000]))];
+        let properties: Vec<_> = others.clone().chain(bank).chain(others).collect();
+        assert!(read(&bare(vec![node("vendor", &properties, vec![]), node("more", &properties[..1], vec![])])).is_ok());
+    }
+}
+
+/// A tree whose padding would be refused if it were tokens, names or reservations: it costs nothing to read.
+#[test]
+fn good_padding_is_not_looked_at() {
+    let tree = machine(vec![node("chosen", &[("bootargs", text("exit=park"))], vec![])]).to_dtb();
+    let word = |at: usize| u32::from_be_bytes(tree[at..at + 4].try_into().unwrap()) as usize;
+    let (structure, strings) = (&tree[word(8)..][..word(36)], &tree[word(12)..][..word(32)]);
+    let padding = vec![0xff; 256 << 10];
+    let parts = [&tree[..word(8)], structure, &padding, strings, &padding];
+    let mut padded = parts.concat();
+    let strings_start = tree[..word(8)].len() + structure.len() + padding.len();
+    let (total, structure_bytes, strings_bytes) =
+        (padded.len(), structure.len() + padding.len(), strings.len() + padding.len());
+    for (at, value) in [(4, total), (12, strings_start), (32, strings_bytes), (36, structure_bytes)] {
+        padded[at..at + 4].copy_from_slice(&(value as u32).to_be_bytes());
+    }
+    let read = |tree: &[u8]| read_bytes(tree).unwrap();
+    assert_eq!(read(&padded).command_line(&padded), b"exit=park");
+    assert_eq!(read(&padded).memory.banks.as_slice(), read(&tree).memory.banks.as_slice());
+}
+
+/// Trees of the fuzzer's corpus that have all kinds of nodes.
+const SEEDS: [&[u8]; 3] = [
+    include_bytes!("../../tests/fuzz/corpus/device_tree/qemu-virt.dtb"),
+    include_bytes!("../../tests/fuzz/corpus/device_tree/spin-table-mini-uart.dtb"),
+    include_bytes!("../../tests/fuzz/corpus/device_tree/modules-reserved.dtb"),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Of a damaged tree the witness makes the same ([`read_with`] compares). Damage that keeps the structure good: in
+    /// names and values.
+    #[test]
+    fn good_damaged_trees_are_read_as_the_witness_reads_them(
+        seed in prop::sample::select(SEEDS.to_vec()),
+        patches in vec((any::<prop::sample::Index>(), prop_oneof![0_u8..10, b' '..=b'~', any::<u8>()]), 1..6),
+    ) {
+        let mut tree = seed.to_vec();
+        for (index, byte) in patches {
+            let at = HEADER_BYTES + index.index(tree.len() - HEADER_BYTES);
+            tree[at] = byte;
+        }
+        let _ = read_bytes(&tree);
+    }
 }

@@ -208,3 +208,14 @@ fn good_of_a_large_window_only_what_a_driver_may_use() {
     let console = console_of("/pl011@9000000", vec![pl011]).unwrap().unwrap();
     assert_eq!(console.registers, span(0x900_0000, 0x1000));
 }
+
+#[test]
+fn good_uart_behind_more_nodes_than_are_noted() {
+    let others = |count| (0..count).map(|i| node(&format!("device@{i}"), &[], vec![node("part", &[], vec![])]));
+    for count in [10, 126, 127, 128, 129, 400] {
+        let pl011 = uart("pl011@9000000", "arm,pl011", &[0, 0x900_0000, 0, 0x1000], &[]);
+        let console = console_of("/pl011", others(count).chain([pl011]).collect()).unwrap().unwrap();
+        assert_eq!(console.registers, span(0x900_0000, 0x1000));
+        assert_eq!(console_of("/pl011", others(count).collect()), Ok(None));
+    }
+}

@@ -234,3 +234,21 @@ fn bad_a_tree_with_anything_else_is_no_stub_and_neither_is_what_is_no_tree() {
     }
     assert!(!is_stub(&[]) && !is_stub(&[0xff; 64]));
 }
+
+#[test]
+fn bad_bytes_in_names_are_found_wherever_they_stand() {
+    let named = |name: &[u8]| {
+        let strings = [name, b"\0"].concat();
+        refusal(&raw(&cells(&[1, 0, 3, 0, 0, 2, 9]), &strings))
+    };
+    for bytes in 1..40 {
+        for byte in 1..=u8::MAX {
+            let mut name = vec![b'x'; bytes];
+            name[bytes - 1] = byte;
+            let printable = matches!(byte, b' '..=b'~');
+            assert_eq!(named(&name), if printable { NO_RAM } else { Error::BadName { offset: 84 } }, "{name:x?}");
+        }
+    }
+    assert_eq!(named(&[b'x'; 255]), NO_RAM);
+    assert_eq!(named(&[b'x'; 256]), Error::BadName { offset: 84 });
+}
