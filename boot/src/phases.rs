@@ -38,7 +38,7 @@ use spin::Mutex;
 #[inline(never)] // xtask lets this function alone, by its name, refer to what it frees
 pub fn boot(start: Start) -> Handover {
     let mut boot = Boot::with_runtime_tables(start);
-    let mut machine = Platform::new();
+    let mut machine = el2::platform().lock();
     let firmware = el2::firmware::memory_map().unwrap_or_else(|error| refuse(Cause::Memory, error));
     let (tree, machine) = boot.read_device_tree(firmware, &mut machine);
     let tree = tree.bytes();

@@ -227,3 +227,13 @@ static ON_DEMAND: Mutex<OnDemand> = Mutex::new(OnDemand::new());
 pub(crate) fn on_demand() -> &'static Mutex<OnDemand> {
     &ON_DEMAND
 }
+
+/// What the firmware says of the machine. In .data for the same reason, and no boot stack need hold it.
+#[unsafe(link_section = ".data.platform")]
+static PLATFORM: Mutex<device_tree::Platform> = Mutex::new(device_tree::Platform::new());
+
+/// What the firmware says of the machine.
+#[must_use]
+pub(crate) fn platform() -> &'static Mutex<device_tree::Platform> {
+    &PLATFORM
+}

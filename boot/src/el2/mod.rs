@@ -27,7 +27,7 @@ mod uart;
 pub use cpu::Cpus;
 pub use entry::Start;
 pub use guarded::{Faulted, load_or_fault, store_or_fault};
-pub(crate) use image::{FirmwareTree, Known, log, on_demand, regions};
+pub(crate) use image::{FirmwareTree, Known, log, on_demand, platform, regions};
 pub use image::{ImageMap, Settings, image_map, settings};
 pub use memory::El2;
 pub(crate) use phys_to_virt::tables_in_force;
