@@ -16,7 +16,7 @@ pub const RAM_BASE: u64 = 0x4000_0000;
 pub const FLASH: [Range<u64>; 2] = [0..0x400_0000, 0x400_0000..0x800_0000];
 
 /// From here on memory is only promised by the host, not reserved: a boot touches little of it.
-const SPARSE_FROM: u64 = 64 << 30;
+const SPARSE_FROM: u64 = 16 << 30;
 
 /// A `virt` machine.
 #[derive(Debug, Clone, clap::Args)]
