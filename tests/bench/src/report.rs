@@ -1,7 +1,10 @@
-//! What was found: times on this machine, and what was counted on the target. `counts` reads what the target said, `print` makes the tables,
-//! `plot` the picture.
+//! What was found: times on this machine, and what was counted on the target. `counts` reads what
+//! the target said, and `phases` what of it is about boots; `print` makes the tables, `plot` the picture, and `growth`
+//! the part of it that shows boots.
 
 mod counts;
+mod growth;
+mod phases;
 mod plot;
 mod print;
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! What requests cost on the target: read from what `request_costs` of tests/boot says, where QEMU counts instructions.
+//! What was counted on the target. What requests cost is read here, from what `request_costs` of tests/boot says where
+//! QEMU counts instructions; what boots cost, in `phases`.
 //!
 //! What must hold: the counts are exact, so that two boots say the same; with more CPUs the same is asked; every request stores, and no store
 //! goes without its barriers; a request for one page takes no more than [`MOST`] allows.
 
+use super::phases::{self, Boot, Held};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -18,14 +20,18 @@ pub(super) struct Boots {
     pub(super) compiler: String,
     pub(super) qemu: String,
     pub(super) cpu: String,
+    /// Of `request_costs`.
     pub(super) runs: Vec<Said>,
+    /// Of the image.
+    pub(super) images: Vec<Said>,
 }
 
-/// With so many CPUs: the serial line of each boot.
+/// With so many CPUs and GiB: the serial line of each boot.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Said {
     pub(super) cpus: u32,
+    pub(super) gib: u64,
     pub(super) boots: Vec<String>,
 }
 
@@ -36,6 +42,8 @@ pub(crate) struct Target {
     pub(super) qemu: String,
     pub(super) cpu: String,
     pub(super) runs: Vec<Counted>,
+    pub(super) images: Vec<Boot>,
+    pub(super) promises: Vec<Held>,
 }
 
 /// With so many CPUs; `boots` boots said the same.
@@ -79,14 +87,17 @@ impl Target {
     /// # Errors
     /// A line is malformed, and whatever does not hold of the counts.
     pub(super) fn of(boots: Boots) -> Result<Self> {
-        let Boots { compiler, qemu, cpu, runs } = boots;
+        let Boots { compiler, qemu, cpu, runs, images } = boots;
         let runs = runs.iter().map(Counted::of).collect::<Result<Vec<_>>>()?;
         let asked = |run: &Counted| run.requests.iter().map(|cost| cost.name.clone()).collect::<Vec<_>>();
         ensure!(runs.windows(2).all(|pair| asked(&pair[0]) == asked(&pair[1])), "other requests with more CPUs");
-        Ok(Self { compiler, qemu, cpu, runs })
+        let images = images.iter().map(Boot::of).collect::<Result<Vec<_>>>()?;
+        let promises = phases::held(&compiler, &images);
+        Ok(Self { compiler, qemu, cpu, runs, images, promises })
     }
 
-    /// Requests that take more instructions than they may, and those that nobody made.
+    /// Requests that take more instructions than they may, and those that nobody made; and the promises of a boot that
+    /// are not kept.
     pub(crate) fn over(&self) -> Vec<String> {
         let of_run = |run: &Counted| {
             let Counted { cpus, requests, .. } = run;
@@ -99,13 +110,13 @@ impl Target {
             });
             over.collect::<Vec<_>>()
         };
-        self.runs.iter().flat_map(of_run).collect()
+        self.runs.iter().flat_map(of_run).chain(self.promises.iter().filter_map(Held::broken)).collect()
     }
 }
 
 impl Counted {
     fn of(said: &Said) -> Result<Self> {
-        let Said { cpus, boots } = said;
+        let Said { cpus, boots, .. } = said;
         let with = cpus_in_words(*cpus);
         let costs = boots.iter().map(|serial| costs(serial)).collect::<Result<Vec<_>>>().context(with.clone())?;
         let [requests, _, ..] = costs.as_slice() else { bail!("{with}: one boot shows nothing of being exact") };

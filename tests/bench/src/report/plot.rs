@@ -1,7 +1,9 @@
-//! The picture: bars on a scale of powers of ten, and the quartiles as a line through the end of each bar.
+//! The picture: bars on a scale of powers of ten, and the quartiles as a line through the end of each bar. Below
+//! them stands what `growth` draws.
 
 use super::counts::{Counted, Target};
-use super::{Host, Report};
+use super::phases::Boot;
+use super::{Host, Report, growth};
 use anyhow::{Result, anyhow};
 use breakwater_bench::rounds::{Measured, Row};
 use plotters::coord::Shift;
@@ -14,14 +16,14 @@ use std::path::Path;
 /// Pixels.
 const WIDTH: u32 = 1700;
 const PANEL_HEIGHT: u32 = 620;
-const MARGIN: u32 = 12;
+pub(super) const MARGIN: u32 = 12;
 const AXIS_WIDTH: u32 = 84;
 /// Beside the bars: it would hide some.
-const LEGEND_WIDTH: u32 = 290;
+pub(super) const LEGEND_WIDTH: u32 = 290;
 /// Names longer than this stand upright.
 const LONGEST_ACROSS: usize = 16;
 /// One for each candidate, for readers who cannot tell red from green too: Okabe and Ito's, and grey for the limit.
-const COLOURS: [RGBColor; 7] = [
+pub(super) const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(240, 200, 90),
@@ -55,18 +57,25 @@ pub(super) fn draw(report: &Report, file: &Path) -> Result<()> {
     if let Some(dir) = file.parent().filter(|dir| !dir.as_os_str().is_empty()) {
         std::fs::create_dir_all(dir).map_err(|error| anyhow!("cannot make {}: {error}", dir.display()))?;
     }
-    std::fs::write(file, svg(&panels)?).map_err(|error| anyhow!("cannot write {}: {error}", file.display()))
+    let boots = report.target.as_ref().map(|target| target.images.as_slice()).unwrap_or_default();
+    std::fs::write(file, svg(&panels, boots)?).map_err(|error| anyhow!("cannot write {}: {error}", file.display()))
 }
 
-fn svg(panels: &[Panel]) -> Result<String> {
+/// Bars above, and below how `boots` grow, if there are any.
+fn svg(panels: &[Panel], boots: &[Boot]) -> Result<String> {
     let mut text = String::new();
     {
-        let size = (WIDTH, PANEL_HEIGHT * panels.len() as u32);
+        let rows = panels.len() + usize::from(!boots.is_empty());
+        let size = (WIDTH, PANEL_HEIGHT * rows as u32);
         let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
         let failed = |error: DrawingAreaErrorKind<_>| anyhow!("cannot draw the plot: {error}");
         area.fill(&WHITE).map_err(failed)?;
-        for (panel, area) in panels.iter().zip(area.split_evenly((panels.len(), 1))) {
-            one(panel, &area).map_err(failed)?;
+        let areas = area.split_evenly((rows, 1));
+        for (panel, area) in panels.iter().zip(&areas) {
+            one(panel, area).map_err(failed)?;
+        }
+        if let Some(area) = areas.get(panels.len()) {
+            growth::draw(boots, WIDTH, area).map_err(failed)?;
         }
         area.present().map_err(failed)?;
     }
@@ -106,21 +115,27 @@ fn of_target(target: &Target) -> Panel {
     }
 }
 
-/// The powers of ten around every value.
+/// The scale for every bar.
 fn scale(panel: &Panel) -> (f64, f64) {
-    let bars = || panel.groups.iter().flat_map(|(_, bars)| bars.iter().flatten());
-    let ends = || bars().flat_map(|bar| [bar.value, bar.quartiles.map_or(bar.value, |(low, _)| low)]);
-    let tops = || bars().map(|bar| bar.quartiles.map_or(bar.value, |(_, high)| high));
-    let low = ends().filter(|value| *value > 0.0).fold(f64::INFINITY, f64::min);
-    let high = tops().fold(f64::NEG_INFINITY, f64::max);
+    let bars = panel.groups.iter().flat_map(|(_, bars)| bars.iter().flatten());
+    powers_around(bars.flat_map(|bar| {
+        let (low, high) = bar.quartiles.unwrap_or((bar.value, bar.value));
+        [low, bar.value, high]
+    }))
+}
+
+/// The powers of ten around `values`.
+pub(super) fn powers_around(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let around = |(low, high): (f64, f64), value: f64| (low.min(value), high.max(value));
+    let (low, high) = values.filter(|value| *value > 0.0).fold((f64::INFINITY, f64::NEG_INFINITY), around);
     if !(low.is_finite() && high > 0.0) {
         return (0.1, 10.0);
     }
     (10f64.powf(low.log10().floor()), 10f64.powf((high * 1.01).log10().ceil()))
 }
 
-type Outcome<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
-type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, LogCoord<f64>>>;
+pub(super) type Outcome<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
+pub(super) type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, LogCoord<f64>>>;
 
 fn one<B: DrawingBackend>(panel: &Panel, area: &DrawingArea<B, Shift>) -> Outcome<B> {
     let (low, high) = scale(panel);
@@ -160,7 +175,7 @@ fn legend<B: DrawingBackend>(panel: &Panel, area: &DrawingArea<B, Shift>) -> Out
 }
 
 /// `0.1`, `10`, `10k`, `10M`.
-fn in_short(value: f64) -> String {
+pub(super) fn in_short(value: f64) -> String {
     let steps = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
     let step = steps.into_iter().find(|(step, _)| value >= *step);
     step.map_or_else(|| format!("{value}"), |(step, letter)| format!("{}{letter}", value / step))

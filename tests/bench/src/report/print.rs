@@ -1,6 +1,7 @@
 //! The tables.
 
 use super::counts::{Cost, Counted, Target, cpus_in_words};
+use super::phases::{self, Boot, in_full};
 use super::{Host, Report, row};
 use breakwater_bench::candidate::Candidate;
 use breakwater_bench::ours::Ours;
@@ -17,6 +18,8 @@ const PEERS_WITH_INVALIDATION: [&str; 2] = [<paging::Invalidated as Candidate>::
 const MOST_OVER_LIMIT: f64 = 2.0;
 /// ... and are at least so many times faster than aarch64-paging.
 const LEAST_FASTER: f64 = 5.0;
+/// CPUs and GiB of the boots that the table shows; the picture shows all.
+const SHOWN: [(u32, u64); 3] = [(1, 2), (1, 64), (8, 2)];
 
 /// Everything.
 pub(super) fn text(report: &Report) -> String {
@@ -29,6 +32,8 @@ pub(super) fn text(report: &Report) -> String {
             text.push('\n');
         }
         text += &of_target(target);
+        text += &of_boots(target);
+        text += &promises(target);
     }
     text
 }
@@ -139,7 +144,7 @@ fn met(is_met: bool) -> &'static str {
 }
 
 fn of_target(target: &Target) -> String {
-    let Target { compiler, qemu, cpu, runs } = target;
+    let Target { compiler, qemu, cpu, runs, .. } = target;
     let Some(first) = runs.first() else { return String::new() };
     let boots = first.boots;
     let mut text = format!(
@@ -179,6 +184,55 @@ fn differences(runs: &[Counted]) -> String {
                 let _ = writeln!(text, "  with {} otherwise: {other:?}", cpus_in_words(run.cpus));
             }
         }
+    }
+    text
+}
+
+/// What each phase of a boot takes.
+fn of_boots(target: &Target) -> String {
+    let shown = |size: &(u32, u64)| target.images.iter().find(|boot| (boot.cpus, boot.gib) == *size);
+    let boots: Vec<&Boot> = SHOWN.iter().filter_map(shown).collect();
+    let Some(first) = boots.first() else { return String::new() };
+    let each_page = "frametable, each 4 KiB";
+    let names = || first.phases.iter().map(|phase| phase.name.as_str());
+    let width = names().chain([each_page]).map(str::len).max().unwrap_or_default();
+    let mut text = format!(
+        "\nBoots of the image: instructions by phase, of all CPUs together. Exact: {} boots each said the same.\n\n",
+        first.boots
+    );
+    let mut line = |name: &str, cells: Vec<String>| {
+        let cells = cells.iter().map(|cell| format!("  {cell:>14}")).collect::<String>();
+        let _ = writeln!(text, "  {name:width$}{cells}");
+    };
+    let each = |cell: &dyn Fn(&Boot) -> String| boots.iter().map(|boot| cell(boot)).collect();
+    line("", each(&|boot| format!("{}, {} GiB", cpus_in_words(boot.cpus), boot.gib)));
+    for name in names() {
+        line(name, each(&|boot| boot.instructions(name).map_or_else(|| "-".to_owned(), |count| count.to_string())));
+    }
+    line(each_page, each(&|boot| format!("{:.2}", boot.frametable_each_page)));
+    text
+}
+
+/// What is promised of a boot, and how far it is kept.
+fn promises(target: &Target) -> String {
+    let pinned = phases::pinned();
+    let mut text = if phases::is_pinned(&target.compiler) {
+        format!("\nPromised of rustc {pinned}'s boots, 1 CPU: 2 % more than was measured.\n")
+    } else {
+        format!(
+            "\nThe promises are of rustc {pinned}'s boots. This compiler's may take more, up to the bounds of any.\n"
+        )
+    };
+    let width = target.promises.iter().map(|held| held.figure.len()).max().unwrap_or_default();
+    let _ = writeln!(text, "\n  {:width$}  {:>14}  {:>14}", "", "counted", "at most");
+    for held in &target.promises {
+        let counted = held.counted.map_or_else(|| "-".to_owned(), in_full);
+        let said = match held.broken() {
+            Some(_) => "NOT KEPT",
+            None if held.can_be_tightened => "kept; the promise can be tightened",
+            None => "kept",
+        };
+        let _ = writeln!(text, "  {:width$}  {counted:>14}  {:>14}  {said}", held.figure, in_full(held.at_most));
     }
     text
 }
