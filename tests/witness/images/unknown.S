@@ -29,6 +29,7 @@ start:
     enable  root
     constant x9, PAGE_VA
     str     xzr, [x9]
+    only    bad_block_that_nobody_asked_for, dc zva, x9 // DCZID_EL0 is not read
     b       exit
 
 small_tables

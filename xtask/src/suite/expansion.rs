@@ -142,7 +142,7 @@ impl EnteringCpu {
             Decoded::Maintain { operation, rt } => {
                 valued(self.get(rt.into()), &|operand| Event::Maintain { operation, operand })
             }
-            Decoded::Mrs { register } => {
+            Decoded::Mrs { register, .. } => {
                 self.set(word & 31, (register.name() == Some("sctlr_el2")).then_some(SCTLR_ON));
                 Actual::Known(Event::Mrs { register })
             }

@@ -1,6 +1,6 @@
 //! Barriers and TLB maintenance, decoded exactly: what they wait for, what they are asked to invalidate.
 
-use breakwater_trace::{Access, Barrier, Operation};
+use breakwater_trace::{Access, Barrier, Operation, Register};
 
 use crate::descriptor::{Format, Granule};
 use crate::params::Features;
@@ -52,6 +52,52 @@ impl Ordering {
     #[must_use]
     pub const fn is_full(&self) -> bool {
         self.loads && self.stores
+    }
+}
+
+/// What one DC ZVA of a PE zeroes, by its DCZID_EL0: a block that has its own size as alignment. Until the register is
+/// [found](Self::find), 64 bytes, as most cores have: a guess, on which no verdict can rest ([`Self::doubt`]).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct ZeroedBlock {
+    dczid: Option<u64>,
+}
+
+impl ZeroedBlock {
+    /// `register` was found to hold `value`.
+    pub fn find(&mut self, register: Register, value: u64) {
+        if register.name() == Some("dczid_el0") {
+            self.dczid = Some(value);
+        }
+    }
+
+    /// Bytes of the block, 8 to 2048: BS, bits 3:0, is log2 of their number in words of 4 bytes.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        4 << (self.dczid.unwrap_or(4) & 15).clamp(1, 9)
+    }
+
+    /// Where the block begins that `address` lies in.
+    #[must_use]
+    pub fn start(self, address: u64) -> u64 {
+        address & !(self.bytes() - 1)
+    }
+
+    /// The words that become 0, as a store to each, where the block begins at `pa`.
+    pub fn words(self, pa: u64) -> impl Iterator<Item = (u64, u64, u64)> + Clone {
+        (0..self.bytes() / 8).map(move |word| (pa.wrapping_add(8 * word), u64::MAX, 0))
+    }
+
+    /// Why it is not known what the PE zeroes, if it is not.
+    #[must_use]
+    pub fn doubt(self) -> Option<String> {
+        let why = match (self.dczid, self.dczid.unwrap_or(0) & 15) {
+            (None, _) => return Some("nothing says what DCZID_EL0 holds".to_owned()),
+            (Some(dczid), _) if dczid & 1 << 4 != 0 => "DZP is 1: it is prohibited, and may have been trapped",
+            (_, 0) => "BS is 0: a block of 4 bytes is not followed",
+            (_, 1..=9) => return None,
+            _ => "BS is reserved",
+        };
+        Some(format!("DCZID_EL0 = {:x}, whose {why}", self.dczid.unwrap_or(0)))
     }
 }
 

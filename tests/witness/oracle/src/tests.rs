@@ -1,9 +1,9 @@
 //! The decoders against the architecture's tables.
 
-use breakwater_trace::{Access, Operation};
+use breakwater_trace::{Access, Operation, Register};
 
 use crate::descriptor::{Descriptor, Format, Granule};
-use crate::maintenance::{Invalidation, Reach, TlbiTarget, stored_words};
+use crate::maintenance::{Invalidation, Reach, TlbiTarget, ZeroedBlock, stored_words};
 use crate::params::Features;
 use crate::regime::{Controls, MemoryType};
 
@@ -176,4 +176,32 @@ fn good_stores_of_every_size_become_words() {
     assert_eq!(words(16, 0x1000, [1, 2]), [(0x1000, u64::MAX, 1), (0x1008, u64::MAX, 2)]);
     assert_eq!(words(2, 0x1007, [0xbbaa, 0]), [(0x1000, 0xff << 56, 0xaa << 56), (0x1008, 0xff, 0xbb)]);
     assert_eq!(words(8, 0x1004, [0x1122_3344_5566_7788, 0]).len(), 2);
+}
+
+/// What DC ZVA zeroes on a PE whose DCZID_EL0 was found to hold `dczid`, if it was.
+fn block(dczid: Option<u64>) -> ZeroedBlock {
+    let mut block = ZeroedBlock::default();
+    let register = |name| Register::from_text(name).expect("a register with a name");
+    block.find(register("ctr_el0"), 0x8444_c00f);
+    dczid.into_iter().for_each(|value| block.find(register("dczid_el0"), value));
+    block
+}
+
+#[test]
+fn good_the_block_of_dc_zva_is_what_the_register_says() {
+    for (dczid, bytes) in [(1, 8), (4, 64), (6, 256), (7, 512), (9, 2048), (0x26, 256)] {
+        let block = block(Some(dczid));
+        assert_eq!((block.bytes(), block.doubt()), (bytes, None), "DCZID_EL0 {dczid:x}");
+        assert_eq!(block.start(0x12_3456_7fff), 0x12_3456_8000 - bytes);
+    }
+    let words: Vec<u64> = block(Some(6)).words(0x4000_3000).map(|(pa, ..)| pa).collect();
+    assert_eq!((words.len(), words[0], words[31]), (32, 0x4000_3000, 0x4000_30f8));
+}
+
+#[test]
+fn bad_a_block_that_nobody_knows_is_in_doubt() {
+    assert!(block(None).doubt().is_some_and(|doubt| doubt.contains("nothing says what DCZID_EL0 holds")));
+    for (dczid, why) in [(0x14, "DZP is 1"), (0, "BS is 0"), (0xa, "BS is reserved"), (0xf, "BS is reserved")] {
+        assert!(block(Some(dczid)).doubt().is_some_and(|doubt| doubt.contains(why)), "DCZID_EL0 {dczid:x}");
+    }
 }

@@ -9,13 +9,15 @@
 //! translation block would be wrong wherever an exception leaves a block early.
 //!
 //! `ffi` is the only unsafe code: QEMU's plugin interface, version 4, declared by hand. `recorder` decides what is
-//! written, and `log` writes it, with the help of `atomics` (did this store happen?), `shared` (does this load say
+//! written, and `log` writes it, with the help of `atomics` (did this store happen?), `blocks` (how much
+//! does DC ZVA zero?), `shared` (does this load say
 //! anything about other CPUs?) and `repeats` (a CPU that waits does the same again and again; can this fetch find
 //! anything new?); `options` reads the plugin's arguments.
 
 #![deny(unsafe_code)]
 
 mod atomics;
+mod blocks;
 mod ffi;
 mod log;
 mod options;

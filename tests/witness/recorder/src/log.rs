@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use breakwater_trace::text::{PACKED_HEADER, pack, pack_line};
 use breakwater_trace::{Atomic, Decoded, HEADER, Record, Step, decode, releases};
 
+use crate::blocks::Blocks;
 use crate::ffi;
 use crate::options::{Options, Runs};
 use crate::repeats::Repeats;
@@ -42,6 +43,7 @@ pub(crate) struct Log {
     /// VBAR_EL3, if it was.
     pub(crate) vectors_of_el3: Vec<Option<u64>>,
     pub(crate) repeats: Repeats,
+    pub(crate) blocks: Blocks,
     /// What is to be written now; kept for its memory.
     pub(crate) due: Vec<Step>,
 }
@@ -63,6 +65,7 @@ impl Log {
             known: HashMap::new(),
             vectors: vec![0; cpus],
             vectors_of_el3: vec![None; cpus],
+            blocks: Blocks::new(cpus),
             repeats: Repeats::new(cpus, options.fetches == Runs::Always),
             due: Vec::new(),
         }

@@ -117,11 +117,13 @@ pub(crate) fn translated(block: &Block<'_>) {
     let session = session();
     let mut log = session.log();
     let run = block.instructions().count() as u32;
+    let mut follows_read = false;
     for (index, instruction) in block.instructions().enumerate() {
         let (pc, word) = (instruction.va(), instruction.word());
         let (decoded, atomic) = (decode(word), Atomic::of(word));
         let site = log.site(pc, word, if index == 0 { run } else { 0 });
         if index == 0 {
+            follows_read = log.blocks.follows_read(pc);
             block.report_start(&session.counter, site);
             if let Some(limit) = session.options.limit {
                 block.report_limit(&session.counter, limit);
@@ -144,13 +146,22 @@ pub(crate) fn translated(block: &Block<'_>) {
         if index == 0 && pc.is_multiple_of(VECTOR_BYTES) {
             instruction.report_entry(site);
         }
-        if decoded.is_some() || atomic.is_some() {
+        if decoded.is_some() || atomic.is_some() || follows_read {
             instruction.report_execution(site);
+        }
+        follows_read = decoded.is_some_and(reads_dczid);
+        if follows_read && index as u32 + 1 == run {
+            log.blocks.ends_with_read(pc.wrapping_add(4));
         }
         let access = site | if atomic.is_some() { ATOMIC } else { 0 };
         instruction.report_loads(access);
         instruction.report_stores(access);
     }
+}
+
+/// Whether an instruction reads DCZID_EL0.
+fn reads_dczid(decoded: Decoded) -> bool {
+    matches!(decoded, Decoded::Mrs { register, .. } if register.name() == Some("dczid_el0"))
 }
 
 /// A CPU is about to execute its first instruction.
@@ -163,10 +174,11 @@ pub(crate) fn started(cpu: u32, site: u32) {
     }
     let exception_level = session.exception_level();
     session.goes_to(cpu, exception_level);
+    let shown = |name| session.registers.get().and_then(|registers| registers.read(name));
+    log.blocks.starts(cpu, shown("midr_el1").or_else(|| shown("vpidr_el2")), shown("dczid_el0"));
     session.write(&mut log, Step { cpu, instruction: 1, pc, event: Event::Start { exception_level } });
     for name in FOUND {
-        let value = session.registers.get().and_then(|registers| registers.read(name));
-        if let (Some(value), Some(register)) = (value, Register::from_text(name)) {
+        if let (Some(value), Some(register)) = (shown(name), Register::from_text(name)) {
             session.take_effect(&mut log, cpu, name, value);
             session.write(&mut log, Step { cpu, instruction: 1, pc, event: Event::Found { register, value } });
         }
@@ -234,6 +246,9 @@ pub(crate) fn executes(cpu: u32, site: u32) {
     let session = session();
     let mut log = session.log();
     let Site { pc, decoded, atomic, .. } = log.sites[site as usize];
+    let is_el2 = !session.elsewhere.get(cpu as usize).is_some_and(|flag| flag.load(Ordering::Relaxed));
+    let read = log.blocks.has_read(cpu, pc, is_el2, |rt| session.general(rt));
+    session.write_block(&mut log, cpu, pc, read);
     if let Some(atomic) = atomic {
         return session.atomics.begins(cpu, operand(session, atomic));
     }
@@ -244,8 +259,19 @@ pub(crate) fn executes(cpu: u32, site: u32) {
             session.take_effect(&mut log, cpu, register.name().unwrap_or_default(), value);
             Event::Msr { register, value }
         }
-        Decoded::Mrs { register } => Event::Mrs { register },
-        Decoded::Maintain { operation, rt } => Event::Maintain { operation, operand: session.general(rt) },
+        Decoded::Mrs { register, rt } => {
+            if reads_dczid(decoded) {
+                log.blocks.reads(cpu, pc, rt);
+            }
+            Event::Mrs { register }
+        }
+        Decoded::Maintain { operation, rt } => {
+            if operation.zeroes() {
+                let known = log.blocks.zeroes(cpu);
+                session.write_block(&mut log, cpu, pc, known);
+            }
+            Event::Maintain { operation, operand: session.general(rt) }
+        }
         Decoded::Dsb(barrier) => Event::Dsb(barrier),
         Decoded::Dmb(barrier) => Event::Dmb(barrier),
         Decoded::Isb => Event::Isb,
@@ -458,6 +484,13 @@ impl Session {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Writes DCZID_EL0 of `cpu`, which is about to execute the instruction at `pc`, if there is something to write.
+    fn write_block(&self, log: &mut Log, cpu: u32, pc: u64, dczid: Option<u64>) {
+        if let (Some(value), Some(register)) = (dczid, Register::from_text("dczid_el0")) {
+            self.write_now(log, cpu, pc, Event::Found { register, value });
         }
     }
 

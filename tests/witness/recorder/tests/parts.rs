@@ -3,6 +3,8 @@
 
 #[path = "../src/atomics.rs"]
 mod atomics;
+#[path = "../src/blocks.rs"]
+mod blocks;
 #[path = "../src/options.rs"]
 mod options;
 #[path = "../src/repeats.rs"]
@@ -11,6 +13,7 @@ mod repeats;
 mod shared;
 
 use atomics::Atomics;
+use blocks::Blocks;
 use breakwater_trace::atomic::Update;
 use breakwater_trace::{Access, Atomic, Barrier, Event, Step};
 use options::{Entry, Loads, Options, Runs};
@@ -314,4 +317,52 @@ fn good_a_profile_has_every_fetch_until_a_second_cpu_starts() {
     assert_eq!(written(&mut Repeats::new(2, false), one).len(), 2);
     let two = [start(0), start(1), (0, 0x14, FETCH), (0, 0x14, FETCH)];
     assert_eq!(written(&mut Repeats::new(2, true), two).len(), 3);
+}
+
+/// Two CPUs of model 1, one of model 2, and one that QEMU says nothing of.
+fn four() -> Blocks {
+    let mut blocks = Blocks::new(4);
+    [Some(1), Some(1), Some(2), None].into_iter().zip(0..).for_each(|(model, cpu)| blocks.starts(cpu, model, None));
+    blocks
+}
+
+/// `cpu` reads DCZID_EL0 into x13 at address 0x10, and finds `value` there.
+fn read(blocks: &mut Blocks, cpu: u32, is_el2: bool, value: u64) -> Option<u64> {
+    blocks.reads(cpu, 0x10, 13);
+    blocks.has_read(cpu, 0x14, is_el2, |rt| if rt == 13 { value } else { 0x1234 })
+}
+
+#[test]
+fn good_what_a_cpu_has_read_of_dczid_is_told_once() {
+    let mut blocks = four();
+    assert_eq!(read(&mut blocks, 0, true, 6), Some(6));
+    assert_eq!(read(&mut blocks, 0, true, 6), None);
+    assert_eq!(blocks.zeroes(0), None, "it is told");
+    assert_eq!(read(&mut blocks, 0, true, 0x16), Some(0x16), "another value");
+}
+
+#[test]
+fn good_a_cpu_that_did_not_ask_has_what_its_model_has() {
+    let mut blocks = four();
+    assert_eq!(blocks.zeroes(1), None);
+    read(&mut blocks, 0, false, 6);
+    assert_eq!((blocks.zeroes(1), blocks.zeroes(1)), (Some(6), None), "told before its first");
+    assert_eq!((blocks.zeroes(2), blocks.zeroes(3)), (None, None), "another model, no model");
+}
+
+#[test]
+fn bad_what_cannot_be_told_of_dczid_is_not() {
+    // An MRS that faults; below EL2, that the level may not; no value of the register.
+    let mut blocks = four();
+    blocks.reads(0, 0x10, 13);
+    assert_eq!(blocks.has_read(0, 0x8000, true, |_| 4), None);
+    assert_eq!(blocks.has_read(1, 0x14, true, |_| 4), None, "another CPU");
+    assert_eq!(read(&mut blocks, 0, false, 0x14), None);
+    assert_eq!(read(&mut blocks, 0, true, 0xa), None);
+    assert_eq!(read(&mut blocks, 0, true, 0x1234), None);
+    assert_eq!((blocks.zeroes(0), blocks.zeroes(1)), (None, None));
+    assert_eq!(read(&mut blocks, 9, true, 4), None, "no such CPU");
+    assert!(!blocks.follows_read(0x1000));
+    blocks.ends_with_read(0x1000);
+    assert!(blocks.follows_read(0x1000));
 }

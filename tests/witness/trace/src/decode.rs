@@ -20,6 +20,8 @@ pub enum Decoded {
     Mrs {
         /// Register read.
         register: Register,
+        /// Number of the general register that it is read into.
+        rt: u8,
     },
     /// TLBI, DC, IC or AT.
     Maintain {
@@ -112,7 +114,7 @@ fn system(word: u32) -> Option<Decoded> {
     let register = Register(encoding);
     // An access to a register that has no name here cannot change how EL2 translates.
     register.name()?;
-    Some(if reads { Decoded::Mrs { register } } else { Decoded::Msr { register, rt } })
+    Some(if reads { Decoded::Mrs { register, rt } } else { Decoded::Msr { register, rt } })
 }
 
 #[cfg(test)]
@@ -124,7 +126,7 @@ mod tests {
     fn good_words_from_an_assembler_are_told_apart() {
         let spell = |word| match decode(word) {
             Some(Decoded::Msr { register, rt }) => format!("msr {register}, x{rt}"),
-            Some(Decoded::Mrs { register }) => format!("mrs {register}"),
+            Some(Decoded::Mrs { register, rt }) => format!("mrs x{rt}, {register}"),
             Some(Decoded::Maintain { operation, rt }) => {
                 format!("{:?} {operation}, x{rt}", operation.family().unwrap())
             }
@@ -134,7 +136,8 @@ mod tests {
         };
         assert_eq!(spell(0xd51c_1000), "msr sctlr_el2, x0");
         assert_eq!(spell(0xd51c_2005), "msr ttbr0_el2, x5");
-        assert_eq!(spell(0xd53c_a205), "mrs mair_el2");
+        assert_eq!(spell(0xd53c_a205), "mrs x5, mair_el2");
+        assert_eq!(spell(0xd53b_00ed), "mrs x13, dczid_el0");
         assert_eq!(spell(0xd50c_871f), "Tlbi alle2, x31");
         assert_eq!(spell(0xd50c_8323), "Tlbi vae2is, x3");
         assert_eq!(spell(0xd50b_7423), "Dc zva, x3");

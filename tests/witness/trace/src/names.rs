@@ -183,7 +183,7 @@ named! {
     "vale3" = 1 6 8 7 5, "vale3is" = 1 6 8 3 5,
     "ialluis" = 1 0 7 1 0, "iallu" = 1 0 7 5 0, "ivau" = 1 3 7 5 1,
     "ivac" = 1 0 7 6 1, "isw" = 1 0 7 6 2, "csw" = 1 0 7 10 2, "cisw" = 1 0 7 14 2,
-    "zva" = 1 3 7 4 1, "cvac" = 1 3 7 10 1, "cvau" = 1 3 7 11 1,
+    "zva" = 1 3 7 4 1, "gva" = 1 3 7 4 3, "gzva" = 1 3 7 4 4, "cvac" = 1 3 7 10 1, "cvau" = 1 3 7 11 1,
     "cvap" = 1 3 7 12 1, "cvadp" = 1 3 7 13 1, "civac" = 1 3 7 14 1,
     "s1e1r" = 1 0 7 8 0, "s1e1w" = 1 0 7 8 1, "s1e0r" = 1 0 7 8 2, "s1e0w" = 1 0 7 8 3,
     "s1e2r" = 1 4 7 8 0, "s1e2w" = 1 4 7 8 1,
@@ -224,10 +224,10 @@ impl Operation {
         is_tlbi && encoding.op1() == 4 && matches!(encoding.op2(), 0 | 1 | 5) && !is_ipa
     }
 
-    /// True for a DC that writes zeros (DC ZVA).
+    /// True for a DC that writes zeros (DC ZVA, and DC GZVA, which writes tags besides).
     pub const fn zeroes(self) -> bool {
         let Self(encoding) = self;
-        encoding.bits == Encoding::new(1, 3, 7, 4, 1).bits
+        encoding.bits == Encoding::new(1, 3, 7, 4, 1).bits || encoding.bits == Encoding::new(1, 3, 7, 4, 4).bits
     }
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use breakwater_oracle::level::Levels;
+use breakwater_oracle::maintenance::ZeroedBlock;
 use breakwater_oracle::regime::Controls;
 use breakwater_oracle::tables::{Exposed, Root};
 
@@ -30,15 +31,15 @@ pub(super) struct MeasuredCpu {
     /// The same, by what is known now.
     exposed_now: Option<Exposed>,
     pending: Option<StartedSwitch>,
-    /// The DC ZVA block, in bytes; 64 where the trace does not tell.
-    pub(super) zeroed_bytes: u64,
+    /// What its DC ZVA zeroes.
+    pub(super) zeroed_block: ZeroedBlock,
     pub(super) figures: CpuFigures,
 }
 
 impl MeasuredCpu {
     /// A CPU of which nothing is known yet.
     pub(super) fn new(cpu: u32) -> Self {
-        Self { zeroed_bytes: 64, figures: CpuFigures { cpu, ..CpuFigures::default() }, ..Self::default() }
+        Self { figures: CpuFigures { cpu, ..CpuFigures::default() }, ..Self::default() }
     }
 
     /// Accounts for the instructions up to `instruction`: they executed under what was in force since the last event.

@@ -176,9 +176,7 @@ impl Replay {
         let Step { cpu: index, instruction, pc, event } = *step;
         let was_on = self.cpu(index).regime.mmu_on();
         let cpu = self.cpu(index);
-        if register.name() == Some("dczid_el0") {
-            cpu.zeroed_bytes = 4 << (value & 15);
-        }
+        cpu.zeroed_block.find(register, value);
         match (Control::of(register), event) {
             (Some(Control::Sctlr), Event::Msr { .. }) => cpu.set_sctlr(instruction, pc, value),
             (Some(Control::Ttbr0), Event::Msr { .. }) => cpu.set_ttbr0(instruction, pc, value),
@@ -265,14 +263,13 @@ impl Replay {
         let cpu = self.cpus.get(step.cpu as usize)?;
         let mut levels = cpu.levels.clone();
         levels.follow(step.pc, &step.event);
-        let bytes = cpu.zeroed_bytes;
-        let va = operand & !(bytes - 1);
+        let va = cpu.zeroed_block.start(operand);
         let pa = match cpu.root.and_then(|root| self.trees.get(&root)) {
             _ if !levels.is_el2() => levels.physical(va, cpu.regime.hcr)?,
             Some(tree) => tree.translate(memory, va)?,
             None => va,
         };
-        Some((pa, bytes))
+        Some((pa, cpu.zeroed_block.bytes()))
     }
 
     fn stores_to_root_of(&self, cpu: u32) -> TableStores {

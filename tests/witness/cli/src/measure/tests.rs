@@ -213,6 +213,24 @@ fn good_zeroing_a_frame_before_it_is_linked_is_no_store_of_the_slot() {
 }
 
 #[test]
+fn good_a_block_is_as_large_as_the_cpu_says() {
+    for (dczid, words) in [(4, 8), (6, 32), (9, 256)] {
+        let asked = Trace::new().mmu_on().then("mrs dczid_el0").then(&format!("found dczid_el0 {dczid}"));
+        let measured = asked.then("dc zva 40204040").store(0x4020_3008, 0x4020_4003).switch(&[]).measure();
+        assert_eq!(measured.runtime_tables.stores, words + 1, "DCZID_EL0 {dczid}");
+    }
+}
+
+#[test]
+fn good_a_dc_zva_stores_to_each_descriptor_of_its_block() {
+    let zeroed = |dczid| {
+        let found = Trace::new().at(1, &format!("found dczid_el0 {dczid}"));
+        found.mmu_on().then("dc zva 40202080").measure().live_stores
+    };
+    assert_eq!([4, 6].map(zeroed), [8, 32]);
+}
+
+#[test]
 fn bad_a_slot_stored_twice_or_zeroed_after_linking_is_found() {
     let trace = Trace::new().mmu_on().store(0x4020_4008, RW | 1 << 55).store(0x4020_4008, RW);
     let trace = trace.store(0x4020_3008, 0x4020_4003).store(0x4020_4010, 0).store(0x4020_4010, 1 << 11);

@@ -127,6 +127,7 @@ mod tests {
     use super::*;
 
     const DSB_SY: u32 = 0xd503_3f9f;
+    const DC_ZVA: u32 = 0xd50b_7420;
     const DSB_NSH: u32 = 0xd503_379f;
     const ISB: u32 = 0xd503_3fdf;
     const MSR_HCR: u32 = 0xd51c_1100;
@@ -153,6 +154,8 @@ mod tests {
         let changes = |word, weakened| mutants(&site(word), weakened).iter().map(|one| one.change).collect::<Vec<_>>();
         assert_eq!(changes(DSB_SY, false), [Mutation::Removed]);
         assert_eq!(changes(MSR_HCR, false), []);
+        assert_eq!((changes(DC_ZVA, false), changes(DC_IVAC, false)), (vec![], vec![Mutation::Removed]));
+        assert!(!is_sequenced(DC_ZVA) && is_sequenced(DC_IVAC), "it is a store");
         assert_eq!(changes(MSR_HCR, true), [Mutation::Removed, Mutation::Swapped]);
         let swapped = &mutants(&site(MSR_HCR), true)[1];
         assert!(!swapped.is_everywhere() && swapped.to_string().ends_with("` after its successor"), "{swapped}");

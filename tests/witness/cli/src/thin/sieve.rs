@@ -201,10 +201,10 @@ impl Sieve {
             return self.change();
         }
         if operation.zeroes() {
-            let Some(pa) = self.engine.physical(cpu, operand & !63).filter(|_| self.engine.is_cached(cpu)) else {
-                return self.change();
-            };
-            return (0..8).fold(false, |keep, word| self.keeps_word(cpu, pa + 8 * word) | keep)
+            let block = self.engine.zeroed_block(cpu);
+            let pa = self.engine.physical(cpu, block.start(operand)).filter(|_| self.engine.is_cached(cpu));
+            let Some(pa) = pa else { return self.change() };
+            return block.words(pa).fold(false, |keep, (word, ..)| self.keeps_word(cpu, word) | keep)
                 | self.is_first_use(cpu, operand, false);
         }
         match operation.name() {

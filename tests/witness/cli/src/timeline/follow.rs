@@ -5,6 +5,7 @@
 //! frame, and handed out when the frame turns out to be one.
 
 use breakwater_oracle::descriptor::Descriptor;
+use breakwater_oracle::maintenance::ZeroedBlock;
 use breakwater_oracle::regime::{Control, Controls};
 use breakwater_oracle::tables::{Memory, Root, Tree, WordChange};
 use breakwater_trace::{Access, Event, Register, Step};
@@ -32,17 +33,11 @@ pub(super) struct TranslationState {
     pub(super) is_exposed: bool,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct TranslatingCpu {
     controls: Controls,
-    zeroed_bytes: u64,
+    zeroed_block: ZeroedBlock,
     root: Option<Root>,
-}
-
-impl Default for TranslatingCpu {
-    fn default() -> Self {
-        Self { controls: Controls::default(), zeroed_bytes: 64, root: None }
-    }
 }
 
 /// Stores of one CPU to one frame, close to each other.
@@ -108,9 +103,7 @@ impl Follow {
             self.cpus.resize_with(index + 1, TranslatingCpu::default);
         }
         let cpu = &mut self.cpus[index];
-        if register.name() == Some("dczid_el0") {
-            cpu.zeroed_bytes = 4 << (value & 15);
-        }
+        cpu.zeroed_block.find(register, value);
         let Some(control) = Control::of(register) else { return };
         cpu.controls.set(control, value);
         // A regime that is not understood is not followed: its stores are then no table stores.
@@ -142,16 +135,16 @@ impl Follow {
     }
 
     fn zero(&mut self, line: u64, step: &Step, operand: u64) -> Vec<MarkKind> {
-        let TranslatingCpu { zeroed_bytes: bytes, root, .. } =
+        let TranslatingCpu { zeroed_block: block, root, .. } =
             self.cpus.get(step.cpu as usize).copied().unwrap_or_default();
-        let va = operand & !(bytes - 1);
+        let va = block.start(operand);
         let pa = match root.and_then(|root| self.trees.get(&root)) {
             Some(tree) => tree.translate(&self.memory, va),
             None => Some(va),
         };
         // An unmapped address faults instead of being zeroed.
         let Some(pa) = pa else { return Vec::new() };
-        let changes = self.memory.zero(pa, bytes);
+        let changes = self.memory.zero(pa, block.bytes());
         self.changed(line, step, &changes)
     }
 

@@ -320,3 +320,14 @@ fn good_an_axis_of_nothing_has_a_place_for_every_line() {
     let axis = Axis::new(&[], 100.0, 1100.0);
     assert!(axis.x(0).is_finite() && axis.x(u64::MAX).is_finite() && axis.parts().is_empty());
 }
+
+#[test]
+fn good_what_dc_zva_breaks_is_what_lies_in_its_block() {
+    let zeroed = |dczid| {
+        let found = format!("0 1 40000000 found dczid_el0 {dczid}\n");
+        let lines =
+            format!("{TABLES}{}{found}0 2 40000000 msr sctlr_el2 30cd1839\n0 3 40000004 dc zva 80001080\n", start(0));
+        picture(&(lines + "count 0 10\nend exit\n"))
+    };
+    assert_ne!(zeroed(4), zeroed(6));
+}

@@ -16,9 +16,6 @@ use super::roots::root_of;
 use super::walk::MOST_TABLES;
 use super::{Adversary, Broken, HarmKind};
 
-/// Bytes that DC ZVA zeroes.
-const ZEROED: u64 = 64;
-
 impl Adversary {
     /// A word is stored; by a store-release, perhaps.
     pub(super) fn store(&mut self, at: usize, word: (u64, u64, u64), is_release: bool) {
@@ -153,7 +150,7 @@ impl Adversary {
         }
         let is_el2 = self.is_at_el2(at);
         let element = &self.elements[at];
-        let by_address = ["zva", "ivac", "civac", "cvac", "cvap", "cvadp", "cvau"];
+        let by_address = ["zva", "gzva", "ivac", "civac", "cvac", "cvap", "cvadp", "cvau"];
         if is_el2 && element.is_ambiguous() && operation.name().is_some_and(|name| by_address.contains(&name)) {
             let what = "the operation may be translated or not: no ISB follows the change of M";
             self.harm(at, HarmKind::Window, Some(operand), what);
@@ -163,8 +160,8 @@ impl Adversary {
         let Some(pa) = element.output_of(&self.memory, operand) else { return };
         if operation.zeroes() {
             if element.is_on() || !is_el2 {
-                let first = pa & !(ZEROED - 1);
-                (0..ZEROED / 8).for_each(|index| self.store(at, (first + 8 * index, u64::MAX, 0), false));
+                let block = self.elements[at].zeroed_block;
+                block.words(block.start(pa)).for_each(|word| self.store(at, word, false));
             } else {
                 self.harm(at, HarmKind::Faulting, Some(operand), "DC ZVA faults while the MMU is off");
             }

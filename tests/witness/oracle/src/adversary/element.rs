@@ -4,7 +4,7 @@ use breakwater_trace::Register;
 
 use crate::descriptor::Format;
 use crate::level::Levels;
-use crate::maintenance::Reach;
+use crate::maintenance::{Reach, ZeroedBlock};
 use crate::params::Features;
 use crate::regime::{Control, Controls, MemoryType};
 
@@ -152,6 +152,8 @@ pub(super) struct Element {
     pub(super) unknown_controls: u8,
     /// Where it executes: at EL3 nothing walks EL2's tables, below EL2 no access of its own.
     pub(super) levels: Levels,
+    /// What its DC ZVA zeroes.
+    pub(super) zeroed_block: ZeroedBlock,
     /// Only `found` records so far.
     pub(super) is_new: bool,
     /// M was 1 at some time.
@@ -208,6 +210,7 @@ impl Element {
             // All but TCR2_EL2, which may not exist.
             unknown_controls: 0x1f,
             levels: Levels::default(),
+            zeroed_block: ZeroedBlock::default(),
             is_new: true,
             was_on: false,
             window_access: false,
@@ -339,6 +342,7 @@ impl Element {
     /// A register as it was found.
     pub(super) fn find(&mut self, register: Register, value: u64) {
         self.levels.set(register, value);
+        self.zeroed_block.find(register, value);
         if let Some(control) = Control::of(register) {
             self.set(control, value);
             match control {

@@ -227,7 +227,9 @@ impl Adversary {
         match step.event {
             Event::Start { exception_level } => {
                 if !self.elements[at].is_new {
+                    let zeroed_block = self.elements[at].zeroed_block;
                     self.elements[at] = Shared::new(self.out_of_reset(step.cpu));
+                    self.elements[at].zeroed_block = zeroed_block;
                 }
                 self.elements[at].levels = Levels::start(exception_level);
                 return;

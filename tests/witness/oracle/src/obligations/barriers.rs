@@ -343,8 +343,12 @@ impl Obligations {
             self.note_access(pe, operand);
             self.use_address(pe, operand, Use::Zeroing);
         }
-        if let Some(pa) = self.translate(pe, operand & !63) {
-            self.store_words(pe, (0..8).map(|word| ((pa & !63) + 8 * word, u64::MAX, 0)));
+        let block = self.pes[pe as usize].zeroed_block;
+        if let Some(pa) = self.translate(pe, block.start(operand)) {
+            if let Some(doubt) = block.doubt() {
+                self.not_known(format!("PE {pe} zeroes memory by DC ZVA at {operand:x}, and {doubt}"));
+            }
+            self.store_words(pe, block.words(pa));
         }
     }
 }

@@ -57,6 +57,7 @@ use self::memory::Memory;
 use self::pe::Pe;
 use self::report::Report;
 use self::unknown::EarlyLoad;
+use crate::maintenance::ZeroedBlock;
 use crate::params::Params;
 use crate::regime::Control;
 use crate::tables::Words;
@@ -356,6 +357,12 @@ impl Obligations {
     #[must_use]
     pub fn is_at_el2(&self, pe: u32) -> bool {
         self.pes.get(pe as usize).is_none_or(|state| state.levels.is_el2())
+    }
+
+    /// What a DC ZVA of `pe` zeroes.
+    #[must_use]
+    pub fn zeroed_block(&self, pe: u32) -> ZeroedBlock {
+        self.pes.get(pe as usize).map(|state| state.zeroed_block).unwrap_or_default()
     }
 
     /// The physical address of `va` for `pe`, if its tables are known to map it.

@@ -8,6 +8,7 @@ use super::holder::{Holder, Unfinished};
 use super::report::UnplacedViolation;
 use super::switching::{OffWindow, Stores};
 use crate::level::Levels;
+use crate::maintenance::ZeroedBlock;
 use crate::regime::{Control, Controls};
 
 /// Why a PE owes an invalidation of everything.
@@ -188,6 +189,8 @@ pub(super) struct Pe {
     pub(super) prior_write: Evidence<At>,
     /// Its first use, since it synchronised context last, of what it should have synchronised for.
     pub(super) used: Evidence<Option<At>>,
+    /// What its DC ZVA zeroes.
+    pub(super) zeroed_block: ZeroedBlock,
     /// It started with its MMU off.
     pub(super) from_reset: bool,
     /// It had a fetch: its program counters mean something.

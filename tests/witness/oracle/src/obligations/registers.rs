@@ -22,7 +22,8 @@ const fn known(control: Control) -> u8 {
 
 impl Obligations {
     pub(super) fn start(&mut self, pe: u32, exception_level: u8) {
-        let fresh = super::pe::Pe { exists: true, arriving: true, ..super::pe::Pe::default() };
+        let zeroed_block = self.pes[pe as usize].zeroed_block;
+        let fresh = super::pe::Pe { exists: true, arriving: true, zeroed_block, ..super::pe::Pe::default() };
         if !self.pes[pe as usize].arriving {
             *self.pe(pe) = fresh;
         }
@@ -35,6 +36,7 @@ impl Obligations {
             self.start(pe, 2);
         }
         self.pe(pe).levels.set(register, value);
+        self.pe(pe).zeroed_block.find(register, value);
         if let Some(control) = Control::of(register) {
             self.note_found(pe, control, value);
             let pe = self.pe(pe);

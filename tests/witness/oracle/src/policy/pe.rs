@@ -5,7 +5,7 @@
 
 use crate::descriptor::{Descriptor, Format, Leaf, TableDescriptor};
 use crate::level::Levels;
-use crate::maintenance::{Invalidation, TlbiTarget};
+use crate::maintenance::{Invalidation, TlbiTarget, ZeroedBlock};
 use crate::params::Features;
 use crate::regime::{Control, Controls, MemoryType};
 
@@ -66,6 +66,8 @@ pub(super) struct Conflict {
 pub(super) struct Pe {
     part: Core,
     controls: Controls,
+    /// What its DC ZVA zeroes.
+    pub(super) zeroed_block: ZeroedBlock,
     /// At another level than EL2 nothing is translated.
     pub(super) levels: Levels,
     format: Option<Format>,
@@ -119,6 +121,7 @@ impl Pe {
             part,
             controls,
             levels: Levels::default(),
+            zeroed_block: ZeroedBlock::default(),
             format: None,
             contiguous: false,
             leaves,

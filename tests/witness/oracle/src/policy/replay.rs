@@ -13,9 +13,6 @@ use super::Policy;
 use super::memory::Memory;
 use super::pe::{Conflict, Pe, Translated};
 
-/// Bytes that DC ZVA zeroes, as the trace format assumes them.
-const ZEROED_BYTES: u64 = 64;
-
 /// TCR_EL2 of the 4 KiB granule and 48 bits.
 const PLAIN_TCR: u64 = 16;
 
@@ -154,7 +151,8 @@ impl Replays {
                 let Some(pe) = self.machines.first_mut().and_then(|machine| machine.pes.get_mut(&step.cpu)) else {
                     return;
                 };
-                let va = operand & !(ZEROED_BYTES - 1);
+                let block = pe.zeroed_block;
+                let va = block.start(*operand);
                 let pa = match pe.translates().then(|| pe.fresh(va, &self.memory)) {
                     Some(Translated::To { pa, .. }) => pa,
                     Some(Translated::Fault { .. } | Translated::Unknown) => return,
@@ -163,7 +161,7 @@ impl Replays {
                         None => return,
                     },
                 };
-                (pa..pa + ZEROED_BYTES).step_by(8).for_each(|word| self.memory.set(word, u64::MAX, 0));
+                block.words(pa).for_each(|(word, mask, value)| self.memory.set(word, mask, value));
             }
             _ => {}
         }
@@ -179,6 +177,7 @@ impl Machine {
         pe.levels.follow(step.pc, &step.event);
         match &step.event {
             Event::Found { register, value } | Event::Msr { register, value } => {
+                pe.zeroed_block.find(*register, *value);
                 if let Some(control) = Control::of(*register) {
                     pe.set(control, *value, &features);
                 }
@@ -187,7 +186,8 @@ impl Machine {
             Event::Store(access) => Self::data(pe, memory, access, Purpose::Store)?,
             Event::Fetch { instructions } => Self::fetch(pe, memory, step.pc, *instructions)?,
             Event::Maintain { operation, operand } if operation.zeroes() => {
-                touch(pe, memory, operand & !(ZEROED_BYTES - 1), Some(ZEROED_BYTES), Purpose::Store)?;
+                let block = pe.zeroed_block;
+                touch(pe, memory, block.start(*operand), Some(block.bytes()), Purpose::Store)?;
             }
             Event::Maintain { operation, operand } => self.maintain(step.cpu, *operation, *operand, params),
             // Whatever the loader did to them, TLBs hold what the tables say.

@@ -135,6 +135,7 @@ impl Boot {
             ("tcr_el2", TCR),
             ("ttbr0_el2", self.image.loaded(BOOT_PGTABLE)),
             ("sctlr_el2", SCTLR),
+            ("dczid_el0", 4),
         ];
         self.script.found(self.image.va(SETUP_PAGETABLES), &registers);
     }

@@ -257,3 +257,14 @@ fn good_equal_states_merge() {
     assert_ne!(once, run(&pair(""), &store(L3A, 0)));
     assert_ne!(Adversary::new(), Adversary::without(Permission::CacheLeaf));
 }
+
+#[test]
+fn bad_dc_zva_of_a_block_that_reaches_a_live_descriptor() {
+    // Page 2 is the level 3 table itself: 128 bytes behind the first of its descriptors.
+    let zeros: String = (0x12018..0x12100).step_by(8).map(|pa| format!("word {pa:x} 0\n")).collect();
+    let itself = format!("word 12010 {:x}\n{zeros}", 0x12000 | RW);
+    let world = |dczid| format!("{itself}{}0 1 0 found dczid_el0 {dczid}\n", pair("").replace("word 12010 0\n", ""));
+    let zeroed = "0 dc zva 40202080\n0 dsb ish\n0 isb\n0 settled\nend exit\n";
+    good(&world(4), zeroed);
+    bad(&world(6), zeroed, HarmKind::Stale);
+}

@@ -146,7 +146,8 @@ fn bad_what_is_stored_below_el2_is_not_cleaned() {
 #[test]
 fn good_zeroed_below_el2() {
     // Garbage of EL1's, then a page that it zeroes, then a table.
-    let stored = "0 store 8 ffff000070004010 40004010 40000055555703; 0 dc zva ffff000070004000; 0 dsb ish";
+    let stored = "0 found dczid_el0 4; 0 store 8 ffff000070004010 40004010 40000055555703
+        0 dc zva ffff000070004000; 0 dsb ish";
     let linked = "0 exception 0 0 0; 0 store 8 40002008 40002008 40004003; 0 dsb ish; 0 isb; 0 settled; end exit";
     let tree = machine(1, &[]);
     assert_clean(&[&tree, CACHED, "0 eret 1", stored, linked]);

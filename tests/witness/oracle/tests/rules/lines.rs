@@ -160,6 +160,44 @@ fn bad_dc_zva_with_the_mmu_off() {
     assert_clean(&[&machine(1, &[(1, RW)]), "0 dc zva 1000"]);
 }
 
+/// Page 1 is in use, and something 128 bytes behind its descriptor is zeroed.
+const ZEROED_BEHIND: &str = "0 dc zva 40003080; 0 dsb ish; 0 isb; 0 settled; end exit";
+
+#[test]
+fn bad_dc_zva_of_a_block_that_reaches_a_live_descriptor() {
+    let machine = machine(2, &[(1, RW)]);
+    let unmapped = "0 store 8 40003008 40003008 0; 0 dsb ish; 0 isb; 0 settled; end exit";
+    let rules = crate::broken(&[&machine, unmapped]);
+    assert_eq!(rules, [Rule::StaleLeaf]);
+    for dczid in ["6", "7", "9"] {
+        assert_broken(&[&machine, &format!("0 found dczid_el0 {dczid}"), ZEROED_BEHIND], &rules);
+    }
+    // The word before the block, and the last one in it.
+    for (va, rules) in [("400030ff", &rules[..]), ("40003100", &[])] {
+        let zeroed = ZEROED_BEHIND.replace("40003080", va);
+        assert_broken(&[&machine, "0 found dczid_el0 6", &zeroed], rules);
+    }
+    // A link as well: everything below it goes.
+    let link = ZEROED_BEHIND.replace("40003080", "40002080");
+    let unlinked = unmapped.replace("40003008", "40002000");
+    assert_broken(&[&machine, "0 found dczid_el0 6", &link], &crate::broken(&[&machine, &unlinked]));
+}
+
+#[test]
+fn good_dc_zva_of_a_block_that_reaches_no_live_descriptor() {
+    let machine = machine(2, &[(1, RW)]);
+    for dczid in ["1", "4", "5"] {
+        assert_clean(&[&machine, &format!("0 found dczid_el0 {dczid}"), ZEROED_BEHIND]);
+    }
+    // What one PE has says nothing of another; and a PE that starts again is the same one.
+    assert_clean(&[&machine, "0 found dczid_el0 4; 1 found dczid_el0 6", ZEROED_BEHIND]);
+    let again = [on(0).as_str(), "0 found dczid_el0 6", "0 isb", &on(0), ZEROED_BEHIND].join("\n");
+    assert_broken(&[&memory(&[(1, RW)]), &again], &[Rule::StaleLeaf]);
+    // Broken and invalidated before, it may be zeroed with all its block.
+    let broken = "0 found dczid_el0 6; 0 store 8 40003008 40003008 0; 0 dsb ishst; 0 tlbi vae2is 1; 0 dsb ish";
+    assert_clean(&[&machine, broken, ZEROED_BEHIND]);
+}
+
 #[test]
 fn good_call_zero_and_clean_that_do_what_they_should() {
     // Stores through the caches are the caches' affair.

@@ -410,3 +410,26 @@ fn bad_violations_stand_beside_an_access_that_nothing_explains() {
 /// Page 1: read-only and executable, at 50000000, and at 50001000.
 const RO_CODE: &str = "50000783";
 const RO_CODE_OTHER: &str = "50001783";
+
+#[test]
+fn bad_dc_zva_of_a_block_that_nobody_names() {
+    let (machine, zeroed) = (machine(2, &[(1, RW)]), "0 dc zva 1040; 0 dsb ish; end exit");
+    no_verdict(&[&machine, zeroed], &["PE 0", "DC ZVA at 1040", "DCZID_EL0"]);
+    // Another PE may be another part.
+    no_verdict(&[&machine, "1 found dczid_el0 4", zeroed], &["PE 0"]);
+    no_verdict(&[&machine, "0 found dczid_el0 14", zeroed], &["DCZID_EL0 = 14", "DZP"]);
+    no_verdict(&[&machine, "0 found dczid_el0 b", zeroed], &["DCZID_EL0 = b", "reserved"]);
+    no_verdict(&[&machine, "0 found dczid_el0 0", zeroed], &["DCZID_EL0 = 0", "4 bytes"]);
+    // DC GZVA writes the same zeros, and tags.
+    no_verdict(&[&machine, &zeroed.replace("zva", "gzva")], &["PE 0"]);
+}
+
+#[test]
+fn good_dc_zva_of_a_block_that_is_known() {
+    let (machine, zeroed) = (machine(2, &[(1, RW)]), "0 dc zva 1040; 0 dsb ish; end exit");
+    assert_clean(&[&machine, "0 found dczid_el0 6", zeroed]);
+    // It may become known while the program runs: when it asks.
+    assert_clean(&[&machine, "0 isb; 0 mrs dczid_el0; 0 found dczid_el0 6", zeroed]);
+    // What is not mapped is not zeroed.
+    assert_clean(&[&machine, &zeroed.replace("1040", "3040")]);
+}
