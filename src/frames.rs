@@ -147,11 +147,10 @@ impl<M: Machine> FrameSupply<M> {
 
     /// Takes one frame: of the pool, else of what was returned, else of RAM. Its contents are unknown. Former tables are for a mapper
     /// to take ([`crate::mapper::Mapper::take`]): their list stands in the frames themselves.
+    #[inline]
     pub fn take(&mut self) -> Option<FreeFrame<M>> {
         let frame = if self.pool.is_empty() {
-            let lists = self.lists.as_mut()?;
-            let bytes = Geo::<M>::PAGE_BYTES;
-            pop(&mut lists.returned, bytes).or_else(|| pop(&mut lists.ram, bytes))?
+            self.take_listed()?
         } else {
             let frame = Frame::containing(self.pool.start());
             let next = self.pool.start().checked_add(Geo::<M>::PAGE_BYTES)?;
@@ -160,6 +159,13 @@ impl<M: Machine> FrameSupply<M> {
         };
         self.taken.0 += 1;
         Some(FreeFrame::new(frame))
+    }
+
+    #[inline(never)] // apart from the pool, which boot takes from, and counts
+    fn take_listed(&mut self) -> Option<Frame> {
+        let lists = self.lists.as_mut()?;
+        let bytes = Geo::<M>::PAGE_BYTES;
+        pop(&mut lists.returned, bytes).or_else(|| pop(&mut lists.ram, bytes))
     }
 
     /// Takes `bytes` of RAM, whole frames, in one piece that starts at a multiple of `align` (a power of two, at least
