@@ -185,6 +185,19 @@ impl<M: Machine> Bringup<M> {
         given.map_err(|(failure, _)| failure)
     }
 
+    /// Gives back RAM that boot has used for a while. As for init, the declarations say whether anything maps it.
+    ///
+    /// # Errors
+    /// As for [`Space::give_back`].
+    pub fn give_back(
+        &mut self,
+        tables: &mut Tables<M, Live>,
+        regions: &mut RegionMap,
+        ram: OwnedRam<M>,
+    ) -> Result<(), (Failure, OwnedRam<M>)> {
+        self.space(tables, regions).give_back_declared(ram)
+    }
+
     /// Makes read-only what is not written after boot.
     ///
     /// # Errors

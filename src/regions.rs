@@ -291,7 +291,7 @@ impl<'a, M: Machine> Space<'a, M> {
     }
 
     /// The same where the declarations say what maps the RAM, and no table is read: for boot, whose audit holds the
-    /// tables against the declarations before anyone else comes by.
+    /// tables against the declarations, and lets nobody have them where they differ.
     ///
     /// # Errors
     /// As for [`Self::give_back`].

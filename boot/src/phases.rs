@@ -212,7 +212,7 @@ impl Boot {
         let (root, memory) = (self.tables.root(), &machine.memory);
         let audit = bringup::audit(root, &phys_to_virt, &self.regions, memory, runs.things());
         // What is not taken back is lost, which harms nobody.
-        let _ = self.space().give_back(runs.into_ram());
+        let _ = self.bringup.give_back(&mut self.tables, &mut self.regions, runs.into_ram());
         self.close("audit");
         audit
     }
