@@ -144,39 +144,8 @@ pub(super) unsafe fn load(address: usize) -> u64 {
     value
 }
 
-/// Loads eight times 64 bits, each in one access, which is what LDP does where they are aligned (Arm ARM DDI 0487, Requirements for
-/// single-copy atomicity).
-///
-/// # Safety
-/// As for [`load`], for all eight.
-#[inline(always)]
-pub(super) unsafe fn load_eight(address: usize) -> [u64; 8] {
-    let (w0, w1, w2, w3, w4, w5, w6, w7);
-    // SAFETY: the caller vouches for the addresses.
-    unsafe {
-        asm!(
-            "ldp {}, {}, [{address}]",
-            "ldp {}, {}, [{address}, #16]",
-            "ldp {}, {}, [{address}, #32]",
-            "ldp {}, {}, [{address}, #48]",
-            out(reg) w0, out(reg) w1, out(reg) w2, out(reg) w3, out(reg) w4, out(reg) w5, out(reg) w6, out(reg) w7,
-            address = in(reg) address, options(nostack, preserves_flags, readonly)
-        );
-    }
-    [w0, w1, w2, w3, w4, w5, w6, w7]
-}
-
-/// Stores 64 bits in one access.
-///
-/// # Safety
-/// `address` is mapped, writable Normal memory, 8-byte aligned, and no Rust object lives there.
-#[inline(always)]
-pub(super) unsafe fn store(address: usize, value: u64) {
-    // SAFETY: the caller vouches for the address.
-    unsafe { asm!("str {}, [{}]", in(reg) value, in(reg) address, options(nostack, preserves_flags)) }
-}
-
-/// Loads 64 bits at `address + OFFSET`, and the 64 behind them: two accesses by one instruction.
+/// Loads 64 bits at `address + OFFSET`, and the 64 behind them: two accesses by one instruction, each single-copy atomic
+/// where it is aligned (Arm ARM DDI 0487, Requirements for single-copy atomicity).
 ///
 /// # Safety
 /// As for [`load`], for both words.
@@ -189,6 +158,33 @@ pub(super) unsafe fn load_pair<const OFFSET: usize>(address: usize) -> (u64, u64
             options(nostack, preserves_flags, readonly));
     }
     (first, second)
+}
+
+/// Loads eight times 64 bits from `address` on.
+///
+/// # Safety
+/// As for [`load`], for all eight.
+#[inline(always)]
+pub(super) unsafe fn load_eight(address: usize) -> [u64; 8] {
+    // SAFETY: the caller vouches for all of it.
+    let (one, two) = unsafe { load_pair::<0>(address) };
+    // SAFETY: the same.
+    let (three, four) = unsafe { load_pair::<16>(address) };
+    // SAFETY: the same.
+    let (five, six) = unsafe { load_pair::<32>(address) };
+    // SAFETY: the same.
+    let (seven, eight) = unsafe { load_pair::<48>(address) };
+    [one, two, three, four, five, six, seven, eight]
+}
+
+/// Stores 64 bits in one access.
+///
+/// # Safety
+/// `address` is mapped, writable Normal memory, 8-byte aligned, and no Rust object lives there.
+#[inline(always)]
+pub(super) unsafe fn store(address: usize, value: u64) {
+    // SAFETY: the caller vouches for the address.
+    unsafe { asm!("str {}, [{}]", in(reg) value, in(reg) address, options(nostack, preserves_flags)) }
 }
 
 /// Stores 64 bits at `address + OFFSET`, and 64 behind them: two accesses by one instruction.

@@ -201,14 +201,7 @@ fn word(address: usize) -> u64 {
 #[inline(always)]
 fn eight(address: usize) -> [u64; 8] {
     // SAFETY: as for `word`, for each of them.
-    let (one, two) = unsafe { instruction::load_pair::<0>(address) };
-    // SAFETY: the same.
-    let (three, four) = unsafe { instruction::load_pair::<16>(address) };
-    // SAFETY: the same.
-    let (five, six) = unsafe { instruction::load_pair::<32>(address) };
-    // SAFETY: the same.
-    let (seven, eight) = unsafe { instruction::load_pair::<48>(address) };
-    [one, two, three, four, five, six, seven, eight]
+    unsafe { instruction::load_eight(address) }
 }
 
 macro_rules! store_zero_pairs {
