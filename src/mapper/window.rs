@@ -72,6 +72,7 @@ impl<M: Machine, F: Supply<M>> Mapper<'_, M, Live, F> {
             let child = Entry::table_in::<Geo<M>>(raw, slot.level());
             match child.and_then(|child| slot.below(child, slot.virt())) {
                 Some(below) => self.check_tables(broken, below)?,
+                None if raw & TABLE_BITS == TABLE_BITS => {} // a table with bits of somebody else's
                 // A leaf, and the leaves that follow: no tables.
                 None => at += self.protocol.alike(zero, at, zero.slots(), (TABLE_BITS, raw & TABLE_BITS)),
             }

@@ -65,6 +65,20 @@ fn bad_breaking_the_window_to_the_table_of_another_place() {
 }
 
 #[test]
+fn bad_breaking_the_window_to_a_table_behind_one_with_bits_of_somebody_else() {
+    let mut bench = reached(Level::L3);
+    for ahead in [0, 2 * MIB] {
+        bench.granted(map(AT + ahead, PAGE, OUT + ahead, CONSTANTS));
+    }
+    drain(&mut bench, 1024);
+    let page = virt(window_of(&bench, Level::L3, AT + 2 * MIB), PAGE);
+    let before = slot_in(bench.machine(), bench.tables.root(), Level::L2, AT);
+    let raw = bench.machine().load(before);
+    bench.protocol.machine_mut().plant(before, raw | 1 << 61);
+    refuses(&mut bench, Ask::Unmap(page), NAME);
+}
+
+#[test]
 fn good_breaking_the_window_to_what_was_a_table_and_is_somebodys() {
     let mut bench = reached(Level::L3);
     let page = map(AT, PAGE, OUT, CONSTANTS);
