@@ -35,8 +35,8 @@ impl<M: Machine> Bringup<M> {
     /// # Safety
     /// The one CPU that runs executes `image`, which lies where it says and has those parts: mapped as it says, it goes
     /// on. Its pool is nobody's. Its first tables are those in force, and nobody but the root switch touches them.
-    /// Nothing lives in init but code that has ended when [`Self::free_init`] is called. The machine is brought up
-    /// once.
+    /// Nothing lives in init but code that has ended when [`Self::free_init`] is called, and its frames are then mapped
+    /// nowhere but where the declarations say. The machine is brought up once.
     #[must_use]
     #[expect(unsafe_code, reason = "what runs, and where, is a fact of the machine, which no type can check")]
     pub unsafe fn new(machine: M, errata: Errata, image: Image) -> Self {
@@ -183,19 +183,6 @@ impl<M: Machine> Bringup<M> {
         let given = space.give_back_declared(OwnedRam::new(frames));
         self.has_init = false;
         given.map_err(|(failure, _)| failure)
-    }
-
-    /// Gives back RAM that boot has used for a while. As for init, the declarations say whether anything maps it.
-    ///
-    /// # Errors
-    /// As for [`Space::give_back`].
-    pub fn give_back(
-        &mut self,
-        tables: &mut Tables<M, Live>,
-        regions: &mut RegionMap,
-        ram: OwnedRam<M>,
-    ) -> Result<(), (Failure, OwnedRam<M>)> {
-        self.space(tables, regions).give_back_declared(ram)
     }
 
     /// Makes read-only what is not written after boot.

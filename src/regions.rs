@@ -299,8 +299,11 @@ impl<'a, M: Machine> Space<'a, M> {
         let name = "free frames";
         let elsewhere = self.regions.iter().filter(|region| !layout::DIRECTMAP.covers(region.virt));
         let mapped = elsewhere.filter_map(|region| alias::alias(region, ram.span())).next();
-        if let Some(step) = mapped.and_then(|mapped| self.mapper().walk(mapped.virt).last()) {
-            let error = Error::InUse { frames: ram.span(), slot: step.slot, descriptor: step.descriptor };
+        if let Some(mapped) = mapped {
+            let (frames, last) = (mapped.phys, self.mapper().walk(mapped.virt).last());
+            let beyond =
+                Error::BeyondInput { virt: VirtSpan::of(mapped.virt, frames.bytes()).unwrap_or(VirtSpan::EMPTY) };
+            let error = last.map_or(beyond, |end| Error::InUse { frames, slot: end.slot, descriptor: end.descriptor });
             return Err((Failure::Mapping { name, error }, ram));
         }
         self.give_back_unmapped(name, ram)

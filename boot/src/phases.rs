@@ -211,8 +211,7 @@ impl Boot {
             Room::take(self.bringup.frames_mut(), "audit", count, |_| Scratch::EMPTY).unwrap_or_else(mapping);
         let (root, memory) = (self.tables.root(), &machine.memory);
         let audit = bringup::audit(root, &phys_to_virt, &self.regions, memory, runs.things());
-        // What is not taken back is lost, which harms nobody.
-        let _ = self.bringup.give_back(&mut self.tables, &mut self.regions, runs.into_ram());
+        runs.give_back(self.bringup.frames_mut());
         self.close("audit");
         audit
     }

@@ -222,23 +222,6 @@ fn bad_init_that_is_mapped_elsewhere_is_not_free() {
 }
 
 #[test]
-fn bad_ram_that_is_declared_elsewhere_does_not_come_back() {
-    let mut booted = Booted::boot(&virt_machine()).unwrap();
-    let available = booted.bringup.frames().available();
-    let Booted { bringup, tables, regions, .. } = &mut booted;
-    let ram = bringup.frames_mut().take_ram(2 * PAGE, PAGE).unwrap();
-    let output = Some(ram.span().start());
-    let elsewhere = VirtSpan::of(layout::LIVEPATCH.start(), PAGE).unwrap();
-    let region = Declared { name: "patch", virt: elsewhere, output, attributes: CONSTANTS };
-    bringup.space(tables, regions).map(region, Level::L3).unwrap();
-    let (refused, ram) = bringup.give_back(tables, regions, ram).unwrap_err();
-    assert!(matches!(refused, Failure::Mapping { error: Error::InUse { .. }, .. }), "{refused}");
-    bringup.space(tables, regions).unmap("patch", elsewhere).unwrap();
-    assert!(bringup.give_back(tables, regions, ram).is_ok());
-    assert_eq!(bringup.frames().available(), available);
-}
-
-#[test]
 fn good_sealed_data_is_read_only() {
     let mut booted = Booted::boot(&virt_machine()).unwrap();
     let sealed = booted.bringup.image().parts[SEALED];

@@ -121,8 +121,8 @@ impl Start {
         let machine = El2::new(self.phys_to_virt());
         // SAFETY: the parts are linker.ld's symbols of the image that executes this, and head.S measured where it lies.
         // Nothing is linked into .pool; the first tables are what tables.S built between their symbols, and no Rust
-        // names them. `boot`, which frees init, is not in it, and calls nothing of it afterwards: xtask refuses an
-        // image that does. `BROUGHT_UP` lets this happen once.
+        // names them. `boot`, which frees init, is not in it, calls nothing of it afterwards (xtask refuses an image
+        // that does) and maps its frames nowhere else. `BROUGHT_UP` lets this happen once.
         unsafe { Bringup::new(machine, Errata::empty(), self.described()) }
     }
 

@@ -11,7 +11,7 @@
 use super::memory::El2;
 use super::phys_to_virt::PhysToVirt;
 use breakwater::addr::{Frame, PAGE_BYTES};
-use breakwater::frames::{FrameSupply, OwnedRam};
+use breakwater::frames::{FrameSupply, OwnedRam, Supply};
 use breakwater::regions::Failure;
 use core::mem::MaybeUninit;
 
@@ -63,8 +63,15 @@ impl<T> Room<T> {
         self.things
     }
 
-    /// The RAM again.
-    pub(crate) fn into_ram(self) -> OwnedRam<El2> {
-        self.ram
+    /// Gives the RAM back, frame by frame: a room is mapped by the directmap alone, as the free frames are.
+    pub(crate) fn give_back(self, frames: &mut FrameSupply<El2>) {
+        let mut ram = self.ram;
+        while let Ok((first, rest)) = ram.split_at(PAGE_BYTES) {
+            ram = rest;
+            // Whole pages by `take`, so each is a frame.
+            if let Ok(frame) = first.into_frame() {
+                frames.take_back(frame);
+            }
+        }
     }
 }
