@@ -12,6 +12,7 @@ use crate::loader::{self, Loading, State};
 use crate::machine::{Level, Machine};
 use crate::{boards, report, trees, ui, verdict, xen};
 use anyhow::{Context as _, Result, ensure};
+use breakwater_image::Elf;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -120,11 +121,15 @@ impl Virt<'_> {
         let (usual, low) = (Machine::default(), Machine { level: Level::El1, ..Machine::default() });
         let small = Machine { memory: "128M".to_owned(), ..Machine::default() };
         let at_el1 = Loading::Kernel { load_address: None, append: String::new() };
+        let elf = Elf::read(&self.image.elf)?;
+        let [start, tables] = ["_text_start", "_tables_start"].map(|name| elf.address_of(name));
+        let ahead = tables.zip(start).context("no first tables")?;
+        let ahead = ahead.0 - ahead.1;
         let refusals = [
             (&low, at_el1, "breakwater: refused: entered at EL1;"),
             (&usual, self.with(&usual, "wrong-magic")?, "breakwater: refused: device tree has wrong magic"),
-            // Its file lies in RAM, and the first tables beyond.
-            (&small, self.across(small.ram_end_exclusive()? - 0x5_0000), "breakwater: exception before the MMU was on"),
+            // What runs lies in RAM, and the first tables beyond.
+            (&small, self.across(small.ram_end_exclusive()? - ahead), "breakwater: exception before the MMU was on"),
         ];
         for (machine, entry, what) in refusals {
             let finished = self.boot(machine, &entry, &[], Some("\n"))?;
