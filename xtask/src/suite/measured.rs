@@ -10,6 +10,7 @@ use super::runner::Case;
 use super::variety::TIMEOUT;
 use super::{Context, host};
 use crate::boot::patient;
+use crate::setup::Toolchain;
 use crate::{bench, exec, witness};
 use anyhow::{Result, ensure};
 use breakwater_witness::measure::{Limits, Measurement, in_order, measure};
@@ -26,7 +27,9 @@ pub(super) fn cases() -> Result<Vec<Case>> {
     let promised = [("cortex-a57", 1), ("cortex-a57", 4), ("cortex-a76", 2), ("max", 8)].map(|(cpu, smp)| {
         Case::new(format!("measure/promises-{cpu}-{smp}-cpus"), move |context: &Context, scratch: &Path| {
             let options = options(context, (cpu, smp), scratch)?;
-            measure(&options)?.kept(smp)?;
+            let is_pinned = matches!(context.ready.toolchain, Toolchain::Pinned);
+            let limits = if is_pinned { Limits::PROMISED } else { Limits::OF_ANY_COMPILER };
+            measure(&options)?.kept(smp, limits)?;
             in_order(&options)
         })
     });

@@ -1,7 +1,7 @@
 //! What is read, printed and drawn, without anything being timed.
 
 use super::counts::{Boots, MOST, Said};
-use super::phases::{self, Held, MARGIN, PROMISES};
+use super::phases::{self, Held, MARGIN, PROMISES, Promise};
 use super::{Candidate, Host, Report, Target};
 use breakwater_bench::arena::Maintenance;
 use breakwater_bench::rounds::{Measured, Row, Spread};
@@ -260,6 +260,13 @@ fn good_boots_within_their_promises_are_not_told() {
         let line = text.lines().find(|line| line.contains(audit.figure) && line.contains("kept"));
         assert!(line.is_some_and(|line| line.ends_with("  kept")), "{text}");
         assert_eq!(text.contains("This compiler's may take more"), !is_pinned, "{text}");
+    }
+}
+
+#[test]
+fn good_no_promise_allows_more_than_its_bound() {
+    for Promise { figure, measured, bound, .. } in PROMISES {
+        assert!(measured <= bound, "{figure}: {measured} of {bound}");
     }
 }
 

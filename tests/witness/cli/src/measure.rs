@@ -125,18 +125,18 @@ pub fn command(args: &Args, tools: &Tools) -> Result<()> {
         recorded::save(&options, file)?;
         ui::step("Wrote", &paths::shown(file));
     }
-    measurement.kept(args.smp)?;
+    measurement.kept(args.smp, Limits::PROMISED)?;
     in_order(&options)
 }
 
 impl Measurement {
-    /// Requires that the boot of `smp` CPUs succeeded and that every promise is kept.
+    /// Requires that the boot of `smp` CPUs succeeded and that every promise is kept, within `limits`.
     ///
     /// # Errors
     /// Each promise that is broken.
-    pub fn kept(&self, smp: u32) -> Result<()> {
+    pub fn kept(&self, smp: u32, limits: Limits) -> Result<()> {
         ensure!(self.exit_status == Some(0), "the boot ended with {:?}", self.exit_status);
-        let broken = self.broken_promises(Limits::PROMISED);
+        let broken = self.broken_promises(limits);
         ensure!(broken.is_empty(), "{}", broken.join("\n"));
         let started = self.cpus.iter().filter(|cpu| cpu.start.is_some()).count();
         ensure!(started == smp as usize, "{started} CPUs started of {smp}");
