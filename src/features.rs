@@ -205,8 +205,9 @@ impl fmt::Display for Unsuited {
     }
 }
 
-/// The bytes that one DC ZVA zeroes where DCZID_EL0 reads as `dczid`, or `None` where none may be used: DZP (bit 4) prohibits it, or BS (bits
-/// 3:0, log2 of words) says more than the 2 KiB that the architecture knows. So a block always divides a frame.
+/// The bytes that one DC ZVA zeroes where DCZID_EL0 reads as `dczid`, or `None` where none may be used: DZP (bit 4)
+/// prohibits it, or BS (bits 3:0, log2 of words) says more than the 2 KiB that the architecture knows. So a block always
+/// divides a frame.
 #[must_use]
 pub const fn zeroed_block_bytes(dczid: u64) -> Option<usize> {
     const DZP: u64 = 1 << 4;

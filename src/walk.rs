@@ -19,7 +19,7 @@ pub trait ReadTable {
     /// Descriptors `first` to `first + 7` of that table, each by one 64-bit access. `first` is a multiple of eight.
     #[inline]
     fn eight(&self, table: Frame, first: usize) -> [u64; 8] {
-        core::array::from_fn(|number| self.descriptor(table, first + number))
+        core::array::from_fn(|number| self.descriptor(table, (first & !7) + number))
     }
 }
 

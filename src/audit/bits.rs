@@ -57,7 +57,8 @@ pub(super) const fn leaves_from(raw: u64, level: Level) -> usize {
     (((ADDRESS - address(raw, level.slot_bytes())) >> level.shift()) + 1) as usize
 }
 
-/// Bits of a leaf of `level` that are not as this image writes them, whatever it maps. Whether a contiguous run is whole is another question.
+/// Bits of a leaf of `level` that are not as this image writes them, whatever it maps. Whether a contiguous run is whole
+/// is another question.
 pub(super) const fn wrong_in_leaf(raw: u64, level: Level) -> u64 {
     let known = address(u64::MAX, level.slot_bytes()) | TYPE | ALWAYS | VARIES | CONTIGUOUS;
     raw & !known | ALWAYS & !raw

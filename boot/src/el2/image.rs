@@ -228,7 +228,7 @@ pub(crate) fn on_demand() -> &'static Mutex<OnDemand> {
     &ON_DEMAND
 }
 
-/// What the firmware says of the machine. In .data for the same reason, and no boot stack need hold it.
+/// What the firmware says of the machine. In .data, as REGIONS is: zeroing it would cost more than the file grows.
 #[unsafe(link_section = ".data.platform")]
 static PLATFORM: Mutex<device_tree::Platform> = Mutex::new(device_tree::Platform::new());
 

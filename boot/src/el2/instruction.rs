@@ -210,11 +210,12 @@ pub(super) unsafe fn store_zero_pair<const OFFSET: usize>(address: usize) {
     unsafe { asm!("stp xzr, xzr, [{}, #{}]", in(reg) address, const OFFSET, options(nostack, preserves_flags)) }
 }
 
-/// Zeroes the block of `address`: as many bytes as DCZID_EL0 says, naturally aligned. It is ordered as stores to these bytes are (Arm ARM DDI
-/// 0487 M.b, DC ZVA: "the same considerations for ordering and the management of coherency as any other store").
+/// Zeroes the block of `address`: as many bytes as DCZID_EL0 says, naturally aligned. For ordering and coherency it is a
+/// store to each of these bytes (Arm ARM DDI 0487, DC ZVA).
 ///
 /// # Safety
-/// As for [`store`], for the whole block. The MMU is on: with it off memory is Device memory, where this faults. DCZID_EL0.DZP = 0.
+/// As for [`store`], for the whole block. The MMU is on: with it off memory is Device memory, where this faults.
+/// DCZID_EL0.DZP = 0.
 #[inline(always)]
 pub(super) unsafe fn dc_zva(address: usize) {
     // SAFETY: the caller vouches for the block.

@@ -1,5 +1,6 @@
-//! Where the image has a barrier or a maintenance instruction: every DSB, ISB, TLBI, DC and IC of its executable sections, wherever the
-//! compiler has inlined it to. DC ZVA is none of them: it is a store. Data among the code (literal pools, headers) is told apart by the mapping symbols of the ELF file.
+//! Where the image has a barrier or a maintenance instruction: every DSB, ISB, TLBI, DC and IC of its executable
+//! sections, wherever the compiler has inlined it to. DC ZVA is none of them: it is a store. Data among the code (literal
+//! pools, headers) is told apart by the mapping symbols of the ELF file.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

@@ -202,6 +202,9 @@ impl Sieve {
         }
         if operation.zeroes() {
             let block = self.engine.zeroed_block(cpu);
+            if block.doubt().is_some() {
+                return self.change();
+            }
             let pa = self.engine.physical(cpu, block.start(operand)).filter(|_| self.engine.is_cached(cpu));
             let Some(pa) = pa else { return self.change() };
             return block.words(pa).fold(false, |keep, (word, ..)| self.keeps_word(cpu, word) | keep)
