@@ -1,8 +1,9 @@
 //! How many bytes a DC ZVA zeroes, which QEMU 10 shows nobody: neither what is stored nor DCZID_EL0.
 //!
-//! Why it exists: a judge that takes a block of 256 bytes for one of 64 overlooks three quarters of it. Software has to ask too, and so the answer
-//! passes by: it is in a general register once an MRS of DCZID_EL0 has executed. What a CPU has read is written down when the next instruction is
-//! about to execute; and of a CPU that zeroes without having asked, before it does, what another one of the same model has read.
+//! Why it exists: a judge that takes a block of 256 bytes for one of 64 overlooks three quarters of it. Software has to
+//! ask too, and so the answer passes by: it is in a general register once an MRS of DCZID_EL0 has executed. What a CPU has
+//! read is written down when the next instruction is about to execute; and of a CPU that zeroes without having asked,
+//! before it does, what another one of the same model has read.
 //!
 //! What must hold: nothing is written down that nobody has read. A block of unknown size is the judge's affair.
 
