@@ -84,6 +84,7 @@ impl Obligations {
             let state = self.pe(number);
             state.levels = found.levels.clone();
             (state.now, state.next, state.known) = (found.next, found.next, found.known);
+            state.zeroed_block = found.zeroed_block; // of the CPU, whoever runs on it
         }
         (self.cached, self.deepest) = (before.cached, before.deepest);
         let is_promised = !self.pes[pe as usize].now.mmu_on();

@@ -93,6 +93,14 @@ fn good_what_the_image_finds_in_memory_is_said_where_it_is_entered() {
     assert_eq!(late.unknowns().len(), 2, "declarations after an event");
 }
 
+/// A CPU zeroes as much after the entry as before: who has asked is of no matter.
+#[test]
+fn good_a_block_that_the_loader_has_asked_for_is_known() {
+    let found = "0 found dczid_el0 6\n";
+    let zeroes = [ENTER, "0 dc zva 1000; 0 isb"].concat();
+    assert_eq!(judged(&[&machine(1, &[(1, RW)]), found, &zeroes]).unknowns(), []);
+}
+
 #[test]
 fn good_services_of_the_firmware_are_its_own_until_the_image_takes_over() {
     let machine = machine(1, &[(1, RW)]);
