@@ -132,7 +132,8 @@ impl<M: Machine> Bringup<M> {
         &mut self.frames
     }
 
-    /// Runs of leaves, and tables, that an audit has to note where `regions` are declared, with some to spare for what is not.
+    /// Runs of leaves, and tables, that an audit has to note where `regions` are declared, with some to spare for what is
+    /// not.
     #[must_use]
     pub fn audit_runs(&self, regions: &RegionMap) -> usize {
         2 * regions.count() + self.frames.taken_singly() as usize + 64
@@ -234,7 +235,8 @@ impl<M: Machine> Editor<M> {
     }
 }
 
-/// Holds the tables in force against the declarations, with `runs` to note leaves and tables in ([`Bringup::audit_runs`]).
+/// Holds the tables in force against the declarations, with `runs` to note leaves and tables in
+/// ([`Bringup::audit_runs`]).
 #[must_use]
 pub fn audit(
     root: Frame,

@@ -12,7 +12,7 @@ pub(super) fn against_declarations(audit: &mut Audit, runs: &[Scratch], declared
             None => is_hole(audit, runs, declaration),
         }
     }
-    // Declarations follow each other much as the runs do: after the one that covers a run comes the one that covers the next.
+    // Declarations follow each other much as the runs do: after the one that covers a run comes the next run's.
     let mut next = 0;
     for run in runs {
         let (behind, ahead) = declared.split_at(next);

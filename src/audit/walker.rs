@@ -122,8 +122,8 @@ impl<'a, R: ReadTable> Walker<'a, R> {
         count
     }
 
-    /// How many leaves from `raw` on are the same but for their addresses, which follow each other: at least itself. Leaves of contiguous
-    /// runs are alike by whole runs; where there is none, each is judged by itself.
+    /// How many leaves from `raw` on are the same but for their addresses, which follow each other: at least itself. Leaves
+    /// of contiguous runs are alike by whole runs; where there is none, each is judged by itself.
     fn alike(&self, place: Position, raw: u64) -> usize {
         let Position { table, level, index, .. } = place;
         let is_contiguous = bits::is_contiguous(raw);
@@ -135,7 +135,8 @@ impl<'a, R: ReadTable> Walker<'a, R> {
         whole.max(1)
     }
 
-    /// How many slots from `from` on hold `first`, `first + step`, `first + 2 * step` and so on: one comparison each, one branch for eight.
+    /// How many slots from `from` on hold `first`, `first + step`, `first + 2 * step` and so on: one comparison each, one
+    /// branch for eight.
     #[inline]
     fn same(&self, table: Frame, from: usize, first: u64, step: u64) -> usize {
         let (mut index, mut expected) = (from, first);

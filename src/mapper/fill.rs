@@ -274,7 +274,7 @@ impl<'a, M: Machine, S: State, F: Supply<M>> Mapper<'a, M, S, F> {
         if raw == 0 {
             (sum.cost.stores, sum.cost.frames) = (sum.cost.stores + 1, sum.cost.frames + 1);
             sum.links += u64::from(exists);
-            // Nothing has to be looked at in new tables: one after the other, as long as one slot leads on to all of it.
+            // Nothing is to be looked at in new tables: one after the other, while one slot leads on to all of it.
             let last = VirtAddr::within(part.end_exclusive().raw() - 1);
             while fill.descends_from(below)
                 && below.translates(last)

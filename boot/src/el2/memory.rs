@@ -224,14 +224,14 @@ macro_rules! eight_times {
     }};
 }
 
-/// Zeroes the page at `address`, which `phys_to_virt` has given, by DC ZVA of `block` bytes: 64 times an iteration, which is a page on most
-/// cores, so that the loop costs next to nothing.
+/// Zeroes the page at `address`, which `phys_to_virt` has given, by DC ZVA of `block` bytes: 64 times an iteration, a page
+/// where a block has 64 bytes, so that the loop costs next to nothing.
 #[inline(always)]
 fn zero_by_blocks(address: usize, block: usize) {
     let mut at = address;
     let mut zero_next = || {
-        // SAFETY: `phys_to_virt` yields mapped, writable Normal memory of a frame that no Rust object lives in, and it is used with the MMU
-        // on; a block divides the frame.
+        // SAFETY: `phys_to_virt` yields mapped, writable Normal memory of a frame that no Rust object lives in, and it is
+        // used with the MMU on; a block divides the frame.
         unsafe { instruction::dc_zva(at) }
         at += block;
     };

@@ -112,7 +112,8 @@ pub(crate) fn tables_in_force() -> Option<(Frame, PhysToVirt)> {
 }
 
 impl PhysToVirt {
-    /// The address of a slot of `table`. What cannot be reached has none: the exception path must not fault on a corrupt table.
+    /// The address of a slot of `table`. What cannot be reached has none: the exception path must not fault on a corrupt
+    /// table.
     #[inline(always)]
     fn slot_of(&self, table: Frame, index: usize) -> Option<usize> {
         let is_reached = self.directmap_offset != 0 || self.image.contains(table.start());

@@ -1,4 +1,5 @@
-//! The walker against one that knows nothing of runs: it judges each slot by itself. Both must say the same of whatever the tables hold.
+//! The walker against one that knows nothing of runs: it judges each slot by itself. Both must say the same of whatever
+//! the tables hold.
 
 use super::*;
 use crate::audit::walker::Walker;

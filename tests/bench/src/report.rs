@@ -1,6 +1,6 @@
-//! What was found: times on this machine, and what was counted on the target. `counts` reads what
-//! the target said, and `phases` what of it is about boots; `print` makes the tables, `plot` the picture, and `growth`
-//! the part of it that shows boots.
+//! What was found: times on this machine, and what was counted on the target. `counts` reads what the target said, and
+//! `phases` what of it is about boots; `print` makes the tables, `plot` the picture, and `growth` the part of it that
+//! shows boots.
 
 mod counts;
 mod growth;

@@ -133,8 +133,8 @@ pub(super) fn held(compiler: &str, boots: &[Boot]) -> Vec<Held> {
             let instructions = boot.instructions(phase)? as f64;
             Some(if is_each_page { boot.frametable_each_page } else { instructions })
         });
-        let with_margin = if is_each_page { measured * MARGIN } else { (measured * MARGIN).floor() }.min(bound);
-        let at_most = if is_pinned { with_margin } else { bound };
+        let with_margin = if is_each_page { measured * MARGIN } else { (measured * MARGIN).floor() };
+        let at_most = if is_pinned { with_margin.min(bound) } else { bound };
         let can_be_tightened = is_pinned && counted.is_some_and(|counted| counted * MARGIN < measured);
         Held { figure, counted, at_most, can_be_tightened }
     };

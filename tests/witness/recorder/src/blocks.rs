@@ -72,8 +72,8 @@ impl Blocks {
         }
     }
 
-    /// `cpu` is about to execute the instruction at `pc`: what it has just read, if that is to be written down. Nothing after an MRS that
-    /// faulted, which another instruction follows. `general` is the value of a general register.
+    /// `cpu` is about to execute the instruction at `pc`: what it has just read, if that is to be written down. Nothing
+    /// after an MRS that faulted, which another instruction follows. `general` is the value of a general register.
     pub(crate) fn has_read(&mut self, cpu: u32, pc: u64, is_el2: bool, general: impl Fn(u8) -> u64) -> Option<u64> {
         let cpu = self.cpus.get_mut(cpu as usize)?;
         let Reading { rt, .. } = cpu.reading.take_if(|reading| reading.next == pc)?;

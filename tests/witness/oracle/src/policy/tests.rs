@@ -180,7 +180,8 @@ fn good_one_seed_gives_one_run() {
 
 #[test]
 fn bad_a_descriptor_in_the_block_of_a_dc_zva_is_gone() {
-    // Page 4 is the level 3 table itself. What is zeroed there, page 1's descriptor is in the same 256 bytes, and not in the same 64.
+    // Page 4 is the level 3 table itself. What is zeroed there, page 1's descriptor is in the same 256 bytes, and not
+    // in the same 64.
     let zeroed = |dczid: u64| {
         format!(
             "word 3020 3703\n0 1 0 found dczid_el0 {dczid}\n0 2 0 load 8 1000 11000 0\n0 3 0 dc zva 4080
