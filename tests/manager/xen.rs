@@ -21,7 +21,7 @@ use breakwater::geometry::Granule4K;
 use breakwater::layout;
 use breakwater::mapper::Error;
 use flags::Wish;
-use host::{Allocator, Frames, Host, NoAudit, Notes, Piece};
+use host::{Allocator, Frames, Host, NoAudit, NoPatching, Notes, Piece};
 use std::cell::RefCell;
 
 type Xen = Host<Judged<Granule4K>>;
@@ -116,8 +116,8 @@ fn good_from_the_first_tables_to_the_end_of_init() {
     xen.admitted().expect("nobody is in it");
     is_clean(&xen);
 
-    let alias = virt(VMAP + MIB, 2 * MIB);
-    xen.begin_patching(phys(IMAGE, 2 * MIB)).expect("declared");
+    let alias = virt(VMAP + MIB, IMAGE_BYTES);
+    xen.begin_patching(phys(IMAGE, IMAGE_BYTES)).expect("declared");
     ask(&mut xen, alias, IMAGE, PAGES).expect("as declared");
     ask(&mut xen, alias, 0, Wish::Destroy).expect("granted");
     xen.end_patching().expect("nothing is left of it");
@@ -174,11 +174,11 @@ fn good_the_identity_page_stays_for_a_cpu_that_may_come_late() {
 #[test]
 fn bad_what_executes_is_written_only_by_declaration() {
     let mut xen = with_ram();
-    let alias = virt(VMAP, 2 * MIB);
+    let alias = virt(VMAP, IMAGE_BYTES);
     assert!(matches!(ask(&mut xen, alias, IMAGE, PAGES), Err(Error::Aliased { .. })));
-    xen.begin_patching(phys(IMAGE, 2 * MIB)).expect("declared");
-    assert!(xen.begin_patching(phys(IMAGE, 2 * MIB)).is_err(), "it is being patched already");
-    let beyond = virt(layout::LIVEPATCH.start().raw(), 2 * MIB);
+    xen.begin_patching(phys(IMAGE, IMAGE_BYTES)).expect("declared");
+    assert!(xen.begin_patching(phys(IMAGE, IMAGE_BYTES)).is_err(), "it is being patched already");
+    let beyond = virt(layout::LIVEPATCH.start().raw(), IMAGE_BYTES);
     assert!(matches!(ask(&mut xen, beyond, IMAGE, PAGES), Err(Error::Aliased { .. })), "not there");
     ask(&mut xen, alias, IMAGE, PAGES).expect("as declared");
     let (_, found) = audited(&xen);
@@ -188,6 +188,24 @@ fn bad_what_executes_is_written_only_by_declaration() {
     ask(&mut xen, alias, 0, Wish::Destroy).expect("granted");
     xen.end_patching().expect("nothing is left of it");
     assert!(matches!(ask(&mut xen, alias, IMAGE, PAGES), Err(Error::Aliased { .. })));
+}
+
+#[test]
+fn bad_only_the_image_is_patched() {
+    let mut xen = with_ram();
+    // A frame behind the image, which Xen's allocator gave to vmap: it stays, whoever patches.
+    ask(&mut xen, virt(VMAP + 4 * MIB, PAGE), IMAGE + IMAGE_BYTES, PAGES).expect("data");
+    let others = |xen: &mut Xen, frames| matches!(xen.begin_patching(frames), Err(NoPatching::OtherFrames(_)));
+    assert!(others(&mut xen, phys(IMAGE, IMAGE_BYTES + PAGE)), "one frame behind it");
+    assert!(others(&mut xen, phys(IMAGE - PAGE, IMAGE_BYTES)), "one before it");
+    xen.begin_patching(phys(IMAGE, IMAGE_BYTES)).expect("declared");
+    xen.end_patching().expect("nothing is left of it");
+
+    xen.free_init(link(INIT.0, INIT.1), VirtAddr::at(DIRECTMAP + IMAGE - RAM + INIT.0)).expect("init goes");
+    assert!(others(&mut xen, phys(IMAGE, INIT.0 + PAGE)), "init is RAM by now");
+    xen.begin_patching(phys(IMAGE, INIT.0)).expect("what is before it");
+    xen.end_patching().expect("nothing is left of it");
+    is_clean(&xen);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use crate::el2::{self, EARLY_UART, El2, FIXMAP_CONSOLE, PhysToVirt, bounds};
 use crate::flags::{INVALID_MFN, Wish};
-use crate::host::{Allocator, Frames, Host, NoAudit, Notes, Piece};
+use crate::host::{Allocator, Frames, Host, NoAudit, NoPatching, Notes, Piece};
 use breakwater::addr::{PAGE_BYTES, PhysAddr, PhysSpan, VirtAddr, VirtSpan};
 use breakwater::audit::{Audit, Scratch};
 use breakwater::bbm::Protocol;
@@ -191,7 +191,14 @@ extern "C" fn bw_join() -> i32 {
 extern "C" fn bw_begin_patching(mfn: u64, count: u64) -> i32 {
     let frames = PhysAddr::new(mfn << 12).and_then(|start| PhysSpan::of(start, count.checked_mul(PAGE_BYTES)?));
     let Some(frames) = frames else { return INVALID };
-    with(|host| answer(host.begin_patching(frames)))
+    match with(|host| host.begin_patching(frames)) {
+        Ok(()) => 0,
+        Err(NoPatching::Refused(error)) => answer(Err(error)),
+        Err(NoPatching::OtherFrames(frames)) => {
+            say(format_args!("{frames} are not Xen's image alone"));
+            INVALID
+        }
+    }
 }
 
 /// Xen has unmapped them.

@@ -95,6 +95,8 @@ pub(crate) struct Host<M> {
     notes: &'static mut Notes,
     /// Where the image lies, which the directmap leaves out.
     image: PhysSpan,
+    /// Init, once it is RAM like any other.
+    freed: PhysSpan,
     /// The page that is mapped where it lies while a CPU may turn its MMU on.
     identity: PhysAddr,
     /// CPUs that were told to come and have not come yet.
@@ -149,6 +151,16 @@ pub(crate) enum NoAudit {
     Banks,
 }
 
+/// Why Xen cannot write its text.
+#[derive(Debug)]
+pub(crate) enum NoPatching {
+    /// Of these frames some are RAM like any other: vmap may show them for other reasons, and then nobody could tell in
+    /// the end that nothing is left of what was declared.
+    OtherFrames(PhysSpan),
+    /// The editor's reason.
+    Refused(Error),
+}
+
 impl<M: Machine> Host<M> {
     /// Builds the runtime tables of an image of `pieces` that lies at `image`, and puts them in force by a strict root
     /// switch. `console` is the early console's page of registers and where it is mapped.
@@ -174,7 +186,17 @@ impl<M: Machine> Host<M> {
         }
         mapper.populate(layout::FIXMAP, Level::L3)?;
         let (tables, _) = protocol.switch_root(tables, Detached::none());
-        let mut host = Self { protocol, frames, tables, notes, image, identity, awaited: 1, patching: None };
+        let mut host = Self {
+            protocol,
+            frames,
+            tables,
+            notes,
+            image,
+            identity,
+            freed: PhysSpan::EMPTY,
+            awaited: 1,
+            patching: None,
+        };
         host.admitted()?;
         Ok(host)
     }
@@ -282,15 +304,19 @@ impl<M: Machine> Host<M> {
         self.mapper().unmap(init)?;
         self.notes.record.unmap(init);
         let Some(output) = first else { return Ok(()) }; // unmapped just now, so there was one
+        self.freed = PhysSpan::of(output, init.bytes()).unwrap_or(PhysSpan::EMPTY);
         self.map(Request::new(span, output, DATA, Level::L3))
     }
 
     /// Xen is about to map `frames` of its image in vmap, to write what it executes elsewhere.
     ///
     /// # Errors
-    /// It does so already.
-    pub(crate) fn begin_patching(&mut self, frames: PhysSpan) -> Result<(), Error> {
-        self.patching = Some(self.mapper().open_alias(layout::VMAP, frames)?);
+    /// It does so already; or some of them are not its image's.
+    pub(crate) fn begin_patching(&mut self, frames: PhysSpan) -> Result<(), NoPatching> {
+        if !self.image.covers(frames) || self.freed.intersection(frames).is_some() {
+            return Err(NoPatching::OtherFrames(frames));
+        }
+        self.patching = Some(self.mapper().open_alias(layout::VMAP, frames).map_err(NoPatching::Refused)?);
         Ok(())
     }
 

@@ -17,6 +17,8 @@ const CONFIG: &str = "xen/arch/arm/include/asm/config.h";
 const SCRIPT: &str = "xen/arch/arm/xen.lds.S";
 /// What c/breakwater.h declares, for a file of Xen's.
 const HEADER: &str = "#include <asm/breakwater.h>\n";
+/// Xen's numbers of pages.
+const PFN: &str = "#include <xen/pfn.h>\n";
 const SMPBOOT: &str = "xen/arch/arm/smpboot.c";
 
 /// Functions of mm.c that c/breakwater.c or the core has, or that only those called.
@@ -196,8 +198,11 @@ fn declarations() -> Vec<Edit> {
         ("xen/arch/arm/alternative.c", "xen/arch/arm/livepatch.c", "xen/arch/arm/setup.c");
     let vectors = "xen/arch/arm/cpuerrata.c";
     vec![
-        insert_after(alternative, &["#include", "asm", "page.h"], HEADER),
-        insert_before(alternative, &["xenmap", "=", "__vmap"], "    bw_patch_xen(xen_mfn, 1UL << xen_order);\n"),
+        insert_after(alternative, &["#include", "asm", "page.h"], format!("{HEADER}{PFN}")),
+        // What is declared is Xen's image and no frame behind it, and so is what is mapped.
+        replace_line(alternative, &["xen_order", "=", "get_order_from_bytes"], ""),
+        insert_before(alternative, &["xenmap", "=", "__vmap"], "    bw_patch_xen(xen_mfn, PFN_UP(xen_size));\n"),
+        replace_token(alternative, &["xenmap", "=", "__vmap"], "1U << xen_order", "PFN_UP(xen_size)"),
         insert_after(alternative, &["vunmap", "xenmap"], "    bw_xen_is_patched();\n"),
         insert_after(vectors, &["#include", "asm", "psci.h"], HEADER),
         insert_before(
@@ -212,12 +217,13 @@ fn declarations() -> Vec<Edit> {
         )
         .in_function("copy_hyp_vect_bpi"),
         insert_after(vectors, &["vunmap", "dst_remapped"], "    bw_xen_is_patched();\n"),
-        insert_after(livepatch, &["#include", "asm", "livepatch.h"], HEADER),
+        insert_after(livepatch, &["#include", "asm", "livepatch.h"], format!("{HEADER}{PFN}")),
         insert_before(
             livepatch,
             &["vmap_of_xen_text", "=", "__vmap"],
-            "    bw_patch_xen(text_mfn, 1UL << text_order);\n",
+            "    bw_patch_xen(text_mfn, PFN_UP(_etext - _start));\n",
         ),
+        replace_token(livepatch, &["vmap_of_xen_text", "=", "__vmap"], "1U << text_order", "PFN_UP(_etext - _start)"),
         insert_before(livepatch, &["printk", "XENLOG_ERR", "LIVEPATCH"], "        bw_xen_is_patched();\n")
             .in_function("arch_livepatch_quiesce"),
         replace_line(
