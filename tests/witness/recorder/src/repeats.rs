@@ -13,8 +13,7 @@
 //!
 //! What is written is therefore bounded by what all CPUs do besides waiting, whatever the host does. What stands directly before an event is
 //! judged as well (an ISB before the MMU is turned off): so a barrier that was left out is held, and written if its CPU's next event
-//! is, or before anything happens that it must not be mistaken to come after. A load of another CPU is such: the store whose value it
-//! returns may still be under way, and a reader takes what its CPU is heard of after the load for a sign that it is not.
+//! is, or before anything happens that it must not be mistaken to come after.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -116,10 +115,10 @@ impl Repeats {
             self.holds |= cpu.held.is_some();
             return;
         }
-        if kind == Repeatable::Completion || matches!(step.event, Event::Load(_)) {
+        if kind == Repeatable::Completion {
             self.let_go(&mut write);
+            self.now.completions += 1;
         }
-        self.now.completions += u64::from(kind == Repeatable::Completion);
         let Some(cpu) = self.cpus.get_mut(step.cpu as usize) else { return };
         cpu.held.take().iter().for_each(&mut write);
         write(&step);

@@ -6,6 +6,8 @@
 //! if they are all of one CPU.
 //!
 //! A store's line may stand after that of the load that saw it. So a load waits until each other CPU has been heard of once more.
+//! By a barrier nobody is heard of: the recorder holds back those of a CPU that waits, and may write one after a load that it was
+//! before. It writes them before any store, so that a barrier's line says as much of stores as another's.
 
 use std::collections::HashMap;
 
@@ -39,6 +41,9 @@ struct HeardCpu {
     instruction: u64,
     last: u64,
     since: u64,
+    /// The last two, barriers aside.
+    heard_last: u64,
+    heard_since: u64,
     /// Its start, until it is known who started it.
     arrived: Option<(Moment, u64)>,
     /// Loads that wait for its next instruction, and those that wait for the end of this one.
@@ -133,7 +138,8 @@ impl Observed {
 
     fn step(&mut self, line: u64, step: &Step) {
         let index = step.cpu as usize;
-        self.arrive(index, line, step.instruction);
+        let is_barrier = matches!(step.event, Event::Dsb(_) | Event::Dmb(_) | Event::Isb);
+        self.arrive(index, line, step.instruction, is_barrier);
         let at = Moment { cpu: step.cpu, line };
         match step.event {
             Event::Start { .. } => self.cpus[index].arrived = Some((at, step.pc)),
@@ -153,11 +159,15 @@ impl Observed {
             }
             _ => {}
         }
-        self.cpus[index].last = line;
+        let cpu = &mut self.cpus[index];
+        cpu.last = line;
+        if !is_barrier {
+            cpu.heard_last = line;
+        }
     }
 
     /// A CPU is heard of: if by a new instruction, whatever its last one may have stored is known.
-    fn arrive(&mut self, index: usize, line: u64, instruction: u64) {
+    fn arrive(&mut self, index: usize, line: u64, instruction: u64, is_barrier: bool) {
         if self.cpus.len() <= index {
             self.cpus.resize_with(index + 1, HeardCpu::default);
         }
@@ -167,9 +177,13 @@ impl Observed {
         let cpu = &mut self.cpus[index];
         if !cpu.exists {
             // Before its first event it has done nothing.
-            (cpu.exists, cpu.instruction, cpu.since) = (true, instruction, line);
+            (cpu.exists, cpu.instruction, cpu.since, cpu.heard_since) = (true, instruction, line, line);
         } else if cpu.instruction != instruction {
             (cpu.instruction, cpu.since) = (instruction, cpu.last);
+            if is_barrier {
+                return;
+            }
+            cpu.heard_since = cpu.heard_last;
             let heard = std::mem::replace(&mut cpu.offered, std::mem::take(&mut cpu.waiting));
             self.heard(&heard);
         }
@@ -197,8 +211,9 @@ impl Observed {
                 continue;
             }
             for load in cpu.offered.iter().chain(&cpu.waiting) {
-                let seen =
-                    |pending: &&mut UnresolvedLoad| pending.load.part.pa == part.pa && cpu.since < pending.load.at.line;
+                let seen = |pending: &&mut UnresolvedLoad| {
+                    pending.load.part.pa == part.pa && cpu.heard_since < pending.load.at.line
+                };
                 if let Some(pending) = self.pending.get_mut(load).filter(seen) {
                     pending.may_be(at, part);
                 }

@@ -211,8 +211,20 @@ fn good_a_load_that_arrived_before_its_store_is_put_after_it() {
 #[test]
 fn bad_a_store_long_after_is_no_source() {
     // CPU 0 executed another instruction after the load's line and before its store.
-    let records = two("1 load 8 40200100 40200100 1\n0 isb\n0 store 8 40200100 40200100 1\n1 isb");
-    assert_eq!(edges_of(&records), []);
+    for other in ["fetch 3", "mrs midr_el1", "store 8 40200200 40200200 7"] {
+        let events = format!("1 load 8 40200100 40200100 1\n0 {other}\n0 store 8 40200100 40200100 1\n1 isb");
+        assert_eq!(edges_of(&two(&events)), [], "{other}");
+    }
+}
+
+#[test]
+fn good_a_barrier_does_not_say_that_its_cpu_went_on() {
+    // The recorder may have held CPU 0's ISB back for long: the store behind it can be the one that CPU 1 saw.
+    for barrier in ["isb", "dsb ish", "dmb ish"] {
+        let late =
+            format!("1 load 8 40200100 40200100 1\n0 {barrier}\n0 store 8 40200100 40200100 1\n1 fetch 1\n0 fetch 1");
+        assert_eq!(edges_of(&two(&late)), [(0, 3, 1, 1)], "{barrier}");
+    }
 }
 
 #[test]
