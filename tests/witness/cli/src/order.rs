@@ -16,7 +16,7 @@
 //!
 //! What it does not know: barriers, DSB after a broadcast TLBI included, order nothing between CPUs by themselves; an observed value orders
 //! everything before the store with everything after the load, as code with the proper barriers may assume. Interrupts between CPUs and SEV
-//! are not in a trace. DC ZVA is no store.
+//! are not in a trace, nor is what devices store. DC ZVA is no store.
 
 mod graph;
 mod history;

@@ -6,8 +6,8 @@
 //! if they are all of one CPU.
 //!
 //! A store's line may stand after that of the load that saw it. So a load waits until each other CPU has been heard of once more.
-//! By a barrier nobody is heard of: the recorder holds back those of a CPU that waits, and may write one after a load that it was
-//! before. It writes them before any store, so that a barrier's line says as much of stores as another's.
+//! By a barrier nobody is heard of: the recorder holds back those of a CPU that waits, and may write one after a load that
+//! it was before. It writes them before any store, so that a barrier's line says as much of stores as another's.
 
 use std::collections::HashMap;
 
@@ -177,7 +177,8 @@ impl Observed {
         let cpu = &mut self.cpus[index];
         if !cpu.exists {
             // Before its first event it has done nothing.
-            (cpu.exists, cpu.instruction, cpu.since, cpu.heard_since) = (true, instruction, line, line);
+            (cpu.exists, cpu.instruction) = (true, instruction);
+            (cpu.since, cpu.heard_last, cpu.heard_since) = (line, line, line);
         } else if cpu.instruction != instruction {
             (cpu.instruction, cpu.since) = (instruction, cpu.last);
             if is_barrier {
